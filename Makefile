@@ -1,0 +1,69 @@
+# Every target sets up what it needs first, once; afterwards all of it runs offline.
+SHELL := bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-print-directory
+
+UV_VERSION := 0.13.9
+# The first of these that is there and new enough; or say `make PYTHON=/path/to/python3.12 ...`.
+PYTHON ?= $(shell for p in python3.12 python3.11 python3; do $$p -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 13))' 2>/dev/null && echo $$p && break; done)
+BIN := .venv/bin
+# Without bytecode on disk every Airflow process starts at more than twice the cost.
+unexport PYTHONDONTWRITEBYTECODE
+export PATH := $(CURDIR)/$(BIN):$(PATH)
+
+.PHONY: help setup lock check fix test demo up down status clean bench
+help: ## show this page
+	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  \033[1m%-10s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup: .venv/.ready .tools/.ready ## make the environment in .venv and .tools (once)
+
+# The jars of Kafka and the recording of the flights: packages too, fetched and verified once.
+.tools/.ready: .venv/.ready infra/stack/kafka_env/jgo.lock.toml features/catalog/flights/recording.py
+	@echo "== the jars of Kafka"
+	@$(BIN)/python -m infra.stack.kafka_jars
+	@echo "== the recording of the flights of 2013"
+	@$(BIN)/eventide recording flights
+	@touch $@
+
+.venv/.ready: requirements.lock pyproject.toml
+	@test -n "$(PYTHON)" || { echo "Eventide needs Python 3.11 or 3.12; say make PYTHON=/path/to/python3.12"; exit 1; }
+	@echo "== environment: $$($(PYTHON) --version) in .venv, packages from requirements.lock"
+	@test -x $(BIN)/uv || { $(PYTHON) -m venv .venv && $(BIN)/python -m pip install -q --disable-pip-version-check uv==$(UV_VERSION); }
+	@$(BIN)/uv pip sync -q --python $(BIN)/python --require-hashes --compile-bytecode requirements.lock
+	@$(BIN)/uv pip install -q --python $(BIN)/python --no-deps --no-build-isolation -e .
+	@touch $@
+
+lock: setup ## resolve requirements.lock anew from pyproject.toml
+	@$(BIN)/uv pip compile --universal --generate-hashes --python-version 3.11 --all-extras --group dev --no-header -q -o requirements.lock pyproject.toml
+
+check: setup ## format, lint, types, import contracts
+	@$(BIN)/ruff format --check -q .
+	@$(BIN)/ruff check -q .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports --no-cache
+	@echo "== clean"
+
+fix: setup ## format and mend what can be mended
+	@$(BIN)/ruff check -q --fix . ; $(BIN)/ruff format -q .
+
+test: setup ## every test, on real servers
+	@$(BIN)/pytest
+
+demo: setup ## the whole loop on real flights; the servers stay up
+	@$(BIN)/eventide demo
+
+up: setup ## start every server, ingest and serving
+	@$(BIN)/eventide up
+
+down: setup ## stop them all
+	@$(BIN)/eventide down
+
+status: setup ## what runs, and where
+	@$(BIN)/eventide status
+
+clean: setup ## delete the data of the local stack (asks first)
+	@$(BIN)/eventide clean
+
+bench: setup ## the benchmarks: a table and JSON
+	@for b in tests/benchmarks/*.py; do $(BIN)/python $$b; done

@@ -1,0 +1,1 @@
+"""Schedules: one file a schedule; each task calls one step of `ml`."""

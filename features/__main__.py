@@ -1,0 +1,270 @@
+"""The commands of `features`."""
+
+import json
+from dataclasses import asdict
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+
+from infra.clock import to_us
+from infra.signals import stop_at_signal
+
+if TYPE_CHECKING:
+    from features.replay import Replayed
+
+EXIT_STOPPED = 4
+EXIT_FENCED = 3
+
+app = typer.Typer()
+declared = typer.Typer(no_args_is_help=True, help="What is declared, and the online store of it.")
+app.add_typer(declared, name="features")
+
+_MOMENTS = ["%Y-%m-%d", "%Y-%m-%dT%H:%M:%SZ", "%Y-%m-%dT%H:%M:%S%z", "%Y-%m-%dT%H:%M"]
+Domain = Annotated[str, typer.Argument(help="The domain whose recording is sent.")]
+
+
+@app.command()
+def ingest(
+    health_port: int = typer.Option(
+        8081, help="Port of /healthz, /readyz and /metrics on 127.0.0.1; 0 takes any free one."
+    ),
+) -> None:
+    """Take events from Kafka into the offline and the online feature store.
+
+    Nothing is lost and nothing counts twice, wherever a process is killed: each store keeps its
+    position beside its data. Unreadable records go to the topic ingest.dlq.
+
+    The first SIGTERM or Ctrl-C writes what was taken and ends with exit code 0, the second ends at
+    once. Exit code 1: Kafka or the stores cannot be used. 3: another process ingests under this
+    instance's name. 75: the loop hung and was ended; a new process goes on where it was.
+    """
+    from features.bootstrap import ingest_until
+    from infra.kafka.errors import Fenced
+    from infra.logs import configure_logging
+    from infra.settings import load_settings
+
+    settings = load_settings()
+    configure_logging(json=settings.log_json, level=settings.log_level)
+    try:
+        ingest_until(stop_at_signal(), settings, health_port=health_port)
+    except Fenced as error:
+        typer.echo(f"error: {error}\n  {error.hint}", err=True)
+        raise typer.Exit(EXIT_FENCED) from error
+
+
+@app.command()
+def audit(
+    as_json: Annotated[bool, typer.Option("--json", help="For machines.")] = False,
+    settled: Annotated[
+        bool, typer.Option("--settled", help="Also fail while anything is still on its way.")
+    ] = False,
+) -> None:
+    """Count all that the broker holds against the stores and the outcomes.
+
+    Exit code 1 when anything is missing, doubled, unanswered, answered twice, or when a feature in
+    the online store is not what history says. What is still on its way is `waiting`, and no fault:
+    run it at any time.
+    """
+    from features.audit_report import as_plain, show
+    from features.bootstrap import audit_now
+    from infra.settings import load_settings
+
+    console = Console(stderr=True, highlight=False)
+    with console.status("reading positions") as status:
+        found = audit_now(load_settings(), say=status.update)
+    if as_json:
+        typer.echo(json.dumps(as_plain(found)))
+    else:
+        show(found, Console(highlight=False))
+    if not found.clean or (settled and not found.settled):
+        raise typer.Exit(1)
+
+
+@app.command()
+def topics(as_json: Annotated[bool, typer.Option("--json")] = False) -> None:
+    """Create every topic that is declared and not there yet. Running it again changes nothing."""
+    from features.catalog import domains
+    from features.topics import topic_specs
+    from infra.kafka.admin import ensure_topics
+    from infra.settings import load_settings
+
+    specs = topic_specs(domains())
+    created = ensure_topics(load_settings().kafka, specs)
+    if as_json:
+        typer.echo(json.dumps({"created": created, "topics": [s.name for s in specs]}))
+    else:
+        typer.echo(f"{len(specs)} topics, {len(created)} created: {', '.join(created) or '-'}")
+
+
+@app.command()
+def recording(domain: Domain = "flights") -> None:
+    """Build a domain's recording, once: fetch its source, verify it, turn it into events."""
+    from features.recording import build, recording_of
+    from infra.settings import load_settings
+
+    typer.echo(build(recording_of(domain), Path(load_settings().recordings)))
+
+
+@app.command()
+def schemas(
+    write: Annotated[bool, typer.Option("--write", help="Bring the files up to date.")] = False,
+    page: Annotated[
+        bool, typer.Option("--page", help="Only print the page docs/events.md.")
+    ] = False,
+) -> None:
+    """Check that the JSON Schema files in the repository are those of the code.
+
+    Exit code 1 when one is not, or when its change would break readers of the old version.
+    """
+    from features import schemas as files
+    from features.catalog import domains
+    from features.events_page import events_page
+
+    if page:
+        typer.echo(events_page(domains()), nl=False)
+        return
+    found = list(files.schema_files(domains()))
+    for path in files.write(found) if write else ():
+        typer.echo(f"wrote {path}")
+    if mistakes := [f.mistake for f in found if f.mistake]:
+        typer.echo("\n".join(mistakes), err=True)
+        raise typer.Exit(1)
+
+
+@app.command()
+def replay(
+    domain: Domain,
+    start: Annotated[
+        datetime | None, typer.Option("--from", formats=_MOMENTS, help="First emission time, UTC.")
+    ] = None,
+    until: Annotated[
+        datetime | None, typer.Option(formats=_MOMENTS, help="Emission time to end before, UTC.")
+    ] = None,
+    speed: Annotated[
+        float | None,
+        typer.Option(min=0.001, help="Times as fast as it happened. Default: as fast as it goes."),
+    ] = None,
+    only: Annotated[list[str] | None, typer.Option(help="Send only these events.")] = None,
+    without: Annotated[list[str] | None, typer.Option(help="Leave these events out.")] = None,
+    lockstep: Annotated[
+        bool,
+        typer.Option("--lockstep", help="A request waits until what came before it is ingested."),
+    ] = False,
+    late: Annotated[float, typer.Option(help="Fraction of the events to tell late.")] = 0.0,
+    late_mean_minutes: Annotated[float, typer.Option(help="How late, on average.")] = 60.0,
+    duplicates: Annotated[float, typer.Option(help="Fraction of the events to send twice.")] = 0.0,
+    seed: Annotated[int, typer.Option(help="Chooses which events are late or doubled.")] = 0,
+    wait: Annotated[
+        bool, typer.Option("--wait", help="Return when everything is stored, and answered.")
+    ] = False,
+    patience: Annotated[
+        float, typer.Option(min=0, help="Seconds without progress that end a wait for others.")
+    ] = 60.0,
+    restart: Annotated[
+        bool, typer.Option("--restart", help="Send all of it again, from the beginning.")
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="For machines.")] = False,
+) -> None:
+    """Send a recording into Kafka, with the time stamps of the past.
+
+    The position is committed with the events: a replay that was stopped or killed goes on where it
+    was, without a gap or a double, when the same command is given again. Another span or another
+    option is another replay with its own position.
+    """
+    from features.lockstep import STEP_MINUTES
+    from features.replay_bootstrap import ReplayOptions, run_replay
+    from features.replay_plan import ReplayPlan
+    from infra.settings import load_settings
+
+    plan = ReplayPlan(
+        recording=domain,
+        from_us=_utc_us(start),
+        until_us=_utc_us(until),
+        only=tuple(only or ()),
+        without=tuple(without or ()),
+        late=late,
+        late_mean_minutes=late_mean_minutes,
+        duplicates=duplicates,
+        seed=seed,
+        step_minutes=STEP_MINUTES if lockstep else 0,
+    )
+    done = run_replay(
+        load_settings(),
+        plan,
+        ReplayOptions(
+            speed=speed, lockstep=lockstep, wait=wait, restart=restart, patience_s=patience
+        ),
+        stop=stop_at_signal(),
+        console=Console(stderr=True, highlight=False),
+    )
+    if as_json:
+        typer.echo(json.dumps({**asdict(done), "events_per_second": _rate(done)}))
+    else:
+        typer.echo(_sentence(done))
+    if done.stopped:
+        raise typer.Exit(EXIT_STOPPED)
+
+
+@declared.command("list")
+def list_features(as_json: Annotated[bool, typer.Option("--json")] = False) -> None:
+    """Every view: what it is about, from which events, with how many features."""
+    from features.catalog import domains
+    from features.describe import views_table
+
+    rows = views_table(domains())
+    if as_json:
+        typer.echo(json.dumps(rows))
+        return
+    width = max(len(str(row["view"])) for row in rows)
+    for row in rows:
+        typer.echo(
+            f"{row['view']:{width}}  {row['features']:3} features by {row['entity']}"
+            f" from {row['source']}"
+        )
+
+
+@declared.command()
+def describe(view: Annotated[str, typer.Argument(help="Name of a view.")]) -> None:
+    """One view: its entity, source, windows and features, and what each of them means."""
+    from features.catalog import domains
+    from features.describe import describe_view, find_view
+
+    typer.echo(describe_view(find_view(domains(), view)))
+
+
+@declared.command()
+def rebuild() -> None:
+    """Empty the online store; ingest then builds it anew from the topics.
+
+    Needed after a change of a view's declaration, and when the store's file was damaged. An ingest
+    that runs starts over by itself. Until it has caught up, requests are scored from what is there.
+    """
+    from features.bootstrap import rebuild_online
+    from infra.settings import load_settings
+
+    rebuild_online(load_settings())
+    typer.echo("the online store is empty; `eventide ingest` builds it anew")
+
+
+def _utc_us(moment: datetime | None) -> int | None:
+    return None if moment is None else to_us(moment.replace(tzinfo=moment.tzinfo or UTC))
+
+
+def _rate(done: "Replayed") -> int:
+    return round(done.sent / done.seconds) if done.seconds else 0
+
+
+def _sentence(done: "Replayed") -> str:
+    if not done.sent and not done.stopped:
+        return f"all {done.total:,} events were sent before; --restart sends them again"
+    text = f"sent {done.sent:,} events in {done.seconds:.1f} s ({_rate(done):,} a second)"
+    if done.before:
+        text += f", after {done.before:,} that were sent before"
+    if done.stopped and done.before + done.sent == done.total:
+        text += "; not waited until it is stored"
+    elif done.stopped:
+        text += f"; {done.total - done.before - done.sent:,} are left: the same command goes on"
+    return text

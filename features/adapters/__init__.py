@@ -1,0 +1,1 @@
+"""Stores, each behind its port. Client libraries are imported here and nowhere else."""

@@ -1,0 +1,138 @@
+"""Both stores in memory: for tests, and for trying a declaration on a few events."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from features.columns import kinds
+from features.errors import PositionMoved
+from features.ports import META, EventBatch, OnlineUpdate, SeenIds
+from features.vocabulary import EventType
+from features.windows import merge_rows
+from infra.kafka.partitions import Partition, Positions
+
+if TYPE_CHECKING:
+    import polars as pl
+
+
+class MemoryOnlineStore:
+    """See `features.ports.OnlineStore`."""
+
+    def __init__(self) -> None:
+        self._values: dict[str, dict[bytes, bytes]] = {}
+        self._positions: dict[Partition, int] = {}
+        self._seen: dict[tuple[Partition, int], SeenIds] = {}
+        self._schemas: dict[str, int] = {}
+
+    def apply(self, update: OnlineUpdate) -> None:
+        """See the port."""
+        _check(self._positions, update.starts)
+        values = {view: dict(found) for view, found in self._values.items()}
+        for change in update.changes:
+            view = values.setdefault(change.state.name, {})
+            merge_rows(change, update.settled_to_us, get=view.get, put=view.__setitem__)
+        self._values = values
+        self._positions |= update.ends
+        self._schemas |= update.schemas
+        self._seen |= {(s.partition, s.first_offset): s for s in update.seen}
+        for forgotten in update.forget:
+            self._seen.pop(forgotten, None)
+
+    def get(self, wanted: Sequence[tuple[str, Sequence[bytes]]]) -> list[list[bytes | None]]:
+        """See the port."""
+        return [
+            [self._values.get(view, {}).get(entity) for entity in entities]
+            for view, entities in wanted
+        ]
+
+    def progress(self) -> Positions:
+        """See the port."""
+        return dict(self._positions)
+
+    def seen(self, partition: Partition) -> list[SeenIds]:
+        """See the port."""
+        return [s for (p, _), s in sorted(self._seen.items(), key=lambda i: i[0]) if p == partition]
+
+    def schemas(self) -> Mapping[str, int]:
+        """See the port."""
+        return dict(self._schemas)
+
+    def entities(self, view: str) -> int:
+        """See the port."""
+        return len(self._values.get(view, {}))
+
+    def clear(self) -> None:
+        """See the port."""
+        self._values, self._positions, self._seen = {}, {}, {}
+        self._schemas = {}
+
+    def close(self) -> None:
+        """See the port."""
+
+
+class MemoryOfflineStore:
+    """See `features.ports.OfflineStore`. A version is a number of commits."""
+
+    def __init__(self) -> None:
+        self._commits: dict[str, list[pl.DataFrame]] = {}
+        self._positions: dict[Partition, int] = {}
+
+    def positions(self, topics: Iterable[str]) -> Positions:
+        """See the port."""
+        wanted = set(topics)
+        return {p: o for p, o in self._positions.items() if p.topic in wanted}
+
+    def append(self, batch: EventBatch) -> None:
+        """See the port."""
+        import polars as pl
+
+        _check(self._positions, batch.starts)
+        frame = pl.DataFrame(dict(batch.columns), schema=_schema(batch.event))
+        self._commits.setdefault(batch.event.name, []).append(frame)
+        self._positions |= batch.ends
+
+    def version(self, event: EventType) -> int | None:
+        """See the port."""
+        commits = self._commits.get(event.name)
+        return len(commits) if commits else None
+
+    def newest_known_at_us(self, event: EventType, *, version: int | None = None) -> int | None:
+        """See the port."""
+        frame = self.read(event, columns=["known_at_us"], version=version)
+        newest: Any = frame["known_at_us"].max()
+        return newest
+
+    def read(
+        self,
+        event: EventType,
+        *,
+        columns: Sequence[str],
+        event_from_us: int | None = None,
+        event_until_us: int | None = None,
+        version: int | None = None,
+    ) -> "pl.DataFrame":
+        """See the port."""
+        import polars as pl
+
+        commits = self._commits.get(event.name, [])[:version]
+        frame = pl.concat([pl.DataFrame(schema=_schema(event)), *commits])
+        if event_from_us is not None:
+            frame = frame.filter(pl.col("event_time_us") >= event_from_us)
+        if event_until_us is not None:
+            frame = frame.filter(pl.col("event_time_us") < event_until_us)
+        return frame.select(columns)
+
+
+def _check(positions: Positions, starts: Positions) -> None:
+    for partition, start in starts.items():
+        if positions.get(partition, 0) != start:
+            raise PositionMoved(
+                f"the store stands at {positions.get(partition, 0)} of {partition}, not at {start}"
+            )
+
+
+def _schema(event: EventType) -> "dict[str, Any]":
+    import polars as pl
+
+    types = {"int": pl.Int64, "nullable_int": pl.Int64, "float": pl.Float64, "text": pl.String}
+    fields = {name: types[kind] for name, kind in kinds(event.record).items()}
+    return fields | dict.fromkeys(META, pl.Int64)

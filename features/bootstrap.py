@@ -1,0 +1,197 @@
+"""Puts the processes of this package together. The only place that names an adapter."""
+
+import threading
+from collections.abc import Callable, Collection
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from functools import partial
+
+import structlog
+
+from features.audit import Audit, DeadLetterTopics, audit, claimed
+from features.catalog import domains, event_types
+from features.comparison import compare_views
+from features.dead_letters import DeadLetters
+from features.ingest import Connections, Ingest, Limits, Sinks
+from features.offline_buffer import OfflineBuffer
+from features.online_writer import OnlineWriter
+from features.ports import OfflineStore, OnlineStore
+from features.topics import INGEST_DEAD_LETTERS, SERVING_DEAD_LETTERS
+from features.vocabulary import Domain, FeatureView
+from infra.clock import HOUR, MINUTE, now_us
+from infra.health import HealthServer
+from infra.kafka.admin import first_offsets, group_positions, topic_partitions
+from infra.kafka.consumer import GroupConsumer, StartPositions
+from infra.kafka.partitions import Partition, Positions
+from infra.kafka.reader import read_all
+from infra.kafka.transactions import TransactionalProducer
+from infra.kafka.watchdog import Watchdog
+from infra.settings import KafkaSettings, Settings
+
+log = structlog.get_logger()
+
+
+def open_offline(settings: Settings) -> OfflineStore:
+    """The offline store of this installation. Nothing is read or made yet."""
+    from features.adapters.delta import DeltaOfflineStore
+
+    return DeltaOfflineStore(settings.offline_store, event_types())
+
+
+def open_online(settings: Settings, *, readonly: bool) -> OnlineStore:
+    """The online store of this installation. One process may open it once.
+
+    Raises:
+        StoreUnavailable: it cannot be opened; or it is not there and `readonly`.
+    """
+    from features.adapters.lmdb import LmdbOnlineStore
+
+    return LmdbOnlineStore(settings.online_store, readonly=readonly)
+
+
+def declared_views() -> list[FeatureView]:
+    """Every declared view, of all domains."""
+    return [view for domain in domains() for view in domain.views]
+
+
+def ingest_until(stop: threading.Event, settings: Settings, *, health_port: int) -> None:
+    """Ingest until `stop` is set.
+
+    The loop runs in a thread of its own, so that the main thread stays free for signals even while
+    the loop is inside a call of the client.
+
+    Raises:
+        KafkaFailed: see `Ingest.run`.
+        OtherSchema: the online store was built under other declarations.
+        PortBusy: the health port is taken.
+    """
+    with (
+        closing(open_online(settings, readonly=False)) as online,
+        Watchdog(settings.ingest.watchdog_seconds) as watchdog,
+    ):
+        ingest = build_ingest(
+            settings, open_offline(settings), online, stop=stop, watchdog=watchdog
+        )
+        with (
+            HealthServer(
+                health_port,
+                live=lambda: watchdog.alive,
+                ready=ingest.ready,
+                host=settings.health_host,
+            ) as health,
+            ThreadPoolExecutor(1, thread_name_prefix="ingest") as thread,
+        ):
+            log.info("ingest_started", health_port=health.port)
+            thread.submit(ingest.run).result()
+    log.info("ingest_stopped")
+
+
+def audit_now(settings: Settings, *, say: Callable[[str], None]) -> Audit:
+    """Audit this installation as it stands; `say` is told what is being done.
+
+    Raises:
+        KafkaFailed, StoreUnavailable: a part does not answer.
+        OtherSchema: the online store was built under other declarations.
+    """
+    # What is claimed comes first: whatever lies below it has to be somewhere by then.
+    claims = claimed(
+        group_positions(settings.kafka, settings.ingest.group),
+        group_positions(settings.kafka, settings.serving.group),
+    )
+    offline = open_offline(settings)
+    with closing(open_online(settings, readonly=True)) as online:
+        return audit(
+            domains(),
+            claims=claims,
+            read=partial(read_all, settings.kafka),
+            offline=offline,
+            online=online,
+            dead_letters=DeadLetterTopics(ingest=INGEST_DEAD_LETTERS, serving=SERVING_DEAD_LETTERS),
+            compare_online=partial(_compare, settings, offline, online),
+            say=say,
+        )
+
+
+def rebuild_online(settings: Settings) -> None:
+    """Empty the online store; ingest then builds it anew from the topics.
+
+    An ingest that runs notices by its positions and starts over by itself.
+    """
+    with closing(open_online(settings, readonly=False)) as online:
+        online.clear()
+
+
+def _compare(
+    settings: Settings, offline: OfflineStore, online: OnlineStore, domain: Domain
+) -> tuple[int, int]:
+    found = compare_views(
+        domain.views,
+        offline=offline,
+        online=online,
+        duplicate_horizon_us=int(settings.ingest.duplicate_horizon_hours * HOUR),
+    )
+    return found.checked, found.different
+
+
+def build_ingest(
+    settings: Settings,
+    offline: OfflineStore,
+    online: OnlineStore,
+    *,
+    stop: threading.Event,
+    watchdog: Watchdog,
+) -> Ingest:
+    """The loop; nothing is connected yet."""
+    ingest = settings.ingest
+    events = {e.name: e for e in event_types()}
+    producer = TransactionalProducer(
+        settings.kafka, transactional_id=f"eventide-ingest-{ingest.group}-{ingest.instance}"
+    )
+    return Ingest(
+        Sinks(
+            online=OnlineWriter(
+                online,
+                declared_views(),
+                duplicate_horizon_us=int(ingest.duplicate_horizon_hours * HOUR),
+                hold_us=int(ingest.hold_hours * HOUR),
+            ),
+            offline=OfflineBuffer(offline, events, clock_us=now_us),
+            dead_letters=DeadLetters(producer, clock_us=now_us),
+        ),
+        Connections(
+            open_producer=partial(_open, settings.kafka, events, producer),
+            join=partial(_join, settings, events),
+            first_offsets=partial(_first_offsets, settings.kafka),
+        ),
+        events,
+        limits=Limits(
+            max_batch=ingest.max_batch,
+            flush_rows=ingest.flush_rows,
+            flush_seconds=ingest.flush_seconds,
+            max_future_us=int(ingest.max_future_minutes * MINUTE),
+        ),
+        stop=stop,
+        watchdog=watchdog,
+        clock_us=now_us,
+    )
+
+
+def _open(kafka: KafkaSettings, events: Collection[str], producer: TransactionalProducer) -> None:
+    topic_partitions(kafka, events)  # all of them are there
+    producer.open()
+
+
+def _join(
+    settings: Settings, events: Collection[str], start_positions: StartPositions
+) -> GroupConsumer:
+    return GroupConsumer(
+        settings.kafka,
+        group=settings.ingest.group,
+        instance=settings.ingest.instance,
+        topics=sorted(events),
+        start_positions=start_positions,
+    )
+
+
+def _first_offsets(kafka: KafkaSettings, partitions: Collection[Partition]) -> Positions:
+    return first_offsets(kafka, {p.topic for p in partitions})

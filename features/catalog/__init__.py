@@ -1,0 +1,35 @@
+"""The declarations. Each folder here is a domain and has a `DOMAIN`; nothing else lists them."""
+
+import importlib
+import pkgutil
+from functools import cache
+
+from features.errors import FeatureError
+from features.vocabulary import Domain, EventType
+
+
+@cache
+def domains() -> tuple[Domain, ...]:
+    """Every declared domain, by name."""
+    found = [
+        importlib.import_module(f"{__name__}.{module.name}").DOMAIN
+        for module in pkgutil.iter_modules(__path__)
+    ]
+    return tuple(sorted(found, key=lambda d: d.name))
+
+
+def domain(name: str) -> Domain:
+    """The domain of that name.
+
+    Raises:
+        FeatureError: there is none.
+    """
+    for found in domains():
+        if found.name == name:
+            return found
+    raise FeatureError(f"no domain {name!r}", hint=f"declared: {[d.name for d in domains()]}")
+
+
+def event_types() -> tuple[EventType, ...]:
+    """Every declared event type, of all domains."""
+    return tuple(event for d in domains() for event in d.events)

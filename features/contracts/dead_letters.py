@@ -1,0 +1,41 @@
+"""What a dead letter looks like: the raw key and value, and headers that say what happened.
+
+The value is the record's own bytes, unchanged, so that sending it again is a copy.
+"""
+
+SUFFIX = ".dlq"
+HEADER_PREFIX = "dlq."
+
+
+def dead_letter_topic(consumer: str) -> str:
+    """Each consumer has its own: `ingest.dlq`, `serving.dlq`."""
+    return f"{consumer}{SUFFIX}"
+
+
+def dead_letter_headers(
+    *,
+    consumer: str,
+    topic: str,
+    partition: int,
+    offset: int,
+    timestamp_ms: int,
+    code: str,
+    reason: str,
+    at_us: int,
+) -> list[tuple[str, bytes]]:
+    """Headers of a dead letter; the original headers are kept beside them.
+
+    `reason` is cut to 300 bytes and never quotes the payload.
+    """
+    fields = {
+        "v": "1",
+        "consumer": consumer,
+        "topic": topic,
+        "partition": str(partition),
+        "offset": str(offset),
+        "timestamp-ms": str(timestamp_ms),
+        "error": code,
+        "message": reason,
+        "at-us": str(at_us),
+    }
+    return [(HEADER_PREFIX + k, v.encode()[:300]) for k, v in fields.items()]

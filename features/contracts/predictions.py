@@ -1,0 +1,29 @@
+"""The outcome of a request: what downstream applications read."""
+
+from typing import Annotated, Literal
+
+from msgspec import Meta, Struct
+
+SCHEMA = "prediction/1"
+
+
+class Outcome(Struct, frozen=True, kw_only=True, gc=False):
+    """One for each request, never two: a prediction, or a rejection with its reason.
+
+    `source` (topic-partition-offset of the request) is a natural id. A rejected request that could
+    not be read has no `event_id`; its bytes are in the dead-letter topic.
+    """
+
+    outcome: Literal["predicted", "rejected"]
+    source: str
+    scored_at_us: int
+    event_id: str | None = None
+    entity_id: str | None = None
+    decision_time_us: int | None = None
+    score: Annotated[float, Meta(ge=0, le=1)] | None = None  # probability that the label is 1
+    model: str | None = None
+    model_version: str | None = None
+    run_id: str | None = None  # the MLflow run that trained it
+    features_exact: bool | None = None  # False: asked further back than the online store keeps
+    features_missing: int | None = None  # features without a value
+    reason: str | None = None  # a code: why the request was rejected

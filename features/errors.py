@@ -1,0 +1,34 @@
+"""What can go wrong with events and features."""
+
+from infra.errors import EventideError
+
+
+class FeatureError(EventideError):
+    """The root of this package's errors."""
+
+
+class DeclarationError(FeatureError):
+    """A declaration contradicts itself; it is found when its module is imported."""
+
+
+class MalformedEvent(FeatureError):
+    """The bytes do not match their contract; trying again cannot help.
+
+    `reason` never holds the payload, which may be personal data.
+    """
+
+    def __init__(self, *, code: str, reason: str) -> None:
+        self.code, self.reason = code, reason
+        super().__init__(f"{code}: {reason}")
+
+
+class StoreUnavailable(FeatureError):
+    """A store did not answer or refused the write; nothing is known to be written."""
+
+
+class PositionMoved(FeatureError):
+    """Another writer has moved a partition's position in a store; read the position anew."""
+
+
+class DataNotReady(FeatureError):
+    """The offline store does not yet hold all that was known by the cut-off; try again later."""

@@ -1,0 +1,125 @@
+"""The online sink of ingest: drops what it has, drops what was sent twice, folds in the rest."""
+
+from collections.abc import Collection, Sequence
+
+import numpy as np
+
+from features.batches import EventRows, at_or_above, view_rows
+from features.duplicates import SeenWindow
+from features.plan import UNSET
+from features.ports import OnlineStore, OnlineUpdate, SeenIds, ViewRows
+from features.vocabulary import BoolArray, FeatureView
+from features.windows import OtherSchema, state_of
+from infra.kafka.partitions import Partition, Positions
+
+
+class OnlineWriter:
+    """Writes the partitions that it was told to `load`; one at a time owns a partition.
+
+    Values may settle what was known `hold_us` before the newest event: for so long the store
+    answers exactly about the past.
+    """
+
+    def __init__(
+        self,
+        store: OnlineStore,
+        views: Sequence[FeatureView],
+        *,
+        duplicate_horizon_us: int,
+        hold_us: int,
+    ) -> None:
+        self._store = store
+        self._views: dict[str, list[FeatureView]] = {}
+        for view in views:
+            self._views.setdefault(view.source.name, []).append(view)
+        self._schemas = {v.name: state_of(v).plan.schema_id for v in views}
+        self._horizon_us, self._hold_us = duplicate_horizon_us, hold_us
+        # A whole span may be sent again: as long as an event can be inside a window of a question
+        # that is answered exactly, its id has to be known, or it would count twice.
+        longest_us = max(state_of(v).plan.longest_us for v in views)
+        self._keep_us = max(2 * duplicate_horizon_us, longest_us + hold_us)
+        self._positions: dict[Partition, int] = {}
+        self._seen: dict[Partition, SeenWindow] = {}
+        self._newest_us = UNSET
+        self.duplicates = 0  # dropped since the start
+
+    def load(self, partitions: Collection[Partition]) -> Positions:
+        """Read positions and seen ids anew; partitions without a position are left out.
+
+        Raises:
+            OtherSchema: the store was built under other declarations.
+            StoreUnavailable: it does not answer.
+        """
+        self._check_schemas()
+        progress = self._store.progress()
+        found = {p: progress[p] for p in partitions if p in progress}
+        for partition in partitions:
+            self._positions[partition] = found.get(partition, 0)
+            slices = self._store.seen(partition) if partition.topic in self._views else ()
+            self._seen[partition] = SeenWindow(self._horizon_us, slices, keep_us=self._keep_us)
+        return found
+
+    def write(self, rows: Sequence[EventRows], taken: Positions) -> None:
+        """Apply the events at or above our positions, and move these to `taken`.
+
+        Raises:
+            PositionMoved, StoreUnavailable: nothing was written; `load` before the next write.
+        """
+        ends = {p: o for p, o in taken.items() if o > self._positions[p]}
+        if not ends:
+            return
+        changes: list[ViewRows] = []
+        seen: list[SeenIds] = []
+        for found in rows:
+            new = at_or_above(found, self._positions)
+            if len(new):
+                self._newest_us = max(self._newest_us, int(new.known_at_us.max()))
+                changes += self._changes(new, seen)
+        self._store.apply(
+            OnlineUpdate(
+                changes=changes,
+                starts={p: self._positions[p] for p in ends},
+                ends=ends,
+                settled_to_us=self._settled_to_us(),
+                seen=seen,
+                forget=[(s.partition, o) for s in seen for o in self._seen[s.partition].forget()],
+                schemas=self._schemas,
+            )
+        )
+        self._positions |= ends
+
+    def _changes(self, rows: EventRows, seen: list[SeenIds]) -> list[ViewRows]:
+        """What the events bring to the views; the ids that they had go to `seen`."""
+        views = self._views.get(rows.event.name, ())
+        if not views:
+            return []
+        counted = rows.where(self._first_sightings(rows, seen))
+        found = [view_rows(view, counted) for view in views] if len(counted) else []
+        return [change for change in found if change is not None]
+
+    def _first_sightings(self, rows: EventRows, seen: list[SeenIds]) -> BoolArray:
+        counts = np.ones(len(rows), bool)
+        ids = rows.fields["event_id"]
+        for number in np.unique(rows.partition).tolist():
+            partition = Partition(rows.event.name, number)
+            at = np.flatnonzero(rows.partition == number)
+            found = SeenIds(
+                partition=partition,
+                first_offset=self._positions[partition],
+                ids=[ids[i] for i in at.tolist()],
+                known_at_us=rows.known_at_us[at],
+            )
+            counts[at] = self._seen[partition].first_sightings(found)
+            seen.append(found)
+        self.duplicates += int(len(counts) - counts.sum())
+        return counts
+
+    def _settled_to_us(self) -> int:
+        return UNSET if self._newest_us == UNSET else self._newest_us - self._hold_us
+
+    def _check_schemas(self) -> None:
+        stored = self._store.schemas()
+        for view, schema_id in self._schemas.items():
+            # A view that is new has missed the events below the store's positions.
+            if stored and stored.get(view) != schema_id:
+                raise OtherSchema(view)

@@ -1,0 +1,171 @@
+"""What ingest, history and serving need of a store, in our words.
+
+Every adapter passes the same contract tests (`tests/contract`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Protocol
+
+from features.vocabulary import EventType, Int64Array
+from infra.kafka.partitions import Partition, Positions
+
+if TYPE_CHECKING:
+    import numpy as np
+    import polars as pl
+    from numpy.typing import NDArray
+
+    from features.windows import ViewState
+
+META = ("known_at_us", "ingest_time_us", "partition", "offset")
+"""What the offline store keeps of an event beside its own fields (and the topic, its name)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class EventBatch:
+    """Events of one type, for the offline store.
+
+    `columns` has the record's fields and those of `META`, all of one length; rows of a partition
+    are in the order of their offsets. `starts` is where the writer believes the store to stand for
+    each partition in it, `ends` where it will stand: the next offset. A batch without rows only
+    moves positions.
+    """
+
+    event: EventType
+    columns: Mapping[str, Sequence[Any]]
+    starts: Positions
+    ends: Positions
+
+    def __len__(self) -> int:
+        return len(self.columns["offset"])
+
+
+class OfflineStore(Protocol):
+    """Every event that was ever ingested, raw, once for each time it was sent."""
+
+    def positions(self, topics: Iterable[str]) -> Positions:
+        """The next offset of each partition that was ever written; others are left out."""
+        ...
+
+    def append(self, batch: EventBatch) -> None:
+        """Add rows and move positions: both or neither.
+
+        Raises:
+            PositionMoved: the store does not stand at `batch.starts`; nothing was written.
+            StoreUnavailable: not known to be written; ask `positions`.
+        """
+        ...
+
+    def version(self, event: EventType) -> int | None:
+        """The version of the event's table: reading at it gives the same rows for ever."""
+        ...
+
+    def newest_known_at_us(self, event: EventType, *, version: int | None = None) -> int | None:
+        """The latest `known_at_us` in the event's table; None when it is empty."""
+        ...
+
+    def read(
+        self,
+        event: EventType,
+        *,
+        columns: Sequence[str],
+        event_from_us: int | None = None,
+        event_until_us: int | None = None,
+        version: int | None = None,
+    ) -> pl.DataFrame:
+        """Rows with `event_from_us <= event_time_us < event_until_us`, in no order.
+
+        `columns` are fields of the record or names in `META`. Duplicates are still in it.
+        """
+        ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class ViewRows:
+    """New head rows for one view. `codes[i]` is the index in `entities` of `rows[i]`'s entity."""
+
+    state: ViewState
+    entities: Sequence[bytes]
+    codes: Int64Array
+    rows: NDArray[np.void]
+
+
+@dataclass(frozen=True, kw_only=True)
+class SeenIds:
+    """Event ids of one partition in the order of their offsets, and when each was emitted.
+
+    `first_offset` names the slice: it is the position before the batch that brought the ids.
+    """
+
+    partition: Partition
+    first_offset: int
+    ids: Sequence[str]
+    known_at_us: Int64Array
+
+
+@dataclass(frozen=True, kw_only=True)
+class OnlineUpdate:
+    """One batch for the online store.
+
+    `starts` is where the writer believes the store to stand, `ends` where it will stand.
+    Values may settle what was known before `settled_to_us`. `forget` names slices of seen ids
+    (partition, first offset) that are too old to matter. `schemas`: the schema id of every view
+    that the writer keeps, with or without rows in this update.
+    """
+
+    changes: Sequence[ViewRows]
+    starts: Positions
+    ends: Positions
+    settled_to_us: int
+    seen: Sequence[SeenIds] = ()
+    forget: Sequence[tuple[Partition, int]] = ()
+    schemas: Mapping[str, int] = field(default_factory=dict)
+
+
+class OnlineStore(Protocol):
+    """The state of every view and entity, for reading within microseconds.
+
+    One writer a partition, any number of reading processes; a reader sees whole updates only.
+    """
+
+    def apply(self, update: OnlineUpdate) -> None:
+        """Fold the rows in, move the positions, keep the ids: all of it or nothing.
+
+        Raises:
+            PositionMoved: the store does not stand at `update.starts`; nothing was written.
+            StoreUnavailable: nothing was written.
+        """
+        ...
+
+    def get(self, wanted: Sequence[tuple[str, Sequence[bytes]]]) -> list[list[bytes | None]]:
+        """For each (view name, entities): their values, None where there is none.
+
+        All of one call are of one moment.
+        """
+        ...
+
+    def progress(self) -> Positions:
+        """The next offset of each partition: what lies below it is in the values."""
+        ...
+
+    def seen(self, partition: Partition) -> list[SeenIds]:
+        """The ids kept for a partition, oldest slice first."""
+        ...
+
+    def schemas(self) -> Mapping[str, int]:
+        """The views that were kept from the first event on: name -> schema id."""
+        ...
+
+    def entities(self, view: str) -> int:
+        """How many entities have a value."""
+        ...
+
+    def clear(self) -> None:
+        """Forget everything, positions too: ingest then builds it anew from the topics."""
+        ...
+
+    def close(self) -> None:
+        """Let go of files and connections."""
+        ...

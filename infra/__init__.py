@@ -1,0 +1,4 @@
+"""The technical kit: settings, logs, Kafka, the local stack.
+
+It knows no event, feature or model.
+"""

@@ -1,0 +1,142 @@
+"""The commands of `infra`: the local stack, and the settings."""
+
+import os
+import sys
+from typing import TYPE_CHECKING, Annotated
+
+import msgspec
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from infra import settings_table
+from infra.settings import load_settings
+
+if TYPE_CHECKING:
+    from infra.stack.files import ServiceStatus
+
+app = typer.Typer()
+
+Only = Annotated[
+    str, typer.Option(help="Only these services, with commas, and what they need. Default: all.")
+]
+Json = Annotated[bool, typer.Option("--json", help="For machines.")]
+
+
+@app.command()
+def up(
+    only: Only = "",
+    timeout: Annotated[float, typer.Option(help="Seconds to wait until all is healthy.")] = 300,
+) -> None:
+    """Start the local stack, or attach to the one that runs, and wait until all is healthy.
+
+    Kafka, PostgreSQL, MLflow and Airflow, then ingest and serving, as processes of this machine
+    that listen on 127.0.0.1 only. Data, logs and secrets are in the state folder and are found
+    again next time. What dies is started again; `eventide down` ends all of it.
+    """
+    from infra.stack import control
+
+    settings, console = load_settings(), Console(highlight=False)
+    status = control.up(
+        settings,
+        only=[name.strip() for name in only.split(",") if name.strip()],
+        limit_s=timeout,
+        environ=dict(os.environ),
+        say=lambda line: console.print(line, markup=False),
+    )
+    _say_where(console, status.services)
+
+
+@app.command()
+def down() -> None:
+    """Stop the local stack in order, and whatever a crash left. Data stay."""
+    from infra.stack import control
+
+    console = Console(highlight=False)
+    control.down(load_settings(), say=lambda line: console.print(line, markup=False))
+    console.print("nothing runs")
+
+
+@app.command()
+def status(as_json: Json = False) -> None:
+    """Each service: its state, its process, how often it was started again, and where it is.
+
+    Exit code 0 when all is healthy, 3 when something is not or nothing runs.
+    """
+    from infra.stack import control
+    from infra.stack.files import READY
+
+    now = control.report(load_settings())
+    if as_json:
+        sys.stdout.write(msgspec.json.encode(now).decode() + "\n")
+    else:
+        table = Table("service", "state", "pid", "restarts", "address", "note", box=None)
+        for s in now.services:
+            pid = "" if s.pid is None else str(s.pid)
+            table.add_row(s.name, s.state, pid, str(s.restarts), s.address, s.note)
+        Console(highlight=False).print(table if now.running else "nothing runs: `eventide up`")
+    raise typer.Exit(0 if now.running and all(s.state in READY for s in now.services) else 3)
+
+
+@app.command()
+def logs(
+    service: Annotated[str | None, typer.Argument(help="One service. Default: all.")] = None,
+    follow: Annotated[bool, typer.Option("-f", "--follow", help="Go on with new lines.")] = False,
+    lines: Annotated[int, typer.Option("-n", "--lines", help="So many last lines.")] = 40,
+) -> None:
+    """What the services printed, in all their lives. `eventide logs stack`: the supervisor."""
+    from infra.stack.files import StackFiles
+    from infra.stack.logs import read_logs
+
+    files = StackFiles(load_settings().state_dir)
+    try:
+        for line in read_logs(files, service, lines=lines, follow=follow):
+            sys.stdout.write(line + "\n")
+            sys.stdout.flush()
+    except KeyboardInterrupt:
+        raise typer.Exit(0) from None
+
+
+@app.command()
+def clean(yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False) -> None:
+    """Remove all data, logs and secrets of the stopped local stack. There is no way back."""
+    from infra.stack import control
+
+    settings = load_settings()
+    control.check_stopped(settings)
+    if not yes:
+        typer.confirm(f"Remove all data in {settings.state_dir}?", abort=True)
+    removed = control.clean(settings)
+    Console().print(f"removed {', '.join(removed)}" if removed else "there was nothing")
+
+
+@app.command()
+def settings(as_json: Json = False) -> None:
+    """Every setting: the variable that sets it, its value now, and what it means."""
+    rows = settings_table.rows(load_settings())
+    if as_json:
+        values = {row.variable: row.value for row in rows}
+        sys.stdout.write(msgspec.json.encode(values).decode() + "\n")
+        return
+    table = Table("variable", "value", "meaning", box=None)
+    for row in rows:
+        table.add_row(row.variable, row.value, row.meaning)
+    Console(highlight=False).print(table)
+
+
+def _say_where(console: Console, services: "list[ServiceStatus]") -> None:
+    from infra.stack import control
+
+    now = load_settings()  # again: the endpoints are known now
+    names = {service.name for service in services}
+    console.print()
+    if "mlflow" in names:
+        console.print(f"MLflow   {now.mlflow_url}")
+    if "api-server" in names:
+        user, password = control.login(now)
+        console.print(f"Airflow  {now.airflow_url}   user {user}, password {password}")
+    console.print("`eventide status` shows how it is, `eventide down` ends it")
+
+
+if __name__ == "__main__":
+    app()

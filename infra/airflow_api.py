@@ -1,0 +1,178 @@
+"""Airflow over its REST API: backfills, their runs, and the log of a task that failed.
+
+The command line of Airflow takes seconds to import on each call; this takes milliseconds.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, time, timedelta
+from typing import Any
+
+import httpx
+
+from infra.errors import EventideError
+
+TIMEOUT_S = 30.0
+FINISHED = frozenset({"success", "failed"})
+
+
+class AirflowUnavailable(EventideError):
+    """Airflow did not answer, or refused the call."""
+
+    hint = "is it running? see `eventide status` and `eventide logs api-server`"
+
+
+@dataclass(frozen=True, kw_only=True)
+class DagRun:
+    """A run of a DAG. `day` is the day whose 'now' the run takes: the end of its interval."""
+
+    run_id: str
+    day: date
+    state: str
+
+    @property
+    def finished(self) -> bool:
+        """Whether nothing more will happen in it."""
+        return self.state in FINISHED
+
+
+@dataclass(frozen=True, kw_only=True)
+class TaskRun:
+    """One try of one task; `label` names the mapped copy, where there are several."""
+
+    task_id: str
+    map_index: int
+    label: str
+    state: str
+    try_number: int
+    duration_s: float | None
+
+    @property
+    def name(self) -> str:
+        """`train[forest]`, or only the task's id."""
+        return f"{self.task_id}[{self.label}]" if self.label else self.task_id
+
+
+class AirflowApi:
+    """A session with one Airflow. Logs in at the first call."""
+
+    def __init__(self, url: str, *, username: str, password: str) -> None:
+        self._client = httpx.Client(base_url=url, timeout=TIMEOUT_S)
+        self._login = {"username": username, "password": password}
+
+    def has_dag(self, dag_id: str) -> bool:
+        """Whether the DAG has been parsed; a new file takes up to half a minute."""
+        return self._call("GET", f"/api/v2/dags/{dag_id}", missing_ok=True) is not None
+
+    def backfill(self, dag_id: str, *, first: date, last: date, again: bool = False) -> None:
+        """Create the runs of the days `first` to `last`, one after the other; what exists stays.
+
+        With `again` runs that failed are run anew.
+        """
+        # A daily run belongs to the interval that ends on its day: its logical date is a day less.
+        body = {
+            "dag_id": dag_id,
+            "from_date": _utc(first - timedelta(days=1)).isoformat(),
+            "to_date": (_utc(last) - timedelta(microseconds=1)).isoformat(),
+            "max_active_runs": 1,
+            "reprocess_behavior": "failed" if again else "none",
+        }
+        planned = self._call("POST", "/api/v2/backfills/dry_run", json=body)
+        if planned and planned["total_entries"]:
+            self._call("POST", "/api/v2/backfills", json=body)
+
+    def runs(self, dag_id: str, *, first: date, last: date) -> list[DagRun]:
+        """The runs of those days, by day."""
+        answer = self._call(
+            "GET",
+            f"/api/v2/dags/{dag_id}/dagRuns",
+            params={
+                "run_after_gte": _utc(first).isoformat(),
+                "run_after_lt": _utc(last + timedelta(days=1)).isoformat(),
+                "order_by": "run_after",
+                "limit": 100,
+            },
+        )
+        return [
+            DagRun(
+                run_id=run["dag_run_id"],
+                day=datetime.fromisoformat(run["run_after"]).astimezone(UTC).date(),
+                state=run["state"],
+            )
+            for run in (answer or {}).get("dag_runs", [])
+        ]
+
+    def tasks(self, dag_id: str, run_id: str) -> list[TaskRun]:
+        """The tasks of a run."""
+        path = f"/api/v2/dags/{dag_id}/dagRuns/{run_id}/taskInstances"
+        answer = self._call("GET", path, params={"limit": 100}) or {}
+        return [
+            TaskRun(
+                task_id=task["task_id"],
+                map_index=task["map_index"],
+                label=task.get("rendered_map_index") or "",
+                state=task["state"] or "waiting",
+                try_number=task["try_number"],
+                duration_s=task["duration"],
+            )
+            for task in answer.get("task_instances", [])
+        ]
+
+    def result(self, dag_id: str, run_id: str, task_id: str) -> Any:
+        """What a task returned; None when it returned nothing."""
+        path = f"/api/v2/dags/{dag_id}/dagRuns/{run_id}/taskInstances/{task_id}/xcomEntries"
+        answer = self._call("GET", f"{path}/return_value", missing_ok=True)
+        return answer["value"] if answer else None
+
+    def failure(self, dag_id: str, run_id: str, task: TaskRun) -> str:
+        """The last error in the log of a task's last try: its type and sentence."""
+        path = f"/api/v2/dags/{dag_id}/dagRuns/{run_id}/taskInstances/{task.task_id}/logs"
+        answer = self._call(
+            "GET",
+            f"{path}/{task.try_number}",
+            params={"full_content": True, "map_index": task.map_index},
+            headers={"accept": "application/json"},
+            missing_ok=True,
+        )
+        errors = [
+            f"{detail['exc_type']}: {detail['exc_value']}"
+            for line in (answer or {}).get("content", [])
+            for detail in (line.get("error_detail") or [] if isinstance(line, dict) else [])
+        ]
+        return errors[-1] if errors else "see its log in the Airflow pages"
+
+    def _call(
+        self,
+        method: str,
+        path: str,
+        *,
+        params: Mapping[str, Any] | None = None,
+        json: Any = None,
+        headers: Mapping[str, str] | None = None,
+        missing_ok: bool = False,
+    ) -> dict[str, Any] | None:
+        try:
+            if "authorization" not in self._client.headers:
+                self._log_in()
+            answer = self._client.request(method, path, params=params, json=json, headers=headers)
+        except httpx.HTTPError as error:
+            raise AirflowUnavailable(f"Airflow at {self._client.base_url}: {error}") from error
+        if answer.status_code == httpx.codes.NOT_FOUND and missing_ok:
+            return None
+        if answer.is_error:
+            raise AirflowUnavailable(f"{method} {path}: {answer.status_code} {answer.text[:300]}")
+        content: dict[str, Any] = answer.json()
+        return content
+
+    def _log_in(self) -> None:
+        answer = self._client.post("/auth/token", json=self._login)
+        if answer.is_error:
+            raise AirflowUnavailable(
+                f"Airflow refused the login of {self._login['username']!r}",
+                hint="`eventide status` says where the password stands",
+            )
+        self._client.headers["authorization"] = f"Bearer {answer.json()['access_token']}"
+
+
+def _utc(day: date) -> datetime:
+    return datetime.combine(day, time(), tzinfo=UTC)

@@ -1,0 +1,51 @@
+"""The command `eventide`, assembled from the command group of each package.
+
+The groups are found by entry point, so this module imports nothing above it.
+"""
+
+import sys
+from importlib.metadata import entry_points
+
+import typer
+from pydantic import ValidationError
+from rich.console import Console
+
+from infra.errors import EventideError
+
+ENTRY_POINTS = "eventide.commands"
+
+
+def main() -> None:
+    """Run the command line. Exit code 1 and one clear sentence for an error of ours."""
+    try:
+        build_app()()
+    except EventideError as error:
+        _complain(str(error), error.hint)
+    except ValidationError as error:
+        _complain(f"a setting does not fit: {error}", "`eventide settings` lists them all")
+
+
+def build_app() -> typer.Typer:
+    """One flat list of commands; a package may also bring groups (`eventide features ...`)."""
+    app = typer.Typer(
+        name="eventide",
+        help="An event-driven MLOps pipeline: events in, predictions out.",
+        no_args_is_help=True,
+        pretty_exceptions_enable=False,
+        context_settings={"help_option_names": ["-h", "--help"]},
+    )
+    for entry in sorted(entry_points(group=ENTRY_POINTS), key=lambda e: _ORDER.index(e.name)):
+        app.add_typer(entry.load())
+    return app
+
+
+_ORDER = ("infra", "features", "ml", "serving")
+
+
+def _complain(message: str, hint: str | None) -> None:
+    console = Console(stderr=True, highlight=False)
+    console.print("error:", style="bold red", end=" ")
+    console.print(message, markup=False)
+    if hint:
+        console.print(f"  {hint}", markup=False)
+    sys.exit(1)

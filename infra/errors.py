@@ -1,0 +1,15 @@
+"""What can go wrong in the kit. One root, one sentence an error."""
+
+
+class EventideError(Exception):
+    """The root of every error that Eventide raises on purpose.
+
+    The command line prints its sentence and `hint` instead of a traceback.
+    """
+
+    hint: str | None = None
+
+    def __init__(self, message: str, *, hint: str | None = None) -> None:
+        super().__init__(message)
+        if hint is not None:
+            self.hint = hint

@@ -1,0 +1,33 @@
+"""Asking again while a broker is still finding its feet."""
+
+import time
+from collections.abc import Callable
+from typing import TypeVar
+
+from confluent_kafka import KafkaException
+
+from infra.kafka.config import OPERATION_TIMEOUT_S
+from infra.kafka.errors import Meaning, meaning
+
+Answer = TypeVar("Answer")
+_PAUSE_S = 0.1
+
+
+def ask_until_answered(ask: Callable[[float], Answer]) -> Answer:
+    """What `ask(seconds left)` returns; repeated on errors that pass by themselves.
+
+    Right after a broker's start its coordinators are not loaded yet, and it says so at once instead
+    of waiting for them.
+
+    Raises:
+        KafkaException: another error, or still this one at the end of `OPERATION_TIMEOUT_S`.
+    """
+    deadline = time.monotonic() + OPERATION_TIMEOUT_S
+    while True:
+        try:
+            return ask(max(deadline - time.monotonic(), 0.1))
+        except KafkaException as error:
+            passing = meaning(error.args[0]) is Meaning.TRANSIENT
+            if not passing or time.monotonic() + _PAUSE_S > deadline:
+                raise
+        time.sleep(_PAUSE_S)

@@ -1,0 +1,251 @@
+"""A producer whose records are all seen, or none of them.
+
+What the client library leaves to its user, and what is done about it here:
+
+- A request that timed out may still reach the broker and touch the *next* transaction. So a
+  producer is never used again after an unclear result: a new one under the same id ends what the
+  old one left, and makes every late request of it invalid.
+- Whether a commit without an answer happened is not guessed: the positions that were in it say so.
+- Offsets are sent with the membership under which the batch was taken, never with a later one.
+"""
+
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import structlog
+from confluent_kafka import KafkaError, KafkaException, Producer, TopicPartition
+from msgspec import Struct
+
+from infra.kafka.config import OPERATION_TIMEOUT_S, producer_config
+from infra.kafka.consumer import GroupConsumer
+from infra.kafka.errors import (
+    FENCED,
+    Fenced,
+    ProducerFailed,
+    TooLarge,
+    TransactionAborted,
+    TransactionUnclear,
+)
+from infra.kafka.message import Message, partition_of
+from infra.kafka.partitions import Partition, Positions
+from infra.settings import KafkaSettings
+
+log = structlog.get_logger()
+
+
+class Record(Struct, frozen=True, kw_only=True, gc=False):
+    """What is sent. Without a `partition` the key decides, as Java clients do it."""
+
+    topic: str
+    value: bytes | None
+    key: bytes | None = None
+    headers: Sequence[tuple[str, bytes | None]] = ()
+    timestamp_ms: int | None = None  # now
+    partition: int | None = None
+
+
+class TransactionalProducer:
+    """Sends batches of records, each batch in one transaction, with the offsets it came from."""
+
+    def __init__(self, kafka: KafkaSettings, *, transactional_id: str) -> None:
+        """Connects nowhere yet.
+
+        Of two processes with one `transactional_id` the later one stays, the earlier one gets
+        `Fenced`.
+        """
+        self.rebuilds = 0
+        self._id = transactional_id
+        self._config = producer_config(kafka, transactional_id=transactional_id)
+        self._producer: Producer | None = None
+
+    def open(self) -> None:
+        """Register with the brokers: ends whatever a predecessor under our id left open.
+
+        Raises:
+            Fenced: another process registered at the same time.
+            ProducerFailed: the brokers do not answer, or refuse.
+        """
+        producer = Producer(self._config)
+        try:
+            _until_done(producer.init_transactions)
+        except KafkaException as error:
+            self._raise_if_fenced(error)
+            raise ProducerFailed(f"{self._id}: {_sentence(error)}") from error
+        self._producer = producer
+
+    def send_all(
+        self,
+        records: Sequence[Record],
+        *,
+        offsets: Positions | None = None,
+        consumer: GroupConsumer | None = None,
+        arrived: dict[Partition, int] | None = None,
+    ) -> None:
+        """Send the records and commit `offsets` of the consumer's group, or do neither.
+
+        Returns only when it is committed. No callback of the consumer runs in between. `arrived`
+        is filled with the offset after the last record of each partition that got some; it costs
+        a callback for each record, so ask for it only where somebody waits for these positions.
+
+        Raises:
+            TransactionAborted: nothing is visible; rewind the consumer and go on.
+            TransactionUnclear: without a consumer nobody can say; read your own position anew.
+            Fenced, ProducerFailed: end this process; a new one starts from what is committed.
+        """
+        if (offsets is None) != (consumer is None):
+            raise ValueError("offsets belong to a consumer: give both or neither")
+        if self._producer is None:
+            self.open()
+        producer = self._producer
+        assert producer is not None
+        try:
+            producer.begin_transaction()
+            _produce_all(producer, records, arrived)
+            if offsets is not None and consumer is not None:
+                self._send_offsets(producer, offsets, consumer)
+        except (KafkaException, BufferError, _MembershipChanged) as error:
+            self._abort(producer, error)
+        self._commit(producer, offsets, consumer)
+        if arrived is not None:
+            producer.poll(0)  # the last delivery reports
+
+    def close(self) -> None:
+        """Let go of the client; an open transaction ends by its timeout."""
+        self._drop()
+
+    def _send_offsets(
+        self, producer: Producer, offsets: Positions, consumer: GroupConsumer
+    ) -> None:
+        if not consumer.still_member() or not offsets.keys() <= consumer.owned:
+            raise _MembershipChanged("the group moved on since the batch was taken")
+        positions = [TopicPartition(p.topic, p.number, o) for p, o in offsets.items()]
+        metadata = consumer.group_metadata()
+        _until_done(
+            lambda left_s: producer.send_offsets_to_transaction(positions, metadata, left_s)
+        )
+
+    def _abort(self, producer: Producer, cause: Exception) -> None:
+        """Undo what was begun; the commit was never asked for, so it cannot happen.
+
+        After an error of the client the producer is not used again, even where the client says that
+        an abort is enough: after a failed delivery its next batch may skip sequence numbers.
+
+        Raises:
+            TransactionAborted, Fenced: always one of them.
+        """
+        self._raise_if_fenced(cause)
+        if isinstance(cause, KafkaException):
+            self._drop()
+        else:
+            try:
+                _until_done(producer.abort_transaction)
+            except KafkaException as error:
+                self._raise_if_fenced(error)
+                self._drop()
+        raise _aborted(cause) from cause
+
+    def _commit(
+        self, producer: Producer, offsets: Positions | None, consumer: GroupConsumer | None
+    ) -> None:
+        try:
+            _until_done(producer.commit_transaction)
+        except KafkaException as error:
+            self._raise_if_fenced(error)
+            if error.args[0].txn_requires_abort():
+                self._abort(producer, error)
+            self._settle(error, offsets, consumer)
+
+    def _settle(
+        self, cause: KafkaException, offsets: Positions | None, consumer: GroupConsumer | None
+    ) -> None:
+        """Find out whether a commit without an answer happened. Returns when it did."""
+        log.warning("commit_unclear", id=self._id, message=_sentence(cause))
+        self._drop()
+        self.open()  # returns only after the old transaction has ended, one way or the other
+        if offsets is None or consumer is None:
+            raise TransactionUnclear(_sentence(cause)) from cause
+        try:
+            committed = consumer.committed(offsets)
+        except KafkaException as error:
+            raise ProducerFailed(f"{self._id}: {_sentence(error)}") from error
+        if not offsets or any(committed.get(p, -1) < o for p, o in offsets.items()):
+            raise TransactionAborted(_sentence(cause)) from cause
+
+    def _drop(self) -> None:
+        if self._producer is None:
+            return
+        self.rebuilds += 1
+        self._producer.purge(in_queue=True, in_flight=True, blocking=False)
+        self._producer = None
+
+    def _raise_if_fenced(self, error: Exception) -> None:
+        if isinstance(error, KafkaException) and error.args[0].code() in FENCED:
+            raise Fenced(f"{self._id}: {_sentence(error)}") from error
+
+
+class _MembershipChanged(Exception):
+    """We are no longer the member that took the batch."""
+
+
+def _produce_all(
+    producer: Producer, records: Sequence[Record], arrived: dict[Partition, int] | None
+) -> None:
+    def note(error: KafkaError | None, message: Message) -> None:
+        if error is None and arrived is not None:
+            partition = partition_of(message)
+            arrived[partition] = max(arrived.get(partition, 0), message.offset() + 1)
+
+    # A failed delivery fails the commit: without `arrived` there is nothing to be told.
+    report: dict[str, Any] = {} if arrived is None else {"on_delivery": note}
+    produce = producer.produce
+    for r in records:
+        produce(
+            r.topic,
+            r.value,
+            r.key,
+            partition=-1 if r.partition is None else r.partition,
+            timestamp=r.timestamp_ms or 0,
+            headers=list(r.headers),
+            **report,
+        )
+    producer.poll(0)
+
+
+def _until_done(call: Callable[[float], None]) -> None:
+    """Repeat a call that the client allows to be repeated, until one deadline.
+
+    Not after a time-out: it has used up the time, and its request may still be on its way.
+    """
+    deadline = time.monotonic() + OPERATION_TIMEOUT_S
+    while True:
+        left_s = deadline - time.monotonic()
+        try:
+            call(max(left_s, 0.1))
+        except KafkaException as error:
+            reason = error.args[0]
+            if left_s <= 0 or not _may_repeat(reason):
+                raise
+        else:
+            return
+
+
+def _may_repeat(reason: KafkaError) -> bool:
+    return (
+        not reason.fatal()
+        and not reason.txn_requires_abort()
+        and reason.retriable()
+        and reason.code() != KafkaError._TIMED_OUT
+    )
+
+
+def _aborted(cause: Exception) -> TransactionAborted:
+    if isinstance(cause, KafkaException) and cause.args[0].code() == KafkaError.MSG_SIZE_TOO_LARGE:
+        return TooLarge(_sentence(cause))
+    return TransactionAborted(_sentence(cause))
+
+
+def _sentence(error: Exception) -> str:
+    if isinstance(error, KafkaException):
+        return f"{error.args[0].name()}: {error.args[0].str()}"
+    return str(error)

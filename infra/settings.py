@@ -1,0 +1,186 @@
+"""Every setting, in one place.
+
+A value comes from, first hit wins: the environment (`EVENTIDE_KAFKA__BOOTSTRAP_SERVERS`), the
+file `endpoints.json` that `eventide up` writes into the state folder, the default here. So each
+server of the local stack can be replaced by the address of one that runs elsewhere.
+
+Only `__main__.py` files and DAG files call `load_settings`; everything else takes values.
+"""
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field, SecretStr
+from pydantic.fields import FieldInfo
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+
+ENDPOINTS_FILE = "endpoints.json"
+_CHECKOUT = Path(__file__).resolve().parent.parent
+
+
+class KafkaSettings(BaseModel):
+    """How to reach the brokers."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    bootstrap_servers: str = "127.0.0.1:9092"
+    client: dict[str, str] = Field(
+        default_factory=dict,
+        description="librdkafka properties for every client, such as security.protocol",
+    )
+
+
+class IngestSettings(BaseModel):
+    """Ingest: how much is taken at once and how often it is written."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    group: str = "eventide-ingest"
+    instance: str = Field(default="0", description="stable name of this process in its group")
+    max_batch: int = Field(default=2_000, ge=1, description="records a poll")
+    flush_rows: int = Field(default=50_000, ge=1, description="rows that force an offline commit")
+    flush_seconds: float = Field(default=2.0, gt=0, description="age that forces one")
+    duplicate_horizon_hours: float = Field(
+        default=48.0, gt=0, description="an event id seen again within it is a duplicate"
+    )
+    hold_hours: float = Field(
+        default=12.0, gt=0, description="event time for which the online store answers exactly"
+    )
+    max_future_minutes: float = Field(
+        default=10.0, ge=0, description="an event_time may lie this far after its emission"
+    )
+    watchdog_seconds: float = Field(
+        default=40.0, gt=0, description="a loop that stands still for it ends its process"
+    )
+
+
+class ServingSettings(BaseModel):
+    """Serving: batching and how a new champion is noticed."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    group: str = "eventide-serving"
+    instance: str = Field(default="0", description="stable name of this process in its group")
+    project: str = "flight_delay"
+    max_batch: int = Field(default=500, ge=1, description="requests a transaction")
+    poll_champion_seconds: float = Field(default=5.0, gt=0)
+    watchdog_seconds: float = Field(
+        default=40.0, gt=0, description="a loop that stands still for it ends its process"
+    )
+
+
+class StackSettings(BaseModel):
+    """The local stack: which servers run elsewhere, and the ports of those that `up` starts.
+
+    A port that is not set is the usual one, or a free one where that is busy; a port that is set
+    and busy is an error.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    kafka: str = Field(
+        default="", description="bootstrap servers of a Kafka elsewhere; empty: start one"
+    )
+    postgres: SecretStr = Field(
+        default=SecretStr(""),
+        description="postgresql+psycopg2://user:password@host:5432 of a server elsewhere that has "
+        "the databases airflow and mlflow; empty: start one",
+    )
+    mlflow: str = Field(default="", description="URL of an MLflow elsewhere; empty: start one")
+    airflow: str = Field(default="", description="URL of an Airflow elsewhere; empty: start one")
+    kafka_port: int | None = Field(default=None, ge=1, le=65535, description="usually 9092")
+    kafka_controller_port: int | None = Field(
+        default=None, ge=1, le=65535, description="usually 9093"
+    )
+    mlflow_port: int | None = Field(default=None, ge=1, le=65535, description="usually 5000")
+    airflow_port: int | None = Field(default=None, ge=1, le=65535, description="usually 8080")
+    ingest_port: int | None = Field(
+        default=None, ge=1, le=65535, description="health and metrics of ingest, usually 9101"
+    )
+    serving_port: int | None = Field(
+        default=None, ge=1, le=65535, description="health and metrics of serving, usually 9102"
+    )
+    dags: Path = Field(default=_CHECKOUT / "dags", description="folder of the DAG files")
+    airflow_slots: int = Field(default=4, ge=1, description="tasks that run side by side")
+    kafka_heap_mib: int = Field(default=384, ge=128)
+
+
+class Settings(BaseSettings):
+    """The settings of every process. Values are frozen: a change needs a restart."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="EVENTIDE_", env_nested_delimiter="__", frozen=True, extra="forbid"
+    )
+
+    state_dir: Path = Field(
+        default=_CHECKOUT / ".state", description="data, logs and secrets of the local stack"
+    )
+    kafka: KafkaSettings = KafkaSettings()
+    mlflow_url: str = "http://127.0.0.1:5000"
+    airflow_url: str = "http://127.0.0.1:8080"
+    airflow_username: str = Field(default="", description="empty: the local stack's own login")
+    airflow_password: SecretStr = SecretStr("")
+    offline_store: str = Field(default="", description="folder or URL of the Delta tables")
+    online_store: str = Field(default="", description="folder of the LMDB environment")
+    recordings: str = Field(
+        default=str(_CHECKOUT / ".tools" / "recordings"),
+        description="folder of the recordings for replay",
+    )
+    work_dir: str = Field(default="", description="folder for the artifacts of training runs")
+    health_host: str = Field(
+        default="127.0.0.1", description="address where health and metrics are served"
+    )
+    log_json: bool = False
+    log_level: str = "INFO"
+    ingest: IngestSettings = IngestSettings()
+    serving: ServingSettings = ServingSettings()
+    stack: StackSettings = StackSettings()
+
+    def model_post_init(self, _: Any, /) -> None:
+        """Folders that are not set lie in the state folder."""
+        state = self.state_dir.resolve()
+        for name, folder in _FOLDERS.items():
+            if not getattr(self, name):
+                object.__setattr__(self, name, str(state / folder))
+        object.__setattr__(self, "state_dir", state)
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        return init_settings, env_settings, _EndpointsFile(settings_cls)
+
+
+_FOLDERS = {
+    "offline_store": "offline",
+    "online_store": "online",
+    "work_dir": "work",
+}
+
+
+def load_settings() -> Settings:
+    """The settings of this process, from its environment and the local stack's endpoints.
+
+    Raises:
+        pydantic.ValidationError: a value does not fit; it names the field.
+    """
+    return Settings()
+
+
+class _EndpointsFile(PydanticBaseSettingsSource):
+    """What `eventide up` wrote: the addresses of the servers that it started."""
+
+    def get_field_value(self, field: FieldInfo, field_name: str) -> tuple[Any, str, bool]:  # noqa: ARG002
+        return self().get(field_name), field_name, False
+
+    def __call__(self) -> dict[str, Any]:
+        state = Path(os.environ.get("EVENTIDE_STATE_DIR", _CHECKOUT / ".state"))  # noqa: TID251
+        file = state / ENDPOINTS_FILE
+        return json.loads(file.read_text()) if file.is_file() else {}

@@ -1,0 +1,208 @@
+"""The commands of `ml`."""
+
+import os
+import sys
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from infra.settings import Settings
+    from ml.bootstrap import Trainer
+    from ml.records import Outcome
+    from ml.report import Report, VersionReport
+
+app = typer.Typer()
+
+Project = Annotated[str, typer.Argument(help="A model declared in ml/projects.")]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object to standard output.")]
+DAY_FORMATS = ["%Y-%m-%d"]
+MOMENT_FORMATS = ["%Y-%m-%d", "%Y-%m-%dT%H:%M", "%Y-%m-%dT%H:%M:%S", "%Y-%m-%dT%H:%M:%SZ"]
+
+
+@app.command()
+def train(
+    project: Project,
+    day: Annotated[
+        datetime, typer.Option(formats=DAY_FORMATS, help="The run day: its cut-off hour is 'now'.")
+    ],
+    json: Json = False,
+) -> None:
+    """Train a model as of a day, judge it, and let it serve if it is better.
+
+    These are the steps of the Airflow DAG `train_<project>`, in this process: extract, validate,
+    train, evaluate, gate, register, promote. The same day again changes nothing.
+
+    Exit code 0: promoted, or held for a stated reason. 1: it could not be done.
+    """
+    from ml.run import run_day
+
+    outcome = run_day(_trainer(project), day.date(), say=lambda line: typer.echo(line, err=True))
+    _print(outcome) if json else _describe_outcome(outcome)
+
+
+@app.command()
+def report(
+    project: Project,
+    begin: Annotated[
+        datetime,
+        typer.Option("--from", formats=MOMENT_FORMATS, help="First decision time, UTC."),
+    ],
+    until: Annotated[
+        datetime,
+        typer.Option(formats=MOMENT_FORMATS, help="End of the decision times, UTC, exclusive."),
+    ],
+    json: Json = False,
+) -> None:
+    """Compare the forecasts that were served with what really happened.
+
+    Beside the model stand two plain forecasts for the same decisions: the share of positives
+    before the span, and the project's reference model trained on what was known before it.
+
+    Exit code 1: there is no forecast in the span, or nothing has come of any yet.
+    """
+    from infra.clock import to_us
+
+    trainer = _trainer(project)
+    found = trainer.report(
+        start_us=to_us(begin.replace(tzinfo=UTC)), end_us=to_us(until.replace(tzinfo=UTC))
+    )
+    _print(found) if json else _describe_report(found)
+
+
+@app.command()
+def backfill(
+    project: Project,
+    first: Annotated[
+        datetime, typer.Option("--from", formats=DAY_FORMATS, help="The first run day.")
+    ],
+    last: Annotated[
+        datetime, typer.Option("--until", formats=DAY_FORMATS, help="The last run day, inclusive.")
+    ],
+    again: Annotated[
+        bool, typer.Option("--again", help="Run days anew whose run has failed.")
+    ] = False,
+    json: Json = False,
+) -> None:
+    """Train past days by Airflow, one after the other, and watch them.
+
+    A day that has been run is not run again. Exit code 1: a run failed; the reason is printed.
+    """
+    from ml.backfill import backfill as run_days
+    from ml.demo_bootstrap import airflow_api
+
+    days = run_days(
+        airflow_api(_settings()),
+        project,
+        first=first.date(),
+        last=last.date(),
+        again=again,
+        say=lambda line: typer.echo(line, err=True),
+    )
+    if json:
+        _print(days)
+    for day in days:
+        if not json:
+            typer.echo(f"{day.day} {day.state} in {day.seconds:.0f} s: {day.report}")
+        for task, why in day.failures.items():
+            typer.echo(f"{day.day} {task} failed: {why}", err=True)
+    if any(day.state != "success" for day in days):
+        raise typer.Exit(1)
+
+
+@app.command()
+def demo(
+    first_day: Annotated[
+        datetime, typer.Option(formats=DAY_FORMATS, help="The first day that is trained.")
+    ] = datetime(2013, 3, 31),  # noqa: DTZ001
+    last_day: Annotated[
+        datetime,
+        typer.Option(formats=DAY_FORMATS, help="The last one; live begins at its cut-off."),
+    ] = datetime(2013, 4, 1),  # noqa: DTZ001
+    live_hours: Annotated[int, typer.Option(min=1, help="How long flights are asked about.")] = 48,
+) -> None:
+    """The whole loop on real flights: history, training, live forecasts, a report, an audit.
+
+    Starts the local stack when it does not run, and leaves it running. What was done by an earlier
+    demo is not done again. Writes what it found to demo/summary.json in the state folder.
+    """
+    from ml.demo import tour_of
+    from ml.demo_bootstrap import run_demo
+
+    run_demo(
+        tour_of(first_day=first_day.date(), last_day=last_day.date(), live_hours=live_hours),
+        _settings(),
+        say=typer.echo,
+    )
+
+
+def _settings() -> "Settings":
+    from infra.settings import load_settings
+
+    return load_settings()
+
+
+def _trainer(project: str) -> "Trainer":
+    from ml.bootstrap import Trainer, set_switches
+
+    set_switches(os.environ)
+    return Trainer.of(project, _settings())
+
+
+def _print(record: Any) -> None:
+    import msgspec
+
+    sys.stdout.write(msgspec.json.format(msgspec.json.encode(record), indent=2).decode() + "\n")
+
+
+def _describe_outcome(outcome: "Outcome") -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    console = Console(highlight=False)
+    if outcome.metrics:
+        table = Table("on later days", "log loss", "ROC AUC", "PR AUC", "ECE", "bias")
+        for name, numbers in outcome.metrics.items():
+            cells = [numbers.get(m) for m in ("log_loss", "roc_auc", "pr_auc", "ece", "bias")]
+            table.add_row(name, *("" if c is None else f"{c:.4f}" for c in cells))
+        console.print(table)
+    for warning in outcome.warnings:
+        console.print(f"warning: {warning}", markup=False)
+    version = f"version {outcome.version}" if outcome.version else f"champion {outcome.champion}"
+    console.print(f"{outcome.project} {outcome.day}: {outcome.decision} ({version})", style="bold")
+    for reason in outcome.reasons:
+        console.print(f"  {reason}", markup=False)
+
+
+def _describe_report(found: "Report") -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    console = Console(highlight=False)
+    table = Table("version", "outcomes", "log loss", "ROC AUC", "base rate", "reference", "its AUC")
+    for version in (*found.versions, found.total):
+        table.add_row(version.version, *_cells(version))
+    console.print(f"{found.project}, decisions {found.start} to {found.end}, as of {found.as_of}")
+    console.print(table)
+    difference = found.minus_reference
+    console.print(
+        f"log loss minus the reference's: {difference.value:+.4f} "
+        f"[{difference.lower:+.4f}, {difference.upper:+.4f}], 90 % over days"
+    )
+    console.print(
+        f"{found.forecasts:,} forecasts, {found.rejected:,} requests rejected, "
+        f"{found.unlabelled:,} without an outcome, {found.inexact:,} with inexact features"
+    )
+
+
+def _cells(version: "VersionReport") -> list[str]:
+    auc, plain = version.model.roc_auc, version.reference.roc_auc
+    return [
+        f"{version.model.rows:,}",
+        f"{version.model.log_loss:.4f}",
+        "" if auc is None else f"{auc:.4f}",
+        f"{version.base_rate.log_loss:.4f}",
+        f"{version.reference.log_loss:.4f}",
+        "" if plain is None else f"{plain:.4f}",
+    ]

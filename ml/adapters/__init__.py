@@ -1,0 +1,1 @@
+"""Each library that reaches outside, behind a port; imported when an adapter is made or used."""

@@ -1,0 +1,244 @@
+"""Runs and versions in MLflow. Importing this module costs seconds: only steps that need it do."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import mlflow
+import mlflow.sklearn
+from mlflow.data.polars_dataset import from_polars
+from mlflow.data.sources import LocalArtifactDatasetSource  # type: ignore[attr-defined]
+from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, RunTag
+from mlflow.exceptions import MlflowException
+from mlflow.models import infer_signature
+
+from ml.errors import RegistryUnavailable
+from ml.ports import DataSet, DayRuns, Logged, Version
+from ml.steps.register import KEY_TAG, PATH_TAG, TRUSTED_TYPES, requirements
+
+KIND_TAG = "eventide.kind"
+DAY, LEARNER = "day", "learner"
+PARENT_TAG = "mlflow.parentRunId"
+_MISSING = "RESOURCE_DOES_NOT_EXIST"
+_EXISTS = "RESOURCE_ALREADY_EXISTS"
+
+
+class MlflowExperiments:
+    """One experiment a project: a run a day, and below it one for each learner."""
+
+    def __init__(self, url: str) -> None:
+        mlflow.set_tracking_uri(url)
+        self._client = mlflow.MlflowClient(url)
+
+    def finished(self, project: str, key: str) -> str | None:
+        """By its key, its kind and its status."""
+        found = self._search(project, key, f"attributes.status = 'FINISHED' and {_is_day()}")
+        return found[0] if found else None
+
+    def read(self, run_id: str, name: str) -> bytes:
+        """Downloaded into a folder that does not outlive the call."""
+        with _asking(), tempfile.TemporaryDirectory() as temporary:
+            return Path(self._client.download_artifacts(run_id, name, temporary)).read_bytes()
+
+    def begin(
+        self,
+        project: str,
+        key: str,
+        *,
+        title: str,
+        tags: Mapping[str, str],
+        learners: Sequence[str],
+    ) -> DayRuns:
+        """The key stands at the day's run and at each learner's, so that all of them are found."""
+        for left in self._search(project, key, ""):
+            with _asking():
+                self._client.delete_run(left)
+        shared = {**tags, KEY_TAG: key}
+        day = self._create(project, title, {**shared, KIND_TAG: DAY})
+        below = {KIND_TAG: LEARNER, PARENT_TAG: day}
+        return DayRuns(
+            day=day,
+            learners={
+                name: self._create(project, f"{title} {name}", {**shared, **below})
+                for name in learners
+            },
+        )
+
+    def log(self, run_id: str, logged: Logged, data: Sequence[DataSet] = ()) -> None:
+        """One call for numbers and words, one for each data set, then the files."""
+        with _asking():
+            self._client.log_batch(
+                run_id,
+                metrics=[Metric(k, float(v), 0, 0) for k, v in logged.metrics.items()],
+                params=[Param(k, str(v)) for k, v in logged.params.items()],
+                tags=[RunTag(k, v) for k, v in logged.tags.items()],
+            )
+            if data:
+                self._client.log_inputs(run_id, datasets=[_data_set(d) for d in data])
+            for place, path in logged.artifacts.items():
+                put = self._client.log_artifacts if path.is_dir() else self._client.log_artifact
+                put(run_id, str(path), place or None)
+
+    def end(self, runs: DayRuns, *, failed: bool = False) -> None:
+        """Learners first: a finished day has only finished learners."""
+        status = "FAILED" if failed else "FINISHED"
+        with _asking():
+            for run_id in (*runs.learners.values(), runs.day):
+                self._client.set_terminated(run_id, status)
+
+    def _create(self, project: str, title: str, tags: Mapping[str, str]) -> str:
+        with _asking():
+            run = self._client.create_run(
+                self._experiment(project), run_name=title, tags=dict(tags)
+            )
+            return str(run.info.run_id)
+
+    def _search(self, project: str, key: str, condition: str) -> list[str]:
+        clause = f"tags.`{KEY_TAG}` = '{key}'" + (f" and {condition}" if condition else "")
+        with _asking():
+            found = self._client.search_runs([self._experiment(project)], filter_string=clause)
+        return [run.info.run_id for run in found]
+
+    def _experiment(self, project: str) -> str:
+        found = self._client.get_experiment_by_name(project)
+        if found is not None:
+            return str(found.experiment_id)
+        try:
+            return str(self._client.create_experiment(project))
+        except MlflowException as error:
+            if error.error_code != _EXISTS:
+                raise
+        return self._experiment(project)  # another process was first
+
+
+class MlflowRegistry:
+    """Registered models. Aliases are read as a map: asking for a missing one raises."""
+
+    def __init__(self, url: str) -> None:
+        mlflow.set_tracking_uri(url)
+        self._client = mlflow.MlflowClient(url)
+
+    def champion(self, name: str) -> Version | None:
+        """The version at the alias `champion`."""
+        number = self.aliases(name).get("champion")
+        return None if number is None else self.get(name, number)
+
+    def with_key(self, name: str, key: str) -> Version | None:
+        """The registry would register the same thing again without a word: search first."""
+        with _asking():
+            clause = f"name = '{name}' and tags.`{KEY_TAG}` = '{key}'"
+            found = self._client.search_model_versions(clause)
+        return _version(found[0]) if found else None
+
+    def get(self, name: str, version: str) -> Version:
+        """A version with its tags."""
+        with _asking():
+            return _version(self._client.get_model_version(name, version))
+
+    def register(
+        self, name: str, *, run_id: str, pipeline: Any, example: Any, tags: Mapping[str, str]
+    ) -> Version:
+        """The pipeline as a logged model of the run, and a version that points at it.
+
+        Requirements are given: left to find them, MLflow takes a minute.
+        """
+        with _asking():
+            self._ensure_model(name)
+            with mlflow.start_run(run_id=run_id):
+                logged = mlflow.sklearn.log_model(
+                    pipeline,
+                    name="model",
+                    signature=infer_signature(example, pipeline.predict_proba(example)),
+                    input_example=example,
+                    pip_requirements=requirements(),
+                    pyfunc_predict_fn="predict_proba",
+                    skops_trusted_types=list(TRUSTED_TYPES),
+                )
+            made = self._client.create_model_version(
+                name, logged.model_uri, run_id=run_id, tags=dict(tags), model_id=logged.model_id
+            )
+        return _version(made)
+
+    def download(self, version: Version, folder: Path) -> None:
+        """The folder of the run that the version's tag names. What arrives is not checked here."""
+        with _asking(), tempfile.TemporaryDirectory() as temporary:
+            place = version.tags[PATH_TAG]
+            got = Path(self._client.download_artifacts(version.run_id, place, temporary))
+            shutil.copytree(got, folder, dirs_exist_ok=True)
+
+    def tag(self, version: Version, tags: Mapping[str, str]) -> None:
+        """Set tags of a version."""
+        with _asking():
+            for key, value in tags.items():
+                self._client.set_model_version_tag(version.name, version.version, key, value)
+
+    def aliases(self, name: str) -> Mapping[str, str]:
+        """Alias -> version; empty for a model that is not registered yet."""
+        try:
+            with _asking():
+                found = self._client.get_registered_model(name).aliases
+        except _Missing:
+            return {}
+        return {alias: str(version) for alias, version in found.items()}
+
+    def point(self, name: str, alias: str, version: str) -> None:
+        """Let an alias name a version."""
+        with _asking():
+            self._client.set_registered_model_alias(name, alias, version)
+
+    def _ensure_model(self, name: str) -> None:
+        try:
+            self._client.create_registered_model(name)
+        except MlflowException as error:
+            if error.error_code != _EXISTS:
+                raise
+
+
+class _Missing(RegistryUnavailable):
+    """MLflow answered: there is no such thing."""
+
+
+@contextmanager
+def _asking() -> Iterator[None]:
+    """Errors of the client in our words."""
+    try:
+        yield
+    except MlflowException as error:
+        if error.error_code == _MISSING:
+            raise _Missing(f"MLflow: {error.message}") from error
+        raise RegistryUnavailable(
+            f"MLflow: {error.message}", hint="is it running? see `eventide status`"
+        ) from error
+
+
+def _is_day() -> str:
+    return f"tags.`{KIND_TAG}` = '{DAY}'"
+
+
+def _version(found: Any) -> Version:
+    return Version(
+        name=found.name,
+        version=str(found.version),
+        run_id=str(found.run_id),
+        tags=dict(found.tags),
+    )
+
+
+def _data_set(data: DataSet) -> DatasetInput:
+    """The digest is ours: MLflow's own would stand for the first 10,000 rows only."""
+    import polars as pl
+
+    frame = pl.read_parquet(data.file)
+    source: Any = LocalArtifactDatasetSource(str(data.file))
+    described = from_polars(
+        frame, source=source, name=data.name, targets="label", digest=data.sha256[:32]
+    )
+    return DatasetInput(
+        dataset=Dataset(**described.to_dict()),
+        tags=[InputTag("mlflow.data.context", data.context)],
+    )

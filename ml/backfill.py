@@ -1,0 +1,105 @@
+"""Train past days by Airflow backfill, and watch it from the command line."""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import date, timedelta
+from typing import Any
+
+from infra.airflow_api import AirflowApi, DagRun, TaskRun
+from infra.errors import EventideError
+
+DAG_APPEARS_WITHIN_S = 90.0
+RUN_TAKES_AT_MOST_S = 1_800.0
+RESULT_TASK = "report"
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainedDay:
+    """A finished run and what it reported."""
+
+    day: date
+    run_id: str
+    state: str
+    seconds: float
+    report: Any
+    failures: dict[str, str]
+
+
+def dag_id(project: str) -> str:
+    """The name of the project's DAG."""
+    return f"train_{project}"
+
+
+def backfill(
+    api: AirflowApi,
+    project: str,
+    *,
+    first: date,
+    last: date,
+    again: bool = False,
+    say: Callable[[str], None],
+) -> list[TrainedDay]:
+    """Run the project's DAG for the days `first` to `last` and wait for the end of each.
+
+    Days that have run already are not run again (a failed one is with `again`).
+
+    Raises:
+        EventideError: the DAG is unknown, or a run took longer than half an hour.
+    """
+    dag = dag_id(project)
+    _wait(lambda: api.has_dag(dag), DAG_APPEARS_WITHIN_S, f"Airflow knows no DAG {dag}")
+    api.backfill(dag, first=first, last=last, again=again)
+    days = (last - first).days + 1
+    _wait(
+        lambda: len(api.runs(dag, first=first, last=last)) >= days,
+        DAG_APPEARS_WITHIN_S,
+        f"Airflow has not created all {days} runs of {dag}",
+    )
+    return [_watch(api, dag, first + timedelta(days=i), say=say) for i in range(days)]
+
+
+def _watch(api: AirflowApi, dag: str, day: date, *, say: Callable[[str], None]) -> TrainedDay:
+    """Say each change of state of the day's run until it ends."""
+    begun = time.monotonic()
+    told: dict[str, str] = {}
+
+    def ended() -> bool:
+        run = _run_of(api, dag, day)
+        for task in api.tasks(dag, run.run_id):
+            if told.get(task.name) != task.state and task.state not in ("waiting", "scheduled"):
+                told[task.name] = task.state
+                say(_line(day, task))
+        return run.finished
+
+    _wait(ended, RUN_TAKES_AT_MOST_S, f"the run of {day} has not ended")
+    run = _run_of(api, dag, day)
+    failed = [t for t in api.tasks(dag, run.run_id) if t.state == "failed"]
+    return TrainedDay(
+        day=day,
+        run_id=run.run_id,
+        state=run.state,
+        seconds=time.monotonic() - begun,
+        report=api.result(dag, run.run_id, RESULT_TASK),
+        failures={t.name: api.failure(dag, run.run_id, t) for t in failed},
+    )
+
+
+def _run_of(api: AirflowApi, dag: str, day: date) -> DagRun:
+    return api.runs(dag, first=day, last=day)[-1]
+
+
+def _line(day: date, task: TaskRun) -> str:
+    took = f" {task.duration_s:.1f} s" if task.duration_s and task.state == "success" else ""
+    return f"{day} {task.name}: {task.state}{took}"
+
+
+def _wait(condition: Callable[[], bool], limit_s: float, complaint: str) -> None:
+    deadline = time.monotonic() + limit_s
+    while not condition():
+        if time.monotonic() > deadline:
+            raise EventideError(
+                f"{complaint} within {limit_s:.0f} s",
+                hint="see `eventide logs dag-processor` and the Airflow pages",
+            )
+        time.sleep(0.5)

@@ -1,0 +1,167 @@
+"""A tour of the whole loop: history in, two trained days, two live days, and how good they were.
+
+Every step is a command that a user can type; the tour runs them in order, reads what they report
+and sums it up. It can be run again: what is done already is not done twice.
+"""
+
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, timedelta
+from datetime import time as clock
+from pathlib import Path
+from typing import Any
+
+from infra.errors import EventideError
+
+Say = Callable[[str], None]
+
+TRAINING = "training"
+CUTOFF = clock(9)
+SETTLES_WITHIN = timedelta(hours=12)  # 99 of 100 flights have landed 9 hours after the request
+
+
+class TourFailed(EventideError):
+    """A command of the tour failed; its own words were printed."""
+
+    hint = "`eventide status` and `eventide logs` say more; the same command goes on where it was"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tour:
+    """What is replayed and trained. Moments are emission times, UTC; `until` is exclusive.
+
+    A run takes 09:00 UTC of its day as its 'now' (04:00 or 05:00 in New York, the quiet hour), so
+    history ends there. `settled_until` brings what came of the last live requests.
+    """
+
+    first_day: date
+    last_day: date
+    history_until: datetime
+    live_until: datetime
+    settled_until: datetime
+    domain: str = "flights"
+    project: str = "flight_delay"
+    request: str = "flight.forecast_requested"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Step:
+    """One command. Its JSON is kept under `name`."""
+
+    name: str
+    title: str
+    command: Sequence[str]
+    json: bool = True
+
+
+def tour_of(*, first_day: date, last_day: date, live_hours: int) -> Tour:
+    """History until the cut-off of the last trained day, and `live_hours` of requests after it."""
+    now = datetime.combine(last_day, CUTOFF, tzinfo=UTC)
+    live_until = now + timedelta(hours=live_hours)
+    return Tour(
+        first_day=first_day,
+        last_day=last_day,
+        history_until=now,
+        live_until=live_until,
+        settled_until=live_until + SETTLES_WITHIN,
+    )
+
+
+def run_tour(tour: Tour, *, say: Say) -> dict[str, Any]:
+    """Run every step in order; what each reported, and `seconds` by step.
+
+    Raises:
+        TourFailed: a command failed.
+    """
+    begun = time.monotonic()
+    found: dict[str, Any] = {"seconds": {}}
+    for step in steps(tour):
+        say(step.title)
+        started = time.monotonic()
+        found[step.name] = _eventide(step)
+        found["seconds"][step.name] = round(time.monotonic() - started, 1)
+        if step.name == TRAINING:
+            _require_champion(found[step.name])
+    found["seconds"]["all"] = round(time.monotonic() - begun, 1)
+    return found
+
+
+def steps(tour: Tour) -> tuple[Step, ...]:
+    """The tour as commands."""
+    send = ("replay", tour.domain, "--wait", "--json")
+    told_only = ("--without", tour.request)
+    live = ("--from", moment(tour.history_until), "--until", moment(tour.live_until))
+    after = ("--from", moment(tour.live_until), "--until", moment(tour.settled_until))
+    days = ("--from", str(tour.first_day), "--until", str(tour.last_day))
+    return (
+        Step(name="up", title="the servers, then ingest and serving", command=("up",), json=False),
+        Step(
+            name="history",
+            title=f"history: what happened until {moment(tour.history_until)}",
+            command=(*send, "--until", moment(tour.history_until), *told_only),
+        ),
+        Step(
+            name=TRAINING,
+            title=f"training: {tour.first_day} to {tour.last_day}, by Airflow backfill",
+            command=("backfill", tour.project, *days, "--json"),
+        ),
+        Step(
+            name="live",
+            title=f"live until {moment(tour.live_until)}: a forecast for each flight",
+            command=(*send, *live, "--lockstep"),
+        ),
+        Step(
+            name="after",
+            title="what came of the last of them",
+            command=(*send, *after, *told_only),
+        ),
+        Step(
+            name="report",
+            title="the forecasts against what happened",
+            command=("report", tour.project, *live, "--json"),
+        ),
+        Step(
+            name="audit",
+            title="audit: everything that was sent, stored and answered",
+            command=("audit", "--settled", "--json"),
+        ),
+    )
+
+
+def write_summary(found: dict[str, Any], file: Path) -> None:
+    """Write what the tour found, whole or not at all."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    draft = file.with_suffix(".new")
+    draft.write_text(json.dumps(found, indent=2) + "\n")
+    draft.replace(file)
+
+
+def moment(value: datetime) -> str:
+    """As commands take it."""
+    return value.strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def _require_champion(runs: Sequence[Mapping[str, Any]]) -> None:
+    """Without a model nobody answers, and the live part would wait for ever."""
+    outcomes = [run["report"] for run in runs]
+    if not any(outcome["version"] or outcome["champion"] for outcome in outcomes):
+        why = "; ".join(reason for outcome in outcomes for reason in outcome["reasons"])
+        raise TourFailed(
+            f"no model was promoted, so there is nothing to serve: {why}",
+            hint="choose later days: more history is known by then",
+        )
+
+
+def _eventide(step: Step) -> Any:
+    """Run one command. Progress goes to the terminal, its JSON comes back."""
+    program = str(Path(sys.executable).with_name("eventide"))
+    output = subprocess.PIPE if step.json else None
+    done = subprocess.run([program, *step.command], stdout=output, text=True, check=False)
+    if done.returncode:
+        sys.stderr.write(done.stdout or "")
+        raise TourFailed(f"`eventide {' '.join(step.command)}` ended with code {done.returncode}")
+    return json.loads(done.stdout) if step.json else None

@@ -1,0 +1,35 @@
+"""What can go wrong between history and a promoted model."""
+
+from infra.errors import EventideError
+
+
+class MlError(EventideError):
+    """The root of this package's errors."""
+
+
+class ProjectMistake(MlError):
+    """A project contradicts itself or its service; it is found when its module is imported."""
+
+
+class DataContractBroken(MlError):
+    """The data breaks a rule that a model rests on; trying again with the same data cannot help."""
+
+
+class UnsupportedPipeline(MlError):
+    """A candidate is built of parts that cannot be written as plain data."""
+
+
+class BundleRefused(MlError):
+    """A serving bundle is not what its manifest says; nothing of it is used."""
+
+
+class RegistryUnavailable(MlError):
+    """MLflow did not answer or refused the call; trying again may help."""
+
+
+class RegistryConflict(MlError):
+    """The registry holds something else than what was just written: another promoter is at work."""
+
+
+class NothingToReport(MlError):
+    """There are no forecasts, or none of them has an outcome yet."""

@@ -1,0 +1,162 @@
+"""What the steps need from outside, in our words."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, Protocol
+
+from features.history import TrainingRows
+from features.vocabulary import FeatureService, Float64Array, Int64Array, Label
+from ml.project import Expectation
+from ml.records import Finding
+
+if TYPE_CHECKING:
+    import polars as pl
+
+
+class History(Protocol):
+    """`features.history.training_rows`, bound to a store."""
+
+    def __call__(
+        self,
+        service: FeatureService,
+        label: Label,
+        *,
+        start_us: int,
+        end_us: int,
+        known_before_us: int,
+    ) -> TrainingRows:
+        """Decisions of the span with features and labels, as they were known before the cut-off.
+
+        Raises:
+            DataNotReady: the store does not hold all of it yet.
+        """
+        ...
+
+
+class Examiner(Protocol):
+    """Holds a training set against expectations."""
+
+    def examine(
+        self, frame: pl.DataFrame, expectations: Sequence[Expectation], *, docs: Path
+    ) -> list[Finding]:
+        """What the frame breaks. Pages for people are written into the folder `docs`."""
+        ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class Logged:
+    """What is kept of a run. `artifacts`: place in the run -> a file or a folder."""
+
+    params: Mapping[str, Any] = field(default_factory=dict)
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    tags: Mapping[str, str] = field(default_factory=dict)
+    artifacts: Mapping[str, Path] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataSet:
+    """A frame that a run used: the file it stands in and the sha256 it is known by."""
+
+    name: str
+    file: Path
+    sha256: str
+    context: Literal["training", "evaluation"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class DayRuns:
+    """The runs of one day: the day's own and one for each learner."""
+
+    day: str
+    learners: Mapping[str, str]
+
+
+class Experiments(Protocol):
+    """Where every run of a project is written down, for people to compare."""
+
+    def finished(self, project: str, key: str) -> str | None:
+        """The id of the day's run with that key, if it was written to its end."""
+        ...
+
+    def read(self, run_id: str, name: str) -> bytes:
+        """An artifact of a run."""
+        ...
+
+    def begin(
+        self,
+        project: str,
+        key: str,
+        *,
+        title: str,
+        tags: Mapping[str, str],
+        learners: Sequence[str],
+    ) -> DayRuns:
+        """Open the runs of a day. What an earlier try with that key left unfinished goes away."""
+        ...
+
+    def log(self, run_id: str, logged: Logged, data: Sequence[DataSet] = ()) -> None:
+        """Write it down."""
+        ...
+
+    def end(self, runs: DayRuns, *, failed: bool = False) -> None:
+        """Close the runs, the day's own last: from then on `finished` finds it."""
+        ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class Version:
+    """A version in the registry."""
+
+    name: str
+    version: str
+    run_id: str
+    tags: Mapping[str, str]
+
+
+class Registry(Protocol):
+    """The versions that may serve, and the one that does."""
+
+    def champion(self, name: str) -> Version | None:
+        """The version that serves; None while there is none."""
+        ...
+
+    def with_key(self, name: str, key: str) -> Version | None:
+        """The version that was registered with that key."""
+        ...
+
+    def get(self, name: str, version: str) -> Version:
+        """A version with its tags."""
+        ...
+
+    def register(
+        self, name: str, *, run_id: str, pipeline: Any, example: Any, tags: Mapping[str, str]
+    ) -> Version:
+        """Make a version of a fitted pipeline, with the signature of its `example` rows."""
+        ...
+
+    def download(self, version: Version, folder: Path) -> None:
+        """Write the version's bundle into the existing, empty folder, over the network."""
+        ...
+
+    def tag(self, version: Version, tags: Mapping[str, str]) -> None:
+        """Set tags of a version."""
+        ...
+
+    def aliases(self, name: str) -> Mapping[str, str]:
+        """Alias -> version."""
+        ...
+
+    def point(self, name: str, alias: str, version: str) -> None:
+        """Let an alias name a version."""
+        ...
+
+
+class Plotter(Protocol):
+    """Pictures of how good forecasts are."""
+
+    def draw(self, labels: Int64Array, scores: Mapping[str, Float64Array], *, folder: Path) -> None:
+        """Write roc.png, precision_recall.png and calibration.png, one line a learner."""
+        ...

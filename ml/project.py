@@ -1,0 +1,253 @@
+"""The words to declare a model with. A declaration checks itself and names its mistake.
+
+Declarations are imported by DAG files at every parse, so nothing here, and nothing that a project
+imports, may load a library for learning or for tables.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import date, timedelta
+from enum import StrEnum
+from types import MappingProxyType
+from typing import Any, Literal
+
+from features.vocabulary import FeatureService, Label
+from ml.errors import ProjectMistake
+
+KEYS = ("entity_id", "decision_time_us", "label")
+"""Columns of a training set beside the service's own."""
+
+
+class When(StrEnum):
+    """Which runs a gate judges."""
+
+    ALWAYS = "always"
+    FIRST = "no champion yet"
+    CONTEST = "against a champion"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Measure:
+    """A number that a gate can bound. `of_data` ones are known before training."""
+
+    name: str
+    meaning: str
+    of_data: bool = False
+    when: When = When.ALWAYS
+
+
+MEASURES: Mapping[str, Measure] = MappingProxyType(
+    {
+        m.name: m
+        for m in (
+            Measure(name="training_rows", of_data=True, meaning="labelled rows to learn from"),
+            Measure(name="evaluation_rows", of_data=True, meaning="labelled rows to judge on"),
+            Measure(name="missing_days", of_data=True, meaning="days without a single decision"),
+            Measure(
+                name="label_completeness",
+                of_data=True,
+                meaning="share of the evaluation's decisions whose label is known",
+            ),
+            Measure(
+                name="columns_turned_null",
+                of_data=True,
+                meaning="columns with values in training and none in the evaluation",
+            ),
+            Measure(
+                name="null_growth",
+                of_data=True,
+                meaning="the worst column's null rate in the evaluation over that in training, "
+                "one percent added to both",
+            ),
+            Measure(name="log_loss", meaning="of the candidate"),
+            Measure(name="roc_auc", meaning="of the candidate"),
+            Measure(name="pr_auc", meaning="of the candidate"),
+            Measure(name="ece", meaning="expected calibration error of the candidate"),
+            Measure(name="absolute_bias", meaning="|mean score - share of positives|"),
+            Measure(
+                name="log_loss_minus_base_rate_upper",
+                meaning="upper end of the day-block interval of log loss minus that of the "
+                "training set's base rate",
+            ),
+            Measure(
+                name="log_loss_minus_reference_upper",
+                meaning="the same, minus that of the reference model",
+            ),
+            Measure(
+                name="log_loss_minus_champion_upper",
+                when=When.CONTEST,
+                meaning="the same, minus that of the champion",
+            ),
+            Measure(
+                name="champion_absolute_bias",
+                when=When.CONTEST,
+                meaning="|bias| of the champion on the same decisions",
+            ),
+            Measure(
+                name="worst_slice_change",
+                when=When.CONTEST,
+                meaning="log loss minus the champion's in the slice where that is worst",
+            ),
+            Measure(
+                name="champion_overlap_hours",
+                when=When.CONTEST,
+                meaning="how far the champion's training reaches into the evaluation",
+            ),
+        )
+    }
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Gate:
+    """A bound that a candidate must keep, and the reason for its number.
+
+    A measure without a value never passes: no data means hold. `or_at_most` names another measure:
+    the gate also passes when the measured value is no higher than that one.
+    """
+
+    measure: str
+    at_least: float | None = None
+    at_most: float | None = None
+    below: float | None = None
+    or_at_most: str | None = None
+    when: When = When.ALWAYS
+    why: str
+
+    def __post_init__(self) -> None:
+        for name in filter(None, (self.measure, self.or_at_most)):
+            if name not in MEASURES:
+                raise ProjectMistake(
+                    f"a gate names an unknown measure {name!r}", hint=f"known: {sorted(MEASURES)}"
+                )
+            if MEASURES[name].when not in (When.ALWAYS, self.when):
+                raise ProjectMistake(
+                    f"{name} exists only {MEASURES[name].when}; say so in its `when`"
+                )
+        if sum(bound is not None for bound in (self.at_least, self.at_most, self.below)) != 1:
+            raise ProjectMistake(f"gate {self.measure}: give one of at_least, at_most and below")
+        if not self.why:
+            raise ProjectMistake(f"gate {self.measure}: say why")
+
+    @property
+    def of_data(self) -> bool:
+        """Whether it is judged before training."""
+        return MEASURES[self.measure].of_data
+
+
+@dataclass(frozen=True, kw_only=True)
+class Expectation:
+    """One expectation of Great Expectations on the training set, by its own name and arguments.
+
+    A broken critical one stops the run; a broken warning is logged with it.
+    """
+
+    kind: str
+    arguments: Mapping[str, Any] = field(default_factory=dict)
+    severity: Literal["critical", "warning"] = "critical"
+    why: str
+
+    def __post_init__(self) -> None:
+        if not self.kind.startswith("expect_"):
+            raise ProjectMistake(f"{self.kind!r} is no expectation: their names begin with expect_")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Candidate:
+    """One way to learn. `build(categories, numbers, seed=..., **options)` gives a fresh pipeline;
+    it imports its library itself. `columns` keeps only these columns of the service."""
+
+    name: str
+    build: Callable[..., Any]
+    options: Mapping[str, Any] = field(default_factory=dict)
+    columns: tuple[str, ...] | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Slices:
+    """Parts of the decisions that are looked at on their own, by category."""
+
+    columns: tuple[str, ...]
+    min_rows: int  # smaller ones are left out: their loss is noise
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelProject:
+    """A model: what it foretells, from what, learnt how, and when it is good enough to serve.
+
+    The run of day D takes `D + cutoff` as its 'now' and uses only what was known before it.
+    `reference` is a plain model that every candidate is compared with; it is never promoted.
+    Runs start by themselves from `first_day` to `last_day` (None: for ever), and for the past only
+    when somebody asks for it.
+    """
+
+    name: str
+    domain: str
+    service: FeatureService
+    label: Label
+    candidates: tuple[Candidate, ...]
+    reference: Candidate
+    first_day: date
+    last_day: date | None = None
+    cutoff: timedelta
+    evaluation_days: int
+    history_days: int
+    threshold: float  # at and above it a score is called positive, where a yes or no is wanted
+    gates: tuple[Gate, ...]
+    slices: Slices
+    expectations: tuple[Expectation, ...]
+    seed: int = 0
+    owner: str = "eventide"
+
+    def __post_init__(self) -> None:
+        self._require(self.name.isidentifier(), "a name is letters, digits and _")
+        self._require(bool(self.candidates), "it has no candidate")
+        names = [c.name for c in self.learners]
+        self._require(len(set(names)) == len(names), "two candidates of one name")
+        for learner in self.learners:
+            self._known(learner.columns or (), f"candidate {learner.name}")
+        unsliceable = sorted(set(self.slices.columns) - set(self.service.categories))
+        self._require(not unsliceable, f"slices by {unsliceable}, which are no categories")
+        for expectation in self.expectations:
+            column = expectation.arguments.get("column")
+            self._known((column,) if column else (), expectation.kind)
+        self._require(timedelta(0) <= self.cutoff < timedelta(days=1), "cutoff is an hour of day")
+        self._require(
+            0 < self.evaluation_days < self.history_days, "more history than evaluation, please"
+        )
+        self._require(0 < self.threshold < 1, "the threshold lies between 0 and 1")
+        for when in (When.FIRST, When.CONTEST):
+            judged = any(not g.of_data and g.when in (when, When.ALWAYS) for g in self.gates)
+            self._require(judged, f"no gate judges a candidate when there is {when}")
+
+    @property
+    def learners(self) -> tuple[Candidate, ...]:
+        """The candidates and the reference."""
+        return (*self.candidates, self.reference)
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The service's columns in the model's order."""
+        return (*self.service.categories, *self.service.numbers)
+
+    def learner(self, name: str) -> Candidate:
+        """The candidate or reference of that name.
+
+        Raises:
+            ProjectMistake: there is none.
+        """
+        for learner in self.learners:
+            if learner.name == name:
+                return learner
+        raise ProjectMistake(
+            f"{self.name} has no candidate {name!r}",
+            hint=f"it has {[c.name for c in self.learners]}",
+        )
+
+    def _known(self, columns: tuple[str, ...], who: str) -> None:
+        unknown = sorted(set(columns) - {*self.columns, *KEYS})
+        self._require(not unknown, f"{who} names columns that the service lacks: {unknown}")
+
+    def _require(self, holds: bool, mistake: str) -> None:
+        if not holds:
+            raise ProjectMistake(f"project {self.name}: {mistake}")

@@ -1,0 +1,68 @@
+"""Is it good enough? Bounds on measured numbers; no number means no."""
+
+import math
+from collections.abc import Mapping, Sequence
+
+from msgspec import Struct
+
+from ml.project import MEASURES, Gate, When
+
+Measures = Mapping[str, float | None]
+
+
+class Check(Struct, frozen=True, kw_only=True):
+    """What one gate found. `text` holds the number, the bound and, where it failed, the reason."""
+
+    measure: str
+    passed: bool
+    text: str
+
+
+def check_data(gates: Sequence[Gate], measures: Measures) -> list[Check]:
+    """The gates that can be judged before training."""
+    return [_check(gate, measures) for gate in gates if gate.of_data]
+
+
+def check_candidate(gates: Sequence[Gate], measures: Measures, *, contest: bool) -> list[Check]:
+    """The gates on a candidate: with `contest` those against a champion, else the first one's."""
+    now = When.CONTEST if contest else When.FIRST
+    return [
+        _check(gate, measures)
+        for gate in gates
+        if not gate.of_data and gate.when in (When.ALWAYS, now)
+    ]
+
+
+def reasons(checks: Sequence[Check]) -> list[str]:
+    """Why a run is held: the texts of the failed checks."""
+    return [check.text for check in checks if not check.passed]
+
+
+def _check(gate: Gate, measures: Measures) -> Check:
+    value = measures.get(gate.measure)
+    if value is None or math.isnan(value):
+        text = f"{gate.measure} is not known ({MEASURES[gate.measure].meaning}): {gate.why}"
+        return Check(measure=gate.measure, passed=False, text=text)
+    holds, bound = _bound(gate, value)
+    other = measures.get(gate.or_at_most) if gate.or_at_most else None
+    if other is not None:
+        holds, bound = (
+            holds or value <= other,
+            f"{bound} or at most {_number(other)} ({gate.or_at_most})",
+        )
+    text = f"{gate.measure} {_number(value)}, wanted {bound}"
+    return Check(measure=gate.measure, passed=holds, text=text if holds else f"{text}: {gate.why}")
+
+
+def _bound(gate: Gate, value: float) -> tuple[bool, str]:
+    if gate.at_least is not None:
+        return value >= gate.at_least, f"at least {gate.at_least:,g}"
+    if gate.at_most is not None:
+        return value <= gate.at_most, f"at most {gate.at_most:,g}"
+    assert gate.below is not None
+    return value < gate.below, f"below {gate.below:,g}"
+
+
+def _number(value: float) -> str:
+    """28,250 or 0.01476."""
+    return f"{value:,.0f}" if value == int(value) else f"{value:.4g}"

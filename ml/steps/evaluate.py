@@ -1,0 +1,219 @@
+"""Judge every learner, the champion and a constant on the same later decisions."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import msgspec
+import numpy as np
+
+from features.vocabulary import Float64Array, Int64Array
+from infra.clock import HOUR
+from ml.bundle import Bundle
+from ml.ports import DayRuns, Experiments, Plotter, Registry, Version
+from ml.project import ModelProject
+from ml.records import Evaluation, Fit, Quality, Snapshot, Validation
+from ml.rules import quality
+from ml.rules.window import day_blocks
+from ml.steps.page import CHAMPION, EVALUATION, PLOTS, Page, data_sets, of_day, of_learner
+from ml.steps.train import SCORES, bundle_scores
+from ml.steps.work import write_json
+
+if TYPE_CHECKING:
+    import polars as pl
+
+BASE_RATE = "base_rate"
+REFERENCE = "reference"
+SHA256_TAG = "eventide.bundle_sha256"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Contestant:
+    """The champion, able to score."""
+
+    version: Version
+    bundle: Bundle
+
+
+@dataclass(frozen=True, kw_only=True)
+class Judged:
+    """The labelled evaluation rows, and what each learner says of them."""
+
+    rows: pl.DataFrame
+    labels: Int64Array
+    days: Int64Array
+    scores: Mapping[str, Float64Array]
+
+
+def evaluate(
+    project: ModelProject,
+    snapshot: Snapshot,
+    validation: Validation,
+    fits: Sequence[Fit],
+    *,
+    experiments: Experiments,
+    registry: Registry,
+    plotter: Plotter,
+) -> Evaluation:
+    """Measure, compare, and write all of it into the day's runs.
+
+    A day that was written down already is read back, whoever is champion by now.
+
+    Raises:
+        BundleRefused: the champion in the registry is not what was registered.
+    """
+    written = experiments.finished(project.name, snapshot.key)
+    if written:
+        return msgspec.json.decode(experiments.read(written, EVALUATION), type=Evaluation)
+    champion = champion_of(registry, project.name)
+    judged = _judged(snapshot, fits, champion)
+    runs = experiments.begin(
+        project.name,
+        snapshot.key,
+        title=snapshot.window.day,
+        tags={
+            "eventide.project": project.name,
+            "eventide.day": snapshot.window.day,
+            "eventide.snapshot_sha256": snapshot.sha256,
+            "eventide.champion": champion.version.version if champion else "none",
+        },
+        learners=[f.learner for f in fits],
+    )
+    evaluation = compare(project, snapshot, fits, judged, champion=champion, runs=runs)
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary)
+        plotter.draw(judged.labels, judged.scores, folder=folder / PLOTS)
+        write_json(folder / EVALUATION, evaluation)
+        page = Page(snapshot, validation, evaluation, folder)
+        experiments.log(runs.day, of_day(page), data_sets(snapshot))
+        for fit in fits:
+            experiments.log(runs.learners[fit.learner], of_learner(page, fit), data_sets(snapshot))
+    experiments.end(runs)
+    return evaluation
+
+
+def champion_of(registry: Registry, name: str) -> Contestant | None:
+    """The champion's bundle, downloaded and compared with its registered sha256."""
+    version = registry.champion(name)
+    if version is None:
+        return None
+    with tempfile.TemporaryDirectory() as temporary:
+        registry.download(version, Path(temporary))
+        bundle = Bundle.load(Path(temporary), version.tags[SHA256_TAG])
+    return Contestant(version=version, bundle=bundle)
+
+
+def compare(
+    project: ModelProject,
+    snapshot: Snapshot,
+    fits: Sequence[Fit],
+    judged: Judged,
+    *,
+    champion: Contestant | None,
+    runs: DayRuns,
+) -> Evaluation:
+    """Every number of the evaluation, from scores and labels alone."""
+    losses = {name: quality.log_losses(judged.labels, s) for name, s in judged.scores.items()}
+    best = min((c.name for c in project.candidates), key=lambda name: losses[name].mean())
+    base_rate = _base_rate(snapshot)
+    constant = quality.log_losses(judged.labels, np.full(len(judged.labels), base_rate))
+    others = {BASE_RATE: constant, REFERENCE: losses[project.reference.name]}
+    if champion is not None:
+        others[CHAMPION] = losses[CHAMPION]
+    differences = {
+        name: quality.day_block_interval(losses[best] - other, judged.days, seed=project.seed)
+        for name, other in others.items()
+    }
+    slices = quality.slices(
+        {c: judged.rows[c].to_list() for c in project.slices.columns},
+        losses[best],
+        losses.get(CHAMPION),
+        min_rows=project.slices.min_rows,
+    )
+    qualities = {name: _quality(name, judged.labels, s) for name, s in judged.scores.items()}
+    evaluation = Evaluation(
+        key=snapshot.key,
+        day=snapshot.window.day,
+        run_id=runs.day,
+        runs=dict(runs.learners),
+        fits={f.learner: f for f in fits},
+        best=best,
+        champion=champion.version.version if champion else None,
+        base_rate=base_rate,
+        base_rate_log_loss=float(constant.mean()),
+        qualities=qualities,
+        differences=differences,
+        slices=tuple(slices),
+        measures={},
+    )
+    return msgspec.structs.replace(evaluation, measures=_measures(evaluation, snapshot, champion))
+
+
+def _judged(snapshot: Snapshot, fits: Sequence[Fit], champion: Contestant | None) -> Judged:
+    import polars as pl
+
+    everything = pl.read_parquet(snapshot.file("evaluation.parquet"))
+    labelled = everything["label"].is_not_null()
+    rows = everything.filter(labelled)
+    scores = {
+        f.learner: pl.read_parquet(f.file(SCORES)).filter(labelled)["score"].to_numpy()
+        for f in fits
+    }
+    if champion is not None:
+        scores[CHAMPION] = bundle_scores(champion.bundle, rows)
+    return Judged(
+        rows=rows,
+        labels=rows["label"].cast(pl.Int64).to_numpy(),
+        days=day_blocks(snapshot.window, rows["decision_time_us"].to_numpy()),
+        scores=scores,
+    )
+
+
+def _base_rate(snapshot: Snapshot) -> float:
+    import polars as pl
+
+    labels = pl.read_parquet(snapshot.file("training.parquet"), columns=["label"])["label"]
+    return float(labels.cast(pl.Float64).to_numpy().mean())
+
+
+def _quality(name: str, labels: Int64Array, scores: Float64Array) -> Quality:
+    from sklearn.metrics import average_precision_score, roc_auc_score
+
+    return Quality(
+        learner=name,
+        log_loss=float(quality.log_losses(labels, scores).mean()),
+        roc_auc=float(roc_auc_score(labels, scores)),
+        pr_auc=float(average_precision_score(labels, scores)),
+        brier=quality.brier(labels, scores),
+        ece=quality.calibration_error(labels, scores),
+        bias=quality.bias(labels, scores),
+    )
+
+
+def _measures(
+    evaluation: Evaluation, snapshot: Snapshot, champion: Contestant | None
+) -> dict[str, float | None]:
+    """The numbers that gates can bound, by name."""
+    best, differences = evaluation.qualities[evaluation.best], evaluation.differences
+    measures: dict[str, float | None] = {
+        **snapshot.measures,
+        "log_loss": best.log_loss,
+        "roc_auc": best.roc_auc,
+        "pr_auc": best.pr_auc,
+        "ece": best.ece,
+        "absolute_bias": abs(best.bias),
+    }
+    for name, difference in differences.items():
+        measures[f"log_loss_minus_{name}_upper"] = difference.upper
+    if champion is None:
+        return measures
+    overlap_us = champion.bundle.info.trained_until_us - snapshot.window.evaluation_start_us
+    changes = [s.change for s in evaluation.slices if s.change is not None]
+    measures["champion_absolute_bias"] = abs(evaluation.qualities[CHAMPION].bias)
+    measures["worst_slice_change"] = max(changes, default=None)
+    measures["champion_overlap_hours"] = max(overlap_us, 0) / HOUR
+    return measures

@@ -1,0 +1,94 @@
+"""Let a rehearsed version serve. One promoter at a time: the scheduler's pool sees to that."""
+
+import json
+from pathlib import Path
+
+from infra.clock import from_us
+from ml.errors import RegistryConflict
+from ml.ports import Registry
+from ml.project import ModelProject
+from ml.records import Promotion, Registration, Verdict
+from ml.steps.page import CHAMPION
+from ml.steps.register import REHEARSED_TAG
+
+PREVIOUS = "previous"
+PROMOTED_TAG = "eventide.promoted_at"
+LIFECYCLE = "lifecycle.jsonl"
+
+
+def promote(
+    project: ModelProject,
+    registration: Registration,
+    verdict: Verdict,
+    *,
+    registry: Registry,
+    work: Path,
+    now_us: int,
+) -> Promotion:
+    """Point `champion` at the version, `previous` at the one before, and write it down.
+
+    A version is promoted once: a rerun of its day, perhaps months later, changes nothing. A rerun
+    after a crash in the middle finishes what is missing.
+
+    Raises:
+        RegistryConflict: the version was not rehearsed, the champion is not the one that it was
+            judged against, or the alias does not stand where it was just put.
+    """
+    version = registry.get(project.name, registration.version)
+    aliases = registry.aliases(project.name)
+    if PROMOTED_TAG in version.tags:
+        return Promotion(
+            name=version.name,
+            version=version.version,
+            previous=aliases.get(PREVIOUS),
+            changed=False,
+        )
+    if REHEARSED_TAG not in version.tags:
+        raise RegistryConflict(f"version {version.version} was never rehearsed")
+    _check_unmoved(aliases.get(CHAMPION), verdict, version.version)
+    if verdict.champion is not None:
+        registry.point(project.name, PREVIOUS, verdict.champion)
+    registry.point(project.name, CHAMPION, version.version)
+    _read_back(registry, project.name, version.version)
+    at = from_us(now_us).isoformat()
+    _note(work / project.name / LIFECYCLE, registration, verdict, at=at)
+    registry.tag(version, {PROMOTED_TAG: at})
+    return Promotion(
+        name=version.name, version=version.version, previous=verdict.champion, changed=True
+    )
+
+
+def _check_unmoved(champion: str | None, verdict: Verdict, version: str) -> None:
+    if champion not in (verdict.champion, version):
+        raise RegistryConflict(
+            f"version {version} was judged against {verdict.champion or 'no champion'}, but "
+            f"{champion} serves now",
+            hint="train a later day: it will be judged against the present champion",
+        )
+
+
+def _read_back(registry: Registry, name: str, version: str) -> None:
+    standing = registry.aliases(name).get(CHAMPION)
+    if standing != version:
+        raise RegistryConflict(
+            f"{CHAMPION} of {name} stands at {standing}, not at {version}: someone else promotes",
+        )
+
+
+def _note(file: Path, registration: Registration, verdict: Verdict, *, at: str) -> None:
+    """Append one line for the version, once."""
+    lines = file.read_text().splitlines() if file.is_file() else []
+    if any(json.loads(line)["version"] == registration.version for line in lines):
+        return
+    entry = {
+        "at": at,
+        "event": "promoted",
+        "version": registration.version,
+        "previous": verdict.champion,
+        "run_id": registration.run_id,
+        "bundle_sha256": registration.bundle_sha256,
+        "checks": [check.text for check in verdict.checks],
+    }
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with file.open("a") as appended:
+        appended.write(json.dumps(entry) + "\n")

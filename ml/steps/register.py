@@ -1,0 +1,151 @@
+"""Make an accepted candidate a version, and rehearse its service before anyone may promote it."""
+
+from __future__ import annotations
+
+import tempfile
+from importlib.metadata import version as installed
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ml.bundle import Bundle
+from ml.errors import BundleRefused, MlError
+from ml.ports import Registry, Version
+from ml.project import ModelProject
+from ml.records import Evaluation, Fit, Registration, Snapshot, Verdict
+from ml.steps.evaluate import SHA256_TAG
+from ml.steps.page import CHAMPION
+from ml.steps.train import MAX_DIFFERENCE, PIPELINE, bundle_scores
+from ml.training.frames import to_pandas
+
+KEY_TAG = "eventide.key"
+PATH_TAG = "eventide.bundle_path"
+REHEARSED_TAG = "eventide.rehearsed_rows"
+BUNDLE_PATH = "bundle"
+CHALLENGER = "challenger"
+GOLDEN_ROWS = 2_000
+EXAMPLE_ROWS = 5
+
+TRUSTED_TYPES = (
+    "functools.partial",
+    "numpy.dtype",
+    "sklearn.ensemble._hist_gradient_boosting.predictor.TreePredictor",
+    "sklearn.utils.validation.check_array",
+)
+"""What our pipelines hold beside the types that skops trusts by itself. The list stands here and
+not beside the model: a model that brings its own list of what to trust protects nobody."""
+
+
+def register(
+    project: ModelProject,
+    snapshot: Snapshot,
+    evaluation: Evaluation,
+    verdict: Verdict,
+    *,
+    registry: Registry,
+) -> Registration:
+    """The version of the accepted candidate, at the alias `challenger`.
+
+    Then the way of serving is gone once: the bundle is downloaded over the network, compared with
+    its sha256, and must score as the pipeline does. Only a version that did may be promoted.
+    A version that was registered for the same data is used again.
+
+    Raises:
+        MlError: the verdict is to hold.
+        BundleRefused: what came back is not what was trained.
+    """
+    if not verdict.accepted:
+        raise MlError(f"{verdict.candidate} was not accepted: {'; '.join(verdict.reasons)}")
+    fit = evaluation.fits[verdict.candidate]
+    found = registry.with_key(project.name, snapshot.key)
+    made = found or registry.register(
+        project.name,
+        run_id=evaluation.runs[fit.learner],
+        pipeline=load_pipeline(fit.file(PIPELINE)),
+        example=_golden(project, snapshot, fit)[1].head(EXAMPLE_ROWS),
+        tags=_tags(snapshot, evaluation, verdict, fit),
+    )
+    if REHEARSED_TAG not in made.tags:
+        rows = rehearse(project, snapshot, fit, made, registry=registry)
+        # The tag last: a try that finds it takes all of this for done.
+        registry.point(project.name, CHALLENGER, made.version)
+        registry.tag(made, {REHEARSED_TAG: str(rows)})
+    return Registration(
+        name=project.name,
+        version=made.version,
+        run_id=made.run_id,
+        bundle_sha256=fit.bundle_sha256,
+        rehearsed_rows=int(registry.get(project.name, made.version).tags[REHEARSED_TAG]),
+    )
+
+
+def rehearse(
+    project: ModelProject, snapshot: Snapshot, fit: Fit, version: Version, *, registry: Registry
+) -> int:
+    """Score the golden rows by the downloaded bundle and by the pipeline; returns how many.
+
+    Raises:
+        BundleRefused: the bundle is not the registered one, or scores differently.
+    """
+    with tempfile.TemporaryDirectory() as temporary:
+        registry.download(version, Path(temporary))
+        bundle = Bundle.load(Path(temporary), version.tags[SHA256_TAG])
+    rows, frame = _golden(project, snapshot, fit)
+    expected = load_pipeline(fit.file(PIPELINE)).predict_proba(frame)[:, 1]
+    difference = float(np.abs(bundle_scores(bundle, rows) - expected).max(initial=0.0))
+    if not difference <= MAX_DIFFERENCE or not len(rows):
+        raise BundleRefused(
+            f"version {version.version} scores {len(rows)} golden rows up to {difference:.2g} "
+            "differently after the way through the registry"
+        )
+    return len(rows)
+
+
+def load_pipeline(file: Path) -> Any:
+    """A fitted pipeline, holding only types that we trust.
+
+    Raises:
+        UntrustedTypesFoundException: it holds another type.
+    """
+    import skops.io
+
+    return skops.io.load(file, trusted=list(TRUSTED_TYPES))
+
+
+def requirements() -> list[str]:
+    """What a reader of the registered pipeline has to install, pinned to what made it."""
+    names = ("scikit-learn", "skops", "numpy", "pandas")
+    return [f"{name}=={installed(name)}" for name in names]
+
+
+def _golden(project: ModelProject, snapshot: Snapshot, fit: Fit) -> tuple[Any, Any]:
+    """The last evaluation rows, as the bundle is given them and as the pipeline is."""
+    import polars as pl
+
+    rows = pl.read_parquet(snapshot.file("evaluation.parquet")).tail(GOLDEN_ROWS)
+    wanted = project.learner(fit.learner).columns or project.columns
+    columns = [c for c in project.columns if c in wanted and c not in snapshot.unusable]
+    return rows, to_pandas(rows, columns)
+
+
+def _tags(snapshot: Snapshot, evaluation: Evaluation, verdict: Verdict, fit: Fit) -> dict[str, str]:
+    best = evaluation.qualities[verdict.candidate]
+    tags = {
+        KEY_TAG: snapshot.key,
+        PATH_TAG: BUNDLE_PATH,
+        SHA256_TAG: fit.bundle_sha256,
+        "eventide.day": snapshot.window.day,
+        "eventide.candidate": verdict.candidate,
+        "eventide.snapshot_sha256": snapshot.sha256,
+        "eventide.trained_until_us": str(snapshot.window.training_end_us),
+        "eventide.judged_against": verdict.champion or "base rate and reference",
+        "eventide.log_loss": f"{best.log_loss:.6f}",
+        "eventide.roc_auc": f"{best.roc_auc:.6f}",
+    }
+    if CHAMPION in evaluation.differences:
+        d = evaluation.differences[CHAMPION]
+        tags["eventide.log_loss_minus_champion"] = (
+            f"{d.value:+.6f} [{d.lower:+.6f}, {d.upper:+.6f}]"
+        )
+    return tags

@@ -1,0 +1,132 @@
+"""Models from MLflow, over its REST API: one connection, no MLflow library (ten seconds of import).
+
+The version's tags say where its bundle lies in the run's artifacts, and the sha256 of its manifest.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from serving.errors import ModelUnavailable
+from serving.model import ModelVersion
+
+ALIAS = "champion"
+PATH_TAG = "eventide.bundle_path"
+SHA256_TAG = "eventide.bundle_sha256"
+ASK_TIMEOUT_S = 2.0
+DOWNLOAD_TIMEOUT_S = 30.0
+_ARTIFACTS = "mlflow-artifacts:/"
+# A missing alias is an "invalid parameter" to MLflow, a missing model a missing resource.
+_NO_CHAMPION = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE")
+
+
+class MlflowModelSource:
+    """The version at the `champion` alias of a registered model."""
+
+    def __init__(self, url: str, *, name: str) -> None:
+        self._name = name
+        self._client = httpx.Client(base_url=url, timeout=ASK_TIMEOUT_S)
+
+    def current(self) -> ModelVersion | None:
+        """One request of half a kilobyte."""
+        found = self._champion(self._name)
+        return None if found is None else _version(found)
+
+    def fetch(self, version: ModelVersion, folder: Path) -> None:
+        """Download the folder that the version's tag names, file by file."""
+        found = self._get(
+            "/api/2.0/mlflow/model-versions/get",
+            {"name": version.name, "version": version.version},
+        )
+        root = self._artifact_root(version)
+        path = f"{root}/{_tag(found['model_version'], PATH_TAG)}"
+        listed = self._get("/api/2.0/mlflow-artifacts/artifacts", {"path": path}).get("files", [])
+        if not listed:
+            raise ModelUnavailable(f"{version.name} {version.version}: its bundle is gone")
+        for entry in listed:
+            self._download(path, entry["path"], folder)
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._client.close()
+
+    def _champion(self, name: str) -> dict[str, Any] | None:
+        answer = self._ask(
+            "/api/2.0/mlflow/registered-models/alias", {"name": name, "alias": ALIAS}
+        )
+        if answer.is_client_error and _json(answer).get("error_code") in _NO_CHAMPION:
+            return None
+        found: dict[str, Any] = _content(answer)["model_version"]
+        return found
+
+    def _artifact_root(self, version: ModelVersion) -> str:
+        run = self._get("/api/2.0/mlflow/runs/get", {"run_id": version.run_id or ""})
+        uri: str = run["run"]["info"]["artifact_uri"]
+        if not uri.startswith(_ARTIFACTS):
+            raise ModelUnavailable(
+                f"the artifacts of run {version.run_id} lie at {uri}, not behind the server",
+                hint="start `mlflow server` with --artifacts-destination, which hands them out",
+            )
+        return uri.removeprefix(_ARTIFACTS).strip("/")
+
+    def _download(self, path: str, name: str, folder: Path) -> None:
+        file = name.rsplit("/", 1)[-1]
+        if file in ("", ".", ".."):
+            raise ModelUnavailable(f"a bundle has no file {name!r}")
+        answer = self._ask(
+            f"/api/2.0/mlflow-artifacts/artifacts/{path}/{file}", {}, timeout_s=DOWNLOAD_TIMEOUT_S
+        )
+        if answer.is_error:
+            raise ModelUnavailable(f"{path}/{file}: {answer.status_code} {answer.text[:200]}")
+        (folder / file).write_bytes(answer.content)
+
+    def _get(self, path: str, params: dict[str, str]) -> dict[str, Any]:
+        return _content(self._ask(path, params))
+
+    def _ask(
+        self, path: str, params: dict[str, str], *, timeout_s: float = ASK_TIMEOUT_S
+    ) -> httpx.Response:
+        try:
+            return self._client.get(path, params=params, timeout=timeout_s)
+        except httpx.HTTPError as error:
+            raise ModelUnavailable(
+                f"no answer from MLflow at {self._client.base_url}: {error!r}",
+                hint="is it running? see `eventide status`",
+            ) from error
+
+
+def _version(found: dict[str, Any]) -> ModelVersion:
+    return ModelVersion(
+        name=found["name"],
+        version=str(found["version"]),
+        run_id=found.get("run_id"),
+        bundle_sha256=_tag(found, SHA256_TAG),
+    )
+
+
+def _tag(found: dict[str, Any], name: str) -> str:
+    tags = {tag["key"]: tag["value"] for tag in found.get("tags", [])}
+    if name not in tags:
+        raise ModelUnavailable(
+            f"{found['name']} {found['version']} has no tag {name}",
+            hint="register models by the training steps, which write the bundle and its tags",
+        )
+    value: str = tags[name]
+    return value
+
+
+def _content(answer: httpx.Response) -> dict[str, Any]:
+    if answer.is_error:
+        raise ModelUnavailable(
+            f"{answer.request.url.path}: {answer.status_code} {answer.text[:200]}"
+        )
+    return _json(answer)
+
+
+def _json(answer: httpx.Response) -> dict[str, Any]:
+    try:
+        content: dict[str, Any] = answer.json()
+    except ValueError as error:
+        raise ModelUnavailable(f"{answer.request.url.path}: the answer is not JSON") from error
+    return content

@@ -1,0 +1,161 @@
+"""Puts the serving process together. The only place that names an adapter."""
+
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from pathlib import Path
+
+import structlog
+
+from features.bootstrap import open_online
+from features.catalog import domain
+from features.codec import decode_message
+from features.online import FeatureReader
+from features.vocabulary import FeatureService
+from infra.clock import MINUTE
+from infra.health import HealthServer
+from infra.kafka.admin import topic_partitions
+from infra.kafka.consumer import GroupConsumer
+from infra.kafka.transactions import TransactionalProducer
+from infra.kafka.watchdog import Watchdog
+from infra.settings import Settings
+from ml.project import ModelProject
+from ml.projects import project as find_project
+from serving.adapters.folder import FolderModelSource
+from serving.adapters.mlflow_rest import MlflowModelSource
+from serving.champion import Champion, ChampionWatch
+from serving.loop import Parts, ServingLoop, Topics
+from serving.ports import ModelSource
+from serving.publish import DEAD_LETTERS
+from serving.score import Decode, Scorer
+
+log = structlog.get_logger()
+
+
+def serve_until(
+    stop: threading.Event,
+    settings: Settings,
+    *,
+    project: str,
+    health_port: int,
+    bundle: Path | None,
+) -> None:
+    """Serve until `stop` is set.
+
+    The loop runs in a thread of its own, so that the main thread stays free for signals even while
+    the loop is inside a call of the client.
+
+    Raises:
+        KafkaFailed: see `ServingLoop.run`.
+        PortBusy: the health port is taken.
+    """
+    champion = build_champion(settings, project=project, bundle=bundle)
+    with (
+        Watchdog(settings.serving.watchdog_seconds) as watchdog,
+        ChampionWatch(champion, seconds=settings.serving.poll_champion_seconds) as watch,
+    ):
+        loop = build_loop(
+            settings,
+            project=project,
+            champion=champion,
+            watch=watch,
+            stop=stop,
+            watchdog=watchdog,
+        )
+        with (
+            HealthServer(
+                health_port,
+                live=lambda: watchdog.alive,
+                ready=loop.ready,
+                host=settings.health_host,
+            ) as health,
+            ThreadPoolExecutor(1, thread_name_prefix="serving") as thread,
+        ):
+            log.info("serving_started", project=project, health_port=health.port)
+            thread.submit(loop.run).result()
+    log.info("serving_stopped", project=project)
+
+
+def build_source(settings: Settings, *, project: str, bundle: Path | None) -> ModelSource:
+    """The registry, or a bundle on disk when one is given."""
+    if bundle is not None:
+        return FolderModelSource(bundle, name=project)
+    return MlflowModelSource(settings.mlflow_url, name=project)
+
+
+def build_champion(settings: Settings, *, project: str, bundle: Path | None) -> Champion:
+    """The model in service, with the last good one from disk if there is one."""
+    champion = Champion(
+        build_source(settings, project=project, bundle=bundle),
+        folder=settings.state_dir / "models" / project,
+        service=find_project(project).service,
+        warm_rows=settings.serving.max_batch,
+    )
+    if bundle is None:  # a folder is always there, the registry may be away
+        champion.restore()
+    return champion
+
+
+def build_loop(
+    settings: Settings,
+    *,
+    project: str,
+    champion: Champion,
+    watch: ChampionWatch,
+    stop: threading.Event,
+    watchdog: Watchdog,
+) -> ServingLoop:
+    """The loop; nothing is connected yet."""
+    found = find_project(project)
+    serving = settings.serving
+    return ServingLoop(
+        Parts(
+            champion=champion,
+            producer=TransactionalProducer(
+                settings.kafka,
+                transactional_id=f"eventide-serving-{serving.group}-{serving.instance}",
+            ),
+            open_topics=partial(_topics, settings, found),
+            open_scorer=partial(_scorer, settings, found.service),
+            join=partial(_join, settings),
+            check=watch.raise_if_failed,
+        ),
+        max_batch=serving.max_batch,
+        stop=stop,
+        watchdog=watchdog,
+    )
+
+
+def _topics(settings: Settings, project: ModelProject) -> Topics:
+    requests = project.service.decision.request.name
+    predictions = domain(project.domain).predictions_topic
+    found = topic_partitions(settings.kafka, [requests, predictions, DEAD_LETTERS])
+    counts = [sum(p.topic == topic for p in found) for topic in (requests, predictions)]
+    return Topics(
+        requests=requests, predictions=predictions, same_partitions=counts[0] == counts[1]
+    )
+
+
+def _scorer(settings: Settings, service: FeatureService) -> Scorer:
+    store = open_online(settings, readonly=True)
+    return Scorer(
+        service,
+        decode=request_decoder(service, max_future_minutes=settings.ingest.max_future_minutes),
+        features=FeatureReader(service, store),
+    )
+
+
+def request_decoder(service: FeatureService, *, max_future_minutes: float) -> Decode:
+    """Reads requests by the rules by which ingest reads them: both refuse the same ones."""
+    return partial(
+        decode_message,
+        service.decision.request,
+        max_future_us=int(max_future_minutes * MINUTE),
+    )
+
+
+def _join(settings: Settings, topics: Topics) -> GroupConsumer:
+    serving = settings.serving
+    return GroupConsumer(
+        settings.kafka, group=serving.group, instance=serving.instance, topics=[topics.requests]
+    )

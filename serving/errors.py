@@ -1,0 +1,21 @@
+"""What can go wrong while forecasts are served."""
+
+from infra.errors import EventideError
+
+
+class ServingError(EventideError):
+    """The root of this package's errors."""
+
+
+class ModelUnavailable(ServingError):
+    """The source of models did not answer, or does not have the files; trying again may help."""
+
+
+class ModelRefused(ServingError):
+    """The files are what was registered, but this service cannot use them."""
+
+
+class ModelFails(ServingError):
+    """The model scores nothing that it is given: not the requests are to blame."""
+
+    hint = "move the champion alias to a version that works; serving goes on by itself then"

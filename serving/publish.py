@@ -1,0 +1,75 @@
+"""From answers to the records that are sent."""
+
+from collections.abc import Iterable, Sequence
+
+import msgspec
+
+from features.contracts.dead_letters import HEADER_PREFIX, dead_letter_headers, dead_letter_topic
+from features.contracts.predictions import SCHEMA
+from infra.kafka.message import Message
+from infra.kafka.transactions import Record
+from serving.score import Answer, Rejection
+
+CONSUMER = "serving"
+DEAD_LETTERS = dead_letter_topic(CONSUMER)
+TRACE_HEADER = "traceparent"
+_SCHEMA_HEADER = ("schema", SCHEMA.encode())
+_encode = msgspec.json.Encoder().encode
+
+
+def records_for(
+    messages: Sequence[Message],
+    answers: Sequence[Answer],
+    *,
+    topic: str,
+    same_partitions: bool,
+    whole_dead_letters: bool = True,
+) -> list[Record]:
+    """One outcome for each message, and a dead letter for each rejection.
+
+    An outcome has the request's key, and its partition where both topics have as many, so the
+    order of an entity's outcomes is that of its requests.
+    """
+    records = [
+        _outcome(message, answer, topic=topic, same_partition=same_partitions)
+        for message, answer in zip(messages, answers, strict=True)
+    ]
+    records += (
+        _dead_letter(message, answer.rejection, answer.outcome.scored_at_us, whole_dead_letters)
+        for message, answer in zip(messages, answers, strict=True)
+        if answer.rejection is not None
+    )
+    return records
+
+
+def _outcome(message: Message, answer: Answer, *, topic: str, same_partition: bool) -> Record:
+    headers: list[tuple[str, bytes | None]] = [_SCHEMA_HEADER]
+    headers += (h for h in message.headers() or () if h[0] == TRACE_HEADER)
+    return Record(
+        topic=topic,
+        key=message.key(),
+        value=_encode(answer.outcome),
+        headers=headers,
+        partition=message.partition() if same_partition else None,
+    )
+
+
+def _dead_letter(message: Message, why: Rejection, at_us: int, whole: bool) -> Record:
+    """The request's own bytes. If the brokers take no record of its size, its place at least."""
+    marks: Iterable[tuple[str, bytes | None]] = dead_letter_headers(
+        consumer=CONSUMER,
+        topic=message.topic(),
+        partition=message.partition(),
+        offset=message.offset(),
+        timestamp_ms=message.timestamp()[1],
+        code=why.code,
+        reason=why.reason,
+        at_us=at_us,
+    )
+    truncated = [] if whole else [(f"{HEADER_PREFIX}truncated", b"1")]
+    return Record(
+        topic=DEAD_LETTERS,
+        key=message.key(),
+        value=message.value() if whole else None,
+        headers=[*(message.headers() or ()), *marks, *truncated],
+    )

@@ -1,0 +1,109 @@
+"""How long the local stack takes to come up, at first and later, and what it holds in memory.
+
+    python tests/benchmarks/stack_boot.py [--only SERVICES] [--json FILE]
+
+Boots it twice in a folder of its own. Memory is PSS: a page that n processes share counts 1/n in
+each. Linux only. The load average is printed with the figures: on busy cores they mean nothing.
+"""
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from infra.stack.files import StackFiles
+
+EVENTIDE = str(Path(sys.executable).with_name("eventide"))
+BARS = {"first boot, s": 45.0, "later boot, s": 30.0, "memory, MiB": 2560.0}
+
+
+def main() -> int:
+    """Measure, print a table, write JSON; 1 when a bar is missed."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--only", default="", help="as for `eventide up`")
+    parser.add_argument("--json", type=Path, help="write the figures into this file")
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory(prefix="eventide-boot-") as state:
+        boots = [measure(Path(state), only=options.only) for _ in range(2)]
+    found = dict(
+        zip(BARS, (boots[0]["seconds"], boots[1]["seconds"], boots[1]["mib"]), strict=True)
+    )
+    figures = {"figures": found, "bars": BARS, "boots": boots, "cores": os.cpu_count()}
+    print_table(figures)
+    if options.json:
+        options.json.write_text(json.dumps(figures, indent=1) + "\n")
+    return int(any(found[name] > bar for name, bar in BARS.items()))
+
+
+def measure(state: Path, *, only: str) -> dict[str, Any]:
+    """Boot, look, stop."""
+    env = {**os.environ, "EVENTIDE_STATE_DIR": str(state)}
+    load = os.getloadavg()[0]
+    began_s = time.monotonic()
+    subprocess.run([EVENTIDE, "up", "--only", only], env=env, check=True, stdout=subprocess.DEVNULL)
+    seconds = round(time.monotonic() - began_s, 1)
+    try:
+        services = look(StackFiles(state))
+    finally:
+        began_s = time.monotonic()
+        subprocess.run([EVENTIDE, "down"], env=env, check=True, stdout=subprocess.DEVNULL)
+    return {
+        "seconds": seconds,
+        "stop_seconds": round(time.monotonic() - began_s, 1),
+        "mib": round(sum(service["mib"] for service in services.values())),
+        "cpu_seconds": round(sum(service["cpu_seconds"] for service in services.values()), 1),
+        "load_before": round(load, 1),
+        "services": services,
+    }
+
+
+def look(files: StackFiles) -> dict[str, dict[str, Any]]:
+    """Each service with all its descendants; guard and supervisor as `stack`."""
+    status, roll = files.status(), files.roll()
+    assert status is not None
+    assert roll.guard is not None
+    assert roll.supervisor is not None
+    found: dict[str, dict[str, Any]] = {}
+    for service in status.services:
+        leader = [] if service.pid is None else [psutil.Process(service.pid)]
+        processes = [p for one in leader for p in (one, *one.children(recursive=True))]
+        found[service.name] = {"healthy_after_s": service.seconds, **_sums(processes)}
+    ours = [psutil.Process(roll.guard.pid), psutil.Process(roll.supervisor.pid)]
+    return {**found, "stack": {"healthy_after_s": None, **_sums(ours)}}
+
+
+def print_table(figures: dict[str, Any]) -> None:
+    """The second boot by service, then the figures beside their bars."""
+    first, later = figures["boots"]
+    print(f"{'service':<15}{'first s':>9}{'later s':>9}{'CPU s':>8}{'PSS MiB':>9}{'processes':>11}")
+    for name, now in later["services"].items():
+        times = [first["services"][name]["healthy_after_s"], now["healthy_after_s"]]
+        print(f"{name:<15}" + "".join(f"{'' if t is None else t:>9}" for t in times), end="")
+        print(f"{now['cpu_seconds']:>8}{now['mib']:>9}{now['processes']:>11}")
+    print()
+    for name, bar in figures["bars"].items():
+        value = figures["figures"][name]
+        print(f"{name:<15}{value:>9}   at most {bar:g}   {'kept' if value <= bar else 'MISSED'}")
+    print(f"load before: {first['load_before']}, {later['load_before']}; {figures['cores']} cores")
+    print(f"stop: {first['stop_seconds']} s, {later['stop_seconds']} s")
+
+
+def _sums(processes: list[psutil.Process]) -> dict[str, Any]:
+    mib = sum(process.memory_full_info().pss for process in processes) / 2**20
+    times = [process.cpu_times() for process in processes]
+    return {
+        "mib": round(mib),
+        "cpu_seconds": round(sum(t.user + t.system for t in times), 1),
+        "processes": len(processes),
+    }
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,183 @@
+"""What every source of models promises: a folder on disk, and a real MLflow server."""
+
+import shutil
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Protocol
+
+import httpx
+import pytest
+
+from features.catalog.flights.services import FLIGHT_DELAY
+from ml.bundle import Bundle
+from serving.adapters.folder import FolderModelSource
+from serving.adapters.mlflow_rest import ALIAS, PATH_TAG, SHA256_TAG, MlflowModelSource
+from serving.errors import ModelUnavailable
+from serving.ports import ModelSource
+from tests.bundles import a_bundle
+from tests.servers import free_port
+
+pytestmark = pytest.mark.integration
+
+
+class Registrar(Protocol):
+    """The other side of a source: whoever registers models."""
+
+    source: ModelSource
+
+    def promote(self, bundle: Path) -> None: ...
+
+    def delete_files(self) -> None: ...
+
+
+class Shelf:
+    """Puts bundles into the folder that a `FolderModelSource` reads."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder / "served"
+        self.source = FolderModelSource(self.folder, name="flight_delay")
+
+    def promote(self, bundle: Path) -> None:
+        shutil.rmtree(self.folder, ignore_errors=True)
+        shutil.copytree(bundle, self.folder)
+
+    def delete_files(self) -> None:
+        for file in self.folder.iterdir():
+            file.unlink()
+
+
+class Registry:
+    """Registers bundles in MLflow as the training steps do, over its REST API."""
+
+    def __init__(self, url: str) -> None:
+        self.name = f"flight_delay_{uuid.uuid4().hex[:8]}"
+        self.source = MlflowModelSource(url, name=self.name)
+        self._client = httpx.Client(base_url=url, timeout=60)
+        created = self._post("experiments/create", name=self.name)
+        self._experiment = created["experiment_id"]
+
+    def promote(self, bundle: Path, *, tags: dict[str, str] | None = None) -> None:
+        run = self._post("runs/create", experiment_id=self._experiment)["run"]["info"]
+        self._root = run["artifact_uri"].removeprefix("mlflow-artifacts:/").strip("/")
+        for file in bundle.iterdir():
+            path = f"/api/2.0/mlflow-artifacts/artifacts/{self._root}/bundle/{file.name}"
+            self._client.put(path, content=file.read_bytes()).raise_for_status()
+        if self.source.current() is None:
+            self._client.post(
+                "/api/2.0/mlflow/registered-models/create", json={"name": self.name}
+            ).raise_for_status()
+        sha256 = FolderModelSource(bundle, name=self.name).current()
+        assert sha256 is not None
+        tags = {PATH_TAG: "bundle", SHA256_TAG: sha256.bundle_sha256} if tags is None else tags
+        version = self._post(
+            "model-versions/create",
+            name=self.name,
+            source=f"{run['artifact_uri']}/bundle",
+            run_id=run["run_id"],
+            tags=[{"key": key, "value": value} for key, value in tags.items()],
+        )["model_version"]["version"]
+        self._post("registered-models/alias", name=self.name, alias=ALIAS, version=version)
+
+    def delete_files(self) -> None:
+        for file in ("manifest.json", "model.json"):
+            path = f"/api/2.0/mlflow-artifacts/artifacts/{self._root}/bundle/{file}"
+            self._client.delete(path).raise_for_status()
+
+    def _post(self, path: str, **content: Any) -> Any:
+        answer = self._client.post(f"/api/2.0/mlflow/{path}", json=content)
+        assert answer.is_success, answer.text
+        return answer.json()
+
+    def close(self) -> None:
+        self.source.close()
+        self._client.close()
+
+
+@contextmanager
+def a_registry(url: str) -> Iterator[Registry]:
+    registry = Registry(url)
+    yield registry
+    registry.close()
+
+
+@pytest.fixture(params=["folder", "mlflow"])
+def registrar(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Registrar]:
+    if request.param == "folder":
+        yield Shelf(tmp_path)
+    else:
+        with a_registry(request.getfixturevalue("mlflow_url")) as registry:
+            yield registry
+
+
+@pytest.fixture
+def bundle(tmp_path: Path) -> Path:
+    a_bundle(tmp_path / "one", FLIGHT_DELAY)
+    return tmp_path / "one"
+
+
+def fetched(source: ModelSource, folder: Path) -> Bundle:
+    version = source.current()
+    assert version is not None
+    folder.mkdir()
+    source.fetch(version, folder)
+    return Bundle.load(folder, version.bundle_sha256)
+
+
+def test_there_is_nothing_before_the_first_promotion(registrar: Registrar) -> None:
+    assert registrar.source.current() is None
+
+
+def test_what_was_promoted_arrives_whole(
+    registrar: Registrar, bundle: Path, tmp_path: Path
+) -> None:
+    registrar.promote(bundle)
+
+    assert fetched(registrar.source, tmp_path / "fetched").info.service == FLIGHT_DELAY.name
+    files = {f.name: f.read_bytes() for f in (tmp_path / "fetched").iterdir()}
+    assert files == {f.name: f.read_bytes() for f in bundle.iterdir()}
+
+
+def test_the_same_version_is_named_until_another_is_promoted(
+    registrar: Registrar, bundle: Path, tmp_path: Path
+) -> None:
+    registrar.promote(bundle)
+    first = registrar.source.current()
+    assert registrar.source.current() == first
+    a_bundle(tmp_path / "two", FLIGHT_DELAY, intercept=-3.0)
+    registrar.promote(tmp_path / "two")
+
+    second = registrar.source.current()
+    assert second is not None
+    assert first is not None
+    assert second.version != first.version
+    assert second.bundle_sha256 != first.bundle_sha256
+    fetched(registrar.source, tmp_path / "fetched")
+
+
+def test_files_that_are_gone_are_not_taken_for_a_model(
+    registrar: Registrar, bundle: Path, tmp_path: Path
+) -> None:
+    registrar.promote(bundle)
+    version = registrar.source.current()
+    assert version is not None
+    registrar.delete_files()
+
+    with pytest.raises(ModelUnavailable):
+        registrar.source.fetch(version, tmp_path)
+
+
+def test_a_version_without_our_tags_is_not_served(mlflow_url: str, bundle: Path) -> None:
+    with a_registry(mlflow_url) as registry:
+        registry.promote(bundle)
+        registry.promote(bundle, tags={})
+        with pytest.raises(ModelUnavailable, match=SHA256_TAG):
+            registry.source.current()
+
+
+def test_a_registry_that_is_away_says_so_within_seconds(tmp_path: Path) -> None:
+    source = MlflowModelSource(f"http://127.0.0.1:{free_port()}", name="flight_delay")
+    with pytest.raises(ModelUnavailable, match="no answer from MLflow"):
+        source.current()
+    source.close()

@@ -1,0 +1,192 @@
+"""What every offline store promises."""
+
+import subprocess
+import sys
+import textwrap
+from collections.abc import Sequence
+from pathlib import Path
+
+import polars as pl
+import pyarrow as pa
+import pytest
+from deltalake import DeltaTable
+
+from features.adapters import delta
+from features.adapters.delta import DeltaOfflineStore
+from features.adapters.memory import MemoryOfflineStore
+from features.errors import PositionMoved, StoreUnavailable
+from features.ports import EventBatch, OfflineStore
+from infra.clock import DAY, SECOND
+from infra.kafka.partitions import Partition
+from tests.made_sales import SOLD, START_US, Sale, sale
+
+P0, P1 = Partition(SOLD.name, 0), Partition(SOLD.name, 1)
+SECONDS_A_DAY = DAY // SECOND
+
+
+@pytest.fixture(params=["memory", "delta"])
+def store(request: pytest.FixtureRequest, tmp_path: Path) -> OfflineStore:
+    if request.param == "memory":
+        return MemoryOfflineStore()
+    return DeltaOfflineStore(str(tmp_path / "offline"), [SOLD])
+
+
+def batch(
+    *sales: Sale, start: int = 0, end: int | None = None, partition: Partition = P0
+) -> EventBatch:
+    records = [s.record() for s in sales]
+    columns: dict[str, Sequence[object]] = {
+        field: [getattr(r, field) for r in records] for field in SOLD.fields
+    }
+    columns |= {
+        "known_at_us": [s.known_us for s in sales],
+        "ingest_time_us": [START_US] * len(sales),
+        "partition": [partition.number] * len(sales),
+        "offset": list(range(start, start + len(sales))),
+    }
+    return EventBatch(
+        event=SOLD,
+        columns=columns,
+        starts={partition: start},
+        ends={partition: start + len(sales) if end is None else end},
+    )
+
+
+def ids(found: pl.DataFrame) -> list[str]:
+    return sorted(found["event_id"].to_list())
+
+
+def test_a_new_store_is_empty_and_can_be_read(store: OfflineStore) -> None:
+    assert store.positions([SOLD.name]) == {}
+    assert store.version(SOLD) is None
+    assert store.newest_known_at_us(SOLD) is None
+    found = store.read(SOLD, columns=["event_id", "weight", "offset"])
+    assert found.columns == ["event_id", "weight", "offset"]
+    assert found.height == 0
+
+
+def test_rows_come_back_as_they_went_in(store: OfflineStore) -> None:
+    given = sale("é", 3, known=4, shop="a\x1fb", city=None, cents=-7, weight=0.1)
+    store.append(batch(given, sale("2", city="y"), start=0))
+    rows = store.read(SOLD, columns=[*SOLD.fields, "known_at_us", "partition", "offset"])
+    assert rows.sort("offset").row(0, named=True) == {
+        "event_id": "é",
+        "event_time_us": given.happened_us,
+        "shop": "a\x1fb",
+        "city": None,
+        "cents": -7,
+        "weight": 0.1,
+        "known_at_us": given.known_us,
+        "partition": 0,
+        "offset": 0,
+    }
+
+
+def test_an_append_from_another_position_changes_nothing(store: OfflineStore) -> None:
+    store.append(batch(sale("1"), sale("2")))
+    for start in (0, 1, 3):
+        with pytest.raises(PositionMoved):
+            store.append(batch(sale("3"), start=start))
+    assert store.positions([SOLD.name]) == {P0: 2}
+    assert ids(store.read(SOLD, columns=["event_id"])) == ["1", "2"]
+
+
+def test_positions_may_have_gaps_and_move_without_rows(store: OfflineStore) -> None:
+    store.append(batch(sale("1"), start=0, end=5))
+    store.append(batch(start=5, end=9))
+    store.append(batch(sale("2"), partition=P1))
+    assert store.positions([SOLD.name]) == {P0: 9, P1: 1}
+
+
+def test_spans_of_event_time_are_half_open(store: OfflineStore) -> None:
+    days = [sale(str(d), d * SECONDS_A_DAY) for d in range(5)]
+    store.append(batch(*days))
+    found = store.read(
+        SOLD,
+        columns=["event_id"],
+        event_from_us=days[1].happened_us,
+        event_until_us=days[3].happened_us,
+    )
+    assert ids(found) == ["1", "2"]
+    late = store.read(SOLD, columns=["event_id"], event_from_us=days[3].happened_us + 1)
+    assert ids(late) == ["4"]
+
+
+def test_a_version_reads_the_same_for_ever(store: OfflineStore) -> None:
+    store.append(batch(sale("1", 1, known=8)))
+    version = store.version(SOLD)
+    store.append(batch(sale("2", 2, known=9), start=1))
+    assert version is not None
+    assert store.version(SOLD) != version
+    assert ids(store.read(SOLD, columns=["event_id"], version=version)) == ["1"]
+    assert store.newest_known_at_us(SOLD, version=version) == START_US + 8 * SECOND
+    assert store.newest_known_at_us(SOLD) == START_US + 9 * SECOND
+
+
+class TestDelta:
+    """What only tables on disk have to promise."""
+
+    def test_another_handle_sees_every_commit(self, tmp_path: Path) -> None:
+        one, two = (DeltaOfflineStore(str(tmp_path), [SOLD]) for _ in range(2))
+        one.append(batch(sale("1")))
+        assert two.positions([SOLD.name]) == {P0: 1}
+        two.append(batch(sale("2"), start=1))
+        one.append(batch(sale("3"), start=2))
+        assert ids(two.read(SOLD, columns=["event_id"])) == ["1", "2", "3"]
+
+    def test_positions_and_speed_outlive_checkpoints(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(delta, "COMMITS_BEFORE_REOPENING", 5)
+        store = DeltaOfflineStore(str(tmp_path), [SOLD])
+        for n in range(12):
+            store.append(batch(sale(str(n)), start=n))
+        assert len(list(tmp_path.rglob("*.checkpoint.parquet"))) == 2
+        assert DeltaOfflineStore(str(tmp_path), [SOLD]).positions([SOLD.name]) == {P0: 12}
+
+    def test_two_processes_on_one_partition_write_each_row_once(self, tmp_path: Path) -> None:
+        writers = [
+            subprocess.Popen([sys.executable, "-c", _WRITER, str(tmp_path)], text=True)
+            for _ in range(2)
+        ]
+        assert [w.wait(120) for w in writers] == [0, 0]
+        store = DeltaOfflineStore(str(tmp_path), [SOLD])
+        offsets = store.read(SOLD, columns=["offset"])["offset"].to_list()
+        assert sorted(offsets) == list(range(60))
+
+    def test_rows_are_partitioned_by_day_and_files_say_their_times(self, tmp_path: Path) -> None:
+        store = DeltaOfflineStore(str(tmp_path), [SOLD])
+        store.append(batch(sale("1"), sale("2", 2 * SECONDS_A_DAY)))
+        actions = DeltaTable(str(tmp_path / SOLD.name)).get_add_actions(flatten=True)
+        files = pl.DataFrame(pa.table(actions).to_pydict())
+        assert sorted(str(d) for d in files["partition.event_date"]) == ["2013-01-01", "2013-01-03"]
+        assert files["min.event_time_us"].null_count() == 0
+
+    def test_a_folder_that_cannot_be_written_is_a_clear_error(self, tmp_path: Path) -> None:
+        (tmp_path / "file").write_text("in the way")
+        with pytest.raises(StoreUnavailable, match="cannot"):
+            DeltaOfflineStore(str(tmp_path / "file"), [SOLD]).append(batch(sale("1")))
+
+    def test_the_library_still_refuses_two_commits_of_one_application(self, tmp_path: Path) -> None:
+        """The ground that `append` stands on: an upgrade that changes it must be noticed."""
+        made = DeltaOfflineStore(str(tmp_path), [SOLD])
+        made.append(batch(sale("1")))
+        one, two = (DeltaTable(str(tmp_path / SOLD.name)) for _ in range(2))
+        made._commit(one, batch(sale("2"), start=1))
+        with pytest.raises(delta.CommitFailedError):
+            made._commit(two, batch(sale("3"), start=1))
+
+
+_WRITER = textwrap.dedent("""
+    import sys
+    from tests.contract.test_offline_store import P0, batch
+    from tests.made_sales import SOLD, sale
+    from features.adapters.delta import DeltaOfflineStore
+    from features.errors import PositionMoved
+    store = DeltaOfflineStore(sys.argv[1], [SOLD])
+    while (at := store.positions([SOLD.name]).get(P0, 0)) < 60:
+        try:
+            store.append(batch(*(sale(str(at + i)) for i in range(3)), start=at))
+        except PositionMoved:
+            pass
+""")

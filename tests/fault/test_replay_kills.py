@@ -1,0 +1,145 @@
+"""A replay that is killed again and again sends every event once, in order."""
+
+import random
+import signal
+import subprocess
+import sys
+from collections import Counter, defaultdict
+from collections.abc import Iterable
+from pathlib import Path
+
+import msgspec
+import polars as pl
+import pytest
+
+from features.replay import Position
+from features.topics import REPLAY_PROGRESS
+from infra.kafka.admin import end_offsets
+from infra.kafka.message import Message
+from infra.kafka.partitions import Partition
+from infra.kafka.reader import read_all
+from infra.settings import KafkaSettings
+from tests.commands import environment, run, running
+from tests.recordings import FOLDER, flights, flights_file
+from tests.servers import Broker, kafka_broker, wait_until
+
+pytestmark = [pytest.mark.integration, pytest.mark.fault]
+
+ROOT = Path(__file__).parents[2]
+KILLS = 10
+SPAN = ("--until", "2013-05-01")
+UNTIL_US = 1_367_366_400_000_000
+SHORT_SPAN = ("--until", "2013-01-13")
+SHORT_UNTIL_US = 1_358_035_200_000_000
+# Each time the replay goes on from there; a batch is 5,000 events and then the position.
+STEPS = (
+    ("before", "begin_transaction", 1),
+    ("after", "begin_transaction", 1),
+    ("after", "produce", 1),
+    ("after", "produce", 5_000),  # all events, not the position
+    ("before", "commit_transaction", 1),
+    ("after", "commit_transaction", 1),
+    ("before", "commit_transaction", 2),
+    ("after", "commit_transaction", 2),
+)
+
+
+def _position(kafka: KafkaSettings) -> int:
+    """How many events the committed position stands for."""
+    found = [
+        msgspec.json.decode(m.value() or b"", type=Position).sent
+        for m in read_all(kafka, [REPLAY_PROGRESS])
+    ]
+    return found[-1] if found else 0
+
+
+def test_a_replay_killed_ten_times_leaves_no_gap_and_no_double(tmp_path: Path) -> None:
+    flights_file()
+    chance = random.Random(13)
+    with kafka_broker(tmp_path) as broker:
+        kafka = KafkaSettings(bootstrap_servers=broker.bootstrap_servers)
+        env = environment(tmp_path, broker.bootstrap_servers, EVENTIDE_RECORDINGS=str(FOLDER))
+        run("topics", env=env)
+        for _ in range(KILLS):
+            _kill_in_mid_flight(kafka, env, chance, log=tmp_path / "replay.log")
+        killed_at = _position(kafka)
+        run("replay", "flights", *SPAN, env=env)
+        assert 0 < killed_at < _rows(UNTIL_US).height, "the kills came too late to show anything"
+        _check(broker, UNTIL_US)
+
+
+def test_a_replay_killed_at_each_step_of_a_transaction_leaves_no_gap_and_no_double(
+    tmp_path: Path,
+) -> None:
+    flights_file()
+    with kafka_broker(tmp_path) as broker:
+        env = environment(tmp_path, broker.bootstrap_servers, EVENTIDE_RECORDINGS=str(FOLDER))
+        run("topics", env=env)
+        for moment, method, nth in STEPS:
+            where = [moment, method, str(nth), "replay", "flights", *SHORT_SPAN]
+            done = subprocess.run(
+                [sys.executable, "-m", "tests.dying_replay", *where],
+                env=env,
+                cwd=ROOT,
+                capture_output=True,
+                text=True,
+                check=False,
+            )
+            assert done.returncode == -signal.SIGKILL, (where, done.stdout, done.stderr)
+        run("replay", "flights", *SHORT_SPAN, env=env)
+        _check(broker, SHORT_UNTIL_US)
+
+
+def _kill_in_mid_flight(
+    kafka: KafkaSettings, env: dict[str, str], chance: random.Random, *, log: Path
+) -> None:
+    """Kill as soon as some offsets of the position's topic are written.
+
+    A batch writes two of them, its position and the marker of its transaction, so some kills come
+    between the two and some while the next batch is being sent.
+    """
+    reached = _end(kafka) + chance.randint(1, 8)
+    with running("replay", "flights", *SPAN, env=env, log=log) as process:
+        wait_until(
+            lambda: _end(kafka) >= reached, what="batches are sent", limit_s=60, pause_s=0.005
+        )
+        assert process.poll() is None, f"the replay ended before it was killed: {log.read_text()}"
+        process.kill()
+
+
+def _end(kafka: KafkaSettings) -> int:
+    return end_offsets(kafka, [REPLAY_PROGRESS])[Partition(REPLAY_PROGRESS, 0)]
+
+
+def _rows(until_us: int) -> pl.DataFrame:
+    return flights().filter(pl.col("known_at_us") < until_us)
+
+
+def _check(broker: Broker, until_us: int) -> None:
+    """What is committed is the span: every event once, those of one key in their order."""
+    recorded = _rows(until_us)
+    kafka = KafkaSettings(bootstrap_servers=broker.bootstrap_servers)
+    sent = list(read_all(kafka, recorded["event"].unique().to_list()))
+    assert Counter(_ids(sent)) == Counter(recorded["event_id"])
+    assert _by_key(sent) == {
+        (event, key): ids
+        for event, key, ids in recorded.group_by("event", "key", maintain_order=True)
+        .agg("event_id")
+        .iter_rows()
+    }
+
+
+class _Id(msgspec.Struct):
+    event_id: str
+
+
+def _ids(messages: Iterable[Message]) -> list[str]:
+    return [msgspec.json.decode(m.value() or b"", type=_Id).event_id for m in messages]
+
+
+def _by_key(messages: Iterable[Message]) -> dict[tuple[str, str], list[str]]:
+    """The ids of each topic and key, in the order in which they arrived."""
+    found: dict[tuple[str, str], list[str]] = defaultdict(list)
+    for m in messages:
+        found[m.topic(), (m.key() or b"").decode()] += _ids([m])
+    return dict(found)

@@ -1,0 +1,107 @@
+"""Serving and its broker are killed under load; every request still has exactly one outcome."""
+
+import random
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from features.catalog.flights.events import REQUESTED
+from features.catalog.flights.services import FLIGHT_DELAY
+from infra.kafka.admin import end_offsets, group_positions
+from infra.settings import KafkaSettings
+from tests.bundles import a_bundle
+from tests.servers import Broker, kafka_broker, wait_until
+from tests.serving_process import (
+    Feeder,
+    Site,
+    all_answered,
+    assert_each_answered_once,
+    prepare_site,
+    serving,
+)
+
+pytestmark = pytest.mark.fault
+
+KILLS = 10
+BROKER_KILLS = 3
+LOAD = 40  # requests a step, each `STEP_S`
+STEP_S = 0.05
+
+
+@pytest.fixture
+def broker(tmp_path: Path) -> Broker:
+    with kafka_broker(tmp_path / "kafka-state") as found:
+        yield found
+
+
+@pytest.fixture
+def site(broker: Broker, tmp_path: Path) -> Site:
+    found = prepare_site(
+        KafkaSettings(bootstrap_servers=broker.bootstrap_servers), tmp_path / "state"
+    )
+    a_bundle(found.bundle, FLIGHT_DELAY)
+    return found
+
+
+def load_until(feeder: Feeder, condition: Callable[[], bool], *, limit_s: float = 60.0) -> None:
+    """Send requests at a steady rate, a fiftieth of them poison, until the condition holds."""
+    deadline = time.monotonic() + limit_s
+
+    def step() -> bool:
+        feeder.send(LOAD, poison_each=LOAD)
+        return condition()
+
+    wait_until(step, what="the condition under load", limit_s=limit_s, pause_s=STEP_S)
+    assert time.monotonic() < deadline
+
+
+def test_serving_killed_at_random_moments_answers_each_request_once(site: Site) -> None:
+    moments = random.Random(7)
+    feeder = Feeder(site.kafka)
+    with serving(site, max_batch=50) as process:
+        for _ in range(KILLS):
+            before = done(site)
+            load_until(feeder, lambda before=before: done(site) > before)
+            until = time.monotonic() + moments.uniform(0, 0.6)
+            load_until(feeder, lambda until=until: time.monotonic() >= until)
+            process.kill()
+            process.start()
+        feeder.flush()
+        wait_until(lambda: all_answered(site), what="all requests are answered", limit_s=120)
+        assert process.stop() == 0
+
+    assert_each_answered_once(site, feeder)
+
+
+def done(site: Site) -> int:
+    """How many requests the group has committed."""
+    return sum(group_positions(site.kafka, site.group).values())
+
+
+def test_serving_outlives_a_broker_that_is_killed_under_load(site: Site, broker: Broker) -> None:
+    feeder = Feeder(site.kafka)
+    restarts = 0
+
+    def answered_again(before: int) -> bool:
+        nonlocal restarts
+        restarts += process.restart_if_ended()
+        return done(site) > before
+
+    with serving(site, watchdog_s=12) as process:
+        for _ in range(BROKER_KILLS):
+            before = done(site)
+            load_until(feeder, lambda before=before: answered_again(before))
+            broker.kill()
+            feeder.send(LOAD)
+            broker.start()
+            before = done(site)
+            load_until(feeder, lambda before=before: answered_again(before), limit_s=120)
+        feeder.flush()
+        end = sum(end_offsets(site.kafka, [REQUESTED.name]).values())
+        wait_until(lambda: answered_again(end - 1), what="all requests are answered", limit_s=120)
+        assert all_answered(site)
+        print(f"{BROKER_KILLS} kills of the broker, {restarts} restarts of serving")
+
+    assert_each_answered_once(site, feeder)

@@ -1,0 +1,136 @@
+"""The DAGs as Airflow sees them, and one whole run from a real offline store to a champion."""
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ml.projects import projects
+from tests.airflow_process import ask, environment
+from tests.made_events import write_made_flights
+
+pytestmark = pytest.mark.integration
+RUN_DAY = "2013-02-15"
+LEARNERS = 3
+
+
+@pytest.fixture(scope="module")
+def facts(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    return ask(environment(tmp_path_factory.mktemp("airflow")), "facts")
+
+
+@pytest.fixture(scope="module")
+def dag(facts: Any) -> Any:
+    return facts["dags"]["train_flight_delay"]
+
+
+def test_every_project_has_a_dag_and_every_file_is_sound(facts: Any) -> None:
+    assert facts["errors"] == {}
+    assert set(facts["dags"]) >= {f"train_{p.name}" for p in projects()}
+
+
+def test_reading_the_dag_files_loads_no_heavy_library(facts: Any) -> None:
+    """Every task reads its file anew: five trivial tasks took 94 s with them and 8.5 s without."""
+    assert facts["heavy"] == []
+
+
+def test_no_run_starts_by_itself_and_only_one_at_a_time(dag: Any) -> None:
+    assert (dag["catchup"], dag["max_active_runs"]) == (False, 1)
+    assert dag["schedule"] == "0 9 * * *"
+    assert (dag["start"][:10], dag["end"][:10]) == ("2013-01-01", "2013-12-31")
+    assert dag["paused"] is False  # a backfill's runs would wait for ever
+
+
+def test_one_task_a_step_in_their_order(dag: Any) -> None:
+    upstream = {name: task["upstream"] for name, task in dag["tasks"].items()}
+    assert upstream == {
+        "window": [],
+        "extract": ["window"],
+        "validate": ["extract"],
+        "train": ["extract", "validate"],
+        "evaluate": ["extract", "train", "validate"],
+        "gate": ["evaluate", "extract"],
+        "keep_current": ["evaluate", "extract", "gate"],
+        "release.register": ["evaluate", "extract", "gate"],
+        "release.promote": ["evaluate", "extract", "release.register"],
+        "report": ["evaluate", "extract", "keep_current", "release.promote", "validate"],
+    }
+
+
+def test_tasks_are_bounded_in_time_and_retried_with_growing_pauses(dag: Any) -> None:
+    assert all(0 < task["limit_s"] <= 1_800 for task in dag["tasks"].values())
+    retried = {n: t for n, t in dag["tasks"].items() if n not in ("window", "gate")}
+    assert all(t["retries"] == 2 and t["backoff"] == 2.0 for t in retried.values())
+
+
+def test_what_a_retry_cannot_mend_is_not_retried(dag: Any) -> None:
+    names = {name.strip("'>") for name in dag["never_retried"]}
+    assert names == {"BundleRefused", "DataContractBroken", "ProjectMistake", "UnsupportedPipeline"}
+
+
+def test_training_and_promotion_have_pools_of_their_own(dag: Any) -> None:
+    pools = {name: task["pool"] for name, task in dag["tasks"].items()}
+    assert pools["train"] == "training"
+    assert pools["release.register"] == pools["release.promote"] == "promotion"
+
+
+@pytest.fixture(scope="module")
+def installation(tmp_path_factory: pytest.TempPathFactory, mlflow_url: str) -> dict[str, str]:
+    """An Airflow with its database, and an offline store of 47 made-up days."""
+    home = tmp_path_factory.mktemp("airflow_run")
+    env = environment(home, EVENTIDE_STATE_DIR=str(home / "state"), EVENTIDE_MLFLOW_URL=mlflow_url)
+    write_made_flights(str(home / "state" / "offline"), days=47, flights_a_day=700)
+    airflow = Path(sys.executable).with_name("airflow")
+    subprocess.run([airflow, "db", "migrate"], env=env, capture_output=True, check=True)
+    return env
+
+
+@pytest.fixture(scope="module")
+def done(installation: dict[str, str]) -> Any:
+    return ask(installation, "run", "train_flight_delay", f"{RUN_DAY}T09:00:00Z")
+
+
+def test_a_whole_run_ends_with_a_champion(done: Any) -> None:
+    assert done["state"] == "success"
+    states = {(name, index): state for name, index, state in done["tasks"]}
+    assert {states["train", i] for i in range(LEARNERS)} == {"success"}
+    assert states["release.promote", -1] == "success"
+    assert states["keep_current", -1] == "skipped"
+
+
+def test_the_run_reports_what_it_did(done: Any) -> None:
+    report = done["report"]
+    assert (report["day"], report["decision"], report["version"]) == (RUN_DAY, "promoted", "1")
+    metrics = report["metrics"]
+    assert metrics[report["candidate"]]["log_loss"] < metrics["timetable"]["log_loss"]
+
+
+def test_the_same_day_from_the_command_line_finds_it_done(
+    done: Any, installation: dict[str, str]
+) -> None:
+    """The steps are the same, with Airflow or without, and a rerun changes nothing."""
+    import json
+
+    eventide = Path(sys.executable).with_name("eventide")
+    again = subprocess.run(
+        [eventide, "train", "flight_delay", "--day", RUN_DAY, "--json"],
+        env=installation,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert json.loads(again.stdout) == done["report"]
+    assert "done before" in again.stderr
+
+
+def test_a_day_with_too_little_data_is_held_with_the_reason(
+    installation: dict[str, str], done: Any
+) -> None:
+    held = ask(installation, "run", "train_flight_delay", "2013-01-12T09:00:00Z")
+    states = {name: state for name, _, state in held["tasks"]}
+    assert held["state"] == "success"
+    assert (states["validate"], states["release.promote"]) == ("skipped", "skipped")
+    assert held["report"]["decision"] == "held"
+    assert "training_rows" in held["report"]["reasons"][0]

@@ -1,0 +1,409 @@
+"""The kit's promises, on a real broker."""
+
+import os
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import pytest
+from confluent_kafka import KafkaError, KafkaException, Producer
+
+from infra.kafka import transactions
+from infra.kafka.admin import (
+    TopicSpec,
+    end_offsets,
+    ensure_topics,
+    first_offsets,
+    group_positions,
+)
+from infra.kafka.consumer import GroupConsumer, StartPositions
+from infra.kafka.errors import (
+    Fenced,
+    KafkaFailed,
+    PositionLost,
+    TooLarge,
+    TransactionAborted,
+    TransactionUnclear,
+)
+from infra.kafka.message import Message
+from infra.kafka.partitions import Partition, has_reached
+from infra.kafka.reader import read_all
+from infra.kafka.transactions import Record, TransactionalProducer
+from infra.settings import KafkaSettings
+from tests.servers import free_port, wait_until
+from tests.topics import committed, feed, new_topics, values
+
+pytestmark = pytest.mark.integration
+
+
+@contextmanager
+def a_consumer(
+    kafka: KafkaSettings,
+    topic: str,
+    *,
+    instance: str = "0",
+    start_positions: StartPositions | None = None,
+) -> Iterator[GroupConsumer]:
+    consumer = GroupConsumer(
+        kafka,
+        group=f"group-of-{topic}",
+        instance=instance,
+        topics=[topic],
+        start_positions=start_positions,
+    )
+    yield consumer
+    consumer.close()
+
+
+@contextmanager
+def a_producer(kafka: KafkaSettings, name: str) -> Iterator[TransactionalProducer]:
+    producer = TransactionalProducer(kafka, transactional_id=f"id-of-{name}")
+    yield producer
+    producer.close()
+
+
+def poll_until(
+    consumer: GroupConsumer,
+    enough: Callable[[list[Message]], bool],
+    *,
+    advance: bool = True,
+    limit_s: float = 30.0,
+) -> list[Message]:
+    """Poll until what came is enough; fails when it is not within the limit."""
+    deadline, found = time.monotonic() + limit_s, list[Message]()
+    while not enough(found):
+        assert time.monotonic() < deadline, f"{len(found)} records in {limit_s:.0f} s"
+        found += consumer.poll(500, 0.1)
+        if advance:
+            consumer.advance(consumer.taken)
+    return found
+
+
+def copy_all(
+    consumer: GroupConsumer, producer: TransactionalProducer, target: str
+) -> list[Message]:
+    """One turn of consume, produce and commit."""
+    messages = consumer.poll(200, 0.1)
+    if consumer.taken:
+        records = [Record(topic=target, key=m.key(), value=m.value()) for m in messages]
+        producer.send_all(records, offsets=consumer.taken, consumer=consumer)
+        consumer.advance(consumer.taken)
+    return messages
+
+
+def test_topics_are_made_once_and_kept_as_they_are(kafka: KafkaSettings) -> None:
+    (topic,) = new_topics(kafka, "made", partitions=3)
+
+    assert ensure_topics(kafka, [TopicSpec(name=topic, partitions=3)]) == []
+    with pytest.raises(KafkaFailed, match="3 partitions, not 5"):
+        ensure_topics(kafka, [TopicSpec(name=topic, partitions=5)])
+
+
+def test_a_missing_topic_is_named(kafka: KafkaSettings) -> None:
+    with pytest.raises(KafkaFailed, match="no-such-topic"):
+        end_offsets(kafka, ["no-such-topic"])
+
+
+def test_a_record_arrives_as_it_was_sent(kafka: KafkaSettings) -> None:
+    (topic,) = new_topics(kafka, "whole")
+    with a_producer(kafka, topic) as producer:
+        producer.send_all(
+            [
+                Record(
+                    topic=topic,
+                    key=b"key",
+                    value=b"value",
+                    headers=[("schema", b"x/1")],
+                    timestamp_ms=1_356_998_400_000,
+                    partition=2,
+                )
+            ]
+        )
+
+    (found,) = committed(kafka, topic)
+    assert (found.key(), found.value(), found.partition()) == (b"key", b"value", 2)
+    assert found.headers() == [("schema", b"x/1")]
+    assert found.timestamp()[1] == 1_356_998_400_000
+
+
+def test_a_key_goes_to_the_partition_that_java_clients_choose(kafka: KafkaSettings) -> None:
+    (topic,) = new_topics(kafka, "keyed")
+    with a_producer(kafka, topic) as producer:
+        producer.send_all([Record(topic=topic, key=k, value=k) for k in (b"foobar", b"21")])
+
+    # murmur2 of these keys is given in Kafka's own tests: -790332482 and -973932308
+    expected = {k: (h & 0x7FFFFFFF) % 4 for k, h in ((b"foobar", -790332482), (b"21", -973932308))}
+    assert {m.key(): m.partition() for m in committed(kafka, topic)} == expected
+
+
+def test_whoever_read_everything_stands_at_the_end_past_the_marks_of_transactions(
+    kafka: KafkaSettings,
+) -> None:
+    source, target = new_topics(kafka, "marked", "copied")
+    with a_producer(kafka, source) as feeder:
+        for n in range(3):
+            feeder.send_all([Record(topic=source, value=b"%d" % n, partition=n)])
+    with a_consumer(kafka, source) as consumer, a_producer(kafka, target) as producer:
+        ends = {Partition(source, n): 2 for n in range(3)}  # a record and a mark
+        wait_until(
+            lambda: (
+                bool(copy_all(consumer, producer, target) or consumer.positions)
+                and has_reached(consumer.positions, ends)
+            ),
+            what="all is read",
+        )
+        wait_until(
+            lambda: group_positions(kafka, f"group-of-{source}") == ends, what="all is committed"
+        )
+        assert end_offsets(kafka, [source]) == {**ends, Partition(source, 3): 0}
+    assert values(kafka, target) == [b"0", b"1", b"2"]
+
+
+def test_one_record_is_handed_over_without_waiting_for_a_batch(kafka: KafkaSettings) -> None:
+    (topic,) = new_topics(kafka, "quick")
+    with a_consumer(kafka, topic) as consumer:
+        poll_until(consumer, lambda _: bool(consumer.positions))
+        waits = []
+        for n in range(5):
+            feed(kafka, topic, [b"%d" % n])
+            begun = time.monotonic()
+            poll_until(consumer, lambda found: len(found) == 1)
+            waits.append(time.monotonic() - begun)
+    assert min(waits) < 0.2  # `consume(500, 1.0)` would take its whole second
+
+
+def test_nothing_of_an_aborted_transaction_is_seen_and_its_records_come_again(
+    kafka: KafkaSettings,
+) -> None:
+    source, target = new_topics(kafka, "again", "aborted")
+    feed(kafka, source, [b"a", b"b"], partition=0)
+    with a_consumer(kafka, source) as consumer, a_producer(kafka, target) as producer:
+        first = poll_until(consumer, lambda found: len(found) == 2, advance=False)
+        too_large = [Record(topic=target, value=v) for v in (b"small", os.urandom(1_500_000))]
+        with pytest.raises(TooLarge):
+            producer.send_all(too_large, offsets=consumer.taken, consumer=consumer)
+        assert values(kafka, target) == []
+        assert group_positions(kafka, f"group-of-{source}") == {}
+
+        consumer.rewind()
+        again = poll_until(consumer, lambda found: len(found) == 2, advance=False)
+        assert [m.offset() for m in again] == [m.offset() for m in first]
+        producer.send_all(
+            [Record(topic=target, value=m.value()) for m in again],
+            offsets=consumer.taken,
+            consumer=consumer,
+        )
+    assert values(kafka, target) == [b"a", b"b"]
+
+
+def test_a_later_producer_of_the_same_name_ends_the_earlier_one(kafka: KafkaSettings) -> None:
+    (topic,) = new_topics(kafka, "twins")
+    with a_producer(kafka, topic) as earlier, a_producer(kafka, topic) as later:
+        earlier.send_all([Record(topic=topic, value=b"1")])
+        later.send_all([Record(topic=topic, value=b"2")])
+        with pytest.raises(Fenced):
+            earlier.send_all([Record(topic=topic, value=b"3")])
+        later.send_all([Record(topic=topic, value=b"4")])
+    assert values(kafka, topic) == [b"1", b"2", b"4"]
+
+
+def test_offsets_of_someone_who_left_the_group_are_refused(kafka: KafkaSettings) -> None:
+    source, target = new_topics(kafka, "left", "refused")
+    feed(kafka, source, [b"a"])
+    consumer = GroupConsumer(kafka, group=source, instance="0", topics=[source])
+    with a_producer(kafka, target) as producer:
+        poll_until(consumer, lambda found: len(found) == 1, advance=False)
+        taken = consumer.taken
+        consumer._consumer.unsubscribe()
+        wait_until(
+            lambda: not (consumer._consumer.poll(0.05) or consumer.still_member()), what="it left"
+        )
+        with pytest.raises(TransactionAborted):
+            producer.send_all([Record(topic=target, value=b"a")], offsets=taken, consumer=consumer)
+    consumer.close()
+    assert values(kafka, target) == []
+    assert group_positions(kafka, source) == {}
+
+
+def test_offsets_of_someone_who_never_joined_are_refused(kafka: KafkaSettings) -> None:
+    """A broker takes them: it checks the member only when one is named."""
+    source, target = new_topics(kafka, "never", "nothing")
+    feed(kafka, source, [b"a"], partition=0)
+    nowhere = KafkaSettings(bootstrap_servers=f"127.0.0.1:{free_port()}")
+    late = GroupConsumer(nowhere, group=f"group-of-{source}", instance="late", topics=[source])
+    with a_consumer(kafka, source) as member, a_producer(kafka, target) as producer:
+        poll_until(member, lambda found: len(found) == 1, advance=False)
+        late.poll(1, 0.0)
+        assert not late.joined
+        with pytest.raises(TransactionAborted):
+            producer.send_all(
+                [Record(topic=target, value=b"a")],
+                offsets={Partition(source, 0): 1},
+                consumer=late,
+            )
+        late.close()
+    assert values(kafka, target) == []
+    assert group_positions(kafka, f"group-of-{source}") == {}
+
+
+class RepliesLost(Producer):
+    """A producer whose commit gets no answer; `arrives` says whether the broker has heard it."""
+
+    arrives = True
+
+    def commit_transaction(self, timeout: float = -1) -> None:  # type: ignore[override]
+        if self.arrives:
+            super().commit_transaction(timeout)
+        raise KafkaException(KafkaError(KafkaError._TIMED_OUT, retriable=True))
+
+
+class RequestLost(RepliesLost):
+    arrives = False
+
+    def commit_transaction(self, timeout: float = -1) -> None:  # type: ignore[override]
+        self.flush(timeout)
+        super().commit_transaction(timeout)
+
+
+def test_a_commit_that_happened_without_an_answer_is_not_repeated(
+    kafka: KafkaSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source, target = new_topics(kafka, "unheard", "once")
+    feed(kafka, source, [b"a", b"b"])
+    with a_consumer(kafka, source) as consumer, a_producer(kafka, target) as producer:
+        monkeypatch.setattr(transactions, "Producer", RepliesLost)
+        producer.open()
+        monkeypatch.undo()
+        done: list[Message] = []
+        while len(done) < 2:
+            done += copy_all(consumer, producer, target)
+        assert producer.rebuilds == 1
+    assert values(kafka, target) == [b"a", b"b"]
+    assert len(done) == 2
+
+
+def test_a_commit_that_never_arrived_is_undone_and_said_to_be(
+    kafka: KafkaSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source, target = new_topics(kafka, "lost", "undone")
+    feed(kafka, source, [b"a"], partition=1)
+    with a_consumer(kafka, source) as consumer, a_producer(kafka, target) as producer:
+        monkeypatch.setattr(transactions, "Producer", RequestLost)
+        producer.open()
+        monkeypatch.undo()
+        found = poll_until(consumer, lambda found: len(found) == 1, advance=False)
+        records = [Record(topic=target, value=m.value()) for m in found]
+        with pytest.raises(TransactionAborted):
+            producer.send_all(records, offsets=consumer.taken, consumer=consumer)
+        assert values(kafka, target) == []
+        producer.send_all(records, offsets=consumer.taken, consumer=consumer)
+    assert values(kafka, target) == [b"a"]
+
+
+def test_an_unclear_commit_without_offsets_is_said_to_be_unclear(
+    kafka: KafkaSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (topic,) = new_topics(kafka, "unclear")
+    with a_producer(kafka, topic) as producer:
+        monkeypatch.setattr(transactions, "Producer", RepliesLost)
+        producer.open()
+        monkeypatch.undo()
+        with pytest.raises(TransactionUnclear):
+            producer.send_all([Record(topic=topic, value=b"1")])
+        producer.send_all([Record(topic=topic, value=b"2")])
+    assert values(kafka, topic) == [b"1", b"2"]
+
+
+def test_partitions_start_where_the_store_says(kafka: KafkaSettings) -> None:
+    (topic,) = new_topics(kafka, "stored", partitions=2)
+    for partition in (0, 1):
+        feed(kafka, topic, [b"%d" % n for n in range(10)], partition=partition)
+
+    with a_consumer(kafka, topic, start_positions=lambda _: {Partition(topic, 0): 7}) as consumer:
+        found = poll_until(consumer, lambda found: len(found) >= 13)
+
+    offsets = sorted((m.partition(), m.offset()) for m in found)
+    assert offsets == [(0, n) for n in range(7, 10)] + [(1, n) for n in range(10)]
+
+
+def test_a_position_beyond_the_end_is_no_position(kafka: KafkaSettings) -> None:
+    (topic,) = new_topics(kafka, "beyond", partitions=1)
+    feed(kafka, topic, [b"1"])
+    with (
+        a_consumer(kafka, topic, start_positions=lambda given: dict.fromkeys(given, 5)) as consumer,
+        pytest.raises(PositionLost, match="holds \\[0, 1\\), not the position 5"),
+    ):
+        poll_until(consumer, bool, limit_s=15)
+
+
+def test_a_paused_member_stays_in_the_group_and_misses_nothing(kafka: KafkaSettings) -> None:
+    (topic,) = new_topics(kafka, "paused")
+    feed(kafka, topic, [b"%d" % n for n in range(50)])
+    with a_consumer(kafka, topic) as consumer:
+        poll_until(consumer, lambda _: len(consumer.positions) == 4, advance=False)
+        consumer.pause()
+        owned = consumer.owned
+        for _ in range(10):
+            assert consumer.poll(500, 0.05) == []
+        assert consumer.joined
+        assert consumer.owned == owned
+        consumer.resume()
+        found = poll_until(consumer, lambda found: len(found) >= 50)
+    assert len({m.value() for m in found}) == len(found) == 50
+
+
+def test_a_reader_of_whole_topics_ends_at_their_end(kafka: KafkaSettings) -> None:
+    one, empty = new_topics(kafka, "read", "empty")
+    with a_producer(kafka, one) as producer:
+        producer.send_all([Record(topic=one, value=b"%d" % n) for n in range(100)])
+    feed(kafka, one, [b"after"])
+
+    assert len(list(read_all(kafka, [one, empty]))) == 101
+    assert set(first_offsets(kafka, [empty]).values()) == {0}
+    start = end_offsets(kafka, [one])
+    feed(kafka, one, [b"new"])
+    assert [m.value() for m in read_all(kafka, [one], start=start)] == [b"new"]
+
+
+def test_members_that_come_and_go_lose_and_double_nothing(kafka: KafkaSettings) -> None:
+    source, target = new_topics(kafka, "storm", "calm")
+    sent = 0
+    epochs = set()
+    with a_consumer(kafka, source) as constant, a_producer(kafka, f"{target}-0") as steady:
+        for visit in range(3):
+            with (
+                a_consumer(kafka, source, instance="guest") as guest,
+                a_producer(kafka, f"{target}-1") as unsteady,
+            ):
+                shared = False
+                deadline = time.monotonic() + 30
+                while not shared:
+                    assert time.monotonic() < deadline, f"visit {visit}: partitions not shared"
+                    feed(kafka, source, [b"%d" % n for n in range(sent, sent + 20)])
+                    sent += 20
+                    copy_or_rewind(constant, steady, target)
+                    copy_or_rewind(guest, unsteady, target)
+                    epochs.add(constant.epoch)
+                    shared = len(constant.owned) == len(guest.owned) == 2
+            deadline = time.monotonic() + 30
+            while len(constant.owned) < 4:
+                assert time.monotonic() < deadline, f"visit {visit}: partitions not given back"
+                copy_or_rewind(constant, steady, target)
+        ends = end_offsets(kafka, [source])
+        deadline = time.monotonic() + 30
+        while not has_reached(group_positions(kafka, f"group-of-{source}"), ends):
+            assert time.monotonic() < deadline
+            copy_or_rewind(constant, steady, target)
+        assert constant.stale_records == 0
+    counts = Counter(values(kafka, target))
+    assert len(epochs) >= 4
+    assert set(counts) == {b"%d" % n for n in range(sent)}
+    assert set(counts.values()) == {1}
+
+
+def copy_or_rewind(consumer: GroupConsumer, producer: TransactionalProducer, target: str) -> None:
+    try:
+        copy_all(consumer, producer, target)
+    except TransactionAborted:
+        consumer.rewind()

@@ -1,0 +1,205 @@
+"""The serving loop in this process, on a real broker, with what rarely goes wrong going wrong."""
+
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing, contextmanager
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from features.adapters.memory import MemoryOnlineStore
+from features.catalog.flights.events import REQUESTED
+from features.catalog.flights.services import FLIGHT_DELAY
+from features.errors import StoreUnavailable
+from features.online import FeatureReader, Vectors
+from features.vocabulary import Int64Array
+from infra.kafka.admin import end_offsets
+from infra.kafka.consumer import GroupConsumer
+from infra.kafka.errors import TransactionAborted
+from infra.kafka.partitions import Positions
+from infra.kafka.transactions import Record, TransactionalProducer
+from infra.kafka.watchdog import Watchdog
+from infra.settings import KafkaSettings
+from ml.bundle import Bundle
+from serving.bootstrap import request_decoder
+from serving.loop import Parts, ServingLoop, Topics
+from serving.model import ModelVersion, ServedModel
+from serving.ports import Features
+from serving.score import Scorer
+from tests.bundles import a_bundle
+from tests.servers import kafka_broker, wait_until
+from tests.serving_process import (
+    PREDICTIONS,
+    Feeder,
+    Site,
+    all_answered,
+    assert_each_answered_once,
+    outcomes,
+    prepare_site,
+)
+
+pytestmark = pytest.mark.integration
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    with kafka_broker(tmp_path_factory.mktemp("loop-kafka")) as broker:
+        kafka = KafkaSettings(bootstrap_servers=broker.bootstrap_servers)
+        yield prepare_site(kafka, tmp_path_factory.mktemp("loop-state"))
+
+
+@pytest.fixture(scope="module")
+def feeder(site: Site) -> Feeder:
+    return Feeder(site.kafka)
+
+
+class Choice:
+    """The model in service, chosen by the test."""
+
+    def __init__(self, model: ServedModel | None) -> None:
+        self.model = model
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> ServedModel:
+    sha256 = a_bundle(tmp_path / "bundle", FLIGHT_DELAY)
+    return ServedModel(
+        version=ModelVersion(name="flight_delay", version="1", run_id=None, bundle_sha256=sha256),
+        bundle=Bundle.load(tmp_path / "bundle", sha256),
+    )
+
+
+class AbortsEverySecond(TransactionalProducer):
+    """Every second transaction comes to nothing, as when partitions move."""
+
+    calls = 0
+
+    def send_all(
+        self,
+        records: Sequence[Record],
+        *,
+        offsets: Positions | None = None,
+        consumer: GroupConsumer | None = None,
+    ) -> None:
+        self.calls += 1
+        if self.calls % 2:
+            raise TransactionAborted("the group moved on")
+        super().send_all(records, offsets=offsets, consumer=consumer)
+
+
+class SometimesAway:
+    """A feature store that does not answer its first call."""
+
+    def __init__(self) -> None:
+        self.calls = 0
+        self._inner = FeatureReader(FLIGHT_DELAY, MemoryOnlineStore())
+
+    def vectors(self, requests: Sequence[msgspec.Struct], as_of_us: Int64Array) -> Vectors:
+        self.calls += 1
+        if self.calls == 1:
+            raise StoreUnavailable("away for a moment")
+        return self._inner.vectors(requests, as_of_us)
+
+
+@contextmanager
+def a_loop(
+    site: Site,
+    choice: Choice,
+    *,
+    producer: Callable[..., TransactionalProducer] = TransactionalProducer,
+    features: Features | None = None,
+) -> Iterator[ServingLoop]:
+    """A loop that runs; its errors are raised at the end of the block."""
+    scorer = Scorer(
+        FLIGHT_DELAY,
+        decode=request_decoder(FLIGHT_DELAY, max_future_minutes=10),
+        features=features or FeatureReader(FLIGHT_DELAY, MemoryOnlineStore()),
+    )
+    stop = threading.Event()
+    with closing(producer(site.kafka, transactional_id="loop")) as sender, Watchdog(60) as watchdog:
+        parts = Parts(
+            champion=choice,
+            producer=sender,
+            open_topics=lambda: Topics(
+                requests=REQUESTED.name, predictions=PREDICTIONS, same_partitions=True
+            ),
+            open_scorer=lambda: scorer,
+            join=partial(_join, site),
+            check=lambda: None,
+        )
+        loop = ServingLoop(parts, max_batch=50, stop=stop, watchdog=watchdog)
+        with ThreadPoolExecutor(1) as thread:
+            running = thread.submit(loop.run)
+            try:
+                yield loop
+            finally:
+                stop.set()
+            running.result()
+
+
+def _join(site: Site, topics: Topics) -> GroupConsumer:
+    return GroupConsumer(site.kafka, group=site.group, instance="loop", topics=[topics.requests])
+
+
+def answer_all(site: Site, feeder: Feeder) -> None:
+    feeder.flush()
+    wait_until(lambda: all_answered(site), what="all requests are answered", limit_s=60)
+
+
+def test_a_batch_whose_transaction_was_aborted_is_answered_once(
+    site: Site, feeder: Feeder, model: ServedModel
+) -> None:
+    with a_loop(site, Choice(model), producer=AbortsEverySecond):
+        feeder.send(500, poison_each=25)
+        answer_all(site, feeder)
+    assert_each_answered_once(site, feeder)
+
+
+def test_a_store_that_is_away_for_a_moment_costs_no_answer(
+    site: Site, feeder: Feeder, model: ServedModel
+) -> None:
+    away = SometimesAway()
+    with a_loop(site, Choice(model), features=away):
+        feeder.send(200, poison_each=25)
+        answer_all(site, feeder)
+    assert away.calls > 1
+    assert_each_answered_once(site, feeder)
+
+
+def test_a_model_that_fails_on_everything_takes_no_requests_until_another_one_serves(
+    site: Site, feeder: Feeder, model: ServedModel
+) -> None:
+    known = len(outcomes(site))
+    broken = replace(model, bundle=None)  # type: ignore[arg-type]  # fails on any request
+    choice = Choice(broken)
+    with a_loop(site, choice) as loop:
+        feeder.send(100)
+        feeder.flush()
+        wait_until(lambda: "scores none" in loop.ready()[1], what="it says why", limit_s=60)
+        assert not all_answered(site)
+        assert len(outcomes(site)) == known
+        choice.model = model
+        answer_all(site, feeder)
+        assert loop.ready() == (True, "answering requests")
+    assert_each_answered_once(site, feeder)
+
+
+def test_the_group_stands_at_the_end_after_requests_that_came_in_transactions(
+    site: Site, feeder: Feeder, model: ServedModel
+) -> None:
+    with (
+        a_loop(site, Choice(model)),
+        closing(TransactionalProducer(site.kafka, transactional_id="source")) as source,
+    ):
+        feeder.send(40)
+        feeder.flush()
+        poison = [Record(topic=REQUESTED.name, value=b"noise", key=b"k")]
+        source.send_all(poison)
+        feeder.sent, feeder.poison = feeder.sent + 1, feeder.poison + 1
+        answer_all(site, feeder)
+        assert sum(end_offsets(site.kafka, [REQUESTED.name]).values()) == feeder.sent + 1
+    assert_each_answered_once(site, feeder)

@@ -1,0 +1,127 @@
+"""Every expectation of the flights is broken once, and says so. Real Great Expectations."""
+
+import os
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pytest
+
+from infra.clock import to_us
+from ml.bootstrap import set_switches
+from ml.project import KEYS
+from ml.projects.flight_delay import PROJECT
+from tests.made_history import MadeHistory
+from tests.small_project import DAY
+
+set_switches(os.environ)
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore")  # what the library uses of Python is old; not ours to mend
+    from ml.adapters.expectations import GreatExpectations
+
+pytestmark = [
+    pytest.mark.integration,
+    pytest.mark.filterwarnings("ignore::DeprecationWarning"),
+    pytest.mark.filterwarnings("ignore::FutureWarning"),
+]
+
+FIRST = pl.int_range(pl.len()) < 5
+SOME = pl.int_range(pl.len()) % 10 == 0
+
+
+@pytest.fixture(scope="module")
+def good() -> pl.DataFrame:
+    rows = MadeHistory(rows_a_day=100)(
+        PROJECT.service,
+        PROJECT.label,
+        start_us=0,
+        end_us=to_us(DAY),
+        known_before_us=2 * to_us(DAY),
+    )
+    return rows.frame.drop("label_known_at_us").with_columns(
+        dest=pl.lit("LAX"), distance_miles=pl.col("distance_miles").clip(100, 2_000)
+    )
+
+
+def spoil(column: str, value: Any, *, rows: pl.Expr = FIRST) -> Callable[[Any], pl.DataFrame]:
+    return lambda frame: frame.with_columns(
+        pl.when(rows).then(pl.lit(value)).otherwise(pl.col(column)).alias(column)
+    )
+
+
+BREAKS: dict[tuple[str, str], Callable[[pl.DataFrame], pl.DataFrame]] = {
+    ("not_be_null", "entity_id"): spoil("entity_id", None),
+    ("be_unique", "entity_id"): spoil("entity_id", "F0-1"),
+    ("be_in_set", "label"): spoil("label", 2),
+    ("mean_to_be_between", "label"): spoil("label", 1, rows=pl.lit(value=True)),
+    ("be_in_set", "origin"): spoil("origin", "BOS"),
+    ("lengths_to_equal", "carrier"): spoil("carrier", "AAL"),
+    ("lengths_to_equal", "dest"): spoil("dest", "LAXX"),
+    ("be_between", "distance_miles"): spoil("distance_miles", 9_000.0),
+    ("be_between", "local_minute"): spoil("local_minute", 1_440.0),
+    ("be_between", "weekday"): spoil("weekday", 0.0),
+    ("be_between", "block_minutes"): spoil("block_minutes", -30.0),
+    ("be_between", "origin_weather_last_wind_speed_mph_6h"): spoil(
+        "origin_weather_last_wind_speed_mph_6h", 1_048.0, rows=SOME
+    ),
+    ("not_be_null", "origin_weather_last_temperature_f_6h"): spoil(
+        "origin_weather_last_temperature_f_6h", float("nan"), rows=SOME
+    ),
+    ("quantile", "origin_departures_mean_delay_24h"): lambda frame: frame.with_columns(
+        origin_departures_mean_delay_24h=pl.col("origin_departures_mean_delay_24h") * 60
+    ),
+}
+
+
+def test_a_good_set_breaks_nothing_and_has_its_pages(good: pl.DataFrame, tmp_path: Path) -> None:
+    assert GreatExpectations().examine(good, PROJECT.expectations, docs=tmp_path) == []
+    (page,) = tmp_path.glob("validations/**/*.html")
+    assert "expect" in page.read_text().lower()
+
+
+def test_every_expectation_has_its_bad_example_here() -> None:
+    assert len(BREAKS) == len(PROJECT.expectations)
+
+
+@pytest.mark.parametrize(("kind", "column"), BREAKS)
+def test_a_broken_expectation_is_found_with_its_reason(
+    kind: str, column: str, good: pl.DataFrame, tmp_path: Path
+) -> None:
+    (declared,) = [
+        e for e in PROJECT.expectations if kind in e.kind and e.arguments["column"] == column
+    ]
+    bad = BREAKS[kind, column](good)
+    (finding,) = GreatExpectations().examine(bad, [declared], docs=tmp_path)
+    assert (finding.severity, finding.why) == (declared.severity, declared.why)
+    assert column in finding.expectation
+    assert finding.observed
+
+
+def test_several_broken_ones_are_all_found_in_the_order_of_the_declaration(
+    good: pl.DataFrame, tmp_path: Path
+) -> None:
+    bad = good
+    for column in ("origin", "dest", "block_minutes"):
+        bad = next(spoiled for (_, c), spoiled in BREAKS.items() if c == column)(bad)
+    found = GreatExpectations().examine(bad, PROJECT.expectations, docs=tmp_path)
+    assert [f.why for f in found] == [
+        e.why
+        for e in PROJECT.expectations
+        if e.arguments["column"] in ("origin", "dest", "block_minutes")
+    ]
+
+
+def test_an_expectation_that_cannot_be_checked_is_broken(
+    good: pl.DataFrame, tmp_path: Path
+) -> None:
+    without = good.drop("block_minutes")
+    found = GreatExpectations().examine(without, PROJECT.expectations, docs=tmp_path)
+    assert [f.severity for f in found] == ["critical"]
+    assert "could not be checked" in found[0].observed
+
+
+def test_the_columns_that_are_expected_are_those_of_the_set() -> None:
+    known = {*PROJECT.columns, *KEYS}
+    assert {e.arguments["column"] for e in PROJECT.expectations} <= known

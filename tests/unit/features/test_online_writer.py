@@ -1,0 +1,111 @@
+"""The online sink: restarts, twins, other declarations."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from features.adapters.memory import MemoryOnlineStore
+from features.errors import PositionMoved
+from features.online_writer import OnlineWriter
+from features.vocabulary import FeatureView
+from features.windows import OtherSchema, state_of
+from infra.clock import SECOND
+from infra.kafka.partitions import Partition
+from tests.made_sales import CITY_SALES, SHOP_SALES, SOLD, START_US, Sale, rows_of, sale
+
+P = Partition(SOLD.name, 0)
+
+
+def a_writer(store: MemoryOnlineStore, *views: FeatureView) -> OnlineWriter:
+    writer = OnlineWriter(
+        store, views or (SHOP_SALES,), duplicate_horizon_us=30 * SECOND, hold_us=15 * SECOND
+    )
+    writer.load([P])
+    return writer
+
+
+def write(writer: OnlineWriter, *sales: Sale, start: int) -> None:
+    writer.write([rows_of(sales, first_offset=start)], {P: start + len(sales)})
+
+
+def count(store: MemoryOnlineStore, second: int = 20) -> float:
+    values = store.get([(SHOP_SALES.name, [b"a"])])[0]
+    as_of = np.array([START_US + second * SECOND])
+    return float(state_of(SHOP_SALES).read(values, np.array([0]), as_of).values[0][1])
+
+
+def test_records_that_come_again_after_a_restart_do_not_count_again() -> None:
+    store = MemoryOnlineStore()
+    write(a_writer(store), sale("1"), sale("2"), start=0)
+    write(a_writer(store), sale("1"), sale("2"), sale("3"), start=0)
+    assert count(store) == 3
+    assert store.progress() == {P: 3}
+
+
+def test_not_even_when_their_ids_are_forgotten_by_then() -> None:
+    store = MemoryOnlineStore()
+    write(a_writer(store), sale("1"), start=0)
+    write(a_writer(store), sale("2", 100), start=1)
+    write(a_writer(store), sale("3", 200), start=2)
+    assert [s.first_offset for s in store.seen(P)] == [2]
+
+    again = (sale("1"), sale("2", 100), sale("3", 200))
+    write(a_writer(store), *again, sale("4", 201), start=0)
+    assert count(store) == 1
+    assert store.progress() == {P: 4}
+
+
+def test_an_event_sent_again_after_a_restart_is_still_a_duplicate() -> None:
+    store = MemoryOnlineStore()
+    write(a_writer(store), sale("1"), start=0)
+    again = a_writer(store)
+    write(again, sale("1", 0, known=9), sale("2"), start=1)
+    assert count(store) == 2
+    assert again.duplicates == 1
+
+
+def test_ids_beyond_the_horizon_leave_the_store() -> None:
+    store = MemoryOnlineStore()
+    writer = a_writer(store)
+    for n in range(5):
+        write(writer, sale(str(n), n * 40), start=n)
+    assert [s.first_offset for s in store.seen(P)] == [3, 4]
+
+
+def test_a_twin_that_went_on_stops_us_before_anything_is_written() -> None:
+    store = MemoryOnlineStore()
+    one, twin = a_writer(store), a_writer(store)
+    write(twin, sale("1"), start=0)
+    with pytest.raises(PositionMoved):
+        write(one, sale("1"), sale("2"), start=0)
+    assert count(store) == 1
+    one.load([P])
+    write(one, sale("1"), sale("2"), start=0)
+    assert count(store) == 2
+
+
+def test_a_store_of_other_declarations_is_refused() -> None:
+    store = MemoryOnlineStore()
+    write(a_writer(store), sale("1"), start=0)
+    changed = replace(SHOP_SALES, aggregations=SHOP_SALES.aggregations[:2])
+    with pytest.raises(OtherSchema, match="shop_sales"):
+        a_writer(store, changed)
+    # A view that is new has missed the events so far.
+    with pytest.raises(OtherSchema, match="city_sales"):
+        a_writer(store, SHOP_SALES, CITY_SALES)
+    store.clear()
+    a_writer(store, SHOP_SALES, CITY_SALES)
+
+
+def test_positions_move_without_any_event_of_a_view() -> None:
+    store = MemoryOnlineStore()
+    writer = a_writer(store)
+    writer.write([], {P: 7})
+    assert store.progress() == {P: 7}
+
+
+def test_an_event_without_an_entity_is_about_none() -> None:
+    store = MemoryOnlineStore()
+    write(a_writer(store, SHOP_SALES, CITY_SALES), sale("1", city=None), start=0)
+    assert (store.entities("shop_sales"), store.entities("city_sales")) == (1, 0)

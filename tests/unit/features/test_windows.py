@@ -1,0 +1,164 @@
+"""The online state: what is merged, what is dropped, what is said to be exact."""
+
+from dataclasses import replace
+from datetime import timedelta
+
+import numpy as np
+import pytest
+
+from features.errors import DeclarationError
+from features.plan import UNSET, ViewPlan, from_sortable, plan_of, sortable
+from features.vocabulary import Column, FeatureView
+from features.windows import OtherSchema, ViewState, settled_to_us, state_of
+from infra.clock import SECOND
+from tests.made_sales import CITY_SALES, SHOP_SALES, START_US, Sale, sale
+
+STATE = state_of(SHOP_SALES)
+LONGEST_S = 40
+
+
+def at_us(second: int) -> int:
+    return START_US + second * SECOND
+
+
+def value_of(*sales: Sale, before: bytes | None = None, state: ViewState = STATE) -> bytes:
+    cents = np.array([s.cents for s in sales], np.int64)
+    weight = np.array([s.weight for s in sales], np.float64)
+    rows = state.rows(
+        np.array([s.happened_us for s in sales]),
+        np.array([s.known_us for s in sales]),
+        state.plan.integers({"cents": cents, "weight": weight}),
+    )
+    return state.append(before, rows.tobytes())[0]
+
+
+def read(value: bytes | None, second: int) -> tuple[dict[str, float], bool]:
+    answers = STATE.read([value], np.array([0]), np.array([at_us(second)]))
+    features = dict(zip(SHOP_SALES.features, answers.values[0].tolist(), strict=True))
+    return {k.removeprefix("shop_sales_"): v for k, v in features.items()}, bool(answers.exact[0])
+
+
+def test_events_of_one_microsecond_become_one_row() -> None:
+    value = value_of(
+        sale("1", 5, cents=2), sale("2", 5, cents=3), sale("3", 6, cents=4, weight=0.5)
+    )
+    folded = STATE.fold([value], at_us(10))[0]
+    one_row = STATE.fold([value_of(sale("1", 5))], at_us(10))[0]
+
+    assert len(folded) == len(one_row) + STATE.settled_row.itemsize
+    assert read(folded, 10) == read(value, 10)
+    assert read(folded, 10)[0]["sum_cents_10s"] == 9
+
+
+def test_events_that_no_question_can_reach_are_dropped() -> None:
+    value = value_of(sale("1", 0), sale("2", 1))
+    kept = STATE.fold([value], at_us(LONGEST_S + 1))[0]
+    empty = STATE.fold([value], at_us(LONGEST_S + 2))[0]
+
+    assert len(kept) == len(empty) + STATE.settled_row.itemsize
+    assert len(empty) == len(STATE.empty)
+
+
+def test_what_was_known_later_stays_in_the_head() -> None:
+    value = STATE.fold([value_of(sale("1", 5, known=20, cents=7))], at_us(20))[0]
+    assert read(value, 20)[0]["count_40s"] == 0
+    assert read(value, 21)[0]["count_40s"] == 1
+
+
+def test_a_question_from_before_the_settled_time_is_marked() -> None:
+    value = STATE.fold([value_of(sale("1", 5))], at_us(10))[0]
+    assert read(value, 9)[1] is False
+    assert read(value, 10)[1] is True
+
+
+def test_settled_to_never_goes_back() -> None:
+    late = value_of(sale("1", 5, cents=2))
+    settled = STATE.fold([late], at_us(10))[0]
+    with_more = value_of(sale("2", 4, known=6, cents=3), before=settled)
+    again = STATE.fold([with_more], at_us(3))[0]
+
+    assert settled_to_us(again) == at_us(10)
+    # Known before the time that is settled already: merged, although this fold asked for less.
+    assert len(again) == len(STATE.empty) + 2 * STATE.settled_row.itemsize
+    assert read(again, 5)[1] is False
+    assert read(again, 10)[0]["sum_cents_40s"] == 5
+
+
+def test_a_settled_event_that_comes_very_late_still_counts() -> None:
+    settled = STATE.fold([value_of(sale("1", 5))], at_us(30))[0]
+    late = value_of(sale("2", 6, known=31), before=settled)
+    assert read(late, 31)[0]["count_40s"] == 1
+    assert read(late, 32)[0]["count_40s"] == 2
+
+
+def test_appending_asks_for_a_fold_only_when_the_head_has_doubled() -> None:
+    rows = value_of(sale("1", 5))[len(STATE.empty) :]
+    value, folds = STATE.empty, []
+    for i in range(1_000):
+        value, worth = STATE.append(value, rows)
+        if worth:
+            folds.append(i)
+            value = STATE.fold([value], UNSET)[0]
+    assert folds == [64, 194, 454, 974]
+
+
+def test_no_value_and_no_entity_give_nothing() -> None:
+    answers = STATE.read([None], np.array([0, -1]), np.array([at_us(0), at_us(0)]))
+    assert answers.exact.all()
+    nothing = dict(zip(SHOP_SALES.features, answers.values[0].tolist(), strict=True))
+    assert [v for k, v in nothing.items() if "count" in k or "sum" in k] == [0, 0, 0, 0]
+    assert np.isnan([v for k, v in nothing.items() if "mean" in k or "last" in k]).all()
+    assert np.array_equal(answers.values[0], answers.values[1], equal_nan=True)
+
+
+def test_a_value_of_another_declaration_is_never_served() -> None:
+    other = ViewState(ViewPlan(replace(SHOP_SALES, columns=(CHEAPER, SHOP_SALES.columns[1]))))
+    value = value_of(sale("1", 5))
+    with pytest.raises(OtherSchema, match="shop_sales") as caught:
+        other.read([value], np.array([0]), np.array([at_us(9)]))
+    assert "rebuild" in (caught.value.hint or "")
+    with pytest.raises(OtherSchema):
+        other.append(value, b"")
+
+
+CHEAPER = Column(name="cents", compute=lambda e: e["cents"] - 1, reads=("cents",))
+
+
+@pytest.mark.parametrize(
+    "view",
+    [
+        replace(SHOP_SALES, name="other"),
+        replace(SHOP_SALES, columns=(CHEAPER, SHOP_SALES.columns[1])),
+        replace(SHOP_SALES, aggregations=SHOP_SALES.aggregations[:-2]),
+        replace(
+            SHOP_SALES,
+            aggregations=tuple(
+                replace(a, windows=(timedelta(seconds=10), timedelta(seconds=41)))
+                for a in SHOP_SALES.aggregations
+            ),
+        ),
+    ],
+)
+def test_the_schema_id_changes_with_the_stored_meaning(view: FeatureView) -> None:
+    assert ViewPlan(view).schema_id != plan_of(SHOP_SALES).schema_id
+
+
+def test_the_schema_id_does_not_depend_on_the_process() -> None:
+    copy = replace(SHOP_SALES)
+    assert ViewPlan(copy).schema_id == plan_of(SHOP_SALES).schema_id
+    captured = [replace(CITY_SALES, columns=()), CITY_SALES]
+    assert ViewPlan(captured[0]).schema_id == ViewPlan(captured[1]).schema_id
+
+
+def test_numbers_keep_every_bit_and_their_order() -> None:
+    numbers = np.array([-np.inf, -1e300, -1.5, -0.0, 0.0, 5e-324, 2.25, np.inf])
+    codes = sortable(numbers)
+    assert (np.diff(codes) > 0).all()
+    assert from_sortable(codes).tobytes() == numbers.tobytes()
+    assert sortable(np.array([np.nan]))[0] == UNSET < codes[0]
+
+
+def test_a_column_of_floats_is_refused_with_the_reason() -> None:
+    column = Column(name="cents", compute=lambda e: e["cents"] / 100, reads=("cents",))
+    with pytest.raises(DeclarationError, match="not of whole numbers"):
+        ViewPlan(replace(SHOP_SALES, columns=(column, SHOP_SALES.columns[1])))

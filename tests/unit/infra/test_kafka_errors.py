@@ -1,0 +1,45 @@
+"""What the client's errors mean for a consumer."""
+
+import pytest
+from confluent_kafka import KafkaError
+
+from infra.kafka.consumer import member_id
+from infra.kafka.errors import ConsumerFailed, Meaning, meaning
+
+
+@pytest.mark.parametrize(
+    ("code", "expected"),
+    [
+        (KafkaError._PARTITION_EOF, Meaning.NOTHING),
+        (KafkaError._TIMED_OUT, Meaning.NOTHING),
+        (KafkaError._ALL_BROKERS_DOWN, Meaning.TRANSIENT),
+        (KafkaError.NOT_COORDINATOR, Meaning.TRANSIENT),
+        (KafkaError._MAX_POLL_EXCEEDED, Meaning.LEFT_GROUP),
+        (KafkaError.OFFSET_OUT_OF_RANGE, Meaning.POSITION_LOST),
+        (KafkaError.UNKNOWN_TOPIC_OR_PART, Meaning.UNKNOWN_TOPIC),
+        (KafkaError.TOPIC_AUTHORIZATION_FAILED, Meaning.FATAL),
+        (KafkaError._FENCED, Meaning.FATAL),
+    ],
+)
+def test_an_error_means_what_the_table_says(code: int, expected: Meaning) -> None:
+    assert meaning(KafkaError(code)) is expected
+
+
+def test_what_the_client_calls_fatal_is_fatal() -> None:
+    assert meaning(KafkaError(KafkaError._TRANSPORT, fatal=True)) is Meaning.FATAL
+
+
+def test_an_unknown_error_passes_only_if_the_client_may_try_again() -> None:
+    code = KafkaError.REQUEST_TIMED_OUT
+    assert meaning(KafkaError(code, retriable=True)) is Meaning.TRANSIENT
+    assert meaning(KafkaError(code)) is Meaning.FATAL
+
+
+def test_a_member_is_told_from_no_member() -> None:
+    assert member_id(b"CGMDv2:\x01\x00\x00\x00group\x00member-1\x00\x01") == b"member-1"
+    assert member_id(b"CGMDv2:\xff\xff\xff\xffgroup\x00\x00\x01") == b""
+
+
+def test_a_membership_in_an_unknown_form_is_no_proof_of_anything() -> None:
+    with pytest.raises(ConsumerFailed, match="unknown form"):
+        member_id(b"CGMDv9:whatever")

@@ -1,0 +1,33 @@
+"""A loop that stands still ends its process."""
+
+import subprocess
+import sys
+import threading
+
+from infra.kafka.watchdog import EXIT_HUNG, Watchdog
+
+
+def test_a_loop_that_stands_still_is_noticed() -> None:
+    hung = threading.Event()
+    with Watchdog(0.1, on_hang=hung.set) as watchdog:
+        assert hung.wait(10)
+        assert not watchdog.alive
+
+
+def test_a_loop_that_turns_is_left_alone() -> None:
+    hung = threading.Event()
+    turns = threading.Event()
+    with Watchdog(0.5, on_hang=hung.set) as watchdog:
+        for _ in range(60):
+            watchdog.turn()
+            turns.wait(0.02)
+        assert watchdog.alive
+    assert not hung.is_set()
+
+
+def test_a_process_that_hangs_ends_with_the_documented_code() -> None:
+    program = (
+        "import threading; from infra.kafka.watchdog import Watchdog;"
+        "Watchdog(0.1); threading.Event().wait(60)"
+    )
+    assert subprocess.run([sys.executable, "-c", program], check=False).returncode == EXIT_HUNG

@@ -1,0 +1,19 @@
+"""The table of settings names each by the variable that sets it."""
+
+import pytest
+
+from infra.settings import Settings
+from infra.settings_table import rows
+
+
+def test_every_setting_is_listed_by_its_variable() -> None:
+    listed = {row.variable: row for row in rows(Settings(mlflow_url="http://somewhere"))}
+    assert listed["EVENTIDE_MLFLOW_URL"].value == "http://somewhere"
+    assert listed["EVENTIDE_INGEST__FLUSH_ROWS"].meaning == "rows that force an offline commit"
+
+
+def test_setting_a_listed_variable_sets_the_value(monkeypatch: pytest.MonkeyPatch) -> None:
+    for row in rows(Settings()):
+        if row.variable == "EVENTIDE_SERVING__MAX_BATCH":
+            monkeypatch.setenv(row.variable, "7")
+    assert Settings().serving.max_batch == 7

@@ -1,0 +1,174 @@
+"""The life of one service, with hands that start nothing."""
+
+from collections.abc import Callable
+from concurrent.futures import Future
+
+from infra.stack.files import ServiceState
+from infra.stack.life import LONGEST_BACK_OFF_S, STEADY_S, Life, back_off_s
+from infra.stack.service import Service
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now_s = 1_000.0
+
+    def __call__(self) -> float:
+        return self.now_s
+
+
+class Hands:
+    """Runs work at once and remembers what it was asked to do."""
+
+    def __init__(self) -> None:
+        self.started = 0
+        self.cleared = 0
+        self.code: int | None = None
+
+    def start(self, _: Service) -> int:
+        self.started += 1
+        self.code = None
+        return 100 + self.started
+
+    def exit_code(self, _: Service) -> int | None:
+        return self.code
+
+    def clear(self, _: Service) -> None:
+        self.cleared += 1
+
+    def run(self, work: Callable[[], bool]) -> "Future[bool]":
+        future: Future[bool] = Future()
+        try:
+            future.set_result(work())
+        except Exception as error:  # noqa: BLE001 - as an executor does
+            future.set_exception(error)
+        return future
+
+
+def a_life(hands: Hands, clock: Clock, **service: object) -> Life:
+    made = Service(**{"name": "broker", "command": ("x",), "after": ("disk",), **service})  # type: ignore[arg-type]
+    return Life(made, hands, began_s=clock.now_s, clock=clock)
+
+
+def turn(
+    life: Life, clock: Clock, *, times: int = 4, pause_s: float = 0.3, disk: ServiceState = "done"
+) -> ServiceState:
+    for _ in range(times):
+        life.advance({"disk": disk})
+        clock.now_s += pause_s
+    return life.state
+
+
+def test_a_service_waits_until_what_it_needs_is_healthy() -> None:
+    hands, clock = Hands(), Clock()
+    life = a_life(hands, clock)
+
+    assert turn(life, clock, disk="starting") == "waiting"
+    assert hands.started == 0
+    assert turn(life, clock, disk="healthy") == "healthy"
+
+
+def test_a_service_is_healthy_only_when_it_says_so_itself() -> None:
+    hands, clock = Hands(), Clock()
+    answers = [False]
+    life = a_life(hands, clock, healthy=lambda _: answers[0])
+
+    assert turn(life, clock) == "starting"
+    answers[0] = True
+    assert turn(life, clock) == "healthy"
+
+
+def test_what_dies_is_started_again_after_a_pause() -> None:
+    hands, clock = Hands(), Clock()
+    life = a_life(hands, clock)
+    turn(life, clock)
+
+    hands.code = -9
+    life.advance({"disk": "done"})
+
+    assert (life.state, life.restarts) == ("restarting", 1)
+    assert life.note == "killed by signal 9; again in 0.5 s"
+    assert hands.cleared == 1
+    assert turn(life, clock, times=6) == "healthy"
+    assert hands.started == 2
+    assert life.status.note == "restarted 1 times"
+
+
+def test_the_pause_doubles_up_to_a_limit() -> None:
+    assert [back_off_s(failures) for failures in (1, 2, 3)] == [0.5, 1.0, 2.0]
+    assert back_off_s(50) == LONGEST_BACK_OFF_S
+
+
+def test_a_service_that_was_steady_starts_again_without_a_long_pause() -> None:
+    hands, clock = Hands(), Clock()
+    life = a_life(hands, clock)
+    for _ in range(5):
+        turn(life, clock, times=40, pause_s=1.0)
+        hands.code = 1
+        life.advance({"disk": "done"})
+    assert life.note.endswith("again in 8 s")
+
+    turn(life, clock, times=10, pause_s=STEADY_S)
+    hands.code = 1
+    life.advance({"disk": "done"})
+
+    assert life.note.endswith("again in 0.5 s")
+
+
+def test_a_running_service_that_stops_to_answer_is_called_unhealthy() -> None:
+    hands, clock = Hands(), Clock()
+    answers = [True]
+    life = a_life(hands, clock, healthy=lambda _: answers[0])
+    turn(life, clock)
+
+    answers[0] = False
+
+    assert turn(life, clock, times=20, pause_s=5.0) == "unhealthy"
+    answers[0] = True
+    assert turn(life, clock, times=4, pause_s=5.0) == "healthy"
+
+
+def test_a_service_that_runs_once_is_done_when_it_succeeds_and_tried_again_when_not() -> None:
+    hands, clock = Hands(), Clock()
+    life = a_life(hands, clock, once=True)
+    turn(life, clock)
+
+    hands.code = 1
+    assert turn(life, clock, times=1) == "restarting"
+    turn(life, clock)
+    hands.code = 0
+    assert turn(life, clock) == "done"
+
+
+def test_a_service_that_has_nothing_to_do_is_not_started() -> None:
+    hands, clock = Hands(), Clock()
+
+    assert turn(a_life(hands, clock, once=True, is_done=lambda: True), clock) == "done"
+    assert hands.started == 0
+
+
+def test_a_failing_preparation_is_told_and_repeated() -> None:
+    hands, clock = Hands(), Clock()
+    broken = [True]
+
+    def prepare() -> None:
+        if broken[0]:
+            raise OSError("disk full")
+
+    life = a_life(hands, clock, prepare=prepare)
+
+    assert turn(life, clock, times=2) == "restarting"
+    assert "disk full" in life.note
+    broken[0] = False
+    assert turn(life, clock, times=8) == "healthy"
+
+
+def test_a_health_check_that_breaks_is_told_and_counts_as_no_answer() -> None:
+    hands, clock = Hands(), Clock()
+
+    def check(_: float) -> bool:
+        raise KeyError("scheduler")
+
+    life = a_life(hands, clock, healthy=check)
+
+    assert turn(life, clock) == "starting"
+    assert "KeyError" in life.note

@@ -1,0 +1,170 @@
+"""Which services there are, in which order, on which ports, with which secrets."""
+
+import socket
+from pathlib import Path
+
+import pytest
+from pydantic import SecretStr
+
+from infra.settings import Settings, StackSettings
+from infra.stack import plan
+from infra.stack.kafka import plan_kafka, server_properties
+from infra.stack.ports import PortWish, choose_ports
+from infra.stack.postgres import plan_postgres
+from infra.stack.secrets import airflow_login, airflow_secrets
+from infra.stack.service import Service, StackError, with_dependencies
+
+PORTS = {wish.name: wish.usual for wish in plan.port_wishes(StackSettings())}
+
+
+def the_plan(tmp_path: Path, **stack: object) -> dict[str, Service]:
+    settings = Settings(state_dir=tmp_path, stack=StackSettings(**stack))
+    return {service.name: service for service in plan.services(settings, PORTS)}
+
+
+def all_before(services: dict[str, Service], name: str) -> set[str]:
+    return {s.name for s in with_dependencies(services.values(), [name])} - {name}
+
+
+def test_the_api_answers_before_the_scheduler_starts(tmp_path: Path) -> None:
+    services = the_plan(tmp_path)
+
+    assert "api-server" in services["scheduler"].after
+    assert all_before(services, "scheduler") == {"postgres", "airflow-setup", "api-server"}
+
+
+def test_consumers_start_when_the_topics_are_there(tmp_path: Path) -> None:
+    services = the_plan(tmp_path)
+
+    assert {"kafka", "topics"} <= all_before(services, "ingest")
+    assert {"kafka", "topics", "ingest", "mlflow"} <= all_before(services, "serving")
+
+
+def test_every_service_can_start_some_time(tmp_path: Path) -> None:
+    services = the_plan(tmp_path)
+
+    for name in services:
+        assert name not in all_before(services, name)
+
+
+@pytest.mark.parametrize(
+    ("field", "address", "gone"),
+    [
+        ("kafka", "broker.example:9092", {"kafka"}),
+        ("mlflow", "https://mlflow.example", {"mlflow"}),
+        ("postgres", SecretStr("postgresql+psycopg2://u:p@db.example"), {"postgres"}),
+        (
+            "airflow",
+            "https://airflow.example",
+            {"airflow-setup", "api-server", "scheduler", "dag-processor", "triggerer"},
+        ),
+    ],
+)
+def test_a_server_that_runs_elsewhere_is_neither_started_nor_waited_for(
+    tmp_path: Path, field: str, address: object, gone: set[str]
+) -> None:
+    services = the_plan(tmp_path, **{field: address})
+
+    assert set(the_plan(tmp_path)) - set(services) == gone
+    assert not gone & {name for service in services.values() for name in service.after}
+
+
+def test_every_process_is_told_the_address_of_a_server_elsewhere() -> None:
+    stack = StackSettings(kafka="broker.example:9092", mlflow="https://mlflow.example")
+
+    assert plan.endpoints(stack, PORTS) == {
+        "kafka": {"bootstrap_servers": "broker.example:9092"},
+        "mlflow_url": "https://mlflow.example",
+        "airflow_url": "http://127.0.0.1:8080",
+    }
+
+
+def test_a_database_elsewhere_serves_airflow_and_mlflow(tmp_path: Path) -> None:
+    services = the_plan(tmp_path, postgres=SecretStr("postgresql+psycopg2://u:p@db.example"))
+
+    url = "postgresql+psycopg2://u:p@db.example"
+    assert services["mlflow"].env["MLFLOW_BACKEND_STORE_URI"] == f"{url}/mlflow"
+    airflow = services["scheduler"].env["AIRFLOW__DATABASE__SQL_ALCHEMY_CONN"]
+    assert airflow == f"{url}/airflow"
+
+
+def test_no_secret_stands_on_a_command_line(tmp_path: Path) -> None:
+    services = the_plan(tmp_path, postgres=SecretStr("postgresql+psycopg2://u:hunter2@db"))
+    shared, (_, password) = (
+        airflow_secrets(tmp_path / "secrets"),
+        airflow_login(tmp_path / "secrets"),
+    )
+
+    words = " ".join(word for service in services.values() for word in service.command)
+    for secret in ("hunter2", shared.jwt, shared.api, shared.fernet, password):
+        assert secret not in words
+
+
+def test_a_name_that_no_service_has_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(StackError, match="zookeeper"):
+        with_dependencies(the_plan(tmp_path).values(), ["zookeeper"])
+
+
+def test_secrets_are_made_once_and_only_we_may_read_them(tmp_path: Path) -> None:
+    folder = tmp_path / "secrets"
+
+    assert airflow_secrets(folder) == airflow_secrets(folder)
+    assert airflow_login(folder) == airflow_login(folder)
+    assert {file.stat().st_mode & 0o777 for file in folder.iterdir()} == {0o600}
+    assert folder.stat().st_mode & 0o777 == 0o700
+
+
+def a_wish(name: str, port: int, *, asked: bool = False) -> PortWish:
+    return PortWish(
+        name=name,
+        service=name,
+        variable="EVENTIDE_STACK__X_PORT",
+        asked=port if asked else None,
+        usual=port,
+    )
+
+
+def test_a_busy_port_is_replaced_unless_it_was_asked_for() -> None:
+    with socket.socket() as busy:
+        busy.bind(("127.0.0.1", 0))
+        busy.listen()
+        port = busy.getsockname()[1]
+
+        assert choose_ports([a_wish("kafka", port)], before={})["kafka"] != port
+        with pytest.raises(StackError, match=f"port {port} for kafka is busy") as raised:
+            choose_ports([a_wish("kafka", port, asked=True)], before={})
+    assert "EVENTIDE_STACK__X_PORT" in str(raised.value.hint)
+
+
+def test_the_port_of_last_time_is_taken_again() -> None:
+    with socket.socket() as usual:
+        usual.bind(("127.0.0.1", 0))
+        usual.listen()
+        wish = a_wish("kafka", usual.getsockname()[1])
+        last = choose_ports([wish], before={})
+
+    assert choose_ports([wish], before=last) == last
+
+
+def test_no_port_is_given_twice() -> None:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+
+    ports = choose_ports([a_wish("kafka", port), a_wish("mlflow", port)], before={})
+
+    assert ports["kafka"] != ports["mlflow"]
+
+
+def test_the_broker_keeps_events_of_any_age_and_listens_here_only(tmp_path: Path) -> None:
+    properties = server_properties(plan_kafka(tmp_path, port=1, controller_port=2))
+
+    assert properties["log.retention.ms"] == "-1"
+    assert "log.message.timestamp.before.max.ms" not in properties  # unlimited unless set
+    assert properties["listeners"] == "PLAINTEXT://127.0.0.1:1,CONTROLLER://127.0.0.1:2"
+
+
+def test_a_deep_folder_still_gets_a_socket(tmp_path: Path) -> None:
+    deep = tmp_path.joinpath(*["folder"] * 20)
+
+    assert len(str(plan_postgres(deep).socket_folder / ".s.PGSQL.5432")) < 104

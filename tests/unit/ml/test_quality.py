@@ -1,0 +1,77 @@
+"""Measures of forecasts, against the textbook and against simulated noise."""
+
+import numpy as np
+import pytest
+from sklearn.metrics import brier_score_loss, log_loss
+
+from features.vocabulary import Float64Array, Int64Array
+from ml.rules import quality
+
+RNG = np.random.default_rng(7)
+
+
+def forecasts(n: int = 2_000) -> tuple[Int64Array, Float64Array]:
+    """Labels, and scores that are their true chances."""
+    scores = RNG.uniform(0.02, 0.98, n)
+    return (RNG.random(n) < scores).astype(np.int64), scores
+
+
+def test_loss_and_brier_agree_with_scikit_learn() -> None:
+    labels, scores = forecasts()
+    assert quality.log_losses(labels, scores).mean() == pytest.approx(log_loss(labels, scores))
+    assert quality.brier(labels, scores) == pytest.approx(brier_score_loss(labels, scores))
+
+
+def test_a_certain_error_costs_much_but_not_infinity() -> None:
+    losses = quality.log_losses(np.array([1, 0]), np.array([0.0, 1.0]))
+    assert losses == pytest.approx([16.118, 16.118], abs=0.01)
+
+
+def test_true_chances_are_calibrated_and_doubled_ones_are_not() -> None:
+    labels, scores = forecasts(20_000)
+    assert quality.calibration_error(labels, scores) < 0.02
+    assert quality.calibration_error(labels, scores**2) > 0.1
+    assert quality.bias(labels, scores) == pytest.approx(0, abs=0.02)
+    assert quality.bias(labels, scores + 0.1) == pytest.approx(0.1, abs=0.02)
+
+
+def test_an_interval_over_days_is_wider_than_one_over_rows_when_days_share_their_weather() -> None:
+    days = np.repeat(np.arange(7), 800)
+    shared = np.random.default_rng(1).normal(0, 0.02, 7)
+    differences = shared[days] + np.random.default_rng(2).normal(0, 0.1, len(days))
+    by_day = quality.day_block_interval(differences, days, seed=0)
+    by_row = quality.day_block_interval(differences, np.arange(len(days)), seed=0, resamples=300)
+    assert by_day.upper - by_day.lower > 2 * (by_row.upper - by_row.lower)
+
+
+def test_an_interval_holds_the_truth_about_as_often_as_it_says() -> None:
+    rng, held = np.random.default_rng(3), 0
+    days = np.repeat(np.arange(30), 20)
+    for _ in range(200):
+        differences = rng.normal(0, 0.05, 30)[days] + rng.normal(0, 0.1, len(days))
+        interval = quality.day_block_interval(differences, days, seed=0, resamples=400)
+        held += interval.lower <= 0 <= interval.upper
+    assert 0.8 <= held / 200 <= 0.97
+
+
+def test_the_same_differences_give_the_same_interval() -> None:
+    differences, days = RNG.normal(0, 1, 100), np.repeat(np.arange(10), 10)
+    assert quality.day_block_interval(differences, days, seed=5) == quality.day_block_interval(
+        differences, days, seed=5
+    )
+
+
+def test_slices_report_the_change_and_leave_out_the_small() -> None:
+    losses = np.array([1.0] * 300 + [2.0] * 300 + [9.0] * 10)
+    champion = np.array([1.5] * 610)
+    carriers = ["AA"] * 300 + ["UA"] * 300 + ["ZZ"] * 10
+    found = quality.slices({"carrier": carriers}, losses, champion, min_rows=300)
+    assert [(s.name, s.rows, s.change) for s in found] == [
+        ("carrier=AA", 300, pytest.approx(-0.5)),
+        ("carrier=UA", 300, pytest.approx(0.5)),
+    ]
+
+
+def test_without_a_champion_slices_have_no_change() -> None:
+    (found,) = quality.slices({"c": ["x"] * 5}, np.ones(5), None, min_rows=1)
+    assert found.change is None

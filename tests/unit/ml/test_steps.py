@@ -1,0 +1,181 @@
+"""Extract and train, without a server: what is held, what is kept, what is done once."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pytest
+
+from infra.clock import DAY
+from ml.errors import UnsupportedPipeline
+from ml.project import Candidate
+from ml.records import Fit, Snapshot
+from ml.rules.window import window_of
+from ml.steps.extract import extract
+from ml.steps.train import train
+from ml.training.candidates import logistic_regression
+from tests.made_history import MadeHistory
+from tests.small_project import DAY as RUN_DAY
+from tests.small_project import ROWS_A_DAY, small_project
+
+PROJECT = small_project()
+WINDOW = window_of(PROJECT, RUN_DAY)
+JUDGED = pl.col("decision_time_us") >= WINDOW.evaluation_start_us
+WIND = "origin_weather_last_wind_speed_mph_6h"
+
+
+def snapshot_of(work: Path, **history: Any) -> Snapshot:
+    made = MadeHistory(rows_a_day=ROWS_A_DAY, **history)
+    return extract(PROJECT, RUN_DAY, history=made, work=work)
+
+
+@pytest.fixture(scope="module")
+def snapshot(tmp_path_factory: pytest.TempPathFactory) -> Snapshot:
+    return snapshot_of(tmp_path_factory.mktemp("work"))
+
+
+def read(snapshot: Snapshot, name: str) -> pl.DataFrame:
+    return pl.read_parquet(snapshot.file(f"{name}.parquet"))
+
+
+def test_training_ends_before_the_evaluation_begins(snapshot: Snapshot) -> None:
+    training, evaluation = read(snapshot, "training"), read(snapshot, "evaluation")
+    assert snapshot.held == ()
+    assert training["label"].null_count() == 0
+    first = evaluation["decision_time_us"].min()
+    assert isinstance(first, int)
+    assert (training["label_known_at_us"] < first).all()
+    assert evaluation["decision_time_us"].max() - first < 7 * DAY  # type: ignore[operator]
+
+
+def test_columns_stand_in_the_models_order(snapshot: Snapshot) -> None:
+    assert tuple(read(snapshot, "training").columns[2:-2]) == PROJECT.columns
+
+
+def test_what_became_known_after_the_cut_off_changes_nothing(
+    snapshot: Snapshot, tmp_path: Path
+) -> None:
+    later = snapshot_of(tmp_path, change=lambda f: f.filter(pl.lit(value=True)))
+    assert later.sha256 == snapshot.sha256
+    assert later.key == snapshot.key
+
+
+def test_the_same_data_lead_to_the_same_folder_untouched(snapshot: Snapshot) -> None:
+    before = {f: f.stat().st_mtime_ns for f in Path(snapshot.folder).iterdir()}
+    again = snapshot_of(Path(snapshot.folder).parents[2])
+    assert again == snapshot
+    assert {f: f.stat().st_mtime_ns for f in Path(snapshot.folder).iterdir()} == before
+
+
+def test_one_changed_value_is_another_snapshot(snapshot: Snapshot, tmp_path: Path) -> None:
+    changed = snapshot_of(
+        tmp_path,
+        change=lambda f: f.with_columns(
+            weekday=pl.when(pl.int_range(pl.len()) == 7).then(3.5).otherwise(pl.col("weekday"))
+        ),
+    )
+    assert changed.key != snapshot.key
+
+
+def test_another_declaration_is_another_key(snapshot: Snapshot, tmp_path: Path) -> None:
+    other = small_project(seed=1)
+    made = MadeHistory(rows_a_day=ROWS_A_DAY)
+    assert extract(other, RUN_DAY, history=made, work=tmp_path).key != snapshot.key
+
+
+def lost_labels(frame: pl.DataFrame) -> pl.DataFrame:
+    lost = JUDGED & (pl.int_range(pl.len()) % 5 == 0)
+    return frame.with_columns(label=pl.when(lost).then(None).otherwise(pl.col("label")))
+
+
+def nothing_from(column: str, *, when: Any, share: int = 1) -> Callable[[Any], pl.DataFrame]:
+    gone = when & (pl.int_range(pl.len()) % share == 0)
+    return lambda frame: frame.with_columns(
+        pl.when(gone).then(float("nan")).otherwise(pl.col(column)).alias(column)
+    )
+
+
+def without_a_day(frame: pl.DataFrame) -> pl.DataFrame:
+    start = WINDOW.evaluation_start_us + 2 * DAY
+    return frame.filter(~pl.col("decision_time_us").is_between(start, start + DAY, closed="left"))
+
+
+HOLDS: dict[str, tuple[Any, str]] = {
+    "too few rows to learn from": ({"first_day": "2013-01-12"}, "training_rows"),
+    "too few rows to judge on": (
+        {"change": lambda f: f.filter(~JUDGED | (pl.int_range(pl.len()) % 2 == 0))},
+        "evaluation_rows",
+    ),
+    "a day is missing": ({"change": without_a_day}, "missing_days"),
+    "labels were lost": ({"change": lost_labels}, "label_completeness"),
+    "a source went silent": (
+        {"change": nothing_from(WIND, when=JUDGED)},
+        f"without a value in the evaluation: {WIND}",
+    ),
+    "a source is going silent": (
+        {"change": nothing_from(WIND, when=JUDGED, share=4)},
+        f"lost most values: {WIND}",
+    ),
+    "all flights were on time": (
+        {"change": lambda f: f.with_columns(label=pl.col("label") * 0)},
+        "both outcomes",
+    ),
+    "there is nothing at all": ({"first_day": "2013-03-01"}, "training_rows"),
+}
+
+
+@pytest.mark.parametrize("case", HOLDS)
+def test_data_that_no_model_can_be_made_of_are_held_with_the_reason(
+    case: str, tmp_path: Path
+) -> None:
+    history, reason = HOLDS[case]
+    held = snapshot_of(tmp_path, **history).held
+    assert any(reason in text for text in held), held
+
+
+def test_a_column_without_any_value_is_left_out_and_the_rest_is_trained(tmp_path: Path) -> None:
+    empty = nothing_from(WIND, when=pl.lit(value=True))
+    found = snapshot_of(tmp_path, change=empty)
+    assert (found.unusable, found.held) == ((WIND,), ())
+    fit = train(PROJECT, found, "boosted_trees")
+    assert fit.columns == len(PROJECT.columns) - 1
+
+
+@pytest.mark.parametrize("learner", [c.name for c in PROJECT.learners])
+def test_a_learner_is_trained_once_and_its_bundle_scores_alike(
+    snapshot: Snapshot, learner: str
+) -> None:
+    fit = train(PROJECT, snapshot, learner)
+    before = fit.file("model.skops").stat().st_mtime_ns
+    assert fit.parity <= 1e-9
+    assert read(snapshot, "evaluation").height == pl.read_parquet(fit.file("scores.parquet")).height
+    assert train(PROJECT, snapshot, learner) == fit
+    assert fit.file("model.skops").stat().st_mtime_ns == before
+
+
+def test_training_again_elsewhere_gives_the_same_bytes(snapshot: Snapshot, tmp_path: Path) -> None:
+    there = snapshot_of(tmp_path)
+    names = ("boosted_trees", "logistic")
+    first, second = ([_bundle(train(PROJECT, s, n)) for n in names] for s in (snapshot, there))
+    assert first == second
+
+
+def _bundle(fit: Fit) -> str:
+    return fit.bundle_sha256
+
+
+def test_a_candidate_that_serving_would_score_differently_is_refused(
+    tmp_path: Path,
+) -> None:
+    def uncentred(categories: Any, numbers: Any, *, seed: int) -> Any:
+        """Numbers are scaled but not centred, which a bundle does not know of."""
+        pipeline = logistic_regression(categories, numbers, seed=seed, solver="newton-cholesky")
+        scaled = pipeline.named_steps["columns"].transformers[-1][1]
+        scaled.set_params(scale__with_mean=False)
+        return pipeline
+
+    project = small_project(candidates=(Candidate(name="uncentred", build=uncentred),))
+    with pytest.raises(UnsupportedPipeline, match="differently"):
+        train(project, snapshot_of(tmp_path), "uncentred")
+    assert not list(tmp_path.rglob("fits/uncentred"))

@@ -1,0 +1,77 @@
+"""A run learns from what was known before the first decision that it is judged on."""
+
+from datetime import date, datetime, timedelta
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from infra.clock import DAY, HOUR, from_us, span_us
+from ml.projects.flight_delay import PROJECT
+from ml.rules.window import day_blocks, in_evaluation, in_training, missing_days, window_of
+
+WINDOW = window_of(PROJECT, date(2013, 4, 1))
+WAIT_US = span_us(PROJECT.label.max_wait)
+NEAR = st.integers(WINDOW.training_end_us - 3 * DAY, WINDOW.cutoff_us + 3 * DAY)
+
+
+def test_the_run_of_a_day_takes_its_cut_off_hour_as_now() -> None:
+    assert from_us(WINDOW.cutoff_us) == datetime.fromisoformat("2013-04-01T09:00:00+00:00")
+
+
+def test_the_evaluation_is_a_week_whose_labels_had_a_day_to_ripen() -> None:
+    assert WINDOW.evaluation_end_us == WINDOW.cutoff_us - WAIT_US
+    assert WINDOW.evaluation_end_us - WINDOW.evaluation_start_us == 7 * DAY
+
+
+@given(decided=st.lists(NEAR, min_size=1), waits=st.data())
+def test_no_row_is_both_learnt_from_and_judged_on(decided: list[int], waits: st.DataObject) -> None:
+    decisions = np.array(decided, np.int64)
+    delays = waits.draw(
+        st.lists(st.integers(0, 3 * DAY), min_size=len(decided), max_size=len(decided))
+    )
+    known = decisions + np.array(delays, np.int64)
+    learnt = in_training(WINDOW, decided_us=decisions, known_us=known)
+    judged = in_evaluation(WINDOW, decided_us=decisions)
+    assert not (learnt & judged).any()
+    if judged.any() and learnt.any():
+        assert known[learnt].max() < decisions[judged].min()
+
+
+@pytest.mark.parametrize(
+    ("decided_ago", "known_ago", "learnt"),
+    [
+        (timedelta(hours=30), timedelta(hours=20), True),
+        (timedelta(hours=30), timedelta(hours=0), False),  # known at the first judged decision
+        (timedelta(hours=23), timedelta(hours=20), False),  # younger than the longest wait
+        (timedelta(days=400), timedelta(days=399), True),
+        (timedelta(days=401), timedelta(days=400), False),  # beyond the history
+    ],
+)
+def test_a_row_is_learnt_from_when_it_is_old_enough_and_known(
+    decided_ago: timedelta, known_ago: timedelta, learnt: bool
+) -> None:
+    start = WINDOW.evaluation_start_us
+    decided = np.array([start - span_us(decided_ago)])
+    known = np.array([start - span_us(known_ago)])
+    assert in_training(WINDOW, decided_us=decided, known_us=known).tolist() == [learnt]
+
+
+def test_a_decision_without_a_label_is_never_learnt_from() -> None:
+    decided = np.array([WINDOW.training_start_us + HOUR])
+    never = np.array([np.iinfo(np.int64).max])
+    assert not in_training(WINDOW, decided_us=decided, known_us=never).any()
+
+
+def test_days_begin_at_the_cut_off_hour() -> None:
+    start = WINDOW.evaluation_start_us
+    assert day_blocks(WINDOW, np.array([start - 1, start, start + DAY - 1])).tolist() == [-1, 0, 0]
+
+
+def test_each_day_without_a_decision_counts_as_missing() -> None:
+    noons = WINDOW.evaluation_start_us + np.arange(-20, 7) * DAY + 12 * HOUR
+    assert missing_days(WINDOW, noons) == 0
+    assert missing_days(WINDOW, np.delete(noons, [5, 6, 25])) == 3
+    assert missing_days(WINDOW, noons[:-1]) == 1  # the last one counts too
+    assert missing_days(WINDOW, np.empty(0, np.int64)) == 7

@@ -1,0 +1,186 @@
+"""Which model serves, whatever happens to the place where models come from."""
+
+from pathlib import Path
+
+import pytest
+
+from features.catalog.flights.services import FLIGHT_DELAY
+from ml.bundle import MODEL, Bundle
+from serving.adapters.folder import FolderModelSource
+from serving.champion import Champion, ChampionWatch, check_columns
+from serving.errors import ModelRefused, ModelUnavailable
+from serving.model import ModelVersion
+from tests.bundles import a_bundle
+from tests.servers import wait_until
+
+
+class Source:
+    """A folder with bundles that can be away, or hand over other bytes than it named."""
+
+    def __init__(self, folder: Path) -> None:
+        self.inner = FolderModelSource(folder, name="flight_delay")
+        self.away = False
+        self.spoils = False
+        self.fetches = 0
+
+    def current(self) -> ModelVersion | None:
+        if self.away:
+            raise ModelUnavailable("the registry is away")
+        return self.inner.current()
+
+    def fetch(self, version: ModelVersion, folder: Path) -> None:
+        self.fetches += 1
+        self.inner.fetch(version, folder)
+        if self.spoils:
+            (folder / MODEL).write_bytes((folder / MODEL).read_bytes()[:-1])
+
+
+@pytest.fixture
+def bundle(tmp_path: Path) -> Path:
+    return tmp_path / "bundle"
+
+
+@pytest.fixture
+def source(bundle: Path) -> Source:
+    return Source(bundle)
+
+
+@pytest.fixture
+def champion(source: Source, tmp_path: Path) -> Champion:
+    return a_champion(source, tmp_path)
+
+
+def a_champion(source: Source, tmp_path: Path) -> Champion:
+    return Champion(source, folder=tmp_path / "models", service=FLIGHT_DELAY, warm_rows=10)
+
+
+def promote(bundle: Path, *, intercept: float, numbers: int | None = None) -> str:
+    sha256 = a_bundle(bundle, FLIGHT_DELAY, intercept=intercept, numbers=numbers)
+    return f"folder-{sha256[:12]}"
+
+
+def serving(champion: Champion) -> str | None:
+    return champion.model.version.version if champion.model else None
+
+
+def test_without_a_champion_there_is_no_model(champion: Champion) -> None:
+    champion.refresh()
+
+    assert champion.model is None
+    assert champion.trouble == "there is no champion yet"
+
+
+def test_a_new_champion_takes_over(champion: Champion, bundle: Path) -> None:
+    first = promote(bundle, intercept=-1)
+    champion.refresh()
+    assert serving(champion) == first
+    second = promote(bundle, intercept=-2)
+    champion.refresh()
+    assert serving(champion) == second != first
+
+
+def test_a_champion_that_stays_is_fetched_once(
+    champion: Champion, source: Source, bundle: Path
+) -> None:
+    promote(bundle, intercept=-1)
+    for _ in range(3):
+        champion.refresh()
+    assert source.fetches == 1
+
+
+def test_bytes_that_were_not_registered_change_nothing(
+    champion: Champion, source: Source, bundle: Path, tmp_path: Path
+) -> None:
+    first = promote(bundle, intercept=-1)
+    champion.refresh()
+    source.spoils = True
+    second = promote(bundle, intercept=-2)
+    champion.refresh()
+
+    assert serving(champion) == first
+    assert "is not the file that was registered" in champion.trouble
+    assert not (tmp_path / "models" / second).exists()
+    source.spoils = False
+    champion.refresh()
+    assert (serving(champion), champion.trouble) == (second, "")
+
+
+def test_a_model_of_other_columns_changes_nothing(champion: Champion, bundle: Path) -> None:
+    first = promote(bundle, intercept=-1)
+    champion.refresh()
+    promote(bundle, intercept=-2, numbers=3)
+    champion.refresh()
+
+    assert serving(champion) == first
+    assert "the model's columns are not those of service flight_delay" in champion.trouble
+
+
+def test_a_model_of_other_columns_is_told_what_differs(tmp_path: Path) -> None:
+    sha256 = a_bundle(tmp_path, FLIGHT_DELAY, numbers=len(FLIGHT_DELAY.numbers) - 1)
+    with pytest.raises(ModelRefused, match=FLIGHT_DELAY.numbers[-1]):
+        check_columns(Bundle.load(tmp_path, sha256), FLIGHT_DELAY)
+
+
+def test_a_registry_that_is_away_changes_nothing(
+    champion: Champion, source: Source, bundle: Path
+) -> None:
+    first = promote(bundle, intercept=-1)
+    champion.refresh()
+    source.away = True
+    champion.refresh()
+
+    assert serving(champion) == first
+    assert champion.trouble == "the registry is away"
+
+
+def test_a_start_without_the_registry_serves_the_last_good_model(
+    champion: Champion, source: Source, bundle: Path, tmp_path: Path
+) -> None:
+    version = promote(bundle, intercept=-1)
+    champion.refresh()
+    source.away = True
+    later = a_champion(source, tmp_path)
+    later.restore()
+    later.refresh()
+
+    assert serving(later) == version
+
+
+def test_a_local_copy_that_was_spoilt_is_not_used_and_is_fetched_again(
+    champion: Champion, source: Source, bundle: Path, tmp_path: Path
+) -> None:
+    version = promote(bundle, intercept=-1)
+    champion.refresh()
+    (tmp_path / "models" / version / MODEL).write_bytes(b"{}")
+    later = a_champion(source, tmp_path)
+    later.restore()
+    assert later.model is None
+    later.refresh()
+    assert serving(later) == version
+    assert source.fetches == 2
+
+
+def test_old_copies_go_and_the_newest_stay(
+    champion: Champion, bundle: Path, tmp_path: Path
+) -> None:
+    versions = []
+    for n in range(6):
+        versions.append(promote(bundle, intercept=-1.0 - n))
+        champion.refresh()
+
+    kept = {f.name for f in (tmp_path / "models").iterdir() if f.is_dir()}
+    assert kept == set(versions[-3:])
+
+
+def test_the_watch_notices_a_new_champion(champion: Champion, bundle: Path) -> None:
+    with ChampionWatch(champion, seconds=0.02):
+        version = promote(bundle, intercept=-1)
+        wait_until(lambda: serving(champion) == version, what="it serves")
+
+
+def test_an_error_that_nobody_foresaw_is_handed_on(champion: Champion, source: Source) -> None:
+    source.inner = None  # type: ignore[assignment]
+    with ChampionWatch(champion, seconds=0.02) as watch:
+        wait_until(lambda: watch._failure is not None, what="it fails")
+        with pytest.raises(AttributeError):
+            watch.raise_if_failed()

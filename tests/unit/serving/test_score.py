@@ -1,0 +1,224 @@
+"""A batch of requests, and what each one gets."""
+
+import random
+from collections.abc import Sequence
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import pytest
+
+from features.adapters.memory import MemoryOnlineStore
+from features.catalog.flights.services import FLIGHT_DELAY
+from features.codec import encode
+from features.errors import StoreUnavailable
+from features.online import FeatureReader, Vectors
+from features.vocabulary import Int64Array
+from ml.bundle import Bundle
+from serving.bootstrap import request_decoder
+from serving.errors import ModelFails
+from serving.model import ModelVersion, ServedModel
+from serving.ports import Features
+from serving.score import UNSCORABLE, WHOLE_BATCH, Answer, Scorer
+from tests.bundles import a_bundle, a_model_file
+from tests.unit.serving.messages import NOON_US, AMessage, a_message, a_request
+
+LATER_US = NOON_US + 1
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> ServedModel:
+    return a_model(tmp_path / "bundle")
+
+
+def a_model(folder: Path, *, intercept: float = -1.0) -> ServedModel:
+    sha256 = a_bundle(folder, FLIGHT_DELAY, intercept=intercept)
+    return ServedModel(
+        version=ModelVersion(name="flight_delay", version="7", run_id="run", bundle_sha256=sha256),
+        bundle=Bundle.load(folder, sha256),
+    )
+
+
+def a_scorer(features: Features | None = None) -> Scorer:
+    return Scorer(
+        FLIGHT_DELAY,
+        decode=request_decoder(FLIGHT_DELAY, max_future_minutes=10),
+        features=features or FeatureReader(FLIGHT_DELAY, MemoryOnlineStore()),
+    )
+
+
+def answers(
+    messages: Sequence[AMessage], model: ServedModel, scorer: Scorer | None = None
+) -> list[Answer]:
+    return (scorer or a_scorer()).answer(messages, model=model, scored_at_us=LATER_US)
+
+
+class Fragile:
+    """Features that raise on flights whose id starts with `bad`."""
+
+    def __init__(self) -> None:
+        self.inner = FeatureReader(FLIGHT_DELAY, MemoryOnlineStore())
+        self.calls = 0
+
+    def vectors(self, requests: Sequence[msgspec.Struct], as_of_us: Int64Array) -> Vectors:
+        self.calls += 1
+        if any(r.flight_id.startswith("bad") for r in requests):  # type: ignore[attr-defined]
+            raise ZeroDivisionError
+        return self.inner.vectors(requests, as_of_us)
+
+
+class Inexact(Fragile):
+    """Features as a request gets them that asks further back than the store keeps."""
+
+    def vectors(self, requests: Sequence[msgspec.Struct], as_of_us: Int64Array) -> Vectors:
+        found = super().vectors(requests, as_of_us)
+        return Vectors(
+            categories=found.categories,
+            numbers=found.numbers,
+            exact=np.zeros(len(requests), dtype=bool),
+        )
+
+
+def test_a_request_gets_a_score_and_where_it_comes_from(model: ServedModel) -> None:
+    (answer,) = answers([a_message(its_offset=42)], model)
+
+    outcome = answer.outcome
+    assert answer.rejection is None
+    assert outcome.outcome == "predicted"
+    assert outcome.source == "flight.forecast_requested-1-42"
+    assert outcome.event_id == "r1"
+    assert outcome.entity_id == "flight-1"
+    assert outcome.decision_time_us == NOON_US
+    assert outcome.scored_at_us == LATER_US
+    assert (outcome.model, outcome.model_version, outcome.run_id) == ("flight_delay", "7", "run")
+    assert outcome.score is not None
+    assert 0 < outcome.score < 1
+
+
+def test_what_the_store_does_not_know_is_counted(model: ServedModel) -> None:
+    (answer,) = answers([a_message()], model)
+
+    nothing_known = FeatureReader(FLIGHT_DELAY, MemoryOnlineStore()).vectors(
+        [a_request()], np.array([NOON_US])
+    )
+    assert answer.outcome.features_missing == np.isnan(nothing_known.numbers).sum() > 0
+
+
+def test_a_prediction_from_inexact_features_says_so(model: ServedModel) -> None:
+    (answer,) = answers([a_message()], model, a_scorer(Inexact()))
+
+    assert answer.outcome.outcome == "predicted"
+    assert answer.outcome.features_exact is False
+
+
+def test_a_score_does_not_depend_on_the_batch(model: ServedModel) -> None:
+    requests = [a_request(f"r{n}", distance_miles=100 * n, weekday=1 + n % 7) for n in range(30)]
+    together = answers([a_message(r) for r in requests], model)
+    alone = [answers([a_message(r)], model)[0] for r in requests]
+
+    scores = [[a.outcome.score for a in some] for some in (together, alone)]
+    assert scores[0] == pytest.approx(scores[1], abs=1e-12)
+
+
+def spoil(**changes: object) -> bytes:
+    fields = msgspec.to_builtins(a_request()) | changes
+    return msgspec.json.encode({k: v for k, v in fields.items() if v is not ...})
+
+
+POISON: dict[str, tuple[AMessage, str]] = {
+    "no value": (AMessage(its_value=None), "empty"),
+    "empty value": (AMessage(its_value=b""), "empty"),
+    "not JSON": (AMessage(its_value=b"\xff\x00 not json"), "not_json"),
+    "half a record": (AMessage(its_value=encode(a_request())[:30]), "not_json"),
+    "a list": (AMessage(its_value=b"[1, 2]"), "wrong_type"),
+    "text for a number": (AMessage(its_value=spoil(distance_miles="far")), "wrong_type"),
+    "a missing field": (AMessage(its_value=spoil(carrier=...)), "missing_field"),
+    "NaN": (AMessage(its_value=spoil(weekday=0).replace(b":0", b":NaN")), "not_json"),
+    "beyond 64 bits": (AMessage(its_value=spoil(flight=2**70)), "out_of_range"),
+    "out of bounds": (AMessage(its_value=spoil(weekday=9)), "out_of_range"),
+    "unknown schema": (
+        a_message(its_headers=(("schema", b"flight.forecast_requested/9"),)),
+        "unknown_schema",
+    ),
+    "1 MB of noise": (AMessage(its_value=random.Random(0).randbytes(1_048_000)), "too_large"),
+    "another key": (AMessage(its_value=encode(a_request()), its_key=b"flight-2"), "bad_key"),
+    "from the future": (a_message(a_request(event_time_us=NOON_US + 10**10)), "time_travel"),
+}
+
+
+@pytest.mark.parametrize("name", POISON)
+def test_what_cannot_be_read_is_rejected_and_its_neighbours_are_not_touched(
+    name: str, model: ServedModel
+) -> None:
+    poison, code = POISON[name]
+    before, found, after = answers([a_message(), poison, a_message(its_offset=2)], model)
+
+    assert found.outcome.outcome == "rejected"
+    assert found.outcome.reason == code
+    assert found.outcome.event_id is None
+    assert found.rejection is not None
+    assert found.rejection.code == code
+    assert (
+        before.outcome.score
+        == after.outcome.score
+        == answers([a_message()], model)[0].outcome.score
+    )
+
+
+def test_a_batch_of_nothing_but_poison_is_answered(model: ServedModel) -> None:
+    found = answers([poison for poison, _ in POISON.values()] * 3, model)
+
+    assert [a.outcome.reason for a in found] == [code for _, code in POISON.values()] * 3
+
+
+def test_a_request_on_which_the_model_fails_is_found_among_the_others(model: ServedModel) -> None:
+    fragile = Fragile()
+    requests = [a_request(f"r{n}", flight_id=f"good-{n}") for n in range(100)]
+    requests[37] = a_request("r37", flight_id="bad-37")
+    found = answers([a_message(r) for r in requests], model, a_scorer(fragile))
+
+    rejected = [n for n, a in enumerate(found) if a.outcome.outcome == "rejected"]
+    assert rejected == [37]
+    assert found[37].outcome.reason == UNSCORABLE
+    assert found[37].outcome.event_id == "r37"
+    assert [a.outcome.event_id for a in found] == [f"r{n}" for n in range(100)]
+    assert fragile.calls < 20
+
+
+def test_a_model_that_scores_nothing_is_to_blame_not_the_requests(model: ServedModel) -> None:
+    bad = [a_message(a_request(flight_id=f"bad-{n}")) for n in range(3)]
+    with pytest.raises(ModelFails, match="scores none of 3 requests"):
+        answers(bad, model, a_scorer(Fragile()))
+
+
+def test_a_model_that_has_worked_may_fail_on_a_few_but_not_on_all(model: ServedModel) -> None:
+    scorer = a_scorer(Fragile())
+    bad = [a_message(a_request(flight_id=f"bad-{n}")) for n in range(WHOLE_BATCH)]
+    answers([a_message()], model, scorer)
+
+    assert [a.outcome.reason for a in answers(bad[:1], model, scorer)] == [UNSCORABLE]
+    with pytest.raises(ModelFails):
+        answers(bad[:1], model, scorer)
+    answers([a_message()], model, scorer)
+    with pytest.raises(ModelFails):
+        answers(bad, model, scorer)
+
+
+def test_scores_that_are_no_probability_are_no_scores(tmp_path: Path) -> None:
+    sound = a_model(tmp_path / "bundle")
+    bundle = Bundle(a_model_file(FLIGHT_DELAY), lambda encoded: np.full(len(encoded), np.nan))
+    with pytest.raises(ModelFails, match="score is nan"):
+        answers([a_message()], ServedModel(version=sound.version, bundle=bundle))
+
+
+class Away(Fragile):
+    def vectors(self, *_: object) -> Vectors:
+        self.calls += 1
+        raise StoreUnavailable("the store is away")
+
+
+def test_a_store_that_is_away_rejects_no_request(model: ServedModel) -> None:
+    away = Away()
+    with pytest.raises(StoreUnavailable):
+        answers([a_message() for _ in range(10)], model, a_scorer(away))
+    assert away.calls == 1
