@@ -225,7 +225,7 @@ def _account_online(
     compare: Callable[[Domain], tuple[int, int]],
 ) -> OnlineAccount:
     progress = online.progress()
-    viewed = {view.source.name for domain in domains for view in domain.views}
+    viewed = {e.name for domain in domains for view in domain.views for e in view.sources}
     waiting = sum(_waiting(sent[topic].places, _of_topic(progress, topic)) for topic in viewed)
     compared = [(0, 0)] if waiting else [compare(domain) for domain in domains]
     return OnlineAccount(

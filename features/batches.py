@@ -6,13 +6,14 @@ from typing import Any
 
 import numpy as np
 
+from features.checks import broken
 from features.codec import decode_message
 from features.columns import arrays_of, encode_keys, entity_keys, field_tuples
 from features.errors import MalformedEvent
-from features.plan import plan_of
-from features.ports import ViewRows
-from features.vocabulary import BoolArray, EventType, FeatureView, Int64Array
-from features.windows import state_of
+from features.shapes import state_of
+from features.state import ViewRows
+from features.vocabulary import BoolArray, EventType, Int64Array, View
+from infra.clock import MILLISECOND
 from infra.kafka.message import Message
 from infra.kafka.partitions import Partition, Positions
 
@@ -76,7 +77,7 @@ def decode_poll(
     `events` by topic; every message's topic is in it.
     """
     records: dict[str, list[Any]] = {}
-    places: dict[str, list[tuple[int, int, int]]] = {}
+    origins: dict[str, list[Message]] = {}
     bad = []
     for message in messages:
         topic = message.topic()
@@ -88,14 +89,14 @@ def decode_poll(
             bad.append(BadRecord(message=message, code=error.code, reason=error.reason))
             continue
         records.setdefault(topic, []).append(record)
-        places.setdefault(topic, []).append(
-            (message.partition(), message.offset(), message.timestamp()[1] * 1_000)
-        )
-    good = [_rows(events[topic], found, places[topic]) for topic, found in records.items()]
-    return Decoded(good=good, bad=bad)
+        origins.setdefault(topic, []).append(message)
+    good = [_rows(events[topic], found, origins[topic]) for topic, found in records.items()]
+    refused = [_refuse(rows, origins[rows.event.name]) for rows in good]
+    bad += [record for _, found in refused for record in found]
+    return Decoded(good=[rows for rows, _ in refused if len(rows)], bad=bad)
 
 
-def view_rows(view: FeatureView, rows: EventRows) -> ViewRows | None:
+def view_rows(view: View, rows: EventRows) -> ViewRows | None:
     """The head rows that events bring to a view; None when they bring none.
 
     An event whose entity has a null key is about no entity of this view.
@@ -103,13 +104,15 @@ def view_rows(view: FeatureView, rows: EventRows) -> ViewRows | None:
     entities, codes = encode_keys(entity_keys(view.entity, rows.fields))
     if not entities:
         return None
-    plan, state = plan_of(view), state_of(view)
-    arrays = arrays_of(rows.fields, view.source.record, ("event_time_us", *plan.reads))
-    head = state.rows(arrays["event_time_us"], rows.known_at_us, plan.integers(arrays))
+    state = state_of(view)
+    arrays = arrays_of(rows.fields, rows.event.record, state.fields(rows.event))
+    kept = state.kept(rows.event, arrays, rows.known_at_us)
+    codes = codes[kept.group]
+    head = state.packed(kept)
     named = codes >= 0
     if not named.all():
         codes, head = codes[named], head[named]
-    return ViewRows(state=state, entities=entities, codes=codes, rows=head)
+    return ViewRows(state=state, entities=entities, codes=codes, rows=head) if len(head) else None
 
 
 def at_or_above(rows: EventRows, positions: Positions) -> EventRows:
@@ -119,14 +122,34 @@ def at_or_above(rows: EventRows, positions: Positions) -> EventRows:
     return rows.where(rows.offset >= np.array(found, np.int64)[rows.partition])
 
 
-def _rows(
-    event: EventType, records: Sequence[Any], places: Sequence[tuple[int, int, int]]
-) -> EventRows:
+def _rows(event: EventType, records: Sequence[Any], messages: Sequence[Message]) -> EventRows:
+    places = [(m.partition(), m.offset(), m.timestamp()[1] * MILLISECOND) for m in messages]
     place = np.array(places, np.int64)
+    fields = field_tuples(records, event.fields)
+    known = place[:, 2]
+    if event.known_after_us:
+        happened = np.array(fields["event_time_us"], np.int64)
+        known = np.maximum(known, happened + event.known_after_us)
     return EventRows(
         event=event,
-        fields=field_tuples(records, event.fields),
+        fields=fields,
         partition=place[:, 0],
         offset=place[:, 1],
-        known_at_us=place[:, 2],
+        known_at_us=known,
     )
+
+
+def _refuse(rows: EventRows, messages: Sequence[Message]) -> tuple[EventRows, list[BadRecord]]:
+    """Take out what breaks a check whose remedy is the dead letter; the first one gives the
+    reason. `messages` are those of the rows."""
+    reasons: dict[int, str] = {}
+    for check in rows.event.checks_that("dead_letter"):
+        arrays = arrays_of(rows.fields, rows.event.record, check.reads)
+        for i in np.flatnonzero(broken(check, arrays)).tolist():
+            reasons.setdefault(i, f"it breaks the check {check.name!r}")
+    if not reasons:
+        return rows, []
+    bad = [
+        BadRecord(message=messages[i], code="check_failed", reason=r) for i, r in reasons.items()
+    ]
+    return rows.where(~np.isin(np.arange(len(rows)), list(reasons))), bad

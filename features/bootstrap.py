@@ -17,7 +17,7 @@ from features.offline_buffer import OfflineBuffer
 from features.online_writer import OnlineWriter
 from features.ports import OfflineStore, OnlineStore
 from features.topics import INGEST_DEAD_LETTERS, SERVING_DEAD_LETTERS
-from features.vocabulary import Domain, FeatureView
+from features.vocabulary import Domain, View
 from infra.clock import HOUR, MINUTE, now_us
 from infra.health import HealthServer
 from infra.kafka.admin import first_offsets, group_positions, topic_partitions
@@ -49,7 +49,7 @@ def open_online(settings: Settings, *, readonly: bool) -> OnlineStore:
     return LmdbOnlineStore(settings.online_store, readonly=readonly)
 
 
-def declared_views() -> list[FeatureView]:
+def declared_views() -> list[View]:
     """Every declared view, of all domains."""
     return [view for domain in domains() for view in domain.views]
 
@@ -126,6 +126,7 @@ def _compare(
 ) -> tuple[int, int]:
     found = compare_views(
         domain.views,
+        domain.services,
         offline=offline,
         online=online,
         duplicate_horizon_us=int(settings.ingest.duplicate_horizon_hours * HOUR),

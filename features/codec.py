@@ -28,6 +28,7 @@ CODES: Final = (
     "out_of_range",  # outside the bounds that the record declares, beyond 64 bits among them
     "bad_key",  # the Kafka key is not the declared key field: its order is not kept
     "time_travel",  # it happened after it was emitted, or was emitted in the future
+    "check_failed",  # a check that its declaration makes does not hold
 )
 """Why a record is refused. The list is closed: dashboards and alerts are built on it."""
 

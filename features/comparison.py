@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from features.columns import encode_keys, entity_keys
+from features.columns import arrays_of, encode_keys, entity_keys
 from features.history import DUPLICATE_HORIZON_US, Past, view_values
 from features.ports import OfflineStore, OnlineStore
-from features.vocabulary import BoolArray, FeatureView, Float64Array
-from features.windows import state_of
-from infra.clock import HOUR
+from features.shapes import state_of
+from features.vocabulary import BoolArray, EventType, FeatureService, Float64Array, View
+from infra.clock import DAY, HOUR
 from infra.kafka.partitions import Partition
 
 if TYPE_CHECKING:
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 MOMENTS_BACK_US = (0, 6 * HOUR)
 """How long before the newest event the values are compared, apart from the end itself."""
+
+DECIDED_WITHIN_US = 2 * DAY  # decisions that are asked about; each entity would be too many
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,7 +37,8 @@ class Comparison:
 
 
 def compare_views(
-    views: Sequence[FeatureView],
+    views: Sequence[View],
+    services: Sequence[FeatureService] = (),
     *,
     offline: OfflineStore,
     online: OnlineStore,
@@ -51,15 +54,19 @@ def compare_views(
         OtherSchema: the online store was built under other declarations.
     """
     nothing = Comparison(checked=0, different=0)
-    topics = {v.source.name for v in views}
+    events = {e.name: e for v in views for e in v.sources}
+    topics = set(events)
     before = _positions(online, topics)
     if before != dict(offline.positions(topics)):
         return nothing
     past = Past(offline, horizon_us=duplicate_horizon_us)
-    events = {v.source.name: v.source for v in views}
     newest = [offline.newest_known_at_us(event) for event in events.values()]
     times = [t for t in newest if t is not None]
-    found = [_compare(view, past, online, end_us=max(times) + 1) for view in views if times]
+    found = [
+        _compare(_asked(view, services, past, max(times) + 1), past, online)
+        for view in views
+        if times
+    ]
     if _positions(online, topics) != before:
         return nothing
     return Comparison(
@@ -77,24 +84,48 @@ def _positions(online: OnlineStore, topics: Collection[str]) -> dict[Partition, 
     return {p: offset for p, offset in online.progress().items() if p.topic in topics}
 
 
-def _compare(view: FeatureView, past: Past, online: OnlineStore, *, end_us: int) -> Comparison:
-    entities = _entities(view, past.store)
+@dataclass(frozen=True, kw_only=True)
+class _Asked:
+    """A view, whom it is asked about (its keys, and what it asks for), and as of when at the
+    latest. `decided_by`: the event that these fields are of."""
+
+    view: View
+    entities: pl.DataFrame
+    end_us: int
+    decided_by: EventType | None
+
+
+def _compare(asked: _Asked, past: Past, online: OnlineStore) -> Comparison:
+    view, entities, source = asked.view, asked.entities, asked.decided_by
     keys, which = encode_keys(
         entity_keys(view.entity, {k: entities[k].to_list() for k in view.entity.keys})
     )
     values = online.get([(view.name, keys)])[0]
+    rows = entities.to_dict(as_series=False)
+    fields = arrays_of(rows, source.record, view.asks) if source else {}
     checked = different = 0
     for back_us in MOMENTS_BACK_US:
-        as_of_us = np.full(entities.height, end_us - back_us, np.int64)
-        live = state_of(view).read(values, which, as_of_us)
-        then = view_values(view, past, entities, as_of_us)[live.exact]
+        as_of_us = np.full(entities.height, asked.end_us - back_us, np.int64)
+        live = state_of(view).read(values, which, as_of_us, fields)
+        then = view_values(view, past, entities, as_of_us, decided_by=source)[live.exact]
         checked += then.size
         different += int((~same_values(live.values[live.exact], then)).sum())
-    only_online = max(0, online.entities(view.name) - entities.height)
+    only_online = max(0, online.entities(view.name) - entities.height) if source is None else 0
     return Comparison(checked=checked, different=different + only_online * len(view.features))
 
 
-def _entities(view: FeatureView, offline: OfflineStore) -> pl.DataFrame:
-    """Every entity that the view's events were ever about, sorted."""
+def _asked(view: View, services: Sequence[FeatureService], past: Past, end_us: int) -> _Asked:
+    """A view that asks for nothing: about every entity that its events were ever about. One that
+    does: about what was decided of late, for only a decision can say it."""
+    import polars as pl
+
     keys = list(view.entity.keys)
-    return offline.read(view.source, columns=keys).unique().drop_nulls().sort(keys)
+    if not view.asks:
+        told = [past.store.read(event, columns=keys) for event in view.sources]
+        entities = pl.concat(told).unique().drop_nulls().sort(keys)
+        return _Asked(view=view, entities=entities, end_us=end_us, decided_by=None)
+    source = next(s.decision.source for s in services if view in s.views)
+    fields = list(dict.fromkeys((*keys, *view.asks)))
+    decided = past.store.read(source, columns=fields, event_from_us=end_us - DECIDED_WITHIN_US)
+    entities = decided.drop_nulls(keys).unique().sort(fields)
+    return _Asked(view=view, entities=entities, end_us=end_us, decided_by=source)

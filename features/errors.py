@@ -30,5 +30,9 @@ class PositionMoved(FeatureError):
     """Another writer has moved a partition's position in a store; read the position anew."""
 
 
+class CheckFailed(FeatureError):
+    """Stored events break a check after which no training set may be made of them."""
+
+
 class DataNotReady(FeatureError):
     """The offline store does not yet hold all that was known by the cut-off; try again later."""

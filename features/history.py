@@ -8,28 +8,30 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 import numpy as np
 
+from features.checks import broken
 from features.columns import KEY_SEPARATOR, dtype_of, kinds
 from features.duplicates import first_sightings
-from features.errors import DataNotReady, FeatureError
-from features.kernel import Questions, Rows, window_values
-from features.plan import ViewPlan, plan_of
+from features.errors import CheckFailed, DataNotReady, FeatureError
+from features.kernel import Questions, Rows
 from features.ports import OfflineStore
 from features.requests import request_values
+from features.shapes import state_of
 from features.vocabulary import (
+    Check,
     Columns,
     Entity,
     EventType,
     FeatureService,
-    FeatureView,
     Float64Array,
     Int64Array,
     Label,
+    View,
 )
 from infra.clock import DAY, HOUR, from_us
 
@@ -74,6 +76,7 @@ def training_rows(
     of its table) reads pinned versions instead of the newest.
 
     Raises:
+        CheckFailed: an event that would be used breaks a check whose remedy is to stop.
         DataNotReady: the store's newest event was emitted more than `ready_tolerance_us` before
             the cut-off.
         FeatureError: the decisions would end after the cut-off.
@@ -84,7 +87,7 @@ def training_rows(
             f"decisions until {from_us(end_us)} cannot be known by {from_us(known_before_us)}"
         )
     past = Past(store, versions=versions, horizon_us=duplicate_horizon_us)
-    events = {v.source.name: v.source for v in service.views}
+    events = {e.name: e for v in service.views for e in v.sources}
     for event in (service.decision.source, label.source):
         events[event.name] = event
     past.require(list(events.values()), until_us=known_before_us - ready_tolerance_us)
@@ -162,7 +165,8 @@ class Past:
         """
         earlier = None if from_us is None else from_us - self.horizon_us
         version = (self.versions or {}).get(event.name)
-        columns = tuple(dict.fromkeys((*_PLACE, *fields)))
+        stops = event.checks_that("stop")
+        columns = tuple(dict.fromkeys((*_PLACE, *fields, *(f for c in stops for f in c.reads))))
         frame = self.store.read(
             event, columns=columns, event_from_us=earlier, event_until_us=until_us, version=version
         )
@@ -176,6 +180,8 @@ class Past:
         if from_us is not None:
             counts &= frame["event_time_us"].to_numpy() >= from_us
         frame = frame.filter(counts)
+        for check in stops:
+            _stop_unless(check, event, frame)
         self._note(event, version, frame)
         return frame
 
@@ -196,25 +202,38 @@ class Past:
 
 
 def view_values(
-    view: FeatureView, past: Past, decisions: pl.DataFrame, as_of_us: Int64Array
+    view: View,
+    past: Past,
+    decisions: pl.DataFrame,
+    as_of_us: Int64Array,
+    *,
+    decided_by: EventType | None = None,
 ) -> Float64Array:
-    """The view's features for rows of `decisions` (which has the entity's keys) at `as_of_us`.
+    """The view's features for rows of `decisions` at `as_of_us`.
 
-    Shape (rows, features), in the order of `view.features`.
+    `decisions` has the entity's keys and the fields that the view asks for, which are those of the
+    event `decided_by`. Shape (rows, features), in the order of `view.features`.
     """
-    plan = plan_of(view)
     if not len(as_of_us):
         return np.empty((0, len(view.features)))
-    frame = past.events(
-        view.source,
-        plan.fields,
-        from_us=int(as_of_us.min()) - plan.longest_us,
-        until_us=int(as_of_us.max()) + EARLY_US,
-    )
-    asked, told = _entity_codes(view.entity, decisions, frame)
-    rows = _rows(plan, frame, told)
-    questions = Questions(group=asked, as_of_us=as_of_us)
-    return plan.features(window_values(rows, questions, view.windows_us), as_of_us)
+    state = state_of(view)
+    frames = [
+        past.events(
+            event,
+            tuple(dict.fromkeys((*view.entity.keys, *state.fields(event)))),
+            from_us=int(as_of_us.min()) - view.back_us,
+            until_us=int(as_of_us.max()) + EARLY_US,
+        )
+        for event in view.sources
+    ]
+    asked, *told = _entity_codes(view.entity, [decisions, *frames])
+    parts = [
+        _rows(view, event, frame, group)
+        for event, frame, group in zip(view.sources, frames, told, strict=True)
+    ]
+    fields = _arrays(decided_by, decisions, view.asks) if decided_by else {}
+    questions = Questions(group=asked, as_of_us=as_of_us, fields=fields)
+    return state.answers(parts[0] if len(parts) == 1 else _joined(parts), questions)
 
 
 def content_sha256(frame: pl.DataFrame) -> str:
@@ -251,11 +270,11 @@ def _decisions(
 
 def _decision_fields(service: FeatureService) -> tuple[str, ...]:
     decision = service.decision
-    keys = [k for v in service.views for k in v.entity.keys]
+    asked = [f for v in service.views for f in (*v.entity.keys, *v.asks)]
     reads = [f for c in service.request_columns for f in c.reads]
     # `at` does not say what it reads: give it all numbers.
     numbers = [f for f, kind in kinds(decision.source.record).items() if kind != "text"]
-    return tuple(dict.fromkeys((decision.entity_id, *keys, *reads, *numbers)))
+    return tuple(dict.fromkeys((decision.entity_id, *asked, *reads, *numbers)))
 
 
 def _frame(service: FeatureService, past: Past, decisions: Decisions) -> pl.DataFrame:
@@ -265,7 +284,8 @@ def _frame(service: FeatureService, past: Past, decisions: Decisions) -> pl.Data
     source = service.decision.source
     own = request_values(service, _arrays(source, decisions.frame, reads), len(decisions.as_of_us))
     tables = [
-        view_values(view, past, decisions.frame, decisions.as_of_us) for view in service.views
+        view_values(view, past, decisions.frame, decisions.as_of_us, decided_by=source)
+        for view in service.views
     ]
     numbers = np.hstack([own.numbers, *tables])
     return pl.DataFrame(
@@ -307,16 +327,37 @@ def _labels(
     return joined.select("label", "label_known_at_us")
 
 
-def _rows(plan: ViewPlan, frame: pl.DataFrame, group: Int64Array) -> Rows:
+def _stop_unless(check: Check, event: EventType, frame: pl.DataFrame) -> None:
+    bad = broken(check, _arrays(event, frame, check.reads))
+    if bad.any():
+        example = frame["event_id"][int(bad.argmax())]
+        raise CheckFailed(
+            f"{int(bad.sum())} events of {event.name} break the check {check.name!r}, the first one"
+            f" is {example!r}",
+            hint="mend the source, or let the check blank the field or dead-letter the event",
+        )
+
+
+def _rows(view: View, event: EventType, frame: pl.DataFrame, group: Int64Array) -> Rows:
     """A view's events as the kernel's rows; events about no entity are left out."""
-    columns = plan.integers(_arrays(plan.view.source, frame, plan.reads))
-    named = group >= 0
+    state = state_of(view)
+    known = frame["known_at_us"].to_numpy()
+    kept = state.kept(event, _arrays(event, frame, state.fields(event)), known)
+    group = group[kept.group]
+    named = np.flatnonzero(group >= 0)
+    return replace(kept, group=group) if len(named) == len(group) else kept.at(named, group[named])
+
+
+def _joined(parts: Sequence[Rows]) -> Rows:
+    """The rows of several kinds of events, which have the same columns."""
     return Rows(
-        group=group[named],
-        label_us=frame["event_time_us"].to_numpy()[named],
-        known_us=frame["known_at_us"].to_numpy()[named],
-        counts=np.ones(int(named.sum()), np.int64),
-        columns={name: values[named] for name, values in columns.items()},
+        group=np.concatenate([p.group for p in parts]),
+        label_us=np.concatenate([p.label_us for p in parts]),
+        known_us=np.concatenate([p.known_us for p in parts]),
+        counts=np.concatenate([p.counts for p in parts]),
+        columns={
+            name: np.concatenate([p.columns[name] for p in parts]) for name in parts[0].columns
+        },
     )
 
 
@@ -341,14 +382,13 @@ def _codes(texts: pl.Series) -> Int64Array:
     return codes
 
 
-def _entity_codes(
-    entity: Entity, decisions: pl.DataFrame, events: pl.DataFrame
-) -> tuple[Int64Array, Int64Array]:
-    """Codes of the entities of both frames; where a key is null: a code without events, and -1."""
+def _entity_codes(entity: Entity, frames: Sequence[pl.DataFrame]) -> list[Int64Array]:
+    """Codes of the entities of each frame, of which the first one asks. Where a key is null: -1,
+    and in the first frame a code without events."""
     import polars as pl
 
     key = pl.concat_str([pl.col(k).cast(pl.String) for k in entity.keys], separator=KEY_SEPARATOR)
-    keys = pl.concat([decisions.select(key.alias("k")), events.select(key.alias("k"))])["k"]
+    keys = pl.concat([frame.select(key.alias("k")) for frame in frames])["k"]
     codes = keys.cast(pl.Categorical).to_physical().cast(pl.Int64).fill_null(-1).to_numpy()
-    asked, told = codes[: decisions.height], codes[decisions.height :]
-    return np.where(asked < 0, codes.max(initial=0) + 1, asked), told
+    asked, *told = np.split(codes, np.cumsum([frame.height for frame in frames])[:-1])
+    return [np.where(asked < 0, codes.max(initial=0) + 1, asked), *told]

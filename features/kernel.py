@@ -1,23 +1,38 @@
-"""The one kernel of windowed values: rows and questions in, values out.
+"""The one kernel of all views over time: rows and questions in, values out.
 
-A question (group g, time t) asks, for a window W, for the rows of g with `known < t` and
-`label >= t - W` (label: when it happened). Counting the pairs would cost rows times questions, so
+A question (group g, time t) is about the rows of g that were known before t and lie from some edge
+on (`label`: when it happened). Counting the pairs would cost rows times questions. Instead:
 
-    rows(known < t, label >= lo) = rows(known < t) - rows(label < lo) + rows(label < lo, known >= t)
+* sums over a window, whose edge moves with t:
 
-The first two are prefix sums. The third counts only rows that were told later than W after they
-happened; each of those is missing from one range of the questions in the order of time, which one
-difference array adds up. All of it is exact in int64, and O((rows + questions) log rows) however
-late and shuffled the rows are.
+      rows(known < t, label >= edge) = rows(known < t) - rows(label < edge)
+                                                       + rows(label < edge, known >= t)
+
+  The first two are prefix sums. The third counts only rows that were told later than the window is
+  long; each of those is missing from one range of the questions in the order of time, which one
+  difference array adds up: O((rows + questions) log rows), however late and shuffled the rows are.
+* the lowest of the rows, and sums between any two edges: a merge-sort tree over the rows in the
+  order in which they were known, whose blocks are sorted by label (O(rows log^2 rows)).
+
+All of it is exact in int64.
 """
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
 
 import numpy as np
 
-from features.plan import UNSET, WindowValues
-from features.vocabulary import Int64Array
+from features.words.events import BoolArray, Columns, Int64Array
+
+UNSET = int(np.iinfo(np.int64).min)
+"""No value, sorted below every value; of `known_us`: known to every question."""
+
+HIGHEST = int(np.iinfo(np.int64).max)
+"""No value, sorted above every value."""
+
+_KEY_LIMIT = 1 << 62
+_WORTH_SORTING = 1_000  # sorted probes walk the keys once instead of jumping about in them
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,121 +46,316 @@ class Rows:
     label_us: Int64Array
     known_us: Int64Array
     counts: Int64Array
-    columns: Mapping[str, Int64Array]  # `sum:` and `last:` columns of a view's plan
-
-
-@dataclass(frozen=True, kw_only=True)
-class Questions:
-    """What is asked: for which group, as of when. A group without rows is a fair question."""
-
-    group: Int64Array
-    as_of_us: Int64Array
+    columns: Mapping[str, Int64Array]
 
     def __len__(self) -> int:
         return len(self.group)
 
-
-def window_values(rows: Rows, questions: Questions, windows_us: Sequence[int]) -> WindowValues:
-    """Counts and sums for each window, and the newest values, for each question."""
-    summed = [c for c in rows.columns if c.startswith("sum:")]
-    table = np.column_stack([rows.counts, *(rows.columns[c] for c in summed)])
-    by_known = _Order(rows.group, rows.known_us)
-    by_label = _Order(rows.group, rows.label_us)
-    asked = _Order(questions.group, questions.as_of_us)
-    known = by_known.sums_before(table, questions.group, questions.as_of_us)
-    counts, sums = {}, {}
-    for window in windows_us:
-        edge = questions.as_of_us - window
-        total = known - by_label.sums_before(table, questions.group, edge)
-        total += _unknown_before_edge(rows, table, asked, window)
-        counts[window] = total[:, 0]
-        sums[window] = {c: total[:, i + 1] for i, c in enumerate(summed)}
-    newest, lasts = _newest(rows, questions, by_known)
-    return WindowValues(counts=counts, sums=sums, newest_us=newest, lasts=lasts)
+    def at(self, index: Int64Array, group: Int64Array) -> "Rows":
+        """Some of the rows, in other groups."""
+        return Rows(
+            group=group,
+            label_us=self.label_us[index],
+            known_us=self.known_us[index],
+            counts=self.counts[index],
+            columns={name: values[index] for name, values in self.columns.items()},
+        )
 
 
-class _Order:
+@dataclass(frozen=True, kw_only=True)
+class Questions:
+    """What is asked: for which group, as of when. A group without rows is a fair question.
+
+    `fields`: what the request says, for the views that read it.
+    """
+
+    group: Int64Array
+    as_of_us: Int64Array
+    fields: Columns = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return len(self.group)
+
+    def at(self, index: Int64Array, group: Int64Array) -> "Questions":
+        """Some of the questions, about other groups."""
+        return Questions(
+            group=group,
+            as_of_us=self.as_of_us[index],
+            fields={name: values[index] for name, values in self.fields.items()},
+        )
+
+
+class Asked:
+    """Rows and the questions about them, sorted once for all that is asked of them."""
+
+    def __init__(self, rows: Rows, questions: Questions) -> None:
+        self.rows, self.questions = rows, questions
+        self._by_known = Order(rows.group, rows.known_us)
+        # How many rows come before each question, of its own group and of those before it.
+        self._known = self._by_known.before(questions.group, questions.as_of_us)
+
+    def sums(self, table: Int64Array, edge_us: Int64Array, moves: "Moving") -> Int64Array:
+        """The sums of the rows of `table` with label >= edge; (questions, columns of `table`).
+
+        `moves` says how `edge_us` follows from the time of a question.
+        """
+        total = running(table, self._by_known)[self._known]
+        total -= running(table, self._by_label)[self._labelled_before(edge_us)]
+        self._add_told_late(total, table, moves)
+        return total
+
+    def sums_between(
+        self, table: Int64Array, start_us: Int64Array, end_us: Int64Array
+    ) -> Int64Array:
+        """The same for rows with start <= label < end, for any two edges (start <= end)."""
+        start, end = self._labelled_before(start_us), self._labelled_before(end_us)
+        total = np.zeros((len(self.questions), table.shape[1]), np.int64)
+        for level in self._levels():
+            sums = np.zeros((len(self.rows) + 1, table.shape[1]), np.int64)
+            np.cumsum(table[self._by_known.order][level.order], axis=0, out=sums[1:])
+            a, b = level.find(start[level.asked]), level.find(end[level.asked])
+            total[level.asked] += sums[b] - sums[a]
+        return total
+
+    def newest(self) -> Int64Array:
+        """The row with the largest label, whatever its age; -1 where none is known."""
+        if not len(self.rows):
+            return np.full(len(self.questions), -1, np.int64)
+        # Ranks of a later group are all higher, so a running maximum starts anew at each group.
+        leader = np.maximum.accumulate(self._label_rank[self._by_known.order])
+        return self._of_own_group(self._by_label.order[leader[self._known - 1]], self._known > 0)
+
+    def greatest_of_ties(self, pick: Int64Array, values: Int64Array) -> Int64Array:
+        """For each picked row the largest of `values` among the known rows of its group and label;
+        UNSET where nothing is picked."""
+        found = np.full(len(pick), UNSET, np.int64)
+        picked = np.flatnonzero(pick >= 0)
+        found[picked] = values[pick[picked]]
+        if not len(picked):
+            return found
+        first, end = self._by_label.ties
+        rank = self._label_rank[pick[picked]]
+        tied = end[rank] - first[rank] > 1
+        asked, rank = picked[tied], rank[tied]
+        which, at = pairs(first[rank], end[rank])
+        rows = self._by_label.order[at]
+        known = self.rows.known_us[rows] < self.questions.as_of_us[asked[which]]
+        # A question's pairs stand together, and its own pick is among them.
+        np.maximum.at(found, asked[which[known]], values[rows[known]])
+        return found
+
+    def lowest(self, values: Int64Array, edge_us: Int64Array) -> Int64Array:
+        """The row with the smallest of `values` among those with label >= edge; -1 for none.
+
+        Of equal ones it is any.
+        """
+        n = len(self.rows)
+        none = n
+        order = np.lexsort((values, self.rows.group))
+        rank = np.empty(n, np.int64)
+        rank[order] = np.arange(n)  # of a later group higher: so a suffix may run into it
+        rank = rank[self._by_known.order]
+        edge = self._labelled_before(edge_us)
+        best = np.full(len(self.questions), none, np.int64)
+        for level in self._levels():
+            shifted = rank[level.order] + level.block_of_row * n
+            suffix = np.minimum.accumulate(shifted[::-1])[::-1]
+            at = level.find(edge[level.asked])
+            inside = at < level.end
+            asked = level.asked[inside]
+            found = suffix[at[inside]] - level.block[inside] * n
+            best[asked] = np.minimum(best[asked], found)
+        return self._of_own_group(order[np.minimum(best, n - 1)], best < n) if n else best - 1
+
+    def distinct(self, codes: Int64Array, edge_us: Int64Array, moves: "Moving") -> Int64Array:
+        """How many different `codes` have a row with label >= edge; UNSET codes do not count.
+
+        Of the rows of one code only the newest known one matters: each counts from the time when it
+        became known as the newest until the next one did. That is a sum of +1 and -1.
+        """
+        steps = self._steps(codes)
+        ones = steps.counts[:, None]
+        return Asked(steps, self.questions).sums(ones, edge_us, moves)[:, 0]
+
+    def _steps(self, codes: Int64Array) -> Rows:
+        rows = self.rows
+        order = np.lexsort((rows.known_us, codes, rows.group))
+        order = order[codes[order] != UNSET]
+        group, code = rows.group[order], codes[order]
+        label, known = rows.label_us[order], rows.known_us[order]
+        new = np.ones(len(order), bool)
+        new[1:] = (group[1:] != group[:-1]) | (code[1:] != code[:-1])
+        segment = np.cumsum(new)
+        ranks = np.unique(label, return_inverse=True)[1] + segment * (len(order) + 1)
+        newest = np.maximum.accumulate(ranks)
+        rises = new | np.r_[True, newest[1:] > newest[:-1]][: len(order)]
+        at = np.flatnonzero(rises)
+        # A rise that is not the first of its segment ends the one before it.
+        ends = at[1:][~new[at[1:]]] if len(at) else at
+        ended = at[:-1][~new[at[1:]]] if len(at) else at
+        return Rows(
+            group=np.concatenate([group[at], group[ends]]),
+            label_us=np.concatenate([label[at], label[ended]]),
+            known_us=np.concatenate([known[at], known[ends]]),
+            counts=np.concatenate([np.ones(len(at), np.int64), np.full(len(ends), -1, np.int64)]),
+            columns={},
+        )
+
+    @cached_property
+    def _by_label(self) -> "Order":
+        return Order(self.rows.group, self.rows.label_us)
+
+    @cached_property
+    def _label_rank(self) -> Int64Array:
+        rank = np.empty(len(self.rows), np.int64)
+        rank[self._by_label.order] = np.arange(len(self.rows))
+        return rank
+
+    @cached_property
+    def _by_time(self) -> "Order":
+        return Order(self.questions.group, self.questions.as_of_us)
+
+    def _labelled_before(self, edge_us: Int64Array) -> Int64Array:
+        return self._by_label.before(self.questions.group, edge_us)
+
+    def _add_told_late(self, total: Int64Array, table: Int64Array, moves: "Moving") -> None:
+        """Add the sums of the rows with `label < edge` and `known >= t`."""
+        rows = self.rows
+        # Subtracting UNSET would wrap round.
+        known = np.where(rows.known_us == UNSET, rows.label_us, rows.known_us)
+        late = np.flatnonzero(known - rows.label_us > moves.length_us)
+        if not len(late):
+            return
+        group, label = rows.group[late], rows.label_us[late]
+        first = self._by_time.before(group, moves.first_after(label))
+        stop = self._by_time.before(group, rows.known_us[late] + 1)
+        missed = stop > first
+        out = np.zeros((len(self.questions) + 1, table.shape[1]), np.int64)
+        np.add.at(out, first[missed], table[late[missed]])
+        np.subtract.at(out, stop[missed], table[late[missed]])
+        np.cumsum(out, axis=0, out=out)
+        total[self._by_time.order] += out[:-1]
+
+    def _of_own_group(self, found: Int64Array, there: BoolArray) -> Int64Array:
+        own = there & (self.rows.group[found] == self.questions.group)
+        return np.where(own, found, -1)
+
+    def _levels(self) -> Iterator["_Level"]:
+        """The levels of the tree. A prefix of the rows in the order of knowledge is one block at
+        each level that its length has a bit of."""
+        n = len(self.rows)
+        label = self._label_rank[self._by_known.order] if n else np.empty(0, np.int64)
+        rows = np.arange(n)
+        for bit in range(int(n).bit_length()):
+            asked = np.flatnonzero(self._known & (1 << bit))
+            if not len(asked):
+                continue
+            block_of_row = rows >> bit
+            keys = block_of_row * (n + 1) + label
+            order = np.argsort(keys)
+            block = (self._known[asked] >> (bit + 1)) << 1
+            yield _Level(
+                order=order,
+                keys=keys[order],
+                block_of_row=block_of_row,
+                asked=asked,
+                block=block,
+                end=np.minimum((block + 1) << bit, n),
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Moving:
+    """How an edge follows a question: `floor(t - length, hop)`."""
+
+    length_us: int
+    hop_us: int = 1
+
+    def edge(self, as_of_us: Int64Array) -> Int64Array:
+        """The edge of questions at these times."""
+        start = as_of_us - self.length_us
+        return start if self.hop_us == 1 else start - start % self.hop_us
+
+    def first_after(self, label_us: Int64Array) -> Int64Array:
+        """The first time of a question whose edge lies behind these labels."""
+        return label_us - label_us % self.hop_us + self.hop_us + self.length_us
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Level:
+    """One level: `order` sorts the rows (in the order of knowledge) by block and label; `block` and
+    `end` are those of the questions in `asked`."""
+
+    order: Int64Array
+    keys: Int64Array
+    block_of_row: Int64Array
+    asked: Int64Array
+    block: Int64Array
+    end: Int64Array
+
+    def find(self, label: Int64Array) -> Int64Array:
+        """Where in `order` the rows with at least this rank of labels begin, of each question's
+        block."""
+        return np.searchsorted(self.keys, self.block * (len(self.keys) + 1) + label)
+
+
+class Order:
     """Things sorted by (group, time), to look others up among them."""
 
     def __init__(self, group: Int64Array, time: Int64Array) -> None:
-        # Times become ranks: group and microseconds together may need more than 64 bits.
-        self._times = np.unique(time)
-        self._step = len(self._times) + 1
-        keys = group * self._step + np.searchsorted(self._times, time)
+        told = time[time != UNSET]
+        # UNSET stands at `low`, below every probe.
+        self._low = int(told.min()) - 1 if len(told) else 0
+        self._high = int(told.max()) + 1 if len(told) else 1
+        self._step = self._high - self._low + 1
+        self._groups = int(group.max(initial=0)) + 2
+        # Group and microseconds together may need more than 64 bits: times then become ranks.
+        self._times = None if self._groups * self._step < _KEY_LIMIT else np.unique(time)
+        if self._times is not None:
+            self._step = len(self._times) + 1
+        keys = self._keys_of(group, time, lowest=self._low)
         self.order = np.argsort(keys, kind="stable")
-        self._keys = keys[self.order]
+        self.keys = keys[self.order]
 
     def __len__(self) -> int:
         return len(self.order)
 
     def before(self, group: Int64Array, time: Int64Array) -> Int64Array:
         """How many things are sorted before each (group, time)."""
-        keys = group * self._step + np.searchsorted(self._times, time)
-        return np.searchsorted(self._keys, keys)
+        # A group beyond ours lies behind everything; its own key could overflow.
+        keys = self._keys_of(np.minimum(group, self._groups), time, lowest=self._low + 1)
+        if len(keys) < _WORTH_SORTING:
+            return np.searchsorted(self.keys, keys)
+        order = np.argsort(keys)
+        found = np.empty(len(keys), np.int64)
+        found[order] = np.searchsorted(self.keys, keys[order])
+        return found
 
-    def sums_before(self, table: Int64Array, group: Int64Array, time: Int64Array) -> Int64Array:
-        """For each (group, time): the sums of the rows of `table` that come before it, of all
-        groups. The difference of two such sums of one group is a sum over rows of that group."""
-        running = np.zeros((len(table) + 1, table.shape[1]), np.int64)
-        np.cumsum(table[self.order], axis=0, out=running[1:])
-        return running[self.before(group, time)]
+    @cached_property
+    def ties(self) -> tuple[Int64Array, Int64Array]:
+        """For each thing in order: where the things of its group and time begin and end."""
+        new = np.r_[True, self.keys[1:] != self.keys[:-1]][: len(self.keys)]
+        starts = np.flatnonzero(new)
+        cluster = np.cumsum(new) - 1
+        ends = np.append(starts[1:], len(self.keys))
+        return starts[cluster], ends[cluster]
 
-
-def _unknown_before_edge(
-    rows: Rows, table: Int64Array, asked: _Order, window_us: int
-) -> Int64Array:
-    """For each question the sums of the rows with `label < t - W` and `known >= t`."""
-    out = np.zeros((len(asked) + 1, table.shape[1]), np.int64)
-    late = np.flatnonzero((rows.known_us != UNSET) & (rows.known_us - rows.label_us > window_us))
-    if not len(late):
-        return out[1:]
-    group = rows.group[late]
-    first = asked.before(group, rows.label_us[late] + window_us + 1)
-    stop = asked.before(group, rows.known_us[late] + 1)
-    np.add.at(out, first, table[late])
-    np.subtract.at(out, stop, table[late])
-    np.cumsum(out, axis=0, out=out)
-    answer = np.empty_like(out[1:])
-    answer[asked.order] = out[:-1]
-    return answer
+    def _keys_of(self, group: Int64Array, time: Int64Array, *, lowest: int) -> Int64Array:
+        if self._times is not None:
+            return group * self._step + np.searchsorted(self._times, time)
+        return group * self._step + (np.clip(time, lowest, self._high) - self._low)
 
 
-def _newest(
-    rows: Rows, questions: Questions, by_known: _Order
-) -> tuple[Int64Array, dict[str, Int64Array]]:
-    """The time of the newest known row of each question, and its values, UNSET without one.
-
-    Of rows of equal time each column takes the largest value.
-    """
-    names = [c for c in rows.columns if c.startswith("last:")]
-    if not len(rows.group):
-        nothing = np.full(len(questions), UNSET, np.int64)
-        return nothing, dict.fromkeys(names, nothing)
-    order = np.lexsort((rows.label_us, rows.group))
-    pick = _leading(order, rows, questions, by_known)
-    newest = np.where(pick >= 0, rows.label_us[pick], UNSET)
-    tied = _has_ties(rows.group[order], rows.label_us[order])
-    lasts = {}
-    for name in names:
-        values = rows.columns[name]
-        best = pick
-        if tied:
-            order = np.lexsort((values, rows.label_us, rows.group))
-            best = _leading(order, rows, questions, by_known)
-        lasts[name] = np.where(best >= 0, values[best], UNSET)
-    return newest, lasts
+def pairs(start: Int64Array, end: Int64Array) -> tuple[Int64Array, Int64Array]:
+    """Every (i, k) with start[i] <= k < end[i], as two arrays."""
+    count = np.maximum(end - start, 0)
+    which = np.repeat(np.arange(len(count)), count)
+    first = np.cumsum(count) - count
+    return which, np.arange(len(which)) - first[which] + start[which]
 
 
-def _leading(order: Int64Array, rows: Rows, questions: Questions, by_known: _Order) -> Int64Array:
-    """For each question its known row that comes last in `order` (sorted by group first); or -1."""
-    rank = np.empty(len(order), np.int64)
-    rank[order] = np.arange(len(order))
-    # Ranks of a later group are all higher, so a running maximum starts anew at each group.
-    leader = order[np.maximum.accumulate(rank[by_known.order])]
-    at = by_known.before(questions.group, questions.as_of_us) - 1
-    found = leader[at]  # at = -1 wraps around: excluded in the next line
-    return np.where((at >= 0) & (rows.group[found] == questions.group), found, -1)
-
-
-def _has_ties(group: Int64Array, label: Int64Array) -> bool:
-    return bool(np.any((group[1:] == group[:-1]) & (label[1:] == label[:-1])))
+def running(table: Int64Array, order: Order) -> Int64Array:
+    """Sums of the rows of `table` before each place in the order, and before its end."""
+    sums = np.zeros((len(table) + 1, table.shape[1]), np.int64)
+    np.cumsum(table[order.order], axis=0, out=sums[1:])
+    return sums

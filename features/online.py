@@ -9,8 +9,9 @@ import numpy as np
 from features.columns import arrays_of, encode_keys, entity_keys, field_tuples
 from features.ports import OnlineStore
 from features.requests import request_values
+from features.shapes import state_of
+from features.state import OtherSchema
 from features.vocabulary import BoolArray, FeatureService, Float64Array, Int64Array
-from features.windows import OtherSchema, state_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,10 +34,10 @@ class FeatureReader:
     def __init__(self, service: FeatureService, store: OnlineStore) -> None:
         self._service, self._store = service, store
         self._event = service.decision.request
-        keys = [k for view in service.views for k in view.entity.keys]
+        asked = [f for view in service.views for f in (*view.entity.keys, *view.asks)]
         reads = [f for column in service.request_columns for f in column.reads]
         self._computed = tuple(dict.fromkeys(reads))
-        self._fields = tuple(dict.fromkeys((*keys, *reads)))
+        self._fields = tuple(dict.fromkeys((*asked, *reads)))
 
     def vectors(self, requests: Sequence[msgspec.Struct], as_of_us: Int64Array) -> Vectors:
         """The vectors of requests, as of a time each.
@@ -56,7 +57,8 @@ class FeatureReader:
             [(v.name, keys) for v, (keys, _) in zip(self._service.views, asked, strict=True)]
         )
         for view, (_, which), values in zip(self._service.views, asked, found, strict=True):
-            answers = state_of(view).read(values, which, as_of_us)
+            question = arrays_of(fields, self._event.record, view.asks)
+            answers = state_of(view).read(values, which, as_of_us, question)
             numbers.append(answers.values)
             exact &= answers.exact
         return Vectors(categories=own.categories, numbers=np.hstack(numbers), exact=exact)
@@ -66,5 +68,5 @@ class FeatureReader:
         they would look like those of an entity without events."""
         stored = self._store.schemas()
         for view in self._service.views:
-            if stored and stored.get(view.name) != state_of(view).plan.schema_id:
+            if stored and stored.get(view.name) != state_of(view).schema_id:
                 raise OtherSchema(view.name)

@@ -6,10 +6,11 @@ import numpy as np
 
 from features.batches import EventRows, at_or_above, view_rows
 from features.duplicates import SeenWindow
-from features.plan import UNSET
-from features.ports import OnlineStore, OnlineUpdate, SeenIds, ViewRows
-from features.vocabulary import BoolArray, FeatureView
-from features.windows import OtherSchema, state_of
+from features.kernel import UNSET
+from features.ports import OnlineStore, OnlineUpdate, SeenIds
+from features.shapes import state_of
+from features.state import OtherSchema, ViewRows
+from features.vocabulary import BoolArray, View
 from infra.kafka.partitions import Partition, Positions
 
 
@@ -23,20 +24,21 @@ class OnlineWriter:
     def __init__(
         self,
         store: OnlineStore,
-        views: Sequence[FeatureView],
+        views: Sequence[View],
         *,
         duplicate_horizon_us: int,
         hold_us: int,
     ) -> None:
         self._store = store
-        self._views: dict[str, list[FeatureView]] = {}
+        self._views: dict[str, list[View]] = {}
         for view in views:
-            self._views.setdefault(view.source.name, []).append(view)
-        self._schemas = {v.name: state_of(v).plan.schema_id for v in views}
+            for event in view.sources:
+                self._views.setdefault(event.name, []).append(view)
+        self._schemas = {v.name: state_of(v).schema_id for v in views}
         self._horizon_us, self._hold_us = duplicate_horizon_us, hold_us
         # A whole span may be sent again: as long as an event can be inside a window of a question
         # that is answered exactly, its id has to be known, or it would count twice.
-        longest_us = max(state_of(v).plan.longest_us for v in views)
+        longest_us = max(v.reach_us for v in views)
         self._keep_us = max(2 * duplicate_horizon_us, longest_us + hold_us)
         self._positions: dict[Partition, int] = {}
         self._seen: dict[Partition, SeenWindow] = {}

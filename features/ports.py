@@ -13,11 +13,9 @@ from features.vocabulary import EventType, Int64Array
 from infra.kafka.partitions import Partition, Positions
 
 if TYPE_CHECKING:
-    import numpy as np
     import polars as pl
-    from numpy.typing import NDArray
 
-    from features.windows import ViewState
+    from features.state import ViewRows
 
 META = ("known_at_us", "ingest_time_us", "partition", "offset")
 """What the offline store keeps of an event beside its own fields (and the topic, its name)."""
@@ -80,16 +78,6 @@ class OfflineStore(Protocol):
         `columns` are fields of the record or names in `META`. Duplicates are still in it.
         """
         ...
-
-
-@dataclass(frozen=True, kw_only=True)
-class ViewRows:
-    """New head rows for one view. `codes[i]` is the index in `entities` of `rows[i]`'s entity."""
-
-    state: ViewState
-    entities: Sequence[bytes]
-    codes: Int64Array
-    rows: NDArray[np.void]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -50,7 +50,7 @@ SHOP_SALES = FeatureView(
         Aggregation(operation="mean", column="cents", windows=WINDOWS),
         Aggregation(operation="rate", column="large", windows=WINDOWS),
         Aggregation(operation="last", column="weight", windows=WINDOWS),
-        Aggregation(operation="age", windows=WINDOWS),
+        Aggregation(operation="since_last", windows=WINDOWS),
     ),
 )
 CITY_SALES = FeatureView(
@@ -151,7 +151,7 @@ def _value(operation: str, sales: Sequence[Sale], t: int) -> float:
     if operation == "rate":
         return sum(s.cents >= 3 for s in sales) / len(sales)
     newest = max(s.happened for s in sales)
-    if operation == "age":
+    if operation == "since_last":
         return (t - newest) * SECOND / MINUTE
     weights = [s.weight for s in sales if s.happened == newest and s.weight is not None]
     return max(weights) if weights else math.nan

@@ -17,7 +17,7 @@ import numpy as np
 
 from features.errors import PositionMoved, StoreUnavailable
 from features.ports import OnlineUpdate, SeenIds
-from features.windows import merge_rows
+from features.state import merge_rows
 from infra.kafka.partitions import Partition, Positions
 
 MAP_BYTES = 1 << 30  # address space, not disk: the file grows as it is filled

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any
 from features.columns import kinds
 from features.errors import PositionMoved
 from features.ports import META, EventBatch, OnlineUpdate, SeenIds
+from features.state import merge_rows
 from features.vocabulary import EventType
-from features.windows import merge_rows
 from infra.kafka.partitions import Partition, Positions
 
 if TYPE_CHECKING:

@@ -15,9 +15,10 @@ from features.adapters.lmdb import LmdbOnlineStore
 from features.adapters.memory import MemoryOnlineStore
 from features.batches import view_rows
 from features.errors import PositionMoved, StoreUnavailable
-from features.plan import UNSET
+from features.kernel import UNSET
 from features.ports import OnlineStore, OnlineUpdate, SeenIds
-from features.windows import OtherSchema, settled_to_us, state_of
+from features.shapes import state_of
+from features.state import OtherSchema, settled_to_us
 from infra.clock import SECOND
 from infra.kafka.partitions import Partition
 from tests.made_sales import CITY_SALES, SHOP_SALES, SOLD, START_US, Sale, rows_of, sale
@@ -172,11 +173,8 @@ def test_a_cleared_store_is_a_new_one(store: OnlineStore) -> None:
 def _of_another_schema(change: object) -> object:
     from dataclasses import replace
 
-    from features.plan import ViewPlan
-    from features.windows import ViewState
-
     # The same name and rows, but the stored value was made by the state of SHOP_SALES' sibling.
-    state = ViewState(ViewPlan(replace(CITY_SALES, entity=SHOP_SALES.entity)))
+    state = state_of(replace(CITY_SALES, entity=SHOP_SALES.entity))
     return replace(change, state=state)  # type: ignore[type-var]
 
 

@@ -83,7 +83,7 @@ ORIGIN_WEATHER = FeatureView(
                 "visibility_miles",
             )
         ),
-        Aggregation(operation="age", windows=(H6,)),
+        Aggregation(operation="since_last", windows=(H6,)),
     ),
 )
 

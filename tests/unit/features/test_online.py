@@ -10,8 +10,8 @@ import pytest
 from features.adapters.memory import MemoryOnlineStore
 from features.online import FeatureReader
 from features.online_writer import OnlineWriter
+from features.state import OtherSchema
 from features.vocabulary import Aggregation, Decision, EventType, FeatureService, RequestColumn
-from features.windows import OtherSchema
 from infra.clock import SECOND
 from infra.kafka.partitions import Partition
 from tests.made_sales import CITY_SALES, SHOP_SALES, SOLD, START_US, Sold, rows_of, sale
@@ -97,7 +97,7 @@ def test_a_view_that_the_store_does_not_keep_is_not_answered_with_nothing(
     more = replace(
         CITY_SALES,
         name="new",
-        aggregations=(Aggregation(operation="age", windows=(timedelta(hours=1),)),),
+        aggregations=(Aggregation(operation="since_last", windows=(timedelta(hours=1),)),),
     )
     reader = FeatureReader(replace(SERVICE, views=(SHOP_SALES, more)), store)
     with pytest.raises(OtherSchema, match="new"):

@@ -8,8 +8,9 @@ import pytest
 from features.adapters.memory import MemoryOnlineStore
 from features.errors import PositionMoved
 from features.online_writer import OnlineWriter
+from features.shapes import state_of
+from features.state import OtherSchema
 from features.vocabulary import FeatureView
-from features.windows import OtherSchema, state_of
 from infra.clock import SECOND
 from infra.kafka.partitions import Partition
 from tests.made_sales import CITY_SALES, SHOP_SALES, SOLD, START_US, Sale, rows_of, sale

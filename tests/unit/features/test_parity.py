@@ -10,14 +10,15 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from features import windows
+from features import state
 from features.adapters.memory import MemoryOfflineStore, MemoryOnlineStore
 from features.comparison import same_values
 from features.history import Past, view_values
 from features.offline_buffer import OfflineBuffer
 from features.online_writer import OnlineWriter
+from features.shapes import state_of
+from features.state import Answers
 from features.vocabulary import Float64Array
-from features.windows import Answers, state_of
 from infra.clock import SECOND
 from infra.kafka.partitions import Partition
 from tests.made_sales import (
@@ -117,9 +118,9 @@ def times(questions: Sequence[Question]) -> np.ndarray[tuple[int], np.dtype[np.i
 @pytest.fixture(autouse=True, scope="module")
 def _fold_often() -> object:
     """Heads are folded after a few rows, so that short histories meet many folds."""
-    before, windows.FOLD_SLACK = windows.FOLD_SLACK, 3
+    before, state.FOLD_SLACK = state.FOLD_SLACK, 3
     yield
-    windows.FOLD_SLACK = before
+    state.FOLD_SLACK = before
 
 
 @settings(max_examples=200, deadline=None)

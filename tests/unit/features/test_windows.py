@@ -7,11 +7,14 @@ import numpy as np
 import pytest
 
 from features.errors import DeclarationError
-from features.plan import UNSET, ViewPlan, from_sortable, plan_of, sortable
+from features.kernel import UNSET
+from features.numbers import from_sortable, sortable
+from features.shapes import state_of
+from features.shapes.over_time import WindowState
+from features.state import OtherSchema, ViewState, settled_to_us
 from features.vocabulary import Column, FeatureView
-from features.windows import OtherSchema, ViewState, settled_to_us, state_of
 from infra.clock import SECOND
-from tests.made_sales import CITY_SALES, SHOP_SALES, START_US, Sale, sale
+from tests.made_sales import SHOP_SALES, SOLD, START_US, Sale, sale
 
 STATE = state_of(SHOP_SALES)
 LONGEST_S = 40
@@ -22,14 +25,13 @@ def at_us(second: int) -> int:
 
 
 def value_of(*sales: Sale, before: bytes | None = None, state: ViewState = STATE) -> bytes:
-    cents = np.array([s.cents for s in sales], np.int64)
-    weight = np.array([s.weight for s in sales], np.float64)
-    rows = state.rows(
-        np.array([s.happened_us for s in sales]),
-        np.array([s.known_us for s in sales]),
-        state.plan.integers({"cents": cents, "weight": weight}),
-    )
-    return state.append(before, rows.tobytes())[0]
+    events = {
+        "event_time_us": np.array([s.happened_us for s in sales]),
+        "cents": np.array([s.cents for s in sales], np.int64),
+        "weight": np.array([s.weight for s in sales], np.float64),
+    }
+    rows = state.kept(SOLD, events, np.array([s.known_us for s in sales]))
+    return state.append(before, state.packed(rows).tobytes())[0]
 
 
 def read(value: bytes | None, second: int) -> tuple[dict[str, float], bool]:
@@ -112,7 +114,7 @@ def test_no_value_and_no_entity_give_nothing() -> None:
 
 
 def test_a_value_of_another_declaration_is_never_served() -> None:
-    other = ViewState(ViewPlan(replace(SHOP_SALES, columns=(CHEAPER, SHOP_SALES.columns[1]))))
+    other = state_of(replace(SHOP_SALES, columns=(CHEAPER, SHOP_SALES.columns[1])))
     value = value_of(sale("1", 5))
     with pytest.raises(OtherSchema, match="shop_sales") as caught:
         other.read([value], np.array([0]), np.array([at_us(9)]))
@@ -140,14 +142,11 @@ CHEAPER = Column(name="cents", compute=lambda e: e["cents"] - 1, reads=("cents",
     ],
 )
 def test_the_schema_id_changes_with_the_stored_meaning(view: FeatureView) -> None:
-    assert ViewPlan(view).schema_id != plan_of(SHOP_SALES).schema_id
+    assert state_of(view).schema_id != STATE.schema_id
 
 
 def test_the_schema_id_does_not_depend_on_the_process() -> None:
-    copy = replace(SHOP_SALES)
-    assert ViewPlan(copy).schema_id == plan_of(SHOP_SALES).schema_id
-    captured = [replace(CITY_SALES, columns=()), CITY_SALES]
-    assert ViewPlan(captured[0]).schema_id == ViewPlan(captured[1]).schema_id
+    assert WindowState(replace(SHOP_SALES)).schema_id == STATE.schema_id
 
 
 def test_numbers_keep_every_bit_and_their_order() -> None:
@@ -161,4 +160,4 @@ def test_numbers_keep_every_bit_and_their_order() -> None:
 def test_a_column_of_floats_is_refused_with_the_reason() -> None:
     column = Column(name="cents", compute=lambda e: e["cents"] / 100, reads=("cents",))
     with pytest.raises(DeclarationError, match="not of whole numbers"):
-        ViewPlan(replace(SHOP_SALES, columns=(column, SHOP_SALES.columns[1])))
+        state_of(replace(SHOP_SALES, columns=(column, SHOP_SALES.columns[1])))

@@ -1,0 +1,420 @@
+"""Views over events that are placed in time: windows behind a question, spans that it names."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from features.checks import believed, needed
+from features.columns import array_of, kinds
+from features.digests import digests
+from features.errors import DeclarationError
+from features.kernel import HIGHEST, UNSET, Asked, Moving, Questions, Rows, pairs
+from features.numbers import fingerprint, from_sortable, sortable, whole
+from features.state import ViewState, merged_columns
+from features.words.aggregations import OF_ADDED_COLUMNS, TIMED, Aggregation, TimeWindow
+from features.words.events import (
+    BoolArray,
+    Check,
+    Column,
+    Columns,
+    EventType,
+    Float64Array,
+    Int64Array,
+)
+from features.words.views import CalendarView, FeatureView
+from infra.clock import MINUTE, span_us
+
+LaneKind = Literal["sum", "number", "lowest", "highest", "code"]
+OWN = "own"
+_COMBINE: Mapping[LaneKind, np.ufunc] = {
+    "sum": np.add,
+    "number": np.add,
+    "lowest": np.minimum,
+    "highest": np.maximum,
+}
+_KEPT_BY: Mapping[str, tuple[LaneKind, ...]] = {
+    "sum": ("sum",),
+    "mean": ("sum",),
+    "rate": ("sum",),
+    "min": ("lowest",),
+    "max": ("highest",),
+    "first": ("lowest",),
+    "last": ("highest",),
+    "change": ("lowest", "highest"),
+    "distinct": ("code",),
+}
+PAIRS_AT_ONCE = 4_000_000
+
+
+@dataclass(frozen=True)
+class _Lane:
+    """One int64 column that is kept of an event, and how those of merged rows are combined.
+
+    sum: whole numbers, added. number: 1 where the sum has a value. lowest, highest: numbers that
+    sort (`sortable`), of which the smaller or larger stays. code: rows of different ones are never
+    merged.
+    """
+
+    kind: LaneKind
+    of: str  # a declared column or a field
+
+    @property
+    def name(self) -> str:
+        """Such as `sum:delay`."""
+        return f"{self.kind}:{self.of}"
+
+
+class _OverTime(ViewState):
+    """What both kinds of views have in common: lanes, and sums over them."""
+
+    view: FeatureView | CalendarView
+
+    def __init__(self, view: FeatureView | CalendarView, *more: object) -> None:
+        self._declared = {c.name: c for c in view.columns}
+        self._kinds = kinds(view.source.record)
+        self._lanes = _lanes(view, self._declared)
+        used = [self._declared[lane.of] for lane in self._lanes if lane.of in self._declared]
+        formulas = [(c.name, c.reads, c.scale, fingerprint(c.compute)) for c in used]
+        checks = [_meaning(c) for c in view.source.checks_that("blank")]
+        super().__init__(view, [lane.name for lane in self._lanes], [formulas, checks, *more])
+        self._check_declaration()
+
+    def fields(self, event: EventType) -> tuple[str, ...]:
+        """See the base class."""
+        read = ["event_time_us"]
+        for lane in self._lanes:
+            column = self._declared.get(lane.of)
+            read += [lane.of] if column is None else column.reads
+        return needed(event, (*read, *self._placed_by()))
+
+    def kept(self, event: EventType, events: Columns, known_at_us: Int64Array) -> Rows:
+        """See the base class."""
+        events = believed(event, events)
+        n = len(known_at_us)
+        return Rows(
+            group=np.arange(n),
+            label_us=self._labels(events),
+            known_us=known_at_us,
+            counts=np.ones(n, np.int64),
+            columns=_Computed({lane.name: self._maker(lane, events) for lane in self._lanes}),
+        )
+
+    def sameness(self) -> tuple[str, ...]:
+        """See the base class."""
+        return tuple(lane.name for lane in self._lanes if lane.kind == "code")
+
+    def merged(self, rows: NDArray[np.void], starts: Int64Array) -> NDArray[np.void]:
+        """See the base class."""
+        combine = {a.name: _COMBINE[a.kind] for a in self._lanes if a.kind != "code"}
+        return merged_columns(rows, starts, {"count": np.add, **combine})
+
+    def reachable(self, rows: NDArray[np.void], settled_to: Int64Array) -> BoolArray:
+        """See the base class."""
+        found: BoolArray = rows["label"] >= settled_to - self.view.reach_us
+        return found
+
+    def _labels(self, events: Columns) -> Int64Array:
+        raise NotImplementedError
+
+    def _placed_by(self) -> tuple[str, ...]:
+        return ()
+
+    def _table(self, rows: Rows) -> tuple[Int64Array, dict[str, int]]:
+        """Counts and sums as one table, and where each lane stands in it."""
+        added = [lane.name for lane in self._lanes if lane.kind in ("sum", "number")]
+        table = np.column_stack([rows.counts, *(rows.columns[name] for name in added)])
+        return table, {name: i + 1 for i, name in enumerate(added)}
+
+    def _added(self, a: Aggregation, totals: Int64Array, where: Mapping[str, int]) -> NDArray[Any]:
+        """count, sum, mean or rate from the sums of the table."""
+        if a.operation == "count":
+            return totals[:, 0]
+        column = self._declared[str(a.column)]
+        total = totals[:, where[f"sum:{column.name}"]]
+        scaled = total if column.scale is None else total / column.scale
+        if a.operation == "sum":
+            return scaled
+        count = totals[:, where.get(f"number:{column.name}", 0)]
+        return np.where(count > 0, scaled / np.maximum(count, 1), np.nan)
+
+    def _maker(self, lane: _Lane, events: Columns) -> Callable[[], Int64Array]:
+        column = self._declared.get(lane.of)
+        return lambda: _lane_values(lane.kind, column, lane.of, events)
+
+    def _check_declaration(self) -> None:
+        name = self.view.name
+        for key in self.view.entity.keys:
+            if self._kinds[key] == "float":
+                raise DeclarationError(f"view {name}: key {key!r} is a float")
+        for lane in self._lanes:
+            column = self._declared.get(lane.of)
+            if column is None:
+                if lane.kind != "code" and self._kinds[lane.of] == "text":
+                    raise DeclarationError(f"view {name}: {lane.of!r} is text, not a number")
+            else:
+                _check_column(name, column, self._kinds, added=lane.kind == "sum")
+
+
+class WindowState(_OverTime):
+    """The state and the answers of a `FeatureView`."""
+
+    view: FeatureView
+
+    def __init__(self, view: FeatureView) -> None:
+        hops = [(w.length_us, w.hop_us) for w in view.windows]
+        super().__init__(view, hops if any(hop > 1 for _, hop in hops) else (), view.exclude_self)
+
+    @cached_property
+    def coarse(self) -> bool:
+        """Whether rows may be moved to the beginning of their hop: not where the moment of an
+        event is asked for, nor where every microsecond is told apart anyway."""
+        hops = any(w.hop_us > 1 for w in self.view.windows)
+        return hops and not any(a.operation in TIMED for a in self.view.aggregations)
+
+    def answers(self, rows: Rows, questions: Questions) -> Float64Array:
+        """See the base class."""
+        values = self._values(rows, questions)
+        if self.view.exclude_self is not None:
+            self._without_own(values, rows, questions, self.view.exclude_self)
+        return values
+
+    def relabelled(self, rows: NDArray[np.void], settled_to: Int64Array, /) -> NDArray[np.void]:
+        """See the base class: a row moves to the beginning of the hop of the shortest window that
+        can still reach it; longer windows have the same edge there, for hops divide each other."""
+        if not self.coarse or not len(rows):
+            return rows
+        rows = rows.copy()
+        label = rows["label"].copy()
+        for window in reversed(self.view.windows):
+            within = label >= _moving(window).edge(settled_to)
+            rows["label"] = np.where(within, label - label % window.hop_us, rows["label"])
+        return rows
+
+    def _labels(self, events: Columns) -> Int64Array:
+        return np.asarray(events["event_time_us"], np.int64)
+
+    def _values(self, rows: Rows, questions: Questions) -> Float64Array:
+        out = np.empty((len(questions), len(self.view.features)))
+        found = _Found(Asked(rows, questions), *self._table(rows))
+        for i, (a, _, window) in enumerate(self.view.parts):
+            out[:, i] = self._feature(a, window, found)
+        return out
+
+    def _feature(self, a: Aggregation, window: TimeWindow, found: "_Found") -> NDArray[Any]:
+        if a.operation == "count" or a.operation in OF_ADDED_COLUMNS:
+            return self._added(a, found.totals(window), found.where)
+        if a.operation in ("last", "since_last"):
+            return found.newest(window, a.column)
+        if a.operation in ("first", "since_first"):
+            return found.oldest(window, a.column)
+        if a.operation == "change":
+            return found.newest(window, a.column) - found.oldest(window, a.column)
+        if a.operation == "distinct":
+            return found.distinct(window, f"code:{a.column}")
+        return found.extreme(window, str(a.column), largest=a.operation == "max")
+
+    def _without_own(
+        self,
+        values: Float64Array,
+        rows: Rows,
+        questions: Questions,
+        field: str,
+    ) -> None:
+        """Answer anew, in place, what has own events among its rows: each such question becomes a
+        group of its own, with copies of the rows that it may see."""
+        own = _codes(questions.fields[field])
+        table = rows.columns[f"code:{field}"]
+        suspects = np.flatnonzero(np.isin(own, table) & (own != UNSET))
+        if not len(suspects):
+            return
+        order = np.argsort(rows.group, kind="stable")
+        group = rows.group[order]
+        start = np.searchsorted(group, questions.group[suspects], "left")
+        end = np.searchsorted(group, questions.group[suspects], "right")
+        for a, b in chunks(end - start):
+            which, at = pairs(start[a:b], end[a:b])
+            index, asked = order[at], suspects[a:b]
+            foreign = table[index] != own[asked[which]]
+            touched = np.flatnonzero(np.bincount(which[~foreign], minlength=b - a))
+            seen = foreign & np.isin(which, touched)
+            private = rows.at(index[seen], which[seen])
+            again = questions.at(asked[touched], touched)
+            values[asked[touched]] = self._values(private, again)
+
+
+class CalendarState(_OverTime):
+    """The state and the answers of a `CalendarView`."""
+
+    view: CalendarView
+
+    def answers(self, rows: Rows, questions: Questions) -> Float64Array:
+        """See the base class."""
+        asked = Asked(rows, questions)
+        table, where = self._table(rows)
+        totals, within = [], []
+        for span in self.view.spans:
+            start, end = span.start(questions.fields), span.end(questions.fields)
+            totals.append(asked.sums_between(table, start, np.maximum(start, end)))
+            within.append(start >= questions.as_of_us - self.view.reach_us)
+        values = [
+            np.where(w, self._added(a, t, where), np.nan)
+            for a in self.view.aggregations
+            for t, w in zip(totals, within, strict=True)
+        ]
+        return np.column_stack(values)
+
+    def kept(self, event: EventType, events: Columns, known_at_us: Int64Array) -> Rows:
+        """See the base class: what was told too far ahead does not count."""
+        rows = super().kept(event, events, known_at_us)
+        ahead = rows.label_us - np.asarray(events["event_time_us"], np.int64)
+        near = np.flatnonzero(ahead <= span_us(self.view.ahead))
+        return rows if len(near) == len(rows) else rows.at(near, near)
+
+    def _labels(self, events: Columns) -> Int64Array:
+        return np.asarray(events[self.view.at], np.int64)
+
+    def _placed_by(self) -> tuple[str, ...]:
+        return (self.view.at,)
+
+
+class _Computed(Mapping[str, Int64Array]):
+    """Lanes that are made when they are asked for: of a large history they are not all at once in
+    memory."""
+
+    def __init__(self, makers: Mapping[str, Callable[[], Int64Array]]) -> None:
+        self._makers = makers
+
+    def __getitem__(self, name: str) -> Int64Array:
+        return self._makers[name]()
+
+    def __iter__(self) -> Any:
+        return iter(self._makers)
+
+    def __len__(self) -> int:
+        return len(self._makers)
+
+
+class _Found:
+    """What several features share, found once."""
+
+    def __init__(self, asked: Asked, table: Int64Array, where: Mapping[str, int]) -> None:
+        self.asked, self.table, self.where = asked, table, where
+        self._as_of = asked.questions.as_of_us
+        self._totals: dict[TimeWindow, Int64Array] = {}
+        self._oldest: dict[TimeWindow, Int64Array] = {}
+
+    def totals(self, window: TimeWindow) -> Int64Array:
+        """The sums of the table over a window."""
+        if window not in self._totals:
+            moving = _moving(window)
+            self._totals[window] = self.asked.sums(self.table, moving.edge(self._as_of), moving)
+        return self._totals[window]
+
+    def newest(self, window: TimeWindow, column: str | None) -> Float64Array:
+        """`last` of a column, or the minutes since then."""
+        pick = self._newest
+        label = self._labels(pick)
+        inside = (pick >= 0) & (label >= _moving(window).edge(self._as_of))
+        if column is None:
+            return np.where(inside, (self._as_of - label) / MINUTE, np.nan)
+        lane = self.asked.rows.columns[f"highest:{column}"]
+        return np.where(inside, from_sortable(self.asked.greatest_of_ties(pick, lane)), np.nan)
+
+    def oldest(self, window: TimeWindow, column: str | None) -> Float64Array:
+        """`first` of a column, or the minutes since then."""
+        if window not in self._oldest:
+            edge = _moving(window).edge(self._as_of)
+            self._oldest[window] = self.asked.lowest(self.asked.rows.label_us, edge)
+        pick = self._oldest[window]
+        if column is None:
+            age = (self._as_of - self._labels(pick)) / MINUTE
+            return np.where(pick >= 0, age, np.nan)
+        # Turned over, the smallest is the largest; nothing (HIGHEST) then is UNSET.
+        lane = ~self.asked.rows.columns[f"lowest:{column}"]
+        return from_sortable(~self.asked.greatest_of_ties(pick, lane))
+
+    def extreme(self, window: TimeWindow, column: str, *, largest: bool) -> Float64Array:
+        """`max` or `min` of a column."""
+        lane = self.asked.rows.columns[f"{'highest' if largest else 'lowest'}:{column}"]
+        ranked = ~lane if largest else lane
+        pick = self.asked.lowest(ranked, _moving(window).edge(self._as_of))
+        if not len(lane):
+            return np.full(len(pick), np.nan)
+        return from_sortable(np.where(pick >= 0, lane[pick], UNSET))
+
+    def distinct(self, window: TimeWindow, lane: str) -> Int64Array:
+        """How many different codes."""
+        moving = _moving(window)
+        codes = self.asked.rows.columns[lane]
+        return self.asked.distinct(codes, moving.edge(self._as_of), moving)
+
+    @cached_property
+    def _newest(self) -> Int64Array:
+        return self.asked.newest()
+
+    def _labels(self, pick: Int64Array) -> Int64Array:
+        label = self.asked.rows.label_us
+        return label[pick] if len(label) else np.zeros(len(pick), np.int64)
+
+
+def _moving(window: TimeWindow) -> Moving:
+    return Moving(length_us=window.length_us, hop_us=window.hop_us)
+
+
+def _lanes(view: FeatureView | CalendarView, declared: Mapping[str, Column]) -> tuple[_Lane, ...]:
+    lanes = []
+    for a in view.aggregations:
+        for kind in _KEPT_BY.get(a.operation, ()):
+            lanes.append(_Lane(kind, str(a.column)))
+            if kind == "sum" and declared[str(a.column)].scale is not None:
+                lanes.append(_Lane("number", str(a.column)))
+    if isinstance(view, FeatureView) and view.exclude_self is not None:
+        lanes.append(_Lane("code", view.exclude_self))
+    return tuple(dict.fromkeys(lanes))
+
+
+def _lane_values(kind: LaneKind, column: Column | None, of: str, events: Columns) -> Int64Array:
+    if kind == "code" and column is None:
+        return _codes(events[of])
+    values = events[of] if column is None else column.compute(events)
+    if column is not None and column.scale is not None:
+        if kind in ("sum", "number"):
+            there = ~np.isnan(values)
+            rounded = np.where(there, np.rint(values * column.scale), 0)
+            return whole(there if kind == "number" else rounded)
+        values = np.rint(values * column.scale) / column.scale
+    if kind == "sum":
+        return whole(values)
+    return sortable(values, missing=HIGHEST if kind == "lowest" else UNSET)
+
+
+def _codes(values: NDArray[Any]) -> Int64Array:
+    """Texts and numbers as codes; UNSET for null."""
+    return digests(values) if values.dtype == object else sortable(values)
+
+
+def _check_column(
+    view: str, column: Column, field_kinds: Mapping[str, Any], *, added: bool
+) -> None:
+    nothing = {f: array_of((), field_kinds[f]) for f in column.reads}
+    kind = np.asarray(column.compute(nothing)).dtype.kind
+    if added and column.scale is None and kind not in "iub":
+        raise DeclarationError(
+            f"view {view}: column {column.name!r} is not of whole numbers: sums of floats depend on"
+            " the order of addition, so choose a unit that makes it whole, or give it a scale"
+        )
+
+
+def _meaning(check: Check) -> tuple[object, ...]:
+    return (check.name, check.field, check.reads, fingerprint(check.holds))
+
+
+def chunks(sizes: Int64Array) -> Sequence[tuple[int, int]]:
+    """Ranges of questions whose pairs fit into memory together; each has one question or more."""
+    part = (np.cumsum(sizes) - sizes) // PAIRS_AT_ONCE
+    starts = np.flatnonzero(np.r_[True, part[1:] != part[:-1]])
+    return list(zip(starts.tolist(), [*starts[1:].tolist(), len(sizes)], strict=True))

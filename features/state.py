@@ -1,0 +1,413 @@
+"""The online state of one view: one value (bytes) an entity, exact and bounded.
+
+One rule makes it: rows that no allowed question can tell apart are merged, rows that none can reach
+are dropped, all others are kept. A question may be asked for any `t >= settled_to`.
+
+    value = header | settled rows, by label      | head rows, as they arrived
+                   | label, count, int64 columns | label, known, int64 columns
+
+The label says what a row is about: the time when it happened, or the thing that it speaks of.
+`settled_to`: what was known before it is settled. A settled row may stand for several events and no
+longer says when each was known, because every question knows it. Updating only appends to the head,
+without parsing, so the appends of several writers commute; a head that has grown is folded into the
+settled rows. Every row carries a check, so damage is noticed and never served.
+"""
+
+import hashlib
+import struct
+import zlib
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from features.errors import FeatureError
+from features.kernel import UNSET, Questions, Rows
+from features.words.events import BoolArray, Columns, EventType, Float64Array, Int64Array
+from features.words.views import View
+
+_HEAD = struct.Struct("<QqII")  # schema id, settled_to, settled rows, head rows left by a fold
+_CRC = struct.Struct("<I")  # of the four
+HEADER_SIZE = _HEAD.size + _CRC.size
+FOLD_SLACK = 64  # head rows beyond twice those left by the last fold that are worth the next one
+CHECK = "check"
+_CHECK_PRIME = np.uint64(0x9E3779B97F4A7C15)
+
+
+class OtherSchema(FeatureError):
+    """A value was written under another declaration of its view and must not be served."""
+
+    def __init__(self, view: str) -> None:
+        super().__init__(
+            f"the online values of view {view} were made under another declaration of it",
+            hint="build the online store anew: `eventide features rebuild`, then run ingest",
+        )
+
+
+class CorruptValue(FeatureError):
+    """Values in the online store are not what was written there; they must not be served.
+
+    `indexes`: which of the values that were given.
+    """
+
+    def __init__(self, view: str, indexes: Sequence[int]) -> None:
+        self.view, self.indexes = view, tuple(indexes)
+        super().__init__(
+            f"{len(self.indexes)} online values of view {view} are damaged",
+            hint="build the online store anew: `eventide features rebuild`",
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Answers:
+    """`values`: float64 (questions, features of the view), NaN for nothing. `exact`: False where
+    the question was older than what the state still tells apart."""
+
+    values: Float64Array
+    exact: BoolArray
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Parsed:
+    """Rows of several values, one after the other, and how many of them each value has."""
+
+    settled_to: Int64Array
+    settled: NDArray[np.void]
+    settled_group: Int64Array
+    head: NDArray[np.void]
+    head_group: Int64Array
+
+
+class ViewState(ABC):
+    """Rows and packed values in, packed values and answers out. Holds no data itself.
+
+    A kind of view says which columns it keeps of an event, how rows are merged and what is
+    answered; history gives its rows to the same `answers`.
+    """
+
+    def __init__(self, view: View, columns: Sequence[str], meaning: Sequence[object]) -> None:
+        """`meaning`: what the stored columns depend on; a change of it is another schema."""
+        self.view, self.columns = view, tuple(columns)
+        self.settled_row = _row("label", "count", *self.columns)
+        self.head_row = _row("label", "known", *self.columns)
+        self.schema_id = _schema_id(view, self.columns, meaning)
+        self.empty = self._header(UNSET, 0, 0)
+
+    @property
+    def name(self) -> str:
+        """The view's name."""
+        return self.view.name
+
+    @abstractmethod
+    def fields(self, event: EventType) -> tuple[str, ...]:
+        """The fields that `kept` needs of that event, without the keys of the entity."""
+
+    @abstractmethod
+    def kept(self, event: EventType, events: Columns, known_at_us: Int64Array) -> Rows:
+        """What the view keeps of events, a row each. `group` is the index of the event: one that
+        does not count for the view is left out."""
+
+    @abstractmethod
+    def answers(self, rows: Rows, questions: Questions) -> Float64Array:
+        """The view's features, (questions, features): for rows of the state as for those of
+        history."""
+
+    @abstractmethod
+    def merged(self, rows: NDArray[np.void], starts: Int64Array) -> NDArray[np.void]:
+        """One settled row for each stretch of equal rows; `starts` are where they begin."""
+
+    def sameness(self) -> tuple[str, ...]:
+        """Columns beside the label that rows must share to be merged."""
+        return ()
+
+    def ready(self, head: NDArray[np.void], settled_to: Int64Array, /) -> BoolArray:
+        """Which head rows may be settled."""
+        found: BoolArray = head["known"] < settled_to
+        return found
+
+    def relabelled(self, rows: NDArray[np.void], _settled_to: Int64Array, /) -> NDArray[np.void]:
+        """Settled rows under the label that questions still can tell from others."""
+        return rows
+
+    @abstractmethod
+    def reachable(self, rows: NDArray[np.void], settled_to: Int64Array) -> BoolArray:
+        """Which settled rows a question at `settled_to` or later can still reach."""
+
+    def packed(self, rows: Rows) -> NDArray[np.void]:
+        """Head rows, sealed."""
+        head = np.empty(len(rows), self.head_row)
+        head["label"], head["known"] = rows.label_us, rows.known_us
+        for name in self.columns:
+            head[name] = rows.columns[name]
+        return self._sealed(head)
+
+    def append(self, value: bytes | None, rows: bytes) -> tuple[bytes, bool]:
+        """The value with packed head rows added, and whether it is worth a fold by now.
+
+        Raises:
+            OtherSchema: the value belongs to another declaration.
+        """
+        grown = (value or self.empty) + rows
+        return grown, self.worth_a_fold(grown[:HEADER_SIZE], len(grown))
+
+    def worth_a_fold(self, header: bytes, length: int) -> bool:
+        """Whether a value of that length has grown enough: a fold costs as much as the value is
+        long, so it waits until the head has doubled, and the cost an event stays constant.
+
+        Raises:
+            OtherSchema: the value belongs to another declaration.
+        """
+        schema_id, _, settled, left = _HEAD.unpack_from(header)
+        if schema_id != self.schema_id:
+            raise OtherSchema(self.name)
+        head_bytes = length - HEADER_SIZE - settled * self.settled_row.itemsize
+        return bool(head_bytes > (FOLD_SLACK + 2 * left) * self.head_row.itemsize)
+
+    def fold(self, values: Sequence[bytes], settled_to_us: int) -> list[bytes]:
+        """Settle what was known before `settled_to_us`, merge it and drop what is out of reach.
+
+        No answer to a question at `t >= settled_to_us` changes. `settled_to` never goes back: a
+        value keeps its own where that is later, for it no longer can answer for what is before.
+
+        Raises:
+            OtherSchema: a value belongs to another declaration.
+            CorruptValue: a value is damaged.
+        """
+        found = self._parse(values)
+        settled_to = np.maximum(found.settled_to, settled_to_us)
+        ready = self.ready(found.head, settled_to[found.head_group])
+        group = np.concatenate([found.settled_group, found.head_group[ready]])
+        rows = np.concatenate([found.settled, self._as_settled(found.head[ready])])
+        reachable = self.reachable(rows, settled_to[group])
+        rows, group = rows[reachable], group[reachable]
+        rows, group = self._merge(self.relabelled(rows, settled_to[group]), group)
+        return self._pack(settled_to, rows, group, found.head[~ready], found.head_group[~ready])
+
+    def read(
+        self,
+        values: Sequence[bytes | None],
+        which: Int64Array,
+        as_of_us: Int64Array,
+        fields: Columns | None = None,
+    ) -> Answers:
+        """Answers to questions (`values[which[i]]`, `as_of_us[i]`); which -1 is no entity at all.
+
+        `fields`: what the requests say, at least those that the view asks for.
+
+        Raises:
+            OtherSchema: a value belongs to another declaration.
+            CorruptValue: a value is damaged.
+        """
+        # One empty value more, for the questions about nothing.
+        found = self._parse([*(v or self.empty for v in values), self.empty])
+        which = np.where(which < 0, len(values), which)
+        questions = Questions(group=which, as_of_us=as_of_us, fields=fields or {})
+        return Answers(
+            values=self.answers(self._all_rows(found), questions),
+            exact=as_of_us >= found.settled_to[which],
+        )
+
+    def verify(self, values: Sequence[bytes]) -> None:
+        """Raises CorruptValue or OtherSchema unless every value is whole."""
+        self._parse(values)
+
+    def _parse(self, values: Sequence[bytes]) -> _Parsed:
+        headers = [_header(v) for v in values]
+        if any(h[0] not in (self.schema_id, _TORN) for h in headers):
+            raise OtherSchema(self.name)
+        ends = [HEADER_SIZE + h[2] * self.settled_row.itemsize for h in headers]
+        torn = [
+            i
+            for i, (v, h, end) in enumerate(zip(values, headers, ends, strict=True))
+            if h[0] == _TORN or end > len(v) or (len(v) - end) % self.head_row.itemsize
+        ]
+        if torn:
+            raise CorruptValue(self.name, torn)
+        cuts = list(zip(values, ends, strict=True))
+        numbers = np.arange(len(values))
+        heads = np.array([len(v) - end for v, end in cuts], np.int64) // self.head_row.itemsize
+        found = _Parsed(
+            settled_to=np.array([h[1] for h in headers], np.int64),
+            settled=np.frombuffer(
+                b"".join([v[HEADER_SIZE:end] for v, end in cuts]), self.settled_row
+            ),
+            settled_group=np.repeat(numbers, np.array([h[2] for h in headers], np.int64)),
+            head=np.frombuffer(b"".join([v[end:] for v, end in cuts]), self.head_row),
+            head_group=np.repeat(numbers, heads),
+        )
+        self._check(found)
+        return found
+
+    def _check(self, found: _Parsed) -> None:
+        damaged = [
+            group[self._checks(rows) != rows[CHECK]]
+            for rows, group in (
+                (found.settled, found.settled_group),
+                (found.head, found.head_group),
+            )
+        ]
+        bad = np.unique(np.concatenate(damaged))
+        if len(bad):
+            raise CorruptValue(self.name, bad.tolist())
+
+    def _sealed(self, rows: NDArray[np.void]) -> NDArray[np.void]:
+        rows[CHECK] = self._checks(rows)
+        return rows
+
+    def _checks(self, rows: NDArray[np.void]) -> Int64Array:
+        """A number that a changed bit of a row changes; that of zeros is not zero."""
+        found = np.full(len(rows), self.schema_id, np.uint64)
+        assert rows.dtype.names is not None
+        for name in rows.dtype.names[:-1]:
+            found = (found ^ rows[name].astype(np.uint64)) * _CHECK_PRIME
+            found ^= found >> np.uint64(32)
+        return found.view(np.int64)
+
+    def _all_rows(self, found: _Parsed) -> Rows:
+        settled, head = found.settled, found.head
+        n = len(settled)
+        return Rows(
+            group=np.concatenate([found.settled_group, found.head_group]),
+            label_us=np.concatenate([settled["label"], head["label"]]),
+            known_us=np.concatenate([np.full(n, UNSET), head["known"]]),
+            counts=np.concatenate([settled["count"], np.ones(len(head), np.int64)]),
+            columns={c: np.concatenate([settled[c], head[c]]) for c in self.columns},
+        )
+
+    def _as_settled(self, head: NDArray[np.void]) -> NDArray[np.void]:
+        rows = np.empty(len(head), self.settled_row)
+        rows["label"], rows["count"] = head["label"], 1
+        for name in self.columns:
+            rows[name] = head[name]
+        return rows
+
+    def _merge(
+        self, rows: NDArray[np.void], group: Int64Array
+    ) -> tuple[NDArray[np.void], Int64Array]:
+        """One row for each (group, label, sameness), sorted by them."""
+        if not len(rows):
+            return rows, group
+        keys = [*(rows[c] for c in self.sameness()), rows["label"], group]
+        order = np.lexsort(keys)
+        new = np.zeros(len(rows), bool)
+        new[0] = True
+        for key in keys:
+            ordered = key[order]
+            new[1:] |= ordered[1:] != ordered[:-1]
+        starts = np.flatnonzero(new)
+        merged = self.merged(rows[order], starts)
+        return self._sealed(merged), group[order][starts]
+
+    def _header(self, settled_to_us: int, settled: int, left: int) -> bytes:
+        head = _HEAD.pack(self.schema_id, settled_to_us, settled, left)
+        return head + _CRC.pack(zlib.crc32(head))
+
+    def _pack(
+        self,
+        settled_to: Int64Array,
+        rows: NDArray[np.void],
+        group: Int64Array,
+        head: NDArray[np.void],
+        head_group: Int64Array,
+    ) -> list[bytes]:
+        ends = np.arange(len(settled_to) + 1)
+        row_cuts = np.searchsorted(group, ends).tolist()
+        head_cuts = np.searchsorted(head_group, ends).tolist()
+        packed = []
+        for i, moment in enumerate(settled_to.tolist()):
+            a, b, c, d = row_cuts[i], row_cuts[i + 1], head_cuts[i], head_cuts[i + 1]
+            header = self._header(moment, b - a, d - c)
+            packed.append(header + rows[a:b].tobytes() + head[c:d].tobytes())
+        return packed
+
+
+@dataclass(frozen=True, kw_only=True)
+class ViewRows:
+    """New head rows for one view. `codes[i]` is the index in `entities` of `rows[i]`'s entity."""
+
+    state: ViewState
+    entities: Sequence[bytes]
+    codes: Int64Array
+    rows: NDArray[np.void]
+
+
+def settled_to_us(value: bytes) -> int:
+    """From when on a value answers exactly."""
+    settled_to: int = _HEAD.unpack_from(value)[1]
+    return settled_to
+
+
+def merge_rows(
+    change: ViewRows,
+    settled_to_us: int,
+    *,
+    get: Callable[[bytes], bytes | None],
+    put: Callable[[bytes, bytes], Any],
+) -> None:
+    """Add a batch of head rows to the values of their entities; fold those that have grown."""
+    state = change.state
+    grown: list[tuple[bytes, bytes]] = []
+    for entity, rows in by_entity(change):
+        value, worth_a_fold = state.append(get(entity), rows)
+        if worth_a_fold:
+            grown.append((entity, value))
+        else:
+            put(entity, value)
+    if grown:
+        folded = state.fold([value for _, value in grown], settled_to_us)
+        for (entity, _), value in zip(grown, folded, strict=True):
+            put(entity, value)
+
+
+def by_entity(change: ViewRows) -> list[tuple[bytes, bytes]]:
+    """The packed rows of each entity of a batch, in the order in which they came."""
+    order = np.argsort(change.codes, kind="stable")
+    packed = change.rows[order].tobytes()
+    per_entity = np.bincount(change.codes, minlength=len(change.entities))
+    ends = (np.cumsum(per_entity) * change.rows.dtype.itemsize).tolist()
+    starts = [0, *ends[:-1]]
+    return [
+        (entity, packed[a:b])
+        for entity, a, b in zip(change.entities, starts, ends, strict=True)
+        if b > a
+    ]
+
+
+_TORN = -1  # stands for the schema id of a value whose header is damaged
+
+
+def _header(value: bytes) -> tuple[int, int, int, int]:
+    head = value[: _HEAD.size]
+    if len(value) < HEADER_SIZE or _CRC.unpack_from(value, _HEAD.size)[0] != zlib.crc32(head):
+        return (_TORN, UNSET, 0, 0)
+    schema_id, settled_to, settled, left = _HEAD.unpack(head)
+    return (schema_id, settled_to, settled, left)
+
+
+def _row(*columns: str) -> np.dtype[np.void]:
+    return np.dtype([(c, "<i8") for c in (*columns, CHECK)])
+
+
+def _schema_id(view: View, columns: Sequence[str], meaning: Sequence[object]) -> int:
+    """64 bits that change with the meaning of the stored integers.
+
+    Bytecode is in `meaning`, so a column's changed formula is noticed; so is a new minor version of
+    Python, which asks for a rebuild without need.
+    """
+    sources = [(e.schema, e.known_after_us) for e in view.sources]
+    parts = [view.name, sources, view.entity.keys, view.reach_us, tuple(columns), *meaning]
+    digest = hashlib.blake2b(repr(parts).encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "little")
+
+
+def merged_columns(
+    rows: NDArray[np.void], starts: Int64Array, combine: Mapping[str, np.ufunc]
+) -> NDArray[np.void]:
+    """The first row of each stretch, with the columns in `combine` taken over the whole of it."""
+    merged: NDArray[np.void] = rows[starts].copy()
+    for name, function in combine.items():
+        merged[name] = function.reduceat(rows[name], starts)
+    return merged

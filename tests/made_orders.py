@@ -1,0 +1,428 @@
+"""Made-up orders of a shop: three kinds of events, a view of each kind, and a slow reference.
+
+The reference shares nothing with the product: it is the words of `docs/features.md` as plain loops.
+"""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from datetime import timedelta
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+from msgspec import Struct
+
+from features.vocabulary import (
+    Aggregation,
+    CalendarView,
+    Check,
+    Column,
+    Columns,
+    Entity,
+    EventType,
+    FeatureView,
+    ItemValue,
+    OpenView,
+    PreviousView,
+    PythonView,
+    Span,
+    TimeWindow,
+    View,
+)
+from infra.clock import MINUTE, SECOND
+
+START_US = 1_357_000_000 * SECOND
+UNBELIEVABLE = 1_000.0
+
+
+class OfOrder(Struct, frozen=True, kw_only=True):
+    """What every event of an order says."""
+
+    event_id: str
+    event_time_us: int
+    shop: str
+    order_id: str
+
+
+class Placed(OfOrder, frozen=True, kw_only=True):
+    """An order came in."""
+
+    customer: str | None
+    cents: int
+    weight: float | None
+    due_us: int
+
+
+class Shipped(OfOrder, frozen=True, kw_only=True):
+    """It left the house."""
+
+    parcels: int | None
+
+
+class Dropped(OfOrder, frozen=True, kw_only=True):
+    """It will not be sent."""
+
+
+class Asked(OfOrder, frozen=True, kw_only=True):
+    """Somebody asks about an order."""
+
+    due_us: int
+
+
+PLACED = EventType(
+    name="order.placed",
+    record=Placed,
+    key="order_id",
+    checks=(
+        Check(
+            name="a weight that one can lift",
+            holds=lambda e: e["weight"] <= UNBELIEVABLE,
+            reads=("weight",),
+            otherwise="blank",
+            field="weight",
+        ),
+    ),
+)
+SHIPPED = EventType(name="order.shipped", record=Shipped, key="order_id")
+DROPPED = EventType(name="order.dropped", record=Dropped, key="order_id")
+ASKED = EventType(name="order.asked", record=Asked, key="order_id")
+EVENTS = (PLACED, SHIPPED, DROPPED)
+SHOP = Entity(name="shop", keys=("shop",))
+
+
+def _s(seconds: int) -> timedelta:
+    return timedelta(seconds=seconds)
+
+
+CENTS = Column(name="price", compute=lambda e: e["cents"], reads=("cents",))
+LARGE = Column(name="large", compute=lambda e: e["cents"] >= 3, reads=("cents",))
+KILOS = Column(name="kilos", compute=lambda e: e["weight"], reads=("weight",), scale=10)
+
+SHORT, LONG = _s(10), TimeWindow(length=_s(40), hop=_s(4))
+ADDED = FeatureView(
+    name="added",
+    source=PLACED,
+    entity=SHOP,
+    columns=(CENTS, LARGE, KILOS),
+    aggregations=(
+        Aggregation(operation="count", windows=(SHORT, LONG)),
+        Aggregation(operation="sum", column="price", windows=(SHORT, LONG)),
+        Aggregation(operation="mean", column="kilos", windows=(SHORT, LONG)),
+        Aggregation(operation="rate", column="large", windows=(SHORT, LONG)),
+        Aggregation(operation="min", column="weight", windows=(SHORT, LONG)),
+        Aggregation(operation="max", column="kilos", windows=(SHORT, LONG)),
+        Aggregation(operation="distinct", column="customer", windows=(SHORT, LONG)),
+    ),
+)
+TIMED = FeatureView(
+    name="timed",
+    source=PLACED,
+    entity=SHOP,
+    ttl=_s(40),
+    aggregations=(
+        Aggregation(operation="first", column="weight", windows=(SHORT, LONG)),
+        Aggregation(operation="last", column="weight", windows=(SHORT,)),
+        Aggregation(operation="last", column="cents"),
+        Aggregation(operation="change", column="cents", windows=(SHORT, LONG)),
+        Aggregation(operation="since_first", windows=(SHORT, LONG)),
+        Aggregation(operation="since_last"),
+    ),
+)
+FOREIGN = FeatureView(
+    name="foreign",
+    source=PLACED,
+    entity=SHOP,
+    exclude_self="order_id",
+    columns=(CENTS,),
+    aggregations=(
+        Aggregation(operation="count", windows=(SHORT, LONG)),
+        Aggregation(operation="mean", column="price", windows=(SHORT, LONG)),
+        Aggregation(operation="max", column="cents", windows=(SHORT, LONG)),
+        Aggregation(operation="last", column="weight", windows=(SHORT,)),
+        Aggregation(operation="distinct", column="customer", windows=(LONG,)),
+    ),
+)
+CALENDAR = CalendarView(
+    name="calendar",
+    source=PLACED,
+    entity=SHOP,
+    at="due_us",
+    reach=_s(30),
+    ahead=_s(60),
+    columns=(CENTS,),
+    spans=(
+        Span(
+            name="same_ten",
+            start=lambda q: q["due_us"] - q["due_us"] % (10 * SECOND),
+            end=lambda q: q["due_us"] - q["due_us"] % (10 * SECOND) + 10 * SECOND,
+            reads=("due_us",),
+        ),
+        Span(
+            name="before",
+            start=lambda q: q["due_us"] - 20 * SECOND,
+            end=lambda q: q["due_us"],
+            reads=("due_us",),
+        ),
+    ),
+    aggregations=(
+        Aggregation(operation="count"),
+        Aggregation(operation="mean", column="price"),
+    ),
+)
+OVERDUE = OpenView(
+    name="overdue",
+    entity=SHOP,
+    item="order_id",
+    opened=PLACED,
+    due="due_us",
+    closed_by=(SHIPPED, DROPPED),
+    reach=_s(30),
+    ahead=_s(400),
+)
+
+
+def _minutes(item: Columns, question: Columns) -> Any:
+    return (question["as_of_us"] - item["order.placed.due_us"]) / MINUTE
+
+
+PREVIOUS = PreviousView(
+    name="previous",
+    entity=SHOP,
+    item="order_id",
+    opened=PLACED,
+    order="due_us",
+    before="due_us",
+    reach=_s(30),
+    ahead=_s(400),
+    keeps=((PLACED, ("due_us", "weight")), (SHIPPED, ("parcels",))),
+    unless=(DROPPED,),
+    values=(
+        ItemValue(name="known", meaning="", compute=lambda i, _: i["order.placed"]),
+        ItemValue(name="shipped", meaning="", compute=lambda i, _: i["order.shipped"]),
+        ItemValue(name="parcels", meaning="", compute=lambda i, _: i["order.shipped.parcels"]),
+        ItemValue(name="weight", meaning="", compute=lambda i, _: i["order.placed.weight"]),
+        ItemValue(name="late_minutes", meaning="", compute=_minutes),
+    ),
+)
+
+
+def _spread(events: Mapping[str, Columns], as_of_us: int) -> Sequence[float]:
+    """Something that no word covers: the median price, and the longest silence."""
+    cents = np.sort(events["order.placed"]["cents"])
+    times = np.sort(
+        np.concatenate([events[n]["event_time_us"] for n in ("order.placed", "order.shipped")])
+    )
+    gaps = np.diff(np.append(times, as_of_us)) if len(times) else np.array([np.nan])
+    return (float(np.median(cents)) if len(cents) else math.nan, float(gaps.max()))
+
+
+SPREAD = PythonView(
+    name="spread",
+    entity=SHOP,
+    keeps=((PLACED, ("cents",)), (SHIPPED, ("parcels",))),
+    compute=_spread,
+    names=("median_cents", "longest_gap_us"),
+    ttl=_s(30),
+)
+VIEWS: tuple[View, ...] = (ADDED, TIMED, FOREIGN, CALENDAR, OVERDUE, PREVIOUS, SPREAD)
+
+
+class Told(Struct, frozen=True, kw_only=True):
+    """An event as it reached its partition. Times are in seconds after `START_US`."""
+
+    what: str
+    id: str
+    order: str
+    happened: int
+    known: int
+    shop: str = "a"
+    customer: str | None = "c1"
+    cents: int = 1
+    weight: float | None = None
+    due: int = 0
+    parcels: int | None = None
+
+    @property
+    def believed(self) -> float:
+        """The weight, where the check lets it count; else NaN."""
+        found = math.nan if self.weight is None else self.weight
+        return math.nan if found > UNBELIEVABLE else found
+
+    def record(self) -> OfOrder:
+        """The event itself."""
+        own = {
+            "event_id": self.id,
+            "event_time_us": us(self.happened),
+            "shop": self.shop,
+            "order_id": self.order,
+        }
+        if self.what == SHIPPED.name:
+            return Shipped(**own, parcels=self.parcels)
+        if self.what == DROPPED.name:
+            return Dropped(**own)
+        return Placed(
+            **own,
+            customer=self.customer,
+            cents=self.cents,
+            weight=self.weight,
+            due_us=us(self.due),
+        )
+
+
+class Question(Struct, frozen=True, kw_only=True):
+    """What is asked, as of second `t`."""
+
+    shop: str
+    t: int
+    order: str
+    due: int
+
+
+def us(second: int) -> int:
+    """The second as microseconds since 1970."""
+    return START_US + second * SECOND
+
+
+def reference(view: View, told: Sequence[Told], q: Question) -> list[float]:
+    """The features of a view, one value at a time."""
+    known = [e for e in told if e.shop == q.shop and e.known < q.t]
+    placed = [e for e in known if e.what == PLACED.name]
+    if isinstance(view, FeatureView):
+        if view.exclude_self:
+            placed = [e for e in placed if e.order != q.order]
+        return [
+            _aggregate(a.operation, a.column, _inside(placed, w, q.t), q.t)
+            for a, _, w in view.parts
+        ]
+    return _OTHERS[view.name](known, placed, q)
+
+
+def _inside(placed: Sequence[Told], window: TimeWindow, t: int) -> list[Told]:
+    edge = us(t) - window.length_us
+    edge -= edge % window.hop_us
+    return [e for e in placed if us(e.happened) >= edge]
+
+
+def _field(column: str | None) -> Callable[[Told], float]:
+    def kilos(e: Told) -> float:
+        return math.nan if math.isnan(e.believed) else float(np.rint(e.believed * 10)) / 10
+
+    fields: dict[str | None, Callable[[Told], float]] = {
+        "price": lambda e: e.cents,
+        "cents": lambda e: e.cents,
+        "large": lambda e: float(e.cents >= 3),
+        "weight": lambda e: e.believed,
+        "kilos": kilos,
+    }
+    return fields[column]
+
+
+def _aggregate(operation: str, column: str | None, events: Sequence[Told], t: int) -> float:
+    if operation == "count":
+        return len(events)
+    if operation == "distinct":
+        return len({e.customer for e in events if e.customer is not None})
+    if operation == "since_last":
+        return _since(max((e.happened for e in events), default=None), t)
+    if operation == "since_first":
+        return _since(min((e.happened for e in events), default=None), t)
+    value = _field(column)
+    if operation == "last":
+        return _last(events, value)
+    if operation == "first":
+        return _first(events, value)
+    if operation == "change":
+        return _last(events, value) - _first(events, value)
+    values = [v for v in map(value, events) if not math.isnan(v)]
+    if operation == "sum":
+        return sum(values)
+    if not values:
+        return math.nan
+    if operation == "min":
+        return min(values, key=lambda v: (v, math.copysign(1, v)))
+    if operation == "max":
+        return max(values, key=lambda v: (v, math.copysign(1, v)))
+    if column == "kilos":
+        return sum(round(v * 10) for v in values) / 10 / len(values)
+    return sum(values) / len(values)
+
+
+def _since(moment: int | None, t: int) -> float:
+    return math.nan if moment is None else (t - moment) * SECOND / MINUTE
+
+
+def _last(events: Sequence[Told], value: Callable[[Told], float]) -> float:
+    newest = max((e.happened for e in events), default=None)
+    values = [value(e) for e in events if e.happened == newest]
+    return max((v for v in values if not math.isnan(v)), default=math.nan)
+
+
+def _first(events: Sequence[Told], value: Callable[[Told], float]) -> float:
+    oldest = min((e.happened for e in events), default=None)
+    values = [value(e) for e in events if e.happened == oldest]
+    return min((v for v in values if not math.isnan(v)), default=math.nan)
+
+
+def _calendar(_: Sequence[Told], placed: Sequence[Told], q: Question) -> list[float]:
+    near = [e for e in placed if e.due - e.happened <= 60]
+    ten = us(q.due) - us(q.due) % (10 * SECOND)
+    spans = [(ten, ten + 10 * SECOND), (us(q.due - 20), us(q.due))]
+    found = [
+        None if a < us(q.t - 30) else [e for e in near if a <= us(e.due) < b] for a, b in spans
+    ]
+    counts = [math.nan if f is None else len(f) for f in found]
+    means = [sum(e.cents for e in f) / len(f) if f else math.nan for f in found]
+    return counts + means
+
+
+def _first_told(known: Sequence[Told], what: str, order: str) -> list[Told]:
+    about = [e for e in known if e.what == what and e.order == order]
+    first = min((e.known for e in about), default=None)
+    return [e for e in about if e.known == first]
+
+
+def _overdue(known: Sequence[Told], placed: Sequence[Told], q: Question) -> list[float]:
+    closed = {e.order for e in known if e.what != PLACED.name}
+    waiting = [q.t - e.due for e in placed if e.order not in closed and q.t - 30 <= e.due < q.t]
+    mean = sum(waiting) * SECOND / len(waiting) / MINUTE if waiting else math.nan
+    return [len(waiting), mean]
+
+
+def _previous(known: Sequence[Told], placed: Sequence[Told], q: Question) -> list[float]:
+    from features.digests import digests
+
+    dropped = {e.order for e in known if e.what == DROPPED.name}
+    earlier = [
+        e for e in placed if e.order not in dropped and q.due - 30 <= e.due < q.due and q.due >= q.t
+    ]
+    if not earlier:
+        return [0.0, 0.0, math.nan, math.nan, math.nan]
+    ids = {e.order: int(digests(np.array([e.order], object))[0]) for e in earlier}
+    found = max(earlier, key=lambda e: (e.due, ids[e.order]))
+    shipped = _first_told(known, SHIPPED.name, found.order)
+    parcels = [math.nan if e.parcels is None else float(e.parcels) for e in shipped]
+    told = math.nan if not parcels or any(map(math.isnan, parcels)) else min(parcels)
+    late = (q.t - found.due) * SECOND / MINUTE
+    return [1.0, float(bool(shipped)), told, found.believed, late]
+
+
+def _median(known: Sequence[Told], placed: Sequence[Told], q: Question) -> list[float]:
+    near = [e for e in known if e.happened >= q.t - 30 and e.what != DROPPED.name]
+    cents = sorted(e.cents for e in placed if e.happened >= q.t - 30)
+    times = [*sorted(e.happened for e in near), q.t]
+    gaps = [b - a for a, b in pairwise(times)]
+    middle = len(cents) // 2
+    median = (
+        math.nan
+        if not cents
+        else (cents[middle] if len(cents) % 2 else (cents[middle - 1] + cents[middle]) / 2)
+    )
+    return [median, max(gaps) * SECOND if gaps else math.nan]
+
+
+_OTHERS: Mapping[str, Callable[[Sequence[Told], Sequence[Told], Question], list[float]]] = {
+    "calendar": _calendar,
+    "overdue": _overdue,
+    "previous": _previous,
+    "spread": _median,
+}

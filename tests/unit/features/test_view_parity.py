@@ -1,0 +1,228 @@
+"""Every kind of view: live, in history and by the words, for any order of events."""
+
+from collections.abc import Iterator, Sequence
+from itertools import pairwise
+
+import numpy as np
+import polars as pl
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from features import state
+from features.adapters.memory import MemoryOfflineStore, MemoryOnlineStore
+from features.batches import EventRows
+from features.columns import arrays_of, field_tuples
+from features.comparison import same_values
+from features.history import Past, view_values
+from features.offline_buffer import OfflineBuffer
+from features.online_writer import OnlineWriter
+from features.shapes import state_of
+from features.state import Answers
+from features.vocabulary import EventType, Float64Array, View
+from infra.clock import SECOND
+from infra.kafka.partitions import Partition
+from tests.made_orders import (
+    ASKED,
+    EVENTS,
+    PLACED,
+    START_US,
+    VIEWS,
+    Asked,
+    Question,
+    Told,
+    reference,
+    us,
+)
+
+HORIZON_S, HOLD_S = 1_000, 15
+SHOPS = ("a", "b")
+PARTITIONS = [Partition(e.name, 0) for e in EVENTS]
+LATE = st.sampled_from([0, 0, 0, 1, 5, 11, 39, 40, 41, 100])
+
+
+@st.composite
+def histories(draw: st.DrawFn) -> list[Told]:
+    """Orders that are placed once, and shipped or dropped once, twice or never, in any order."""
+    told = []
+    for n in range(draw(st.integers(0, 14))):
+        shop = draw(st.sampled_from(SHOPS))
+        happened = draw(st.integers(0, 90))
+        told.append(
+            Told(
+                what=PLACED.name,
+                id=f"placed{n}",
+                order=f"o{n}",
+                happened=happened,
+                known=happened + draw(LATE),
+                shop=shop,
+                customer=draw(st.sampled_from([None, "c1", "c2", "c3"])),
+                cents=draw(st.integers(-3, 6)),
+                weight=draw(st.sampled_from([None, 0.0, -0.0, 1.5, -2.25, 0.14, 1e300])),
+                due=happened + draw(st.integers(0, 80)),
+            )
+        )
+        for k in range(draw(st.integers(0, 2))):
+            left = draw(st.integers(0, 150))
+            told.append(
+                Told(
+                    what=draw(st.sampled_from([e.name for e in EVENTS[1:]])),
+                    id=f"end{n}-{k}",
+                    order=f"o{n}",
+                    happened=left,
+                    known=left + draw(LATE),
+                    shop=shop,
+                    parcels=draw(st.sampled_from([None, 0, 1, 2])),
+                )
+            )
+    return draw(st.permutations(told))
+
+
+questions_about = st.lists(
+    st.builds(
+        lambda shop, t, ahead, order: Question(shop=shop, t=t, due=t + ahead, order=order),
+        shop=st.sampled_from((*SHOPS, "never seen")),
+        t=st.integers(-5, 200),
+        ahead=st.integers(-5, 40),
+        order=st.sampled_from([f"o{n}" for n in range(15)]),
+    ),
+    min_size=1,
+    max_size=12,
+)
+cuts = st.lists(st.integers(0, 40), max_size=5)
+each_view = pytest.mark.parametrize("view", VIEWS, ids=lambda v: v.name)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _fold_often() -> Iterator[None]:
+    """Heads are folded after a few rows, so that short histories meet many folds."""
+    before, state.FOLD_SLACK = state.FOLD_SLACK, 2
+    yield
+    state.FOLD_SLACK = before
+
+
+@each_view
+@settings(max_examples=120, deadline=None)
+@given(histories(), cuts, questions_about)
+def test_live_history_and_the_words_agree(
+    view: View, told: list[Told], cut_at: list[int], questions: list[Question]
+) -> None:
+    words = np.array([reference(view, told, q) for q in questions], np.float64)
+    answers = live(view, told, cut_at, questions)
+
+    assert same_values(past(view, told, questions), words).all()
+    assert same_values(answers.values, words)[answers.exact].all()
+    newest = max((e.known for e in told), default=-100)
+    assert all(answers.exact[i] for i, q in enumerate(questions) if q.t >= newest - HOLD_S)
+
+
+@each_view
+@settings(max_examples=40, deadline=None)
+@given(histories(), histories(), questions_about)
+def test_changing_the_future_changes_nothing(
+    view: View, told: list[Told], later: list[Told], questions: list[Question]
+) -> None:
+    end = max((e.known for e in told), default=0)
+    early = [Question(shop=q.shop, t=min(q.t, end), order=q.order, due=q.due) for q in questions]
+    future = [
+        Told(
+            what=e.what,
+            id=f"later{i}",
+            order=e.order if e.what != PLACED.name else f"later{e.order}",
+            happened=e.happened,
+            known=max(end, e.happened) + 1 + i,
+            shop=e.shop,
+            cents=e.cents,
+            due=e.due,
+        )
+        for i, e in enumerate(later)
+    ]
+    then = past(view, told, early)
+    assert same_values(past(view, [*told, *future], early), then).all()
+    answers = live(view, [*told, *future], [len(told)], early)
+    assert same_values(answers.values, then)[answers.exact].all()
+
+
+@each_view
+@settings(max_examples=40, deadline=None)
+@given(histories(), cuts, questions_about, st.randoms(use_true_random=False))
+def test_the_order_of_arrival_does_not_matter(
+    view: View, told: list[Told], cut_at: list[int], questions: list[Question], random: object
+) -> None:
+    shuffled = random.sample(told, len(told))  # type: ignore[attr-defined]
+    one, other = live(view, told, cut_at, questions), live(view, shuffled, [], questions)
+    both = one.exact & other.exact
+    assert same_values(one.values, other.values)[both].all()
+
+
+def live(
+    view: View, told: Sequence[Told], cut_at: Sequence[int], questions: Sequence[Question]
+) -> Answers:
+    """What the online store answers after the events came in several batches."""
+    store = MemoryOnlineStore()
+    writer = OnlineWriter(
+        store, [view], duplicate_horizon_us=HORIZON_S * SECOND, hold_us=HOLD_S * SECOND
+    )
+    writer.load(PARTITIONS)
+    for start, stop in _batches(len(told), cut_at):
+        writer.write(*_rows(told, start, stop))
+    shops = [*SHOPS, "never seen"]
+    values = store.get([(view.name, [s.encode() for s in shops])])[0]
+    which = np.array([shops.index(q.shop) for q in questions])
+    fields = arrays_of(_fields(questions), Asked, view.asks)
+    return state_of(view).read(values, which, _times(questions), fields)
+
+
+def past(view: View, told: Sequence[Told], questions: Sequence[Question]) -> Float64Array:
+    """What history says after all of them."""
+    store = MemoryOfflineStore()
+    buffer = OfflineBuffer(store, {e.name: e for e in EVENTS}, clock_us=lambda: START_US)
+    buffer.load(PARTITIONS)
+    buffer.add(*_rows(told, 0, len(told)))
+    buffer.flush()
+    history = Past(store, horizon_us=HORIZON_S * SECOND)
+    asked = pl.DataFrame(_fields(questions))
+    return view_values(view, history, asked, _times(questions), decided_by=ASKED)
+
+
+def _fields(questions: Sequence[Question]) -> dict[str, list[object]]:
+    return {
+        "shop": [q.shop for q in questions],
+        "order_id": [q.order for q in questions],
+        "due_us": [us(q.due) for q in questions],
+    }
+
+
+def _times(questions: Sequence[Question]) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
+    return np.array([us(q.t) for q in questions], np.int64)
+
+
+def _rows(
+    told: Sequence[Told], start: int, stop: int
+) -> tuple[list[EventRows], dict[Partition, int]]:
+    """Some of the events by type, and the positions behind them."""
+    found, taken = [], {}
+    for event in EVENTS:
+        own = [i for i, e in enumerate(told) if e.what == event.name]
+        before = sum(i < start for i in own)
+        some = [told[i] for i in own if start <= i < stop]
+        if some:
+            found.append(_of_type(event, some, before))
+            taken[Partition(event.name, 0)] = before + len(some)
+    return found, taken
+
+
+def _of_type(event: EventType, told: Sequence[Told], first_offset: int) -> EventRows:
+    n = len(told)
+    return EventRows(
+        event=event,
+        fields=field_tuples([e.record() for e in told], event.fields),
+        partition=np.zeros(n, np.int64),
+        offset=np.arange(first_offset, first_offset + n),
+        known_at_us=np.array([us(e.known) for e in told], np.int64),
+    )
+
+
+def _batches(n: int, cut_at: Sequence[int]) -> list[tuple[int, int]]:
+    edges = sorted({0, n, *(c for c in cut_at if c < n)})
+    return list(pairwise(edges))
