@@ -30,6 +30,10 @@ _MEANINGS = {
     "since_first": "minutes since the oldest event; nothing for none",
     "since_last": "minutes since the newest event; nothing for none",
 }
+_OPEN_MEANINGS = {
+    "count": "how many are open",
+    "mean_minutes": "how long those have been due, on average in minutes; nothing for none",
+}
 
 
 def views_table(domains: Iterable[Domain]) -> list[dict[str, str | int]]:
@@ -134,8 +138,8 @@ def feature_meanings(view: View) -> Iterator[tuple[str, str]]:
             for name, (a, span) in zip(view.features, spans, strict=True):
                 yield name, f"{_meaning(a)}, span {span.name}"
         case OpenView():
-            yield view.features[0], "how many are open"
-            yield view.features[1], "how long those have been due, on average in minutes"
+            for name, what in zip(view.features, view.gives, strict=True):
+                yield name, _OPEN_MEANINGS[what]
         case PreviousView():
             for name, value in zip(view.features, view.values, strict=True):
                 yield name, value.meaning

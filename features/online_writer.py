@@ -36,10 +36,6 @@ class OnlineWriter:
                 self._views.setdefault(event.name, []).append(view)
         self._schemas = {v.name: state_of(v).schema_id for v in views}
         self._horizon_us, self._hold_us = duplicate_horizon_us, hold_us
-        # A whole span may be sent again: as long as an event can be inside a window of a question
-        # that is answered exactly, its id has to be known, or it would count twice.
-        longest_us = max(v.reach_us for v in views)
-        self._keep_us = max(2 * duplicate_horizon_us, longest_us + hold_us)
         self._positions: dict[Partition, int] = {}
         self._seen: dict[Partition, SeenWindow] = {}
         self._newest_us = UNSET
@@ -58,7 +54,9 @@ class OnlineWriter:
         for partition in partitions:
             self._positions[partition] = found.get(partition, 0)
             slices = self._store.seen(partition) if partition.topic in self._views else ()
-            self._seen[partition] = SeenWindow(self._horizon_us, slices, keep_us=self._keep_us)
+            self._seen[partition] = SeenWindow(
+                self._horizon_us, slices, keep_us=self._keep_us(partition.topic)
+            )
         return found
 
     def write(self, rows: Sequence[EventRows], taken: Positions) -> None:
@@ -89,6 +87,12 @@ class OnlineWriter:
             )
         )
         self._positions |= ends
+
+    def _keep_us(self, topic: str) -> int:
+        """A whole span may be sent again: as long as an event can be inside a window of a question
+        that is answered exactly, its id has to be known, or it would count twice."""
+        longest_us = max((v.reach_us for v in self._views.get(topic, ())), default=0)
+        return max(2 * self._horizon_us, longest_us + self._hold_us)
 
     def _changes(self, rows: EventRows, seen: list[SeenIds]) -> list[ViewRows]:
         """What the events bring to the views; the ids that they had go to `seen`."""

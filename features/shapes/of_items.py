@@ -162,7 +162,8 @@ class OpenState(_OfItems):
         count, dues = open_now[:, 0], open_now[:, 1]
         waited = count * (questions.as_of_us - zero) - dues
         mean = np.where(count > 0, waited / np.maximum(count, 1) / MINUTE, np.nan)
-        return np.column_stack([count.astype(np.float64), mean])
+        values = {"count": count.astype(np.float64), "mean_minutes": mean}
+        return np.column_stack([values[what] for what in self.view.gives])
 
 
 class PreviousState(_OfItems):

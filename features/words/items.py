@@ -11,13 +11,15 @@ from features.words.events import Columns, Entity, EventType
 from features.words.mistakes import require
 from infra.clock import span_us
 
+OPEN_FEATURES = ("count", "mean_minutes")
+
 
 @dataclass(frozen=True, kw_only=True)
 class OpenView:
     """How many things are open as of now: due, and not closed by any event that is known yet.
 
     A thing (named by the field `item`) is open at `t` when its `opened` event is known before `t`,
-    `t - reach <= due < t`, and no event of `closed_by` about it is known before `t`. Features:
+    `t - reach <= due < t`, and no event of `closed_by` about it is known before `t`. It `gives`
     `count`, and `mean_minutes`: how long those have been due, on average (nothing for none).
     Events about a thing happen at most `ahead` before it is due.
     """
@@ -30,8 +32,11 @@ class OpenView:
     closed_by: tuple[EventType, ...]
     reach: timedelta
     ahead: timedelta
+    gives: tuple[str, ...] = OPEN_FEATURES
 
     def __post_init__(self) -> None:
+        unknown = sorted(set(self.gives) - set(OPEN_FEATURES))
+        require(bool(self.gives) and not unknown, f"view {self.name}: it cannot give {unknown}")
         require(self.due in self.opened.fields, f"view {self.name}: no field {self.due!r}")
         _check_items(self)
 
@@ -43,7 +48,7 @@ class OpenView:
     @property
     def features(self) -> tuple[str, ...]:
         """Names of all features, in the order of their values."""
-        return (f"{self.name}_count", f"{self.name}_mean_minutes")
+        return tuple(f"{self.name}_{what}" for what in self.gives)
 
     @property
     def reach_us(self) -> int:

@@ -8,7 +8,7 @@ from typing import Annotated
 
 from msgspec import Meta, Struct
 
-from features.vocabulary import EventType
+from features.vocabulary import Check, EventType
 
 Id = Annotated[str, Meta(min_length=1, max_length=100)]
 Code = Annotated[str, Meta(min_length=1, max_length=10)]
@@ -18,6 +18,16 @@ Miles = Annotated[int, Meta(ge=0, le=20_000)]
 MinuteOfDay = Annotated[int, Meta(ge=0, le=1_439)]
 Weekday = Annotated[int, Meta(ge=1, le=7)]
 Reading = Annotated[float, Meta(ge=-10_000, le=10_000)]
+
+
+def _at_most(field: str, limit: float) -> Check:
+    return Check(
+        name=f"{field} at most {limit}",
+        holds=lambda events: events[field] <= limit,
+        reads=(field,),
+        otherwise="blank",
+        field=field,
+    )
 
 
 class OfFlight(Struct, frozen=True, kw_only=True, gc=False):
@@ -72,6 +82,8 @@ class FlightLanded(OfAircraft, frozen=True, kw_only=True, gc=False):
 class FlightCancelled(OfFlight, frozen=True, kw_only=True, gc=False):
     """A flight will not leave. The source has no time for it: the scheduled departure stands in."""
 
+    tailnum: Code | None = None  # the aircraft that would have flown, where it is known
+
 
 class FlightDiverted(OfAircraft, frozen=True, kw_only=True, gc=False):
     """A flight came down elsewhere: neither late nor on time."""
@@ -94,12 +106,31 @@ class WeatherObserved(Struct, frozen=True, kw_only=True, gc=False):
     visibility_miles: Reading | None
 
 
+class AircraftRegistered(Struct, frozen=True, kw_only=True, gc=False):
+    """An aircraft stands in the register."""
+
+    event_id: Id
+    event_time_us: TimeUs
+    tailnum: Code
+    seats: Annotated[int, Meta(ge=0, le=1_000)] | None
+    built_year: Annotated[int, Meta(ge=1_900, le=2_100)] | None
+
+
 SCHEDULED = EventType(name="flight.scheduled", record=FlightScheduled, key="flight_id")
 REQUESTED = EventType(name="flight.forecast_requested", record=ForecastRequested, key="flight_id")
 DEPARTED = EventType(name="flight.departed", record=FlightDeparted, key="flight_id")
 LANDED = EventType(name="flight.landed", record=FlightLanded, key="flight_id")
 CANCELLED = EventType(name="flight.cancelled", record=FlightCancelled, key="flight_id")
 DIVERTED = EventType(name="flight.diverted", record=FlightDiverted, key="flight_id")
-WEATHER = EventType(name="weather.observed", record=WeatherObserved, key="origin")
+REGISTERED = EventType(name="aircraft.registered", record=AircraftRegistered, key="tailnum")
+WEATHER = EventType(
+    name="weather.observed",
+    record=WeatherObserved,
+    key="origin",
+    checks=(
+        _at_most("wind_speed_mph", 100),  # the record of 2013 has one of 1,048
+        _at_most("wind_gust_mph", 120),
+    ),
+)
 
-ALL = (SCHEDULED, REQUESTED, DEPARTED, LANDED, CANCELLED, DIVERTED, WEATHER)
+ALL = (SCHEDULED, REQUESTED, DEPARTED, LANDED, CANCELLED, DIVERTED, WEATHER, REGISTERED)

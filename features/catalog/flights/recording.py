@@ -6,6 +6,7 @@ The data have traps; each is handled where it bites, and named there. `docs/flig
 import io
 import tarfile
 import zipfile
+from datetime import UTC, datetime
 from pathlib import Path
 
 import polars as pl
@@ -27,6 +28,7 @@ PUBLISHED_BEFORE_HOURS = 24  # assumed: the data do not say when a flight was sc
 OBSERVED_AT_MINUTE = 51  # a row labelled 10:00 is the observation of 10:51
 PUBLISHED_AFTER_MINUTES = 4  # assumed
 DIVERTED_KNOWN_AFTER_HOURS = 3  # assumed where the data have no time of arrival
+REGISTER_TOLD = datetime(2012, 12, 31, tzinfo=UTC)
 MILES_A_MINUTE, TAXI_MINUTES = 7.7, 45  # a usual flight, to find the day of a scheduled arrival
 
 
@@ -37,6 +39,7 @@ def frame(distribution: Path) -> pl.DataFrame:
     parts = [
         *_flight_events(flights),
         _encoded(events.WEATHER, _weather(tables["weather"])),
+        _encoded(events.REGISTERED, _register(tables["planes"])),
     ]
     order = {event.name: i for i, event in enumerate(events.ALL)}
     # Several events of one minute keep one order for ever: by type, then by id.
@@ -64,6 +67,7 @@ def _read(distribution: Path) -> dict[str, pl.DataFrame]:
             "flights": _csv(flights),
             "weather": _csv(content("weather.csv")),
             "airports": _csv(content("airports.csv")),
+            "planes": _csv(content("planes.csv")),
         }
 
 
@@ -209,6 +213,19 @@ def _weather(weather: pl.DataFrame) -> pl.DataFrame:
                 ("visibility_miles", "visib"),
             )
         },
+    )
+
+
+def _register(planes: pl.DataFrame) -> pl.DataFrame:
+    """The register as it stood before the first flight was scheduled (assumed)."""
+    told = pl.lit(REGISTER_TOLD).dt.epoch("us")
+    return planes.select(
+        "tailnum",
+        event_id=pl.format("register/{}", "tailnum"),
+        event_time_us=told,
+        known_at_us=told,
+        seats=pl.col("seats").cast(pl.Int64),
+        built_year=pl.col("year").cast(pl.Int64),
     )
 
 

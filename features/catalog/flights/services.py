@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from features.catalog.flights import views
 from features.catalog.flights.events import LANDED, REQUESTED, SCHEDULED
+from features.catalog.flights.holidays import days_from_holiday, local_day
 from features.vocabulary import Columns, Decision, FeatureService, Label, RequestColumn
 from infra.clock import MINUTE
 
@@ -42,8 +43,16 @@ FLIGHT_DELAY = FeatureService(
             compute=lambda e: (e["scheduled_arrival_us"] - e["scheduled_departure_us"]) // MINUTE,
             reads=("scheduled_arrival_us", "scheduled_departure_us"),
         ),
+        RequestColumn(
+            name="days_from_holiday",
+            compute=lambda e: days_from_holiday(
+                local_day(e["scheduled_departure_us"], e["local_minute"]), at_most=7
+            ),
+            reads=("scheduled_departure_us", "local_minute"),
+        ),
     ),
     views=views.ALL,
+    refused=("tailnum",),  # null only for flights that are cancelled later
 )
 
 LATE_15 = Label(

@@ -107,12 +107,13 @@ def _fold_often() -> Iterator[None]:
 def test_live_history_and_the_words_agree(
     view: View, told: list[Told], cut_at: list[int], questions: list[Question]
 ) -> None:
+    newest = max((e.known for e in told), default=-100)
+    questions = [*questions, *_as_far_back_as_is_exact(newest)]
     words = np.array([reference(view, told, q) for q in questions], np.float64)
     answers = live(view, told, cut_at, questions)
 
     assert same_values(past(view, told, questions), words).all()
     assert same_values(answers.values, words)[answers.exact].all()
-    newest = max((e.known for e in told), default=-100)
     assert all(answers.exact[i] for i, q in enumerate(questions) if q.t >= newest - HOLD_S)
 
 
@@ -153,6 +154,16 @@ def test_the_order_of_arrival_does_not_matter(
     one, other = live(view, told, cut_at, questions), live(view, shuffled, [], questions)
     both = one.exact & other.exact
     assert same_values(one.values, other.values)[both].all()
+
+
+def _as_far_back_as_is_exact(newest: int) -> list[Question]:
+    """Just where the state may have merged and dropped the most."""
+    return [
+        Question(shop=shop, t=t, due=t + ahead, order="o1")
+        for shop in SHOPS
+        for t in range(newest - HOLD_S, newest - HOLD_S + 4)
+        for ahead in (0, 3)
+    ]
 
 
 def live(
