@@ -18,9 +18,12 @@ def believed(event: EventType, events: Columns) -> Columns:
 
     `events` has what `needed` says.
     """
+    blanking = [c for c in event.checks_that("blank") if c.field in events]
+    if not blanking:
+        return events
     found = dict(events)
-    for check in event.checks_that("blank"):
-        if check.field in found:
+    for check in blanking:
+        if check.field is not None:
             bad = broken(check, events)
             if bad.any():
                 found[check.field] = np.where(bad, np.nan, found[check.field])

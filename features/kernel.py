@@ -17,7 +17,7 @@ on (`label`: when it happened). Counting the pairs would cost rows times questio
 All of it is exact in int64.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -30,6 +30,8 @@ UNSET = int(np.iinfo(np.int64).min)
 
 HIGHEST = int(np.iinfo(np.int64).max)
 """No value, sorted above every value."""
+
+Maker = Callable[[Columns], Int64Array]
 
 _KEY_LIMIT = 1 << 62
 _WORTH_SORTING = 1_000  # sorted probes walk the keys once instead of jumping about in them
@@ -58,8 +60,39 @@ class Rows:
             label_us=self.label_us[index],
             known_us=self.known_us[index],
             counts=self.counts[index],
-            columns={name: values[index] for name, values in self.columns.items()},
+            columns={name: self.taken(name, index) for name in self.columns},
         )
+
+    def taken(self, name: str, index: Int64Array) -> Int64Array:
+        """A column of some of the rows. One that is made when it is asked for is made of these
+        only."""
+        if isinstance(self.columns, Computed):
+            return self.columns.taken(name, index)
+        return self.columns[name][index]
+
+
+class Computed(Mapping[str, Int64Array]):
+    """Columns that are made of events when they are asked for: those of a large history are never
+    all in memory at once."""
+
+    def __init__(self, events: Columns, makers: Mapping[str, tuple[Sequence[str], Maker]]) -> None:
+        """`makers`: column -> the fields that it is made of, and how."""
+        self._events, self._makers = events, makers
+
+    def taken(self, name: str, index: Int64Array) -> Int64Array:
+        """Some of a column."""
+        fields, make = self._makers[name]
+        return make({f: self._events[f][index] for f in fields})
+
+    def __getitem__(self, name: str) -> Int64Array:
+        fields, make = self._makers[name]
+        return make({f: self._events[f] for f in fields})
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._makers)
+
+    def __len__(self) -> int:
+        return len(self._makers)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -121,27 +154,31 @@ class Asked:
         """The row with the largest label, whatever its age; -1 where none is known."""
         if not len(self.rows):
             return np.full(len(self.questions), -1, np.int64)
-        # Ranks of a later group are all higher, so a running maximum starts anew at each group.
-        leader = np.maximum.accumulate(self._label_rank[self._by_known.order])
-        return self._of_own_group(self._by_label.order[leader[self._known - 1]], self._known > 0)
+        # Keys of a later group are all higher, so a running maximum starts anew at each group.
+        labels = self._label_keys[self._by_known.order]
+        leads = labels == np.maximum.accumulate(labels)
+        leader = np.maximum.accumulate(np.where(leads, np.arange(len(labels)), 0))
+        return self._of_own_group(self._by_known.order[leader[self._known - 1]], self._known > 0)
 
-    def greatest_of_ties(self, pick: Int64Array, values: Int64Array) -> Int64Array:
-        """For each picked row the largest of `values` among the known rows of its group and label;
-        UNSET where nothing is picked."""
+    def greatest_of_ties(
+        self, pick: Int64Array, column: str, *, turned: bool = False
+    ) -> Int64Array:
+        """For each picked row the largest value of a column among the known rows of its group and
+        label; UNSET where nothing is picked. `turned`: of the bitwise complement."""
         found = np.full(len(pick), UNSET, np.int64)
         picked = np.flatnonzero(pick >= 0)
-        found[picked] = values[pick[picked]]
-        if not len(picked):
+        found[picked] = _turned(self.rows.taken(column, pick[picked]), turned)
+        asked = picked[np.isin(self._label_keys[pick[picked]], self._tied_labels)]
+        if not len(asked):
             return found
-        first, end = self._by_label.ties
-        rank = self._label_rank[pick[picked]]
-        tied = end[rank] - first[rank] > 1
-        asked, rank = picked[tied], rank[tied]
+        order = self._by_label
+        first, end = order.ties
+        rank = self._label_rank[pick[asked]]
         which, at = pairs(first[rank], end[rank])
-        rows = self._by_label.order[at]
+        rows = order.order[at]
         known = self.rows.known_us[rows] < self.questions.as_of_us[asked[which]]
-        # A question's pairs stand together, and its own pick is among them.
-        np.maximum.at(found, asked[which[known]], values[rows[known]])
+        values = _turned(self.rows.taken(column, rows[known]), turned)
+        np.maximum.at(found, asked[which[known]], values)
         return found
 
     def lowest(self, values: Int64Array, edge_us: Int64Array) -> Int64Array:
@@ -200,6 +237,16 @@ class Asked:
             counts=np.concatenate([np.ones(len(at), np.int64), np.full(len(ends), -1, np.int64)]),
             columns={},
         )
+
+    @cached_property
+    def _label_keys(self) -> Int64Array:
+        return Keys(self.rows.group, self.rows.label_us).of_things()
+
+    @cached_property
+    def _tied_labels(self) -> Int64Array:
+        """The keys that several rows share."""
+        keys = np.sort(self._label_keys)
+        return np.unique(keys[1:][keys[1:] == keys[:-1]])
 
     @cached_property
     def _by_label(self) -> "Order":
@@ -299,10 +346,11 @@ class _Level:
         return np.searchsorted(self.keys, self.block * (len(self.keys) + 1) + label)
 
 
-class Order:
-    """Things sorted by (group, time), to look others up among them."""
+class Keys:
+    """(group, time) of things as one number each that sorts as they do."""
 
     def __init__(self, group: Int64Array, time: Int64Array) -> None:
+        self._group, self._time = group, time
         told = time[time != UNSET]
         # UNSET stands at `low`, below every probe.
         self._low = int(told.min()) - 1 if len(told) else 0
@@ -313,8 +361,30 @@ class Order:
         self._times = None if self._groups * self._step < _KEY_LIMIT else np.unique(time)
         if self._times is not None:
             self._step = len(self._times) + 1
-        keys = self._keys_of(group, time, lowest=self._low)
-        self.order = np.argsort(keys, kind="stable")
+
+    def of_things(self) -> Int64Array:
+        """The keys of the things themselves."""
+        return self._made(self._group, self._time, lowest=self._low)
+
+    def of_probes(self, group: Int64Array, time: Int64Array) -> Int64Array:
+        """Keys to look up among those of the things: for each the number of things with a smaller
+        key is the number of things before it. A group beyond theirs lies behind everything."""
+        return self._made(np.minimum(group, self._groups), time, lowest=self._low + 1)
+
+    def _made(self, group: Int64Array, time: Int64Array, *, lowest: int) -> Int64Array:
+        if self._times is not None:
+            return group * self._step + np.searchsorted(self._times, time)
+        return group * self._step + (np.clip(time, lowest, self._high) - self._low)
+
+
+class Order:
+    """Things sorted by (group, time), to look others up among them. Equal ones are in any order
+    unless it has to be `stable`."""
+
+    def __init__(self, group: Int64Array, time: Int64Array, *, stable: bool = False) -> None:
+        self._keys = Keys(group, time)
+        keys = self._keys.of_things()
+        self.order = np.argsort(keys, kind="stable" if stable else None)
         self.keys = keys[self.order]
 
     def __len__(self) -> int:
@@ -322,8 +392,7 @@ class Order:
 
     def before(self, group: Int64Array, time: Int64Array) -> Int64Array:
         """How many things are sorted before each (group, time)."""
-        # A group beyond ours lies behind everything; its own key could overflow.
-        keys = self._keys_of(np.minimum(group, self._groups), time, lowest=self._low + 1)
+        keys = self._keys.of_probes(group, time)
         if len(keys) < _WORTH_SORTING:
             return np.searchsorted(self.keys, keys)
         order = np.argsort(keys)
@@ -340,11 +409,6 @@ class Order:
         ends = np.append(starts[1:], len(self.keys))
         return starts[cluster], ends[cluster]
 
-    def _keys_of(self, group: Int64Array, time: Int64Array, *, lowest: int) -> Int64Array:
-        if self._times is not None:
-            return group * self._step + np.searchsorted(self._times, time)
-        return group * self._step + (np.clip(time, lowest, self._high) - self._low)
-
 
 def pairs(start: Int64Array, end: Int64Array) -> tuple[Int64Array, Int64Array]:
     """Every (i, k) with start[i] <= k < end[i], as two arrays."""
@@ -359,3 +423,7 @@ def running(table: Int64Array, order: Order) -> Int64Array:
     sums = np.zeros((len(table) + 1, table.shape[1]), np.int64)
     np.cumsum(table[order.order], axis=0, out=sums[1:])
     return sums
+
+
+def _turned(values: Int64Array, turned: bool) -> Int64Array:
+    return ~values if turned else values

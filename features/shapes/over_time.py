@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any, Literal
 
 import numpy as np
@@ -12,7 +12,7 @@ from features.checks import believed, needed
 from features.columns import array_of, kinds
 from features.digests import digests
 from features.errors import DeclarationError
-from features.kernel import HIGHEST, UNSET, Asked, Moving, Questions, Rows, pairs
+from features.kernel import HIGHEST, UNSET, Asked, Computed, Maker, Moving, Questions, Rows, pairs
 from features.numbers import fingerprint, from_sortable, sortable, whole
 from features.state import ViewState, merged_columns
 from features.words.aggregations import OF_ADDED_COLUMNS, TIMED, Aggregation, TimeWindow
@@ -100,7 +100,7 @@ class _OverTime(ViewState):
             label_us=self._labels(events),
             known_us=known_at_us,
             counts=np.ones(n, np.int64),
-            columns=_Computed({lane.name: self._maker(lane, events) for lane in self._lanes}),
+            columns=Computed(events, {lane.name: self._maker(lane) for lane in self._lanes}),
         )
 
     def sameness(self) -> tuple[str, ...]:
@@ -141,9 +141,10 @@ class _OverTime(ViewState):
         count = totals[:, where.get(f"number:{column.name}", 0)]
         return np.where(count > 0, scaled / np.maximum(count, 1), np.nan)
 
-    def _maker(self, lane: _Lane, events: Columns) -> Callable[[], Int64Array]:
+    def _maker(self, lane: _Lane) -> tuple[Sequence[str], Maker]:
         column = self._declared.get(lane.of)
-        return lambda: _lane_values(lane.kind, column, lane.of, events)
+        make = partial(_lane_values, lane.kind, column, lane.of)
+        return (lane.of,) if column is None else column.reads, make
 
     def _check_declaration(self) -> None:
         name = self.view.name
@@ -199,7 +200,7 @@ class WindowState(_OverTime):
 
     def _values(self, rows: Rows, questions: Questions) -> Float64Array:
         out = np.empty((len(questions), len(self.view.features)))
-        found = _Found(Asked(rows, questions), *self._table(rows))
+        found = _Found(Asked(rows, questions), partial(self._table, rows))
         for i, (a, _, window) in enumerate(self.view.parts):
             out[:, i] = self._feature(a, window, found)
         return out
@@ -281,28 +282,13 @@ class CalendarState(_OverTime):
         return (self.view.at,)
 
 
-class _Computed(Mapping[str, Int64Array]):
-    """Lanes that are made when they are asked for: of a large history they are not all at once in
-    memory."""
-
-    def __init__(self, makers: Mapping[str, Callable[[], Int64Array]]) -> None:
-        self._makers = makers
-
-    def __getitem__(self, name: str) -> Int64Array:
-        return self._makers[name]()
-
-    def __iter__(self) -> Any:
-        return iter(self._makers)
-
-    def __len__(self) -> int:
-        return len(self._makers)
-
-
 class _Found:
     """What several features share, found once."""
 
-    def __init__(self, asked: Asked, table: Int64Array, where: Mapping[str, int]) -> None:
-        self.asked, self.table, self.where = asked, table, where
+    def __init__(
+        self, asked: Asked, table: Callable[[], tuple[Int64Array, Mapping[str, int]]]
+    ) -> None:
+        self.asked, self._make_table = asked, table
         self._as_of = asked.questions.as_of_us
         self._totals: dict[TimeWindow, Int64Array] = {}
         self._oldest: dict[TimeWindow, Int64Array] = {}
@@ -311,7 +297,8 @@ class _Found:
         """The sums of the table over a window."""
         if window not in self._totals:
             moving = _moving(window)
-            self._totals[window] = self.asked.sums(self.table, moving.edge(self._as_of), moving)
+            table, _ = self._table
+            self._totals[window] = self.asked.sums(table, moving.edge(self._as_of), moving)
         return self._totals[window]
 
     def newest(self, window: TimeWindow, column: str | None) -> Float64Array:
@@ -321,8 +308,8 @@ class _Found:
         inside = (pick >= 0) & (label >= _moving(window).edge(self._as_of))
         if column is None:
             return np.where(inside, (self._as_of - label) / MINUTE, np.nan)
-        lane = self.asked.rows.columns[f"highest:{column}"]
-        return np.where(inside, from_sortable(self.asked.greatest_of_ties(pick, lane)), np.nan)
+        values = self.asked.greatest_of_ties(pick, f"highest:{column}")
+        return np.where(inside, from_sortable(values), np.nan)
 
     def oldest(self, window: TimeWindow, column: str | None) -> Float64Array:
         """`first` of a column, or the minutes since then."""
@@ -334,8 +321,8 @@ class _Found:
             age = (self._as_of - self._labels(pick)) / MINUTE
             return np.where(pick >= 0, age, np.nan)
         # Turned over, the smallest is the largest; nothing (HIGHEST) then is UNSET.
-        lane = ~self.asked.rows.columns[f"lowest:{column}"]
-        return from_sortable(~self.asked.greatest_of_ties(pick, lane))
+        found = self.asked.greatest_of_ties(pick, f"lowest:{column}", turned=True)
+        return from_sortable(~found)
 
     def extreme(self, window: TimeWindow, column: str, *, largest: bool) -> Float64Array:
         """`max` or `min` of a column."""
@@ -351,6 +338,15 @@ class _Found:
         moving = _moving(window)
         codes = self.asked.rows.columns[lane]
         return self.asked.distinct(codes, moving.edge(self._as_of), moving)
+
+    @property
+    def where(self) -> Mapping[str, int]:
+        """Where each lane stands in the table."""
+        return self._table[1]
+
+    @cached_property
+    def _table(self) -> tuple[Int64Array, Mapping[str, int]]:
+        return self._make_table()
 
     @cached_property
     def _newest(self) -> Int64Array:

@@ -23,6 +23,7 @@ COUNTS = {
     "flight.cancelled": 8_255,
     "flight.diverted": 1_175,
     "weather.observed": 26_115,
+    "aircraft.registered": 3_322,
 }
 
 

@@ -207,7 +207,7 @@ def test_no_decision_gives_an_empty_frame_of_the_same_columns(history: History) 
 
 def test_live_vectors_of_real_flights_equal_their_training_rows() -> None:
     """Two weeks of them, in the order of emission, each request read once its batch is in."""
-    recorded = flights().head(40_000)
+    recorded = flights().head(44_000)
     offline, online = MemoryOfflineStore(), MemoryOnlineStore()
     partitions = [Partition(name, 0) for name in EVENTS]
     buffer = OfflineBuffer(offline, EVENTS, clock_us=lambda: NOON_US)

@@ -64,9 +64,7 @@ def test_a_column_that_reads_an_unknown_field_is_refused() -> None:
 
 
 def test_an_aggregation_needs_a_window_above_zero() -> None:
-    with pytest.raises(DeclarationError, match="above zero"):
-        Aggregation(operation="count", windows=())
-    with pytest.raises(DeclarationError, match="above zero"):
+    with pytest.raises(DeclarationError, match="longer than nothing"):
         Aggregation(operation="count", windows=(timedelta(0),))
 
 
