@@ -65,5 +65,5 @@ status: setup ## what runs, and where
 clean: setup ## delete the data of the local stack (asks first)
 	@$(BIN)/eventide clean
 
-bench: setup ## the benchmarks: a table and JSON
-	@for b in tests/benchmarks/*.py; do $(BIN)/python $$b; done
+bench: setup ## the benchmarks, ours beside peers: tables and JSON (BENCH=--quick, BENCH="--only history")
+	@$(BIN)/python -m tests.benchmarks $(BENCH)

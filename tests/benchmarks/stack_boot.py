@@ -1,13 +1,11 @@
 """How long the local stack takes to come up, at first and later, and what it holds in memory.
 
-    python tests/benchmarks/stack_boot.py [--only SERVICES] [--json FILE]
+    python -m tests.benchmarks.stack_boot [--only SERVICES] [--json FILE]
 
 Boots it twice in a folder of its own. Memory is PSS: a page that n processes share counts 1/n in
 each. Linux only. The load average is printed with the figures: on busy cores they mean nothing.
 """
 
-import argparse
-import json
 import os
 import subprocess
 import sys
@@ -19,27 +17,34 @@ from typing import Any
 import psutil
 
 from infra.stack.files import StackFiles
+from tests.benchmarks.kit import Bar, Line, parser, report
 
 EVENTIDE = str(Path(sys.executable).with_name("eventide"))
-BARS = {"first boot, s": 45.0, "later boot, s": 30.0, "memory, MiB": 2560.0}
 
 
 def main() -> int:
-    """Measure, print a table, write JSON; 1 when a bar is missed."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--only", default="", help="as for `eventide up`")
-    parser.add_argument("--json", type=Path, help="write the figures into this file")
-    options = parser.parse_args()
+    """Measure, print both tables, write JSON."""
+    options = parser(__doc__)
+    options.add_argument("--only", default="", help="as for `eventide up`")
+    found = options.parse_args()
     with tempfile.TemporaryDirectory(prefix="eventide-boot-") as state:
-        boots = [measure(Path(state), only=options.only) for _ in range(2)]
-    found = dict(
-        zip(BARS, (boots[0]["seconds"], boots[1]["seconds"], boots[1]["mib"]), strict=True)
-    )
-    figures = {"figures": found, "bars": BARS, "boots": boots, "cores": os.cpu_count()}
-    print_table(figures)
-    if options.json:
-        options.json.write_text(json.dumps(figures, indent=1) + "\n")
-    return int(any(found[name] > bar for name, bar in BARS.items()))
+        first, later = (measure(Path(state), only=found.only) for _ in range(2))
+    print_services(first, later)
+    report("stack_boot", lines(first, later), found, boots=[first, later])
+    return 0
+
+
+def lines(first: dict[str, Any], later: dict[str, Any]) -> list[Line]:
+    """What is promised of a boot."""
+    return [
+        _line("first boot", "s", first["seconds"], 45),
+        _line("later boot", "s", later["seconds"], 30),
+        _line("memory of all services", "MiB", later["mib"], 2560),
+    ]
+
+
+def _line(what: str, unit: str, ours: float, most: float) -> Line:
+    return Line(what=what, unit=unit, ours=ours, bar=Bar(kind="at most", value=most))
 
 
 def measure(state: Path, *, only: str) -> dict[str, Any]:
@@ -79,19 +84,14 @@ def look(files: StackFiles) -> dict[str, dict[str, Any]]:
     return {**found, "stack": {"healthy_after_s": None, **_sums(ours)}}
 
 
-def print_table(figures: dict[str, Any]) -> None:
-    """The second boot by service, then the figures beside their bars."""
-    first, later = figures["boots"]
+def print_services(first: dict[str, Any], later: dict[str, Any]) -> None:
+    """Each service in both boots."""
     print(f"{'service':<15}{'first s':>9}{'later s':>9}{'CPU s':>8}{'PSS MiB':>9}{'processes':>11}")
     for name, now in later["services"].items():
         times = [first["services"][name]["healthy_after_s"], now["healthy_after_s"]]
         print(f"{name:<15}" + "".join(f"{'' if t is None else t:>9}" for t in times), end="")
         print(f"{now['cpu_seconds']:>8}{now['mib']:>9}{now['processes']:>11}")
-    print()
-    for name, bar in figures["bars"].items():
-        value = figures["figures"][name]
-        print(f"{name:<15}{value:>9}   at most {bar:g}   {'kept' if value <= bar else 'MISSED'}")
-    print(f"load before: {first['load_before']}, {later['load_before']}; {figures['cores']} cores")
+    print(f"load before: {first['load_before']}, {later['load_before']}")
     print(f"stop: {first['stop_seconds']} s, {later['stop_seconds']} s")
 
 

@@ -1,0 +1,181 @@
+"""The online store: put and get 20 features of 1,000 entities at a time.
+
+    python -m tests.benchmarks.online [--quick] [--no-peer] [--stores lmdb ...] [--json FILE]
+
+Ours: what ingest does with 1,000 decoded readings (`OnlineWriter`, duplicates dropped, position
+kept in the same transaction), and what serving does with 1,000 requests (`FeatureReader`). The
+peer: Feast's push to the same kind of store and `get_online_features(...).to_dict()`.
+"""
+
+import argparse
+import sys
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from features.adapters.lmdb import LmdbOnlineStore
+from features.batches import EventRows
+from features.online import FeatureReader
+from features.online_writer import OnlineWriter
+from features.ports import OnlineStore
+from infra.clock import HOUR
+from infra.settings import IngestSettings
+from tests.benchmarks import made
+from tests.benchmarks.kit import Bar, Cost, Line, measure, parser, report, run_module
+from tests.benchmarks.peers.environment import python_of
+
+ROWS = 1_000
+
+
+@dataclass(frozen=True, kw_only=True)
+class Kind:
+    """A kind of online store, Feast's counterpart, and what we hold ourselves to."""
+
+    open: Callable[[Path], OnlineStore]
+    peer: str
+    put: float
+    get: float
+
+
+STORES = {
+    "lmdb": Kind(open=lambda folder: LmdbOnlineStore(str(folder)), peer="sqlite", put=25, get=25)
+}
+
+
+def main() -> int:
+    """Measure both, print the table, write JSON."""
+    options = arguments()
+    found = []
+    for name in options.stores:
+        with tempfile.TemporaryDirectory(prefix="eventide-bench-") as folder:
+            found += lines(name, options, Path(folder))
+    report("online", found, options)
+    return 0
+
+
+def arguments() -> argparse.Namespace:
+    """Of the command line."""
+    options = parser(__doc__)
+    options.add_argument("--stores", nargs="+", choices=list(STORES), default=list(STORES))
+    return options.parse_args()
+
+
+def lines(name: str, options: argparse.Namespace, folder: Path) -> list[Line]:
+    """One kind of store and its peer."""
+    kind = STORES[name]
+    batches = 5 if options.quick else 100
+    store = kind.open(folder / "ours")
+    put, put_rows = fill(store, batches), ROWS * batches
+    get = read(store, batches)
+    store.close()
+    peer = None if options.no_peer else feast(kind, folder, options)
+    its_put, its_get = (None, None) if peer is None else (Cost(**peer["put"]), Cost(**peer["get"]))
+    asked = f"Feast on {kind.peer}"
+    return [
+        Line(
+            what=f"{name}: put {ROWS} entities at a time",
+            unit="rows per CPU s",
+            ours=put_rows / put.cpu_s,
+            peer=its_put and peer_rows(options) / its_put.cpu_s,
+            peer_name=asked,
+            bar=Bar(kind="times more", value=kind.put),
+        ),
+        Line(
+            what=f"{name}: get {ROWS} entities",
+            unit="CPU ms",
+            ours=1_000 * get.cpu_s / batches,
+            peer=its_get and 1_000 * its_get.cpu_s / reads(options),
+            peer_name=asked,
+            bar=Bar(kind="times less", value=kind.get),
+        ),
+        Line(
+            what=f"{name}: get {ROWS} entities",
+            unit="ms",
+            ours=1_000 * get.seconds / batches,
+            peer=its_get and 1_000 * its_get.seconds / reads(options),
+            peer_name=asked,
+        ),
+    ]
+
+
+def fill(store: OnlineStore, batches: int) -> Cost:
+    """What `batches` polls of 1,000 entities take."""
+    ingest = IngestSettings()
+    writer = OnlineWriter(
+        store,
+        [made.NEWEST],
+        duplicate_horizon_us=int(ingest.duplicate_horizon_hours * HOUR),
+        hold_us=int(ingest.hold_hours * HOUR),
+    )
+    writer.load([made.PARTITION])
+    polls = [poll(n) for n in range(batches)]
+
+    def put() -> None:
+        for n, rows in enumerate(polls, 1):
+            writer.write([rows], {made.PARTITION: n * ROWS})
+
+    return measure(put)[1]
+
+
+def read(store: OnlineStore, batches: int) -> Cost:
+    """What as many batches of 1,000 requests take; every one of them finds its values."""
+    reader = FeatureReader(made.SERVICE, store)
+    as_of_us = np.full(ROWS, made.START_US + HOUR)
+    asked = [requests(n) for n in range(batches)]
+    assert not np.isnan(reader.vectors(asked[0], as_of_us).numbers).any()
+
+    def get() -> None:
+        for batch in asked:
+            reader.vectors(batch, as_of_us)
+
+    return measure(get)[1]
+
+
+def poll(n: int) -> EventRows:
+    """The n-th 1,000 entities, each once."""
+    size = made.Size(readings=ROWS, labels=0, entities=10 * ROWS)
+    readings = made.made_readings(size, seed=n)
+    readings = made.Readings(
+        sensor=np.arange(n * ROWS, (n + 1) * ROWS),
+        event_time_us=np.full(ROWS, made.START_US + n),
+        known_at_us=np.full(ROWS, made.START_US + n),
+        values=readings.values,
+    )
+    return made.event_rows(readings, first_offset=n * ROWS)
+
+
+def requests(n: int) -> list[Any]:
+    """About the entities of the n-th poll."""
+    names = made.names(np.arange(n * ROWS, (n + 1) * ROWS)).to_list()
+    return [made.Asked(event_id=s, event_time_us=made.START_US, sensor=s) for s in names]
+
+
+def feast(kind: Kind, folder: Path, options: argparse.Namespace) -> dict[str, Any]:
+    """The costs of the peer's puts and gets."""
+    size = made.Size(readings=ROWS, labels=1, entities=10 * ROWS)
+    made.write_for_peer(folder, made.made_readings(size), size)
+    found: dict[str, Any] = run_module(
+        "tests.benchmarks.peers.feast_peer",
+        *("online", folder, "--store", kind.peer, "--rows", ROWS),
+        *("--pushes", peer_rows(options) // ROWS, "--reads", reads(options)),
+        python=python_of("feast"),
+    )
+    return found
+
+
+def peer_rows(options: argparse.Namespace) -> int:
+    """How many rows the peer puts: it takes its time."""
+    return ROWS * (2 if options.quick else 10)
+
+
+def reads(options: argparse.Namespace) -> int:
+    """How often the peer reads."""
+    return 2 if options.quick else 20
+
+
+if __name__ == "__main__":
+    sys.exit(main())

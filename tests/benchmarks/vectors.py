@@ -1,0 +1,81 @@
+"""Feature vectors of live requests: all that a service gives a model, for a batch of 500.
+
+    python -m tests.benchmarks.vectors [--quick] [--json FILE]
+
+The recorded flights are folded into an online store, in the order of emission, up to a moment;
+then the vectors of the next 500 requests are read again and again. CPU milliseconds a batch.
+"""
+
+import sys
+import tempfile
+from datetime import date
+
+from features.adapters.lmdb import LmdbOnlineStore
+from features.catalog.flights import views
+from features.catalog.flights.services import FLIGHT_DELAY
+from features.online import FeatureReader
+from features.online_writer import OnlineWriter
+from features.ports import OnlineStore
+from infra.clock import HOUR, to_us
+from infra.kafka.partitions import Partition
+from infra.settings import IngestSettings
+from tests.benchmarks.flights import DOMAIN, polls, requests
+from tests.benchmarks.kit import Bar, Line, measure, parser, report
+
+BATCH = 500  # what serving takes at once
+REPEATS = 40
+# After the longest window the state of an entity grows no more; more days only add entities.
+UNTIL, UNTIL_QUICK = date(2013, 4, 1), date(2013, 1, 15)
+
+
+def main() -> int:
+    """Measure, print the table, write JSON."""
+    options = parser(__doc__).parse_args()
+    until_us = to_us(UNTIL_QUICK if options.quick else UNTIL)
+    with tempfile.TemporaryDirectory(prefix="eventide-bench-") as name:
+        store = LmdbOnlineStore(name)
+        events = fold(store, until_us)
+        found = read(store, until_us)
+        store.close()
+    report("vectors", [found], options, events=events, features=len(FLIGHT_DELAY.numbers))
+    return 0
+
+
+def fold(store: OnlineStore, until_us: int) -> int:
+    """Everything before that moment into the store, as ingest does; returns how many events."""
+    ingest = IngestSettings()
+    writer = OnlineWriter(
+        store,
+        views.ALL,
+        duplicate_horizon_us=int(ingest.duplicate_horizon_hours * HOUR),
+        hold_us=int(ingest.hold_hours * HOUR),
+    )
+    writer.load([Partition(e.name, n) for e in DOMAIN.events for n in range(e.partitions)])
+    events = 0
+    for decoded, taken in polls(until_us, records=ingest.max_batch):
+        writer.write(decoded.good, taken)
+        events += sum(map(len, decoded.good))
+    return events
+
+
+def read(store: OnlineStore, from_us: int) -> Line:
+    """The cost of the vectors of one batch."""
+    reader = FeatureReader(FLIGHT_DELAY, store)
+    asked, as_of_us = requests(from_us, BATCH)
+    reader.vectors(asked, as_of_us)  # the first call compiles plans
+
+    def again() -> None:
+        for _ in range(REPEATS):
+            reader.vectors(asked, as_of_us)
+
+    _, cost = measure(again)
+    return Line(
+        what=f"{len(FLIGHT_DELAY.numbers)} features of {BATCH} requests",
+        unit="CPU ms",
+        ours=cost.cpu_s / REPEATS * 1_000,
+        bar=Bar(kind="at most", value=30),
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())
