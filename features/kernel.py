@@ -123,19 +123,13 @@ class Asked:
 
     def __init__(self, rows: Rows, questions: Questions) -> None:
         self.rows, self.questions = rows, questions
-        self._by_known = Order(rows.group, rows.known_us)
+        self.by_known = Order(rows.group, rows.known_us)
         # How many rows come before each question, of its own group and of those before it.
-        self._known = self._by_known.before(questions.group, questions.as_of_us)
+        self.known = self.by_known.before(questions.group, questions.as_of_us)
 
-    def sums(self, table: Int64Array, edge_us: Int64Array, moves: "Moving") -> Int64Array:
-        """The sums of the rows of `table` with label >= edge; (questions, columns of `table`).
-
-        `moves` says how `edge_us` follows from the time of a question.
-        """
-        total = running(table, self._by_known)[self._known]
-        total -= running(table, self._by_label)[self._labelled_before(edge_us)]
-        self._add_told_late(total, table, moves)
-        return total
+    def sums(self, table: Int64Array) -> "WindowSums":
+        """Sums of the rows of `table` over windows."""
+        return WindowSums(self, table)
 
     def sums_between(
         self, table: Int64Array, start_us: Int64Array, end_us: Int64Array
@@ -145,7 +139,7 @@ class Asked:
         total = np.zeros((len(self.questions), table.shape[1]), np.int64)
         for level in self._levels():
             sums = np.zeros((len(self.rows) + 1, table.shape[1]), np.int64)
-            np.cumsum(table[self._by_known.order][level.order], axis=0, out=sums[1:])
+            np.cumsum(table[self.by_known.order][level.order], axis=0, out=sums[1:])
             a, b = level.find(start[level.asked]), level.find(end[level.asked])
             total[level.asked] += sums[b] - sums[a]
         return total
@@ -155,10 +149,10 @@ class Asked:
         if not len(self.rows):
             return np.full(len(self.questions), -1, np.int64)
         # Keys of a later group are all higher, so a running maximum starts anew at each group.
-        labels = self._label_keys[self._by_known.order]
+        labels = self._label_keys[self.by_known.order]
         leads = labels == np.maximum.accumulate(labels)
         leader = np.maximum.accumulate(np.where(leads, np.arange(len(labels)), 0))
-        return self._of_own_group(self._by_known.order[leader[self._known - 1]], self._known > 0)
+        return self._of_own_group(self.by_known.order[leader[self.known - 1]], self.known > 0)
 
     def greatest_of_ties(
         self, pick: Int64Array, column: str, *, turned: bool = False
@@ -171,7 +165,7 @@ class Asked:
         asked = picked[np.isin(self._label_keys[pick[picked]], self._tied_labels)]
         if not len(asked):
             return found
-        order = self._by_label
+        order = self.by_label
         first, end = order.ties
         rank = self._label_rank[pick[asked]]
         which, at = pairs(first[rank], end[rank])
@@ -191,7 +185,7 @@ class Asked:
         order = np.lexsort((values, self.rows.group))
         rank = np.empty(n, np.int64)
         rank[order] = np.arange(n)  # of a later group higher: so a suffix may run into it
-        rank = rank[self._by_known.order]
+        rank = rank[self.by_known.order]
         edge = self._labelled_before(edge_us)
         best = np.full(len(self.questions), none, np.int64)
         for level in self._levels():
@@ -204,15 +198,14 @@ class Asked:
             best[asked] = np.minimum(best[asked], found)
         return self._of_own_group(order[np.minimum(best, n - 1)], best < n) if n else best - 1
 
-    def distinct(self, codes: Int64Array, edge_us: Int64Array, moves: "Moving") -> Int64Array:
-        """How many different `codes` have a row with label >= edge; UNSET codes do not count.
+    def distinct(self, codes: Int64Array, moves: "Moving") -> Int64Array:
+        """How many different `codes` have a row in a window; UNSET codes do not count.
 
         Of the rows of one code only the newest known one matters: each counts from the time when it
         became known as the newest until the next one did. That is a sum of +1 and -1.
         """
-        steps = self._steps(codes)
-        ones = steps.counts[:, None]
-        return Asked(steps, self.questions).sums(ones, edge_us, moves)[:, 0]
+        steps = Asked(self._steps(codes), self.questions)
+        return steps.sums(steps.rows.counts[:, None]).over(moves)[:, 0]
 
     def _steps(self, codes: Int64Array) -> Rows:
         rows = self.rows
@@ -249,39 +242,23 @@ class Asked:
         return np.unique(keys[1:][keys[1:] == keys[:-1]])
 
     @cached_property
-    def _by_label(self) -> "Order":
+    def by_label(self) -> "Order":
+        """The rows by group and label."""
         return Order(self.rows.group, self.rows.label_us)
 
     @cached_property
     def _label_rank(self) -> Int64Array:
         rank = np.empty(len(self.rows), np.int64)
-        rank[self._by_label.order] = np.arange(len(self.rows))
+        rank[self.by_label.order] = np.arange(len(self.rows))
         return rank
 
     @cached_property
-    def _by_time(self) -> "Order":
+    def by_time(self) -> "Order":
+        """The questions by group and time."""
         return Order(self.questions.group, self.questions.as_of_us)
 
     def _labelled_before(self, edge_us: Int64Array) -> Int64Array:
-        return self._by_label.before(self.questions.group, edge_us)
-
-    def _add_told_late(self, total: Int64Array, table: Int64Array, moves: "Moving") -> None:
-        """Add the sums of the rows with `label < edge` and `known >= t`."""
-        rows = self.rows
-        # Subtracting UNSET would wrap round.
-        known = np.where(rows.known_us == UNSET, rows.label_us, rows.known_us)
-        late = np.flatnonzero(known - rows.label_us > moves.length_us)
-        if not len(late):
-            return
-        group, label = rows.group[late], rows.label_us[late]
-        first = self._by_time.before(group, moves.first_after(label))
-        stop = self._by_time.before(group, rows.known_us[late] + 1)
-        missed = stop > first
-        out = np.zeros((len(self.questions) + 1, table.shape[1]), np.int64)
-        np.add.at(out, first[missed], table[late[missed]])
-        np.subtract.at(out, stop[missed], table[late[missed]])
-        np.cumsum(out, axis=0, out=out)
-        total[self._by_time.order] += out[:-1]
+        return self.by_label.before(self.questions.group, edge_us)
 
     def _of_own_group(self, found: Int64Array, there: BoolArray) -> Int64Array:
         own = there & (self.rows.group[found] == self.questions.group)
@@ -291,16 +268,16 @@ class Asked:
         """The levels of the tree. A prefix of the rows in the order of knowledge is one block at
         each level that its length has a bit of."""
         n = len(self.rows)
-        label = self._label_rank[self._by_known.order] if n else np.empty(0, np.int64)
+        label = self._label_rank[self.by_known.order] if n else np.empty(0, np.int64)
         rows = np.arange(n)
         for bit in range(int(n).bit_length()):
-            asked = np.flatnonzero(self._known & (1 << bit))
+            asked = np.flatnonzero(self.known & (1 << bit))
             if not len(asked):
                 continue
             block_of_row = rows >> bit
             keys = block_of_row * (n + 1) + label
             order = np.argsort(keys)
-            block = (self._known[asked] >> (bit + 1)) << 1
+            block = (self.known[asked] >> (bit + 1)) << 1
             yield _Level(
                 order=order,
                 keys=keys[order],
@@ -309,6 +286,41 @@ class Asked:
                 block=block,
                 end=np.minimum((block + 1) << bit, n),
             )
+
+
+class WindowSums:
+    """Sums over windows, whose edges follow the time of the question."""
+
+    def __init__(self, asked: Asked, table: Int64Array) -> None:
+        self._asked, self._table = asked, table
+        self._known = running(table, asked.by_known)[asked.known]
+        self._labelled = running(table, asked.by_label)
+
+    def over(self, moves: "Moving") -> Int64Array:
+        """The sums of the rows with label >= edge; (questions, columns of the table)."""
+        questions = self._asked.questions
+        edge = moves.edge(questions.as_of_us)
+        total = self._known - self._labelled[self._asked.by_label.before(questions.group, edge)]
+        self._add_told_late(total, moves)
+        return total
+
+    def _add_told_late(self, total: Int64Array, moves: "Moving") -> None:
+        """Add the sums of the rows with `label < edge` and `known >= t`."""
+        rows, order = self._asked.rows, self._asked.by_time
+        # Subtracting UNSET would wrap round.
+        known = np.where(rows.known_us == UNSET, rows.label_us, rows.known_us)
+        late = np.flatnonzero(known - rows.label_us > moves.length_us)
+        if not len(late):
+            return
+        group, label = rows.group[late], rows.label_us[late]
+        first = order.before(group, moves.first_after(label))
+        stop = order.before(group, rows.known_us[late] + 1)
+        missed = stop > first
+        out = np.zeros((len(total) + 1, total.shape[1]), np.int64)
+        np.add.at(out, first[missed], self._table[late[missed]])
+        np.subtract.at(out, stop[missed], self._table[late[missed]])
+        np.cumsum(out, axis=0, out=out)
+        total[order.order] += out[:-1]
 
 
 @dataclass(frozen=True, kw_only=True)

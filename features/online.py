@@ -36,6 +36,7 @@ class FeatureReader:
         self._event = service.decision.request
         asked = [f for view in service.views for f in (*view.entity.keys, *view.asks)]
         reads = [f for column in service.request_columns for f in column.reads]
+        self._entities = tuple(dict.fromkeys(v.entity for v in service.views))
         self._computed = tuple(dict.fromkeys(reads))
         self._fields = tuple(dict.fromkeys((*asked, *reads)))
 
@@ -52,7 +53,8 @@ class FeatureReader:
             self._service, arrays_of(fields, self._event.record, self._computed), len(requests)
         )
         numbers, exact = [own.numbers], np.ones(len(requests), bool)
-        asked = [encode_keys(entity_keys(v.entity, fields)) for v in self._service.views]
+        named = {e: encode_keys(entity_keys(e, fields)) for e in self._entities}
+        asked = [named[v.entity] for v in self._service.views]
         found = self._store.get(
             [(v.name, keys) for v, (keys, _) in zip(self._service.views, asked, strict=True)]
         )

@@ -15,10 +15,10 @@ settled rows. Every row carries a check, so damage is noticed and never served.
 
 import hashlib
 import struct
-import zlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -29,12 +29,22 @@ from features.kernel import UNSET, Questions, Rows
 from features.words.events import BoolArray, Columns, EventType, Float64Array, Int64Array
 from features.words.views import View
 
-_HEAD = struct.Struct("<QqII")  # schema id, settled_to, settled rows, head rows left by a fold
-_CRC = struct.Struct("<I")  # of the four
-HEADER_SIZE = _HEAD.size + _CRC.size
-FOLD_SLACK = 64  # head rows beyond twice those left by the last fold that are worth the next one
+# `settled`: how many settled rows. `left`: how many head rows the last fold left.
+HEADER = np.dtype(
+    [
+        ("schema", "<i8"),
+        ("settled_to", "<i8"),
+        ("settled", "<i8"),
+        ("left", "<i8"),
+        ("check", "<i8"),
+    ]
+)
+HEADER_SIZE = HEADER.itemsize
+FOLD_SLACK = 16  # head rows beyond twice those left by the last fold that are worth the next one
 CHECK = "check"
 _CHECK_PRIME = np.uint64(0x9E3779B97F4A7C15)
+_HEADER_SALT = 0x51ED270B
+_HEADER = struct.Struct("<qqqqq")
 
 
 class OtherSchema(FeatureError):
@@ -94,7 +104,13 @@ class ViewState(ABC):
         self.settled_row = _row("label", "count", *self.columns)
         self.head_row = _row("label", "known", *self.columns)
         self.schema_id = _schema_id(view, self.columns, meaning)
-        self.empty = self._header(UNSET, 0, 0)
+        self.empty = self._pack(
+            np.array([UNSET]),
+            np.empty(0, self.settled_row),
+            np.empty(0, np.int64),
+            np.empty(0, self.head_row),
+            np.empty(0, np.int64),
+        )[0]
 
     @property
     def name(self) -> str:
@@ -160,7 +176,7 @@ class ViewState(ABC):
         Raises:
             OtherSchema: the value belongs to another declaration.
         """
-        schema_id, _, settled, left = _HEAD.unpack_from(header)
+        schema_id, _, settled, left, _ = _HEADER.unpack_from(header)
         if schema_id != self.schema_id:
             raise OtherSchema(self.name)
         head_bytes = length - HEADER_SIZE - settled * self.settled_row.itemsize
@@ -215,35 +231,38 @@ class ViewState(ABC):
         self._parse(values)
 
     def _parse(self, values: Sequence[bytes]) -> _Parsed:
-        headers = [_header(v) for v in values]
-        if any(h[0] not in (self.schema_id, _TORN) for h in headers):
-            raise OtherSchema(self.name)
-        ends = [HEADER_SIZE + h[2] * self.settled_row.itemsize for h in headers]
-        torn = [
-            i
-            for i, (v, h, end) in enumerate(zip(values, headers, ends, strict=True))
-            if h[0] == _TORN or end > len(v) or (len(v) - end) % self.head_row.itemsize
-        ]
-        if torn:
-            raise CorruptValue(self.name, torn)
-        cuts = list(zip(values, ends, strict=True))
+        headers = self._headers(values)
+        lengths = np.fromiter(map(len, values), np.int64, len(values))
+        ends = HEADER_SIZE + headers["settled"] * self.settled_row.itemsize
+        torn = (ends > lengths) | ((lengths - ends) % self.head_row.itemsize != 0)
+        if torn.any():
+            raise CorruptValue(self.name, np.flatnonzero(torn).tolist())
+        cuts = list(zip(values, ends.tolist(), strict=True))
         numbers = np.arange(len(values))
-        heads = np.array([len(v) - end for v, end in cuts], np.int64) // self.head_row.itemsize
         found = _Parsed(
-            settled_to=np.array([h[1] for h in headers], np.int64),
-            settled=np.frombuffer(
-                b"".join([v[HEADER_SIZE:end] for v, end in cuts]), self.settled_row
-            ),
-            settled_group=np.repeat(numbers, np.array([h[2] for h in headers], np.int64)),
-            head=np.frombuffer(b"".join([v[end:] for v, end in cuts]), self.head_row),
-            head_group=np.repeat(numbers, heads),
+            settled_to=headers["settled_to"],
+            settled=np.frombuffer(b"".join([v[HEADER_SIZE:e] for v, e in cuts]), self.settled_row),
+            settled_group=np.repeat(numbers, headers["settled"]),
+            head=np.frombuffer(b"".join([v[e:] for v, e in cuts]), self.head_row),
+            head_group=np.repeat(numbers, (lengths - ends) // self.head_row.itemsize),
         )
         self._check(found)
         return found
 
+    def _headers(self, values: Sequence[bytes]) -> NDArray[np.void]:
+        """The headers, whole and of this declaration."""
+        padded = [v[:HEADER_SIZE].ljust(HEADER_SIZE, b"\0") for v in values]
+        headers: NDArray[np.void] = np.frombuffer(b"".join(padded), HEADER)
+        damaged = _checks(headers, _HEADER_SALT) != headers[CHECK]
+        if (damaged | (headers["settled"] < 0)).any():
+            raise CorruptValue(self.name, np.flatnonzero(damaged).tolist())
+        if (headers["schema"] != self.schema_id).any():
+            raise OtherSchema(self.name)
+        return headers
+
     def _check(self, found: _Parsed) -> None:
         damaged = [
-            group[self._checks(rows) != rows[CHECK]]
+            group[_checks(rows, self.schema_id) != rows[CHECK]]
             for rows, group in (
                 (found.settled, found.settled_group),
                 (found.head, found.head_group),
@@ -254,17 +273,8 @@ class ViewState(ABC):
             raise CorruptValue(self.name, bad.tolist())
 
     def _sealed(self, rows: NDArray[np.void]) -> NDArray[np.void]:
-        rows[CHECK] = self._checks(rows)
+        rows[CHECK] = _checks(rows, self.schema_id)
         return rows
-
-    def _checks(self, rows: NDArray[np.void]) -> Int64Array:
-        """A number that a changed bit of a row changes; that of zeros is not zero."""
-        found = np.full(len(rows), self.schema_id, np.uint64)
-        assert rows.dtype.names is not None
-        for name in rows.dtype.names[:-1]:
-            found = (found ^ rows[name].astype(np.uint64)) * _CHECK_PRIME
-            found ^= found >> np.uint64(32)
-        return found.view(np.int64)
 
     def _all_rows(self, found: _Parsed) -> Rows:
         settled, head = found.settled, found.head
@@ -301,10 +311,6 @@ class ViewState(ABC):
         merged = self.merged(rows[order], starts)
         return self._sealed(merged), group[order][starts]
 
-    def _header(self, settled_to_us: int, settled: int, left: int) -> bytes:
-        head = _HEAD.pack(self.schema_id, settled_to_us, settled, left)
-        return head + _CRC.pack(zlib.crc32(head))
-
     def _pack(
         self,
         settled_to: Int64Array,
@@ -313,15 +319,18 @@ class ViewState(ABC):
         head: NDArray[np.void],
         head_group: Int64Array,
     ) -> list[bytes]:
-        ends = np.arange(len(settled_to) + 1)
-        row_cuts = np.searchsorted(group, ends).tolist()
-        head_cuts = np.searchsorted(head_group, ends).tolist()
-        packed = []
-        for i, moment in enumerate(settled_to.tolist()):
-            a, b, c, d = row_cuts[i], row_cuts[i + 1], head_cuts[i], head_cuts[i + 1]
-            header = self._header(moment, b - a, d - c)
-            packed.append(header + rows[a:b].tobytes() + head[c:d].tobytes())
-        return packed
+        numbers = np.arange(len(settled_to) + 1)
+        row_cuts, head_cuts = np.searchsorted(group, numbers), np.searchsorted(head_group, numbers)
+        headers = np.zeros(len(settled_to), HEADER)
+        headers["schema"], headers["settled_to"] = self.schema_id, settled_to
+        headers["settled"], headers["left"] = np.diff(row_cuts), np.diff(head_cuts)
+        headers[CHECK] = _checks(headers, _HEADER_SALT)
+        parts = (
+            _cut(headers, numbers),
+            _cut(rows, row_cuts),
+            _cut(head, head_cuts),
+        )
+        return [a + b + c for a, b, c in zip(*parts, strict=True)]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -336,7 +345,7 @@ class ViewRows:
 
 def settled_to_us(value: bytes) -> int:
     """From when on a value answers exactly."""
-    settled_to: int = _HEAD.unpack_from(value)[1]
+    settled_to: int = _HEADER.unpack_from(value)[1]
     return settled_to
 
 
@@ -376,15 +385,20 @@ def by_entity(change: ViewRows) -> list[tuple[bytes, bytes]]:
     ]
 
 
-_TORN = -1  # stands for the schema id of a value whose header is damaged
+def _cut(rows: NDArray[np.void], cuts: Int64Array) -> list[bytes]:
+    """The bytes between the cuts."""
+    packed, edges = rows.tobytes(), (cuts * rows.itemsize).tolist()
+    return [packed[a:b] for a, b in pairwise(edges)]
 
 
-def _header(value: bytes) -> tuple[int, int, int, int]:
-    head = value[: _HEAD.size]
-    if len(value) < HEADER_SIZE or _CRC.unpack_from(value, _HEAD.size)[0] != zlib.crc32(head):
-        return (_TORN, UNSET, 0, 0)
-    schema_id, settled_to, settled, left = _HEAD.unpack(head)
-    return (schema_id, settled_to, settled, left)
+def _checks(rows: NDArray[np.void], salt: int) -> Int64Array:
+    """For each row a number that a changed bit changes; that of zeros is not zero."""
+    found = np.full(len(rows), salt, np.int64).view(np.uint64)
+    assert rows.dtype.names is not None
+    for name in rows.dtype.names[:-1]:
+        found = (found ^ rows[name].astype(np.uint64)) * _CHECK_PRIME
+        found ^= found >> np.uint64(32)
+    return found.view(np.int64)
 
 
 def _row(*columns: str) -> np.dtype[np.void]:
@@ -392,7 +406,7 @@ def _row(*columns: str) -> np.dtype[np.void]:
 
 
 def _schema_id(view: View, columns: Sequence[str], meaning: Sequence[object]) -> int:
-    """64 bits that change with the meaning of the stored integers.
+    """63 bits that change with the meaning of the stored integers.
 
     Bytecode is in `meaning`, so a column's changed formula is noticed; so is a new minor version of
     Python, which asks for a rebuild without need.
@@ -400,7 +414,7 @@ def _schema_id(view: View, columns: Sequence[str], meaning: Sequence[object]) ->
     sources = [(e.schema, e.known_after_us) for e in view.sources]
     parts = [view.name, sources, view.entity.keys, view.reach_us, tuple(columns), *meaning]
     digest = hashlib.blake2b(repr(parts).encode(), digest_size=8).digest()
-    return int.from_bytes(digest, "little")
+    return int.from_bytes(digest, "little") >> 1
 
 
 def merged_columns(

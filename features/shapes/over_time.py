@@ -12,7 +12,18 @@ from features.checks import believed, needed
 from features.columns import array_of, kinds
 from features.digests import digests
 from features.errors import DeclarationError
-from features.kernel import HIGHEST, UNSET, Asked, Computed, Maker, Moving, Questions, Rows, pairs
+from features.kernel import (
+    HIGHEST,
+    UNSET,
+    Asked,
+    Computed,
+    Maker,
+    Moving,
+    Questions,
+    Rows,
+    WindowSums,
+    pairs,
+)
 from features.numbers import fingerprint, from_sortable, sortable, whole
 from features.state import ViewState, merged_columns
 from features.words.aggregations import OF_ADDED_COLUMNS, TIMED, Aggregation, TimeWindow
@@ -296,9 +307,7 @@ class _Found:
     def totals(self, window: TimeWindow) -> Int64Array:
         """The sums of the table over a window."""
         if window not in self._totals:
-            moving = _moving(window)
-            table, _ = self._table
-            self._totals[window] = self.asked.sums(table, moving.edge(self._as_of), moving)
+            self._totals[window] = self._sums.over(_moving(window))
         return self._totals[window]
 
     def newest(self, window: TimeWindow, column: str | None) -> Float64Array:
@@ -335,9 +344,7 @@ class _Found:
 
     def distinct(self, window: TimeWindow, lane: str) -> Int64Array:
         """How many different codes."""
-        moving = _moving(window)
-        codes = self.asked.rows.columns[lane]
-        return self.asked.distinct(codes, moving.edge(self._as_of), moving)
+        return self.asked.distinct(self.asked.rows.columns[lane], _moving(window))
 
     @property
     def where(self) -> Mapping[str, int]:
@@ -347,6 +354,10 @@ class _Found:
     @cached_property
     def _table(self) -> tuple[Int64Array, Mapping[str, int]]:
         return self._make_table()
+
+    @cached_property
+    def _sums(self) -> WindowSums:
+        return self.asked.sums(self._table[0])
 
     @cached_property
     def _newest(self) -> Int64Array:

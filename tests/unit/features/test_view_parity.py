@@ -8,10 +8,11 @@ import polars as pl
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec import structs
 
 from features import state
 from features.adapters.memory import MemoryOfflineStore, MemoryOnlineStore
-from features.batches import EventRows
+from features.batches import EventRows, view_rows
 from features.columns import arrays_of, field_tuples
 from features.comparison import same_values
 from features.history import Past, view_values
@@ -154,6 +155,32 @@ def test_the_order_of_arrival_does_not_matter(
     one, other = live(view, told, cut_at, questions), live(view, shuffled, [], questions)
     both = one.exact & other.exact
     assert same_values(one.values, other.values)[both].all()
+
+
+@each_view
+@settings(max_examples=60, deadline=None)
+@given(histories(), st.lists(st.integers(-5, 160), min_size=1, max_size=3))
+def test_folding_changes_no_answer_that_may_be_asked_for(
+    view: View, told: list[Told], settled_to: list[int]
+) -> None:
+    kept = state_of(view)
+    rows, _ = _rows([structs.replace(e, shop="a") for e in told], 0, len(told))
+    changes = [c for c in (view_rows(view, r) for r in rows if r.event in view.sources) if c]
+    loose = kept.append(None, b"".join(c.rows.tobytes() for c in changes))[0]
+    folded = loose
+    for second in settled_to:
+        folded = kept.fold([folded], us(second))[0]
+    last = max(settled_to)
+    questions = [Question(shop="a", t=last + i, due=last + i + 2, order="o1") for i in range(60)]
+    fields = arrays_of(_fields(questions), Asked, view.asks)
+    answers = kept.read(
+        [loose, folded],
+        np.repeat([0, 1], 60),
+        np.tile(_times(questions), 2),
+        {name: np.tile(values, 2) for name, values in fields.items()},
+    )
+    assert same_values(answers.values[:60], answers.values[60:]).all()
+    assert answers.exact.all()
 
 
 def _as_far_back_as_is_exact(newest: int) -> list[Question]:

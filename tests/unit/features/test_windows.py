@@ -11,7 +11,7 @@ from features.kernel import UNSET
 from features.numbers import from_sortable, sortable
 from features.shapes import state_of
 from features.shapes.over_time import WindowState
-from features.state import OtherSchema, ViewState, settled_to_us
+from features.state import CorruptValue, OtherSchema, ViewState, settled_to_us
 from features.vocabulary import Column, FeatureView
 from infra.clock import SECOND
 from tests.made_sales import SHOP_SALES, SOLD, START_US, Sale, sale
@@ -101,7 +101,7 @@ def test_appending_asks_for_a_fold_only_when_the_head_has_doubled() -> None:
         if worth:
             folds.append(i)
             value = STATE.fold([value], UNSET)[0]
-    assert folds == [64, 194, 454, 974]
+    assert folds == [16, 50, 118, 254, 526]
 
 
 def test_no_value_and_no_entity_give_nothing() -> None:
@@ -161,3 +161,29 @@ def test_a_column_of_floats_is_refused_with_the_reason() -> None:
     column = Column(name="cents", compute=lambda e: e["cents"] / 100, reads=("cents",))
     with pytest.raises(DeclarationError, match="not of whole numbers"):
         state_of(replace(SHOP_SALES, columns=(column, SHOP_SALES.columns[1])))
+
+
+@pytest.mark.parametrize("folded", [False, True])
+def test_a_changed_bit_anywhere_is_noticed(folded: bool) -> None:
+    value = value_of(*(sale(str(i), i, cents=i) for i in range(4)))
+    if folded:
+        value = STATE.fold([value], at_us(2))[0]
+    for at in range(len(value)):
+        for bit in (0, 7):
+            damaged = bytearray(value)
+            damaged[at] ^= 1 << bit
+            with pytest.raises(CorruptValue, match="shop_sales"):
+                STATE.read([value, bytes(damaged)], np.array([0]), np.array([at_us(9)]))
+
+
+@pytest.mark.parametrize("length", [1, 39, 41, -1, -8])
+def test_a_torn_value_is_noticed(length: int) -> None:
+    value = value_of(sale("1", 1), sale("2", 2))
+    with pytest.raises(CorruptValue):
+        STATE.read([value[:length]], np.array([0]), np.array([at_us(9)]))
+
+
+def test_a_value_of_zeros_is_noticed() -> None:
+    zeros = bytes(len(value_of(sale("1", 1))))
+    with pytest.raises(CorruptValue):
+        STATE.read([zeros], np.array([0]), np.array([at_us(9)]))
