@@ -209,11 +209,18 @@ def replay(
 
 
 @declared.command("list")
-def list_features(as_json: Annotated[bool, typer.Option("--json")] = False) -> None:
+def list_features(
+    as_json: Annotated[bool, typer.Option("--json")] = False,
+    page: Annotated[bool, typer.Option("--page", help="Print the page docs/views.md.")] = False,
+) -> None:
     """Every view: what it is about, from which events, with how many features."""
     from features.catalog import domains
     from features.describe import views_table
+    from features.views_page import views_page
 
+    if page:
+        typer.echo(views_page(domains()), nl=False)
+        return
     rows = views_table(domains())
     if as_json:
         typer.echo(json.dumps(rows))
@@ -233,6 +240,27 @@ def describe(view: Annotated[str, typer.Argument(help="Name of a view.")]) -> No
     from features.describe import describe_view, find_view
 
     typer.echo(describe_view(find_view(domains(), view)))
+
+
+@declared.command()
+def check(as_json: Annotated[bool, typer.Option("--json")] = False) -> None:
+    """Check every declaration as far as that goes without data: exit code 1 and the mistake, with
+    its file and line, when one contradicts itself or cannot be computed.
+
+    Without `eventide` the same happens when the module of a declaration is imported.
+    """
+    from features.catalog import domains
+    from features.describe import check_domain
+
+    found = [check_domain(domain) for domain in domains()]
+    if as_json:
+        typer.echo(json.dumps(found))
+        return
+    for domain in found:
+        typer.echo(
+            f"{domain['domain']}: {domain['events']} events, {domain['views']} views,"
+            f" {domain['services']} services: sound"
+        )
 
 
 @declared.command()

@@ -2,7 +2,8 @@
 
 from collections.abc import Iterable, Iterator, Sequence
 
-from features.errors import FeatureError
+from features.errors import DeclarationError, FeatureError
+from features.shapes import state_of
 from features.vocabulary import (
     Aggregation,
     CalendarView,
@@ -61,6 +62,31 @@ def find_view(domains: Sequence[Domain], name: str) -> View:
     if name not in views:
         raise FeatureError(f"no view {name!r}", hint=f"declared: {', '.join(sorted(views))}")
     return views[name]
+
+
+def check_domain(domain: Domain) -> dict[str, str | int]:
+    """Compile all that a domain declares; returns how much it is.
+
+    Raises:
+        DeclarationError: something cannot be computed as it is declared.
+    """
+    for view in domain.views:
+        state_of(view)
+    names = [view.name for view in domain.views]
+    if doubled := sorted({n for n in names if names.count(n) > 1}):
+        raise DeclarationError(f"domain {domain.name}: several views are called {doubled}")
+    for service in domain.services:
+        if missing := sorted(v.name for v in service.views if v not in domain.views):
+            raise DeclarationError(
+                f"domain {domain.name}: service {service.name} uses views that the domain does not"
+                f" list, so ingest would not keep them: {missing}"
+            )
+    return {
+        "domain": domain.name,
+        "events": len(domain.events),
+        "views": len(domain.views),
+        "services": len(domain.services),
+    }
 
 
 def describe_view(view: View) -> str:

@@ -1,5 +1,6 @@
 """A mistake in a declaration, with the line that declares it."""
 
+import dataclasses
 import sys
 from pathlib import Path
 
@@ -8,6 +9,7 @@ from features.errors import DeclarationError
 _WORDS = Path(__file__).parent
 _VOCABULARY = _WORDS.parent / "vocabulary.py"
 _GENERATED = "<string>"  # dataclasses write their __init__ as text
+_REPLACE = dataclasses.__file__
 
 
 def require(holds: bool, mistake: str) -> None:
@@ -25,4 +27,6 @@ def _declared_at() -> str:
 
 
 def _is_word(file: str) -> bool:
-    return file == _GENERATED or Path(file).parent == _WORDS or Path(file) == _VOCABULARY
+    return (
+        file in (_GENERATED, _REPLACE) or Path(file).parent == _WORDS or Path(file) == _VOCABULARY
+    )
