@@ -1,5 +1,7 @@
 """What every offline store promises."""
 
+import json
+import os
 import subprocess
 import sys
 import textwrap
@@ -7,6 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import msgspec
 import polars as pl
@@ -29,10 +32,17 @@ P0, P1 = Partition(SOLD.name, 0), Partition(SOLD.name, 1)
 SECONDS_A_DAY = DAY // SECOND
 
 
-@pytest.fixture(params=["memory", "delta"])
+# A bucket to try the contract on, beside the rest: {"root": "s3://...", "options": {...}}.
+BUCKET = json.loads(os.environ.get("EVENTIDE_TEST_BUCKET", "null"))
+
+
+@pytest.fixture(params=["memory", "delta", *(["bucket"] if BUCKET else [])])
 def store(request: pytest.FixtureRequest, tmp_path: Path) -> OfflineStore:
     if request.param == "memory":
         return MemoryOfflineStore()
+    if request.param == "bucket":
+        root = f"{BUCKET['root']}/{uuid4()}"
+        return DeltaOfflineStore(root, [SOLD], options=BUCKET["options"])
     return DeltaOfflineStore(str(tmp_path / "offline"), [SOLD])
 
 
