@@ -19,7 +19,7 @@ EXIT_STOPPED = 4
 EXIT_FENCED = 3
 
 app = typer.Typer()
-declared = typer.Typer(no_args_is_help=True, help="What is declared, and the online store of it.")
+declared = typer.Typer(no_args_is_help=True, help="What is declared, and the stores of it.")
 app.add_typer(declared, name="features")
 
 _MOMENTS = ["%Y-%m-%d", "%Y-%m-%dT%H:%M:%SZ", "%Y-%m-%dT%H:%M:%S%z", "%Y-%m-%dT%H:%M"]
@@ -275,6 +275,60 @@ def rebuild() -> None:
 
     rebuild_online(load_settings())
     typer.echo("the online store is empty; `eventide ingest` builds it anew")
+
+
+@declared.command()
+def maintain(
+    as_json: Annotated[bool, typer.Option("--json", help="For machines.")] = False,
+) -> None:
+    """Keep the offline store quick and small: fewer files, a short log, nothing left over.
+
+    For each event's table: puts the files of closed days together, writes a checkpoint, deletes
+    files that left the table longer ago than EVENTIDE_UPKEEP__RETENTION_HOURS, and what crashed
+    writers left. Versions that a training run pinned stay readable (`eventide features pins`).
+
+    It runs beside a live ingest, which never waits for it. Running it again changes nothing. The
+    DAG maintain_offline_store does it once a day.
+    """
+    from features.bootstrap import maintain_offline
+    from infra.settings import load_settings
+
+    console = Console(stderr=True, highlight=False)
+    with console.status("reading tables") as status:
+        found = maintain_offline(load_settings(), say=status.update)
+    if as_json:
+        typer.echo(json.dumps([asdict(table) for table in found]))
+        return
+    for table in found:
+        typer.echo(
+            f"{table.event}: {table.files_before:,} files, now {table.files_after:,}"
+            f" ({table.days} days put together); {table.deleted:,} deleted, {table.pinned} pinned"
+        )
+    if not found:
+        typer.echo("the offline store has no table yet")
+
+
+@declared.command()
+def pins(
+    release: Annotated[str, typer.Option(help="Forget the pins of this name.")] = "",
+    as_json: Annotated[bool, typer.Option("--json", help="For machines.")] = False,
+) -> None:
+    """Versions of the offline tables that stay readable, and for which training run.
+
+    The files that only a released pin kept are deleted by the next `eventide features maintain`.
+    """
+    from features.bootstrap import open_offline
+    from infra.settings import load_settings
+
+    store = open_offline(load_settings())
+    if release:
+        store.unpin(release)
+    found = store.pins()
+    if as_json:
+        typer.echo(json.dumps([asdict(pin) for pin in found]))
+        return
+    for pin in found:
+        typer.echo(f"{pin.name}: {pin.event} at version {pin.version}")
 
 
 def _utc_us(moment: datetime | None) -> int | None:

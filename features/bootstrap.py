@@ -17,6 +17,7 @@ from features.offline_buffer import OfflineBuffer
 from features.online_writer import OnlineWriter
 from features.ports import OfflineStore, OnlineStore
 from features.topics import INGEST_DEAD_LETTERS, SERVING_DEAD_LETTERS
+from features.upkeep import Maintained, Rules, maintain
 from features.vocabulary import Domain, View
 from infra.clock import HOUR, MINUTE, now_us
 from infra.health import HealthServer
@@ -35,7 +36,25 @@ def open_offline(settings: Settings) -> OfflineStore:
     """The offline store of this installation. Nothing is read or made yet."""
     from features.adapters.delta import DeltaOfflineStore
 
-    return DeltaOfflineStore(settings.offline_store, event_types())
+    return DeltaOfflineStore(
+        settings.offline_store, event_types(), options=_offline_options(settings)
+    )
+
+
+def maintain_offline(settings: Settings, *, say: Callable[[str], None]) -> list[Maintained]:
+    """Maintain the offline store of this installation; see `features.upkeep`."""
+    from features.adapters.delta_upkeep import DeltaUpkeep
+
+    return maintain(
+        event_types(),
+        open_offline(settings),
+        DeltaUpkeep(settings.offline_store, options=_offline_options(settings)),
+        rules=Rules(
+            closed_after_us=int(settings.upkeep.closed_after_hours * HOUR),
+            retention_hours=settings.upkeep.retention_hours,
+        ),
+        say=say,
+    )
 
 
 def open_online(settings: Settings, *, readonly: bool) -> OnlineStore:
@@ -119,6 +138,10 @@ def rebuild_online(settings: Settings) -> None:
     """
     with closing(open_online(settings, readonly=False)) as online:
         online.clear()
+
+
+def _offline_options(settings: Settings) -> dict[str, str]:
+    return {name: value.get_secret_value() for name, value in settings.offline_options.items()}
 
 
 def _compare(

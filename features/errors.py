@@ -36,3 +36,11 @@ class CheckFailed(FeatureError):
 
 class DataNotReady(FeatureError):
     """The offline store does not yet hold all that was known by the cut-off; try again later."""
+
+
+class SchemaChanged(FeatureError):
+    """An event's record no longer fits the table that holds its past; nothing was written."""
+
+
+class WriteConflict(FeatureError):
+    """Another process changed a table at the same time; look again at what is to be done."""

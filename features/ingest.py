@@ -93,6 +93,7 @@ class Ingest:
         self._flush_at: float | None = None  # something waits for it since
         self._why_not = "starting"
         self._resume_at: float | None = None  # paused until
+        self._quiet_at: float | None = None  # after a pause: not trusted until
         self._pause_s = FIRST_PAUSE_S
         self._moves = 0
         self._cannot_place: StoreUnavailable | KafkaFailed | None = None
@@ -144,6 +145,7 @@ class Ingest:
             consumer.advance(taken)
         if self._flush_is_due():
             self._flush(consumer)
+        self._trust_when_quiet()
 
     def _take(self, messages: Sequence[Message], taken: Positions) -> None:
         with metrics.STAGE_SECONDS.labels(stage="decode").time():
@@ -161,7 +163,6 @@ class Ingest:
         metrics.DUPLICATES.set(self._sinks.online.duplicates)
         if self._flush_at is None:
             self._flush_at = time.monotonic() + self._limits.flush_seconds
-        self._pause_s = FIRST_PAUSE_S
 
     def _flush(self, consumer: GroupConsumer) -> None:
         """Offline first: the group's positions never run ahead of the offline store."""
@@ -171,6 +172,7 @@ class Ingest:
             self._sinks.dead_letters.flush(consumer)
         self._flush_at = None
         self._moves = 0
+        self._trust()
 
     def _flush_is_due(self) -> bool:
         if self._flush_at is None:
@@ -216,9 +218,21 @@ class Ingest:
 
     def _resume_when_due(self, consumer: GroupConsumer) -> None:
         if self._resume_at is not None and time.monotonic() >= self._resume_at:
-            self._resume_at, self._why_not = None, ""
+            self._resume_at = None
+            self._quiet_at = time.monotonic() + self._limits.flush_seconds
             consumer.resume()
             consumer.forget_positions()
+
+    def _trust(self) -> None:
+        """What went wrong goes well again. One store alone says nothing: both were written."""
+        self._why_not, self._quiet_at, self._pause_s = "", None, FIRST_PAUSE_S
+
+    def _trust_when_quiet(self) -> None:
+        """The positions were read, and nothing has come since that could show more."""
+        if self._quiet_at is None or self._flush_at is not None or self._resume_at is not None:
+            return
+        if time.monotonic() >= self._quiet_at:
+            self._trust()
 
     def _start_positions(self, partitions: Collection[Partition]) -> Positions:
         """The smallest position of the three sinks; what is in none of them starts at its first

@@ -5,7 +5,7 @@ Every adapter passes the same contract tests (`tests/contract`).
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -13,6 +13,8 @@ from features.vocabulary import EventType, Int64Array
 from infra.kafka.partitions import Partition, Positions
 
 if TYPE_CHECKING:
+    from datetime import date
+
     import polars as pl
 
     from features.state import ViewRows
@@ -40,8 +42,24 @@ class EventBatch:
         return len(self.columns["offset"])
 
 
+@dataclass(frozen=True, kw_only=True)
+class Pin:
+    """A version of an event's table that has to stay readable; `name` says for whom."""
+
+    event: str
+    version: int
+    name: str
+
+
 class OfflineStore(Protocol):
-    """Every event that was ever ingested, raw, once for each time it was sent."""
+    """Every event that was ever ingested, raw, once for each time it was sent.
+
+    An event's record may get new fields with a default: rows from before have that default. Any
+    other change of a record is refused by every call that is given it.
+
+    Every method raises StoreUnavailable when the store does not answer, and SchemaChanged when the
+    event's record no longer fits what is stored.
+    """
 
     def positions(self, topics: Iterable[str]) -> Positions:
         """The next offset of each partition that was ever written; others are left out."""
@@ -57,7 +75,24 @@ class OfflineStore(Protocol):
         ...
 
     def version(self, event: EventType) -> int | None:
-        """The version of the event's table: reading at it gives the same rows for ever."""
+        """The version of the event's table: reading at it gives the same rows again, for as long
+        as the upkeep retains files, and for ever if it is pinned."""
+        ...
+
+    def pin(self, event: EventType, version: int, name: str) -> None:
+        """Keep a version readable until `unpin`. Pinning it again changes nothing.
+
+        Raises:
+            StoreUnavailable: there is no such version.
+        """
+        ...
+
+    def unpin(self, name: str) -> None:
+        """Forget all pins of that name; files that only they kept go at the next upkeep."""
+        ...
+
+    def pins(self) -> Sequence[Pin]:
+        """Every pin, by event, version and name."""
         ...
 
     def newest_known_at_us(self, event: EventType, *, version: int | None = None) -> int | None:
@@ -76,6 +111,41 @@ class OfflineStore(Protocol):
         """Rows with `event_from_us <= event_time_us < event_until_us`, in no order.
 
         `columns` are fields of the record or names in `META`. Duplicates are still in it.
+        """
+        ...
+
+
+class OfflineUpkeep(Protocol):
+    """Keeps the tables of an offline store few in files, beside a writer that goes on writing.
+
+    No method changes what any reader sees, and each may be called again at any time.
+    """
+
+    def files(self, event: EventType) -> int:
+        """How many files its table has; 0 when there is none."""
+        ...
+
+    def crowded(self, event: EventType) -> Sequence[date]:
+        """The days whose rows lie in more files than their size asks for."""
+        ...
+
+    def compact(self, event: EventType, day: date) -> None:
+        """Put the files of a day together, sorted by key and time.
+
+        Raises:
+            WriteConflict: another process wrote to the day or compacts the table; look again.
+        """
+        ...
+
+    def checkpoint(self, event: EventType) -> None:
+        """Sum up the log, so that opening the table does not read all of it."""
+        ...
+
+    def vacuum(self, event: EventType, *, retention_hours: int, keep: Collection[int]) -> int:
+        """Delete files that have been out of the table for longer than the retention, and those
+        of crashed writers that are older; but none that a version in `keep` needs.
+
+        Returns how many.
         """
         ...
 

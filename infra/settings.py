@@ -56,6 +56,21 @@ class IngestSettings(BaseModel):
     )
 
 
+class UpkeepSettings(BaseModel):
+    """Upkeep of the offline store: what is put together and what is deleted."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    closed_after_hours: float = Field(
+        default=24.0, ge=0, description="a day is closed so long after it ended; late events come"
+    )
+    # At least an hour: files of running writers and readers are younger. At most a week: Delta
+    # forgets then when a file left the table. What has to stay longer is pinned.
+    retention_hours: int = Field(
+        default=168, ge=1, le=168, description="for so long every version stays readable"
+    )
+
+
 class ServingSettings(BaseModel):
     """Serving: batching and how a new champion is noticed."""
 
@@ -122,7 +137,14 @@ class Settings(BaseSettings):
     airflow_url: str = "http://127.0.0.1:8080"
     airflow_username: str = Field(default="", description="empty: the local stack's own login")
     airflow_password: SecretStr = SecretStr("")
-    offline_store: str = Field(default="", description="folder or URL of the Delta tables")
+    offline_store: str = Field(
+        default="", description="folder or URL (s3://, gs://, az://) of the Delta tables"
+    )
+    offline_options: dict[str, SecretStr] = Field(
+        default_factory=dict,
+        description="JSON of delta-rs storage options for a URL: keys, endpoint. On S3 commits need"
+        " aws_conditional_put=etag (the default), or AWS_S3_LOCKING_PROVIDER=dynamodb",
+    )
     online_store: str = Field(default="", description="folder of the LMDB environment")
     recordings: str = Field(
         default=str(_CHECKOUT / ".tools" / "recordings"),
@@ -135,6 +157,7 @@ class Settings(BaseSettings):
     log_json: bool = False
     log_level: str = "INFO"
     ingest: IngestSettings = IngestSettings()
+    upkeep: UpkeepSettings = UpkeepSettings()
     serving: ServingSettings = ServingSettings()
     stack: StackSettings = StackSettings()
 

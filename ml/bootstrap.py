@@ -3,13 +3,14 @@ each costs seconds of import, and a task pays for what its step needs only."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, MutableMapping
 from datetime import date
 from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from features.catalog import domain
+from features.catalog import domain, event_types
 from infra.clock import HOUR, now_us
 from infra.settings import Settings
 from ml import projects
@@ -63,10 +64,13 @@ class Trainer:
         return cls(projects.project(name), settings)
 
     def extract(self, day: date) -> Snapshot:
-        """See `ml.steps.extract`."""
+        """See `ml.steps.extract`. The versions that it read stay readable."""
         from ml.steps.extract import extract
 
-        return extract(self.project, day, history=self._history, work=self._work)
+        snapshot = extract(self.project, day, history=self._history, work=self._work)
+        if not snapshot.held:
+            self._pin(snapshot)
+        return snapshot
 
     def validate(self, snapshot: Snapshot) -> Validation:
         """See `ml.steps.validate`."""
@@ -175,6 +179,19 @@ class Trainer:
         topic = domain(self.project.domain).predictions_topic
         for message in read_all(self._settings.kafka, [topic]):
             yield decode(message.value() or b"")
+
+    def _pin(self, snapshot: Snapshot) -> None:
+        """A version that was just read is in the table still: no upkeep can be faster."""
+        from features.bootstrap import open_offline
+
+        store = open_offline(self._settings)
+        tables = json.loads(snapshot.file("manifest.json").read_text())["tables"]
+        events = {event.name: event for event in event_types()}
+        for name, table in tables.items():
+            if table["delta_version"] is not None:
+                store.pin(
+                    events[name], table["delta_version"], f"{snapshot.project}/{snapshot.key}"
+                )
 
     @property
     def _history(self) -> History:

@@ -77,9 +77,13 @@ def _dag_facts(dag: Any) -> dict[str, Any]:
         },
         "never_retried": [
             name.rsplit(".", 1)[-1]
-            for name in (str(r.exception) for r in dag.default_args["retry_policy"].rules)
+            for name in (str(r.exception) for r in _rules(dag.default_args.get("retry_policy")))
         ],
     }
+
+
+def _rules(policy: Any) -> list[Any]:
+    return [] if policy is None else policy.rules
 
 
 def run(dag_id: str, logical_date: str) -> dict[str, Any]:
@@ -93,11 +97,12 @@ def run(dag_id: str, logical_date: str) -> dict[str, Any]:
     for pool in ("training", "promotion"):
         Pool.create_or_update_pool(pool, 1, "", include_deferred=False)
     dag = DagBag(str(DAGS)).dags[dag_id]
+    [reporting] = dag.leaves
     done = dag.test(logical_date=pendulum.parse(logical_date))
     with create_session() as session:
         reported = session.scalars(
             XComModel.get_many(
-                run_id=done.run_id, task_ids="report", key="return_value", dag_ids=dag_id
+                run_id=done.run_id, task_ids=reporting.task_id, key="return_value", dag_ids=dag_id
             )
         ).first()
     states = [(t.task_id, t.map_index, t.state) for t in done.get_task_instances()]

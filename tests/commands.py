@@ -3,7 +3,7 @@
 import os
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -20,10 +20,12 @@ def environment(state: Path, bootstrap_servers: str, **more: str) -> dict[str, s
     }
 
 
-def run(*command: str, env: Mapping[str, str], ok: bool = True) -> subprocess.CompletedProcess[str]:
-    """Run a command to its end; with `ok` it has to succeed."""
+def run(
+    *command: str, env: Mapping[str, str], ok: bool = True, within: Sequence[str] = ()
+) -> subprocess.CompletedProcess[str]:
+    """Run a command to its end; with `ok` it has to succeed. `within`: see `tests.small_disk`."""
     done = subprocess.run(
-        [EVENTIDE, *command], env=dict(env), capture_output=True, text=True, check=False
+        [*within, EVENTIDE, *command], env=dict(env), capture_output=True, text=True, check=False
     )
     assert not ok or done.returncode == 0, f"{command}: {done.returncode}\n{done.stderr}"
     return done

@@ -3,7 +3,7 @@
 import json
 import signal
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -32,24 +32,29 @@ class IngestProcess:
     """One `eventide ingest` with short limits, so that a test meets many polls and flushes."""
 
     def __init__(
-        self, state: Path, bootstrap_servers: str, *, instance: str = "0", **more: str
+        self,
+        state: Path,
+        bootstrap_servers: str,
+        *,
+        instance: str = "0",
+        within: Sequence[str] = (),
+        **more: str,
     ) -> None:
         self.port = free_port()
         self.log = state / f"ingest-{instance}.log"
-        self.env = environment(
-            state,
-            bootstrap_servers,
-            EVENTIDE_KAFKA__CLIENT=QUICK_SESSIONS,
-            EVENTIDE_INGEST__INSTANCE=instance,
-            EVENTIDE_INGEST__FLUSH_SECONDS="0.3",
-            EVENTIDE_INGEST__WATCHDOG_SECONDS="10",
-            **more,
-        )
+        self._within = within
+        short = {
+            "EVENTIDE_KAFKA__CLIENT": QUICK_SESSIONS,
+            "EVENTIDE_INGEST__INSTANCE": instance,
+            "EVENTIDE_INGEST__FLUSH_SECONDS": "0.3",
+            "EVENTIDE_INGEST__WATCHDOG_SECONDS": "10",
+        }
+        self.env = environment(state, bootstrap_servers, **(short | more))
         self.process = self.start()
 
     def start(self) -> "subprocess.Popen[bytes]":
         """Start it, the first time or again."""
-        command = [EVENTIDE, "ingest", "--health-port", str(self.port)]
+        command = [*self._within, EVENTIDE, "ingest", "--health-port", str(self.port)]
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(command, env=self.env, stdout=log, stderr=log)
         return self.process
@@ -83,7 +88,7 @@ class IngestProcess:
 
 
 @contextmanager
-def ingesting(state: Path, bootstrap_servers: str, **options: str) -> Iterator[IngestProcess]:
+def ingesting(state: Path, bootstrap_servers: str, **options: Any) -> Iterator[IngestProcess]:
     """A running process; killed at the end, if it still runs."""
     process = IngestProcess(state, bootstrap_servers, **options)
     try:
@@ -190,9 +195,12 @@ def wait_until_done(kafka: KafkaSettings, *processes: IngestProcess, limit_s: fl
     wait_until(condition, what="everything is ingested", limit_s=limit_s, pause_s=0.2)
 
 
-def audited(state: Path, bootstrap_servers: str) -> dict[str, Any]:
+def audited(
+    state: Path, bootstrap_servers: str, *, within: Sequence[str] = (), **more: str
+) -> dict[str, Any]:
     """What `eventide audit --json` says, whatever its verdict."""
-    ran = run("audit", "--json", env=environment(state, bootstrap_servers), ok=False)
+    env = environment(state, bootstrap_servers, **more)
+    ran = run("audit", "--json", env=env, ok=False, within=within)
     assert ran.stdout, ran.stderr
     found: dict[str, Any] = json.loads(ran.stdout)
     return found

@@ -6,28 +6,29 @@ the positions and commits with the same handle: if another writer moved one in b
 fails.
 """
 
-from collections.abc import Iterable, Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING
 
 import pyarrow as pa
 import pyarrow.compute as pc
-from deltalake import (
-    ColumnProperties,
-    CommitProperties,
-    DeltaTable,
-    PostCommitHookProperties,
-    Transaction,
-    WriterProperties,
-    write_deltalake,
-)
-from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundError
+from deltalake import CommitProperties, DeltaTable, Transaction, write_deltalake
 
-from features.columns import Kind, kinds
-from features.errors import PositionMoved, StoreUnavailable
-from features.ports import META, EventBatch
+from features.adapters.delta_pins import DeltaPins
+from features.adapters.delta_tables import (
+    HOOKS,
+    Tables,
+    arrow_of,
+    event_columns,
+    reaching,
+    schema_of,
+    sentence,
+    writer_of,
+)
+from features.errors import PositionMoved, SchemaChanged, StoreUnavailable, WriteConflict
+from features.evolution import added_fields, filling
+from features.ports import EventBatch, Pin
 from features.vocabulary import EventType
-from infra.clock import DAY
+from infra.clock import from_us
 from infra.kafka.partitions import Partition, Positions
 
 if TYPE_CHECKING:
@@ -35,16 +36,8 @@ if TYPE_CHECKING:
 
 # A kept handle gets slower with each commit, from 14 ms to 150 ms after 500.
 COMMITS_BEFORE_REOPENING = 32
+COMMIT_ATTEMPTS = 10
 APPLICATION = "ingest"
-
-# The checkpoint is ours to make, with the reopening. Logs are kept: old versions stay readable.
-_HOOKS = PostCommitHookProperties(create_checkpoint=False, cleanup_expired_logs=False)
-_TYPES: dict[Kind, Any] = {
-    "int": pa.int64(),
-    "nullable_int": pa.int64(),
-    "float": pa.float64(),
-    "text": pa.string(),
-}
 
 
 class DeltaOfflineStore:
@@ -54,10 +47,17 @@ class DeltaOfflineStore:
     agree with another about time zones, and the files' statistics prune on them all the same.
     """
 
-    def __init__(self, root: str, events: Sequence[EventType]) -> None:
-        self._root = root.rstrip("/")
+    def __init__(
+        self,
+        root: str,
+        events: Sequence[EventType],
+        *,
+        options: Mapping[str, str] | None = None,
+    ) -> None:
+        self._tables = Tables(root, options)
+        self._pins = DeltaPins(self._tables)
         self._events = {e.name: e for e in events}
-        self._tables: dict[str, DeltaTable] = {}
+        self._opened: dict[EventType, DeltaTable] = {}
         self._commits: dict[str, int] = {}
 
     def positions(self, topics: Iterable[str]) -> Positions:
@@ -71,23 +71,19 @@ class DeltaOfflineStore:
         return found
 
     def append(self, batch: EventBatch) -> None:
-        """See the port."""
-        table = self._open(batch.event) or self._create(batch.event)
-        try:
-            # No refresh from here on: that is what makes it compare-and-set.
-            _check_positions(table, batch.starts)
-            self._commit(table, batch)
-        except CommitFailedError as error:
-            self._forget(batch.event)
-            raise PositionMoved(
-                f"another process wrote to {batch.event.name} at the same time: {_sentence(error)}"
-            ) from error
-        except (DeltaError, OSError) as error:
-            self._forget(batch.event)
-            raise StoreUnavailable(
-                f"cannot append to the offline table {batch.event.name}: {_sentence(error)}",
-                hint=f"is there room and a right to write under {self._root}?",
-            ) from error
+        """See the port. New fields widen the table in the same commit.
+
+        Another commit may come between (of an upkeep, of other partitions with new fields): as
+        long as our positions have not moved, it is tried again.
+        """
+        for _ in range(COMMIT_ATTEMPTS):
+            try:
+                self._append(batch)
+            except WriteConflict as error:
+                conflict = error
+            else:
+                return
+        raise PositionMoved(f"other processes write without a pause: {conflict}") from conflict
 
     def version(self, event: EventType) -> int | None:
         """See the port."""
@@ -120,70 +116,82 @@ class DeltaOfflineStore:
         table = self._open(event) if version is None else self._at(event, version)
         if table is None:
             return _nothing(event).select(columns)
-        rows = pl.scan_delta(table)
+        rows = _with_defaults(pl.scan_delta(table), event, _added(event, table))
         if event_from_us is not None:
             rows = rows.filter(
-                pl.col("event_date") >= _date(event_from_us),
+                pl.col("event_date") >= from_us(event_from_us).date(),
                 pl.col("event_time_us") >= event_from_us,
             )
         if event_until_us is not None:
             rows = rows.filter(
-                pl.col("event_date") <= _date(event_until_us),
+                pl.col("event_date") <= from_us(event_until_us).date(),
                 pl.col("event_time_us") < event_until_us,
             )
         try:
             return rows.select(columns).collect()
         except (pl.exceptions.PolarsError, OSError) as error:
             raise StoreUnavailable(
-                f"cannot read the offline table {event.name}: {_sentence(error)}"
+                f"cannot read the offline table {event.name}: {sentence(error)}"
             ) from error
 
-    def _open(self, event: EventType) -> DeltaTable | None:
-        """The table as it is now; None if there is none yet."""
+    def pin(self, event: EventType, version: int, name: str) -> None:
+        """See the port."""
+        self._at(event, version)
+        self._pins.add(Pin(event=event.name, version=version, name=name))
+
+    def unpin(self, name: str) -> None:
+        """See the port."""
+        self._pins.remove(name)
+
+    def pins(self) -> list[Pin]:
+        """See the port."""
+        return self._pins.all()
+
+    def _append(self, batch: EventBatch) -> None:
+        table = self._open(batch.event) or self._create(batch.event)
+        hint = f"is there room and a right to write under {self._tables.root}?"
         try:
-            if event.name not in self._tables:
-                self._tables[event.name] = DeltaTable(self._path(event))
-            table = self._tables[event.name]
-            table.update_incremental()
-        except TableNotFoundError:
+            # No refresh from here on: that is what makes it compare-and-set.
+            _check_positions(table, batch.starts)
+            with reaching(f"cannot append to the offline table {batch.event.name}", hint=hint):
+                self._commit(table, batch)
+        except (StoreUnavailable, WriteConflict):
+            self._forget(batch.event)
+            raise
+
+    def _open(self, event: EventType) -> DeltaTable | None:
+        """The table as it is now, to which the event fits; None if there is none yet."""
+        table = self._opened.get(event) or self._tables.open(event.name)
+        if table is None:
             return None
-        except (DeltaError, OSError) as error:
+        try:
+            with reaching(f"cannot open {self._tables.path(event.name)}"):
+                table.update_incremental()
+            _added(event, table)
+        except (StoreUnavailable, SchemaChanged):
             self._forget(event)
-            raise StoreUnavailable(
-                f"cannot open {self._path(event)}: {_sentence(error)}"
-            ) from error
+            raise
+        self._opened[event] = table
         return table
 
     def _at(self, event: EventType, version: int) -> DeltaTable:
-        try:
-            return DeltaTable(self._path(event), version=version)
-        except (DeltaError, OSError) as error:
-            raise StoreUnavailable(
-                f"cannot read version {version} of {self._path(event)}: {_sentence(error)}"
-            ) from error
+        table = self._tables.open(event.name, version=version)
+        assert table is not None  # a version that is not there is StoreUnavailable
+        return table
 
     def _create(self, event: EventType) -> DeltaTable:
-        try:
-            if "://" not in self._root:
-                Path(self._root).mkdir(parents=True, exist_ok=True)
-            # Another process may have made it a moment ago: that is fine too.
-            self._tables[event.name] = DeltaTable.create(
-                self._path(event), _schema(event), mode="ignore", partition_by=["event_date"]
-            )
-        except (DeltaError, OSError) as error:
-            raise StoreUnavailable(
-                f"cannot create {self._path(event)}: {_sentence(error)}",
-                hint="is there room and a right to write? `offline_store` names the folder",
-            ) from error
-        return self._tables[event.name]
+        table = self._tables.create(event.name, schema_of(event), partition_by=["event_date"])
+        self._opened[event] = table
+        return table
 
     def _commit(self, table: DeltaTable, batch: EventBatch) -> None:
         write_deltalake(
             table,
-            _arrow(batch),
+            arrow_of(batch),
             mode="append",
-            writer_properties=_writer(batch.event),
-            post_commithook_properties=_HOOKS,
+            schema_mode="merge" if _added(batch.event, table) else None,
+            writer_properties=writer_of(batch.event),
+            post_commithook_properties=HOOKS,
             commit_properties=CommitProperties(
                 app_transactions=[Transaction(_app(p), end) for p, end in batch.ends.items()]
             ),
@@ -195,15 +203,11 @@ class DeltaOfflineStore:
             self._forget(batch.event)
 
     def _forget(self, event: EventType) -> None:
-        self._tables.pop(event.name, None)
-
-    def _path(self, event: EventType) -> str:
-        return f"{self._root}/{event.name}"
+        self._opened.pop(event, None)
 
 
-def _sentence(error: Exception) -> str:
-    """The library writes several lines, in colour; the first one says it."""
-    return str(error).partition("\n")[0]
+def _added(event: EventType, table: DeltaTable) -> tuple[str, ...]:
+    return added_fields(event, event_columns(table))
 
 
 def _app(partition: Partition) -> str:
@@ -225,52 +229,17 @@ def _check_positions(table: DeltaTable, starts: Positions) -> None:
             )
 
 
-def _schema(event: EventType) -> Any:
-    # What files are pruned by comes first: statistics are kept of the first 32 columns.
-    return pa.schema(
-        [
-            ("event_date", pa.date32()),
-            ("known_at_us", pa.int64()),
-            ("ingest_time_us", pa.int64()),
-            ("topic", pa.string()),
-            ("partition", pa.int64()),
-            ("offset", pa.int64()),
-            *((name, _TYPES[kind]) for name, kind in _fields_by_time(event)),
-        ]
-    )
-
-
-def _fields_by_time(event: EventType) -> list[tuple[str, Kind]]:
-    fields = kinds(event.record)
-    return sorted(fields.items(), key=lambda f: f[0] != "event_time_us")
-
-
-def _arrow(batch: EventBatch) -> Any:
-    schema = _schema(batch.event)
-    columns = {name: batch.columns[name] for name in (*kinds(batch.event.record), *META)}
-    times = pa.array(columns["event_time_us"], pa.int64())
-    columns["event_date"] = pc.cast(pc.cast(pc.divide(times, DAY), pa.int32()), pa.date32())
-    columns["topic"] = pa.array([batch.event.name]).take(pa.array([0] * len(batch), pa.int32()))
-    return pa.table([pa.array(columns[f.name], f.type) for f in schema], schema=schema)
-
-
-def _writer(event: EventType) -> WriterProperties:
-    floats = [name for name, kind in kinds(event.record).items() if kind == "float"]
-    return WriterProperties(
-        compression="ZSTD",
-        compression_level=1,
-        # A dictionary of floats costs five times the CPU and more room.
-        column_properties={name: ColumnProperties(dictionary_enabled=False) for name in floats},
-    )
-
-
-def _date(time_us: int) -> Any:
-    from datetime import UTC, datetime
-
-    return datetime.fromtimestamp(time_us // 1_000_000, UTC).date()
-
-
 def _nothing(event: EventType) -> "pl.DataFrame":
     import polars as pl
 
-    return pl.DataFrame(pl.from_arrow(_schema(event).empty_table()))
+    return pl.DataFrame(pl.from_arrow(schema_of(event).empty_table()))
+
+
+def _with_defaults(rows: "pl.LazyFrame", event: EventType, added: Sequence[str]) -> "pl.LazyFrame":
+    """Rows from before a field was added have its default."""
+    import polars as pl
+
+    types, defaults = _nothing(event).schema, filling(event)
+    lacking = [pl.lit(None, types[name]).alias(name) for name in added]
+    filled = [pl.col(name).fill_null(value) for name, value in defaults.items()]
+    return rows.with_columns(lacking).with_columns(filled)

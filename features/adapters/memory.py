@@ -3,9 +3,9 @@
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from features.columns import kinds
-from features.errors import PositionMoved
-from features.ports import META, EventBatch, OnlineUpdate, SeenIds
+from features.errors import PositionMoved, StoreUnavailable
+from features.evolution import Stored, added_fields, filling, stored_types
+from features.ports import META, EventBatch, OnlineUpdate, Pin, SeenIds
 from features.state import merge_rows
 from features.vocabulary import EventType
 from infra.kafka.partitions import Partition, Positions
@@ -74,7 +74,9 @@ class MemoryOfflineStore:
 
     def __init__(self) -> None:
         self._commits: dict[str, list[pl.DataFrame]] = {}
+        self._stored: dict[str, dict[str, Stored]] = {}  # the fields that a table has
         self._positions: dict[Partition, int] = {}
+        self._pins: set[tuple[str, int, str]] = set()
 
     def positions(self, topics: Iterable[str]) -> Positions:
         """See the port."""
@@ -85,13 +87,16 @@ class MemoryOfflineStore:
         """See the port."""
         import polars as pl
 
+        self._check_fit(batch.event)
         _check(self._positions, batch.starts)
         frame = pl.DataFrame(dict(batch.columns), schema=_schema(batch.event))
         self._commits.setdefault(batch.event.name, []).append(frame)
+        self._stored[batch.event.name] = stored_types(batch.event)
         self._positions |= batch.ends
 
     def version(self, event: EventType) -> int | None:
         """See the port."""
+        self._check_fit(event)
         commits = self._commits.get(event.name)
         return len(commits) if commits else None
 
@@ -113,13 +118,33 @@ class MemoryOfflineStore:
         """See the port."""
         import polars as pl
 
+        self._check_fit(event)
         commits = self._commits.get(event.name, [])[:version]
-        frame = pl.concat([pl.DataFrame(schema=_schema(event)), *commits])
+        frame = pl.concat([pl.DataFrame(schema=_schema(event)), *commits], how="diagonal")
+        frame = frame.with_columns(pl.col(f).fill_null(v) for f, v in filling(event).items())
         if event_from_us is not None:
             frame = frame.filter(pl.col("event_time_us") >= event_from_us)
         if event_until_us is not None:
             frame = frame.filter(pl.col("event_time_us") < event_until_us)
         return frame.select(columns)
+
+    def pin(self, event: EventType, version: int, name: str) -> None:
+        """See the port."""
+        if not 0 < version <= len(self._commits.get(event.name, [])):
+            raise StoreUnavailable(f"{event.name} has no version {version}")
+        self._pins.add((event.name, version, name))
+
+    def unpin(self, name: str) -> None:
+        """See the port."""
+        self._pins = {pin for pin in self._pins if pin[2] != name}
+
+    def pins(self) -> list[Pin]:
+        """See the port."""
+        return [Pin(event=e, version=v, name=n) for e, v, n in sorted(self._pins)]
+
+    def _check_fit(self, event: EventType) -> None:
+        if event.name in self._stored:
+            added_fields(event, self._stored[event.name])
 
 
 def _check(positions: Positions, starts: Positions) -> None:
@@ -133,6 +158,6 @@ def _check(positions: Positions, starts: Positions) -> None:
 def _schema(event: EventType) -> "dict[str, Any]":
     import polars as pl
 
-    types = {"int": pl.Int64, "nullable_int": pl.Int64, "float": pl.Float64, "text": pl.String}
-    fields = {name: types[kind] for name, kind in kinds(event.record).items()}
+    types: dict[Stored, Any] = {"int": pl.Int64, "float": pl.Float64, "text": pl.String}
+    fields = {name: types[stored] for name, stored in stored_types(event).items()}
     return fields | dict.fromkeys(META, pl.Int64)

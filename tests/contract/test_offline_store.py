@@ -1,21 +1,29 @@
 """What every offline store promises."""
 
+import json
+import os
 import subprocess
 import sys
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
+from uuid import uuid4
 
+import msgspec
 import polars as pl
 import pyarrow as pa
 import pytest
 from deltalake import DeltaTable
+from deltalake.exceptions import CommitFailedError
 
 from features.adapters import delta
 from features.adapters.delta import DeltaOfflineStore
 from features.adapters.memory import MemoryOfflineStore
-from features.errors import PositionMoved, StoreUnavailable
-from features.ports import EventBatch, OfflineStore
+from features.errors import PositionMoved, SchemaChanged, StoreUnavailable
+from features.ports import EventBatch, OfflineStore, Pin
+from features.vocabulary import EventType
 from infra.clock import DAY, SECOND
 from infra.kafka.partitions import Partition
 from tests.made_sales import SOLD, START_US, Sale, sale
@@ -24,15 +32,27 @@ P0, P1 = Partition(SOLD.name, 0), Partition(SOLD.name, 1)
 SECONDS_A_DAY = DAY // SECOND
 
 
-@pytest.fixture(params=["memory", "delta"])
+# A bucket to try the contract on, beside the rest: {"root": "s3://...", "options": {...}}.
+BUCKET = json.loads(os.environ.get("EVENTIDE_TEST_BUCKET", "null"))
+
+
+@pytest.fixture(params=["memory", "delta", *(["bucket"] if BUCKET else [])])
 def store(request: pytest.FixtureRequest, tmp_path: Path) -> OfflineStore:
     if request.param == "memory":
         return MemoryOfflineStore()
+    if request.param == "bucket":
+        root = f"{BUCKET['root']}/{uuid4()}"
+        return DeltaOfflineStore(root, [SOLD], options=BUCKET["options"])
     return DeltaOfflineStore(str(tmp_path / "offline"), [SOLD])
 
 
 def batch(
-    *sales: Sale, start: int = 0, end: int | None = None, partition: Partition = P0
+    *sales: Sale,
+    start: int = 0,
+    end: int | None = None,
+    partition: Partition = P0,
+    event: EventType = SOLD,
+    **more: Sequence[object],
 ) -> EventBatch:
     records = [s.record() for s in sales]
     columns: dict[str, Sequence[object]] = {
@@ -45,11 +65,26 @@ def batch(
         "offset": list(range(start, start + len(sales))),
     }
     return EventBatch(
-        event=SOLD,
-        columns=columns,
+        event=event,
+        columns=columns | more,
         starts={partition: start},
         ends={partition: start + len(sales) if end is None else end},
     )
+
+
+def changed(**fields: Any) -> EventType:
+    """`SOLD` with other fields: name -> type, or (type, default), or "gone"."""
+    declared = {
+        "event_id": (str,),
+        "event_time_us": (int,),
+        "shop": (str,),
+        "city": (str | None, None),
+        "cents": (int, 0),
+        "weight": (float | None, None),
+    }
+    kept = {name: spec for name, spec in (declared | fields).items() if spec != "gone"}
+    record = msgspec.defstruct("Sold", [(n, *spec) for n, spec in kept.items()], kw_only=True)
+    return replace(SOLD, record=record)
 
 
 def ids(found: pl.DataFrame) -> list[str]:
@@ -123,6 +158,84 @@ def test_a_version_reads_the_same_for_ever(store: OfflineStore) -> None:
     assert store.newest_known_at_us(SOLD) == START_US + 9 * SECOND
 
 
+class TestChangedEvents:
+    """Tables follow a new optional field, and nothing else."""
+
+    def test_a_new_optional_field_is_its_default_in_old_rows(self, store: OfflineStore) -> None:
+        wider = changed(channel=(str | None, None), items=(int, 1))
+        store.append(batch(sale("1")))
+        before = store.read(wider, columns=["event_id", "channel", "items"])
+        assert before.rows() == [("1", None, 1)]
+        assert store.read(wider, columns=["items"]).rows() == [(1,)]
+
+        new = batch(sale("2"), start=1, event=wider, channel=["web"], items=[3])
+        store.append(new)
+        rows = store.read(wider, columns=["event_id", "channel", "items", "weight"])
+        assert rows.sort("event_id").rows() == [("1", None, 1, None), ("2", "web", 3, None)]
+        store.append(batch(sale("3"), start=2, event=wider, channel=[None], items=[4]))
+        assert ids(store.read(wider, columns=["event_id"])) == ["1", "2", "3"]
+
+    def test_a_version_from_before_a_new_field_is_read_with_it(self, store: OfflineStore) -> None:
+        wider = changed(weighed=(float | None, None), items=(int, 1))
+        store.append(batch(sale("1")))
+        version = store.version(SOLD)
+        store.append(batch(sale("2"), start=1, event=wider, weighed=[0.5], items=[2]))
+        rows = store.read(wider, columns=["weighed", "event_id", "items"], version=version)
+        assert rows.rows() == [(None, "1", 1)]
+
+    @pytest.mark.parametrize(
+        ("event", "field", "why"),
+        [
+            (lambda: changed(weight="gone"), "weight", "no longer"),
+            (lambda: changed(weight="gone", kilos=(float | None, None)), "weight", "no longer"),
+            (lambda: changed(cents=(float, 0.0)), "cents", "is float in its record and int in"),
+            (lambda: changed(city=(int | None, None)), "city", "is int in its record and text in"),
+            (lambda: changed(till=(int,)), "till", "has no default"),
+            (lambda: changed(till=(int | None, 7)), "till", "its default has to be null"),
+        ],
+    )
+    def test_any_other_change_is_refused_before_anything_is_written(
+        self, store: OfflineStore, event: Callable[[], EventType], field: str, why: str
+    ) -> None:
+        store.append(batch(sale("1")))
+        other = event()
+        with pytest.raises(SchemaChanged) as caught:
+            store.append(batch(sale("2"), start=1, event=other, **{field: [1]}))
+        assert f"event {SOLD.name}: the field '{field}'" in str(caught.value)
+        assert why in str(caught.value)
+        assert "another name" in (caught.value.hint or "")
+        for refused in (
+            lambda: store.read(other, columns=["event_id"]),
+            lambda: store.version(other),
+            lambda: store.newest_known_at_us(other),
+        ):
+            with pytest.raises(SchemaChanged):
+                refused()
+        assert store.positions([SOLD.name]) == {P0: 1}
+        assert ids(store.read(SOLD, columns=["event_id"])) == ["1"]
+
+
+def test_pins_are_kept_once_and_released_by_name(store: OfflineStore) -> None:
+    assert list(store.pins()) == []
+    store.append(batch(sale("1")))
+    version = store.version(SOLD)
+    assert version is not None
+    for name in ("a'b/1", "a'b/1", "c/2"):
+        store.pin(SOLD, version, name)
+    first, second = (Pin(event=SOLD.name, version=version, name=n) for n in ("a'b/1", "c/2"))
+    assert list(store.pins()) == [first, second]
+    store.unpin("a'b/1")
+    store.unpin("nobody's")
+    assert list(store.pins()) == [second]
+
+
+def test_a_version_that_is_not_there_is_not_pinned(store: OfflineStore) -> None:
+    store.append(batch(sale("1")))
+    with pytest.raises(StoreUnavailable):
+        store.pin(SOLD, 99, "a")
+    assert list(store.pins()) == []
+
+
 class TestDelta:
     """What only tables on disk have to promise."""
 
@@ -162,6 +275,28 @@ class TestDelta:
         assert sorted(str(d) for d in files["partition.event_date"]) == ["2013-01-01", "2013-01-03"]
         assert files["min.event_time_us"].null_count() == 0
 
+    def test_two_writers_that_widen_a_table_at_once_both_go_in(self, tmp_path: Path) -> None:
+        wider = changed(channel=(str | None, None))
+        one, two = (DeltaOfflineStore(str(tmp_path), [wider]) for _ in range(2))
+        DeltaOfflineStore(str(tmp_path), [SOLD]).append(batch(sale("1")))
+        two.positions([SOLD.name])  # it has seen the narrow table
+        one.append(batch(sale("2"), start=1, event=wider, channel=["a"]))
+        two.append(batch(sale("3"), partition=P1, event=wider, channel=["b"]))
+        rows = one.read(wider, columns=["event_id", "channel"])
+        assert rows.sort("event_id").rows() == [("1", None), ("2", "a"), ("3", "b")]
+        assert one.positions([SOLD.name]) == {P0: 2, P1: 1}
+
+    def test_a_writer_with_the_old_record_is_refused_once_the_table_is_wider(
+        self, tmp_path: Path
+    ) -> None:
+        wider = changed(channel=(str | None, None))
+        old, new = (DeltaOfflineStore(str(tmp_path), [event]) for event in (SOLD, wider))
+        old.append(batch(sale("1")))
+        new.append(batch(sale("2"), start=1, event=wider, channel=["a"]))
+        with pytest.raises(SchemaChanged, match="'channel' is in its table"):
+            old.append(batch(sale("3"), start=2))
+        assert new.positions([SOLD.name]) == {P0: 2}
+
     def test_a_folder_that_cannot_be_written_is_a_clear_error(self, tmp_path: Path) -> None:
         (tmp_path / "file").write_text("in the way")
         with pytest.raises(StoreUnavailable, match="cannot"):
@@ -173,7 +308,7 @@ class TestDelta:
         made.append(batch(sale("1")))
         one, two = (DeltaTable(str(tmp_path / SOLD.name)) for _ in range(2))
         made._commit(one, batch(sale("2"), start=1))
-        with pytest.raises(delta.CommitFailedError):
+        with pytest.raises(CommitFailedError):
             made._commit(two, batch(sale("3"), start=1))
 
 

@@ -76,6 +76,15 @@ def test_training_and_promotion_have_pools_of_their_own(dag: Any) -> None:
     assert pools["release.register"] == pools["release.promote"] == "promotion"
 
 
+def test_the_upkeep_of_the_offline_store_runs_daily_and_never_twice_at_once(facts: Any) -> None:
+    dag = facts["dags"]["maintain_offline_store"]
+    assert (dag["schedule"], dag["catchup"], dag["paused"]) == ("40 3 * * *", False, False)
+    assert dag["max_active_runs"] == 1
+    [task] = dag["tasks"].values()
+    assert task["retries"] == 2
+    assert 0 < task["limit_s"] <= 3_600
+
+
 @pytest.fixture(scope="module")
 def installation(tmp_path_factory: pytest.TempPathFactory, mlflow_url: str) -> dict[str, str]:
     """An Airflow with its database, and an offline store of 47 made-up days."""
@@ -134,3 +143,13 @@ def test_a_day_with_too_little_data_is_held_with_the_reason(
     assert (states["validate"], states["release.promote"]) == ("skipped", "skipped")
     assert held["report"]["decision"] == "held"
     assert "training_rows" in held["report"]["reasons"][0]
+
+
+def test_a_run_of_the_upkeep_keeps_the_versions_that_training_read(
+    installation: dict[str, str], done: Any
+) -> None:
+    kept = ask(installation, "run", "maintain_offline_store", "2013-03-01T03:40:00Z")
+    assert kept["state"] == "success"
+    tables = {table["event"]: table for table in kept["report"]}
+    assert tables["flight.departed"]["files_after"] > 40
+    assert all(tables[name]["pinned"] for name in ("flight.departed", "weather.observed"))

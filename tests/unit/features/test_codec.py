@@ -1,5 +1,6 @@
 """Whatever the bytes are, they become a record or a MalformedEvent with a code from the list."""
 
+from dataclasses import dataclass
 from typing import Any
 
 import msgspec
@@ -7,11 +8,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from features.batches import Decoded, decode_poll
 from features.catalog import event_types
 from features.catalog.flights.events import DEPARTED, WEATHER, FlightDeparted, WeatherObserved
 from features.codec import (
     CODES,
     MAX_BYTES,
+    MIN_TIME_US,
     check_key,
     check_times,
     decode,
@@ -21,7 +24,7 @@ from features.codec import (
 )
 from features.errors import MalformedEvent
 from features.vocabulary import EventType
-from infra.clock import MINUTE
+from infra.clock import DAY, MINUTE
 
 NOON_US = 1_357_041_600_000_000
 
@@ -180,3 +183,83 @@ def test_the_largest_event_fits_well_below_the_limit() -> None:
         **dict.fromkeys(WEATHER.fields[3:], -9999.123456789012),
     )
     assert len(encode(reading)) * 100 < MAX_BYTES
+
+
+def an_event(event: EventType, event_time_us: int) -> dict[str, Any]:
+    """Sound fields of any declared event: its numbers at their lowest, its texts of one letter."""
+    (_, components) = msgspec.json.schema_components([event.record])
+    fields = components[event.record.__name__]["properties"]
+    lowest = {name: _lowest(schema) for name, schema in fields.items()}
+    return {**lowest, "event_time_us": event_time_us}
+
+
+def _lowest(schema: Any) -> Any:
+    schema = schema.get("anyOf", [schema])[0]
+    return "x" if schema["type"] == "string" else schema.get("minimum", 0)
+
+
+JUST_BEFORE_1990_US = MIN_TIME_US - 1
+IN_30_DAYS_US = NOON_US + 30 * DAY
+
+
+@dataclass(frozen=True, kw_only=True)
+class AMessage:
+    """Stands where the client's message stands."""
+
+    event: EventType
+    fields: dict[str, Any]
+    known_us: int
+
+    def topic(self) -> str:
+        return self.event.name
+
+    def partition(self) -> int:
+        return 0
+
+    def offset(self) -> int:
+        return 7
+
+    def key(self) -> bytes:
+        key: str = self.fields[self.event.key]
+        return key.encode()
+
+    def value(self) -> bytes:
+        return msgspec.json.encode(self.fields)
+
+    def headers(self) -> list[tuple[str, bytes]]:
+        return schema_headers(self.event)
+
+    def timestamp(self) -> tuple[int, int]:
+        return 1, self.known_us // 1_000
+
+
+@pytest.mark.parametrize("event", event_types(), ids=lambda e: e.name)
+@pytest.mark.parametrize(
+    ("happened_us", "known_us"),
+    [
+        pytest.param(IN_30_DAYS_US, NOON_US, id="happens in 30 days"),
+        pytest.param(NOON_US, IN_30_DAYS_US, id="told in 30 days"),
+        pytest.param(IN_30_DAYS_US, IN_30_DAYS_US, id="both in 30 days"),
+        pytest.param(JUST_BEFORE_1990_US, NOON_US, id="happened before 1990"),
+        pytest.param(NOON_US, JUST_BEFORE_1990_US, id="told before 1990"),
+        pytest.param(JUST_BEFORE_1990_US, JUST_BEFORE_1990_US, id="both before 1990"),
+    ],
+)
+def test_no_event_of_another_time_reaches_a_store(
+    event: EventType, happened_us: int, known_us: int
+) -> None:
+    def decoded(happened_us: int, known_us: int) -> Decoded:
+        message = AMessage(event=event, fields=an_event(event, happened_us), known_us=known_us)
+        return decode_poll(
+            [message],  # type: ignore[list-item]
+            {event.name: event},
+            max_future_us=10 * MINUTE,
+            clock_us=NOON_US,
+        )
+
+    odd = decoded(happened_us, known_us)
+    assert list(odd.good) == []
+    # Its own bound may refuse it before its neighbours do.
+    assert odd.bad[0].code in ("time_travel", "out_of_range")
+    sound = decoded(NOON_US, NOON_US)
+    assert ([len(rows) for rows in sound.good], list(sound.bad)) == ([1], [])

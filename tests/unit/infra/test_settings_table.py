@@ -17,3 +17,11 @@ def test_setting_a_listed_variable_sets_the_value(monkeypatch: pytest.MonkeyPatc
         if row.variable == "EVENTIDE_SERVING__MAX_BATCH":
             monkeypatch.setenv(row.variable, "7")
     assert Settings().serving.max_batch == 7
+
+
+def test_storage_options_are_named_and_their_values_are_not_shown() -> None:
+    settings = Settings(offline_options={"AWS_SECRET_ACCESS_KEY": "hush"})  # type: ignore[dict-item]
+    [row] = [r for r in rows(settings) if r.variable == "EVENTIDE_OFFLINE_OPTIONS"]
+    assert "AWS_SECRET_ACCESS_KEY" in row.value
+    assert "hush" not in row.value + repr(settings) + str(settings)
+    assert "aws_conditional_put" in row.meaning

@@ -1,0 +1,62 @@
+"""An offline store by URL: the options of the settings reach the storage, and nobody else."""
+
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from threading import Thread
+
+import pytest
+
+from features.bootstrap import open_offline
+from features.catalog.flights.events import DEPARTED
+from features.errors import StoreUnavailable
+from infra.settings import Settings
+
+KEY, SECRET = "the-key-id", "the-secret"
+
+
+class Refuses(BaseHTTPRequestHandler):
+    """A storage that knows nobody, and remembers who asked for what."""
+
+    asked: list[tuple[str, str]] = []  # noqa: RUF012
+
+    def do_GET(self) -> None:
+        self.asked.append((self.path, self.headers.get("Authorization", "")))
+        self.send_response(403)
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+
+    do_HEAD = do_PUT = do_GET
+
+    def log_message(self, *_: object) -> None:
+        """Quiet."""
+
+
+@pytest.fixture
+def storage() -> Iterator[str]:
+    with ThreadingHTTPServer(("127.0.0.1", 0), Refuses) as server:
+        thread = Thread(target=server.serve_forever)
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+        thread.join()
+
+
+def test_the_options_reach_the_storage_and_the_secret_is_in_no_sentence(storage: str) -> None:
+    settings = Settings(
+        offline_store="s3://a-bucket/offline",
+        offline_options={  # type: ignore[arg-type]
+            "AWS_ENDPOINT_URL": storage,
+            "AWS_ALLOW_HTTP": "true",
+            "AWS_REGION": "eu-central-1",
+            "AWS_ACCESS_KEY_ID": KEY,
+            "AWS_SECRET_ACCESS_KEY": SECRET,
+        },
+    )
+    store = open_offline(settings)
+    with pytest.raises(StoreUnavailable, match=r"s3://a-bucket/offline/flight.departed") as caught:
+        store.version(DEPARTED)
+    path, signature = Refuses.asked[0]
+    assert path.startswith("/a-bucket")
+    assert f"Credential={KEY}/" in signature
+    assert "/eu-central-1/s3/" in signature
+    assert SECRET not in f"{caught.value} {caught.value.hint} {signature} {settings!r}"
