@@ -5,7 +5,7 @@ Every adapter passes the same contract tests (`tests/contract`).
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -91,6 +91,16 @@ class ViewRows:
     codes: Int64Array
     rows: NDArray[np.void]
 
+    def by_entity(self) -> Iterator[tuple[bytes, bytes]]:
+        """Each entity with its rows, packed, in the order in which they came."""
+        import numpy as np
+
+        packed = self.rows[np.argsort(self.codes, kind="stable")].tobytes()
+        per_entity = np.bincount(self.codes, minlength=len(self.entities))
+        ends = (np.cumsum(per_entity) * self.rows.dtype.itemsize).tolist()
+        for entity, start, end in zip(self.entities, [0, *ends], ends, strict=False):
+            yield entity, packed[start:end]
+
 
 @dataclass(frozen=True, kw_only=True)
 class SeenIds:
@@ -109,10 +119,11 @@ class SeenIds:
 class OnlineUpdate:
     """One batch for the online store.
 
-    `starts` is where the writer believes the store to stand, `ends` where it will stand.
-    Values may settle what was known before `settled_to_us`. `forget` names slices of seen ids
-    (partition, first offset) that are too old to matter. `schemas`: the schema id of every view
-    that the writer keeps, with or without rows in this update.
+    `starts` is where the writer believes the store to stand, `ends` where it will stand: of the
+    same partitions, at least one, and further. Values may settle what was known before
+    `settled_to_us`. `forget` names slices of seen ids (partition, first offset) that are too old
+    to matter. `schemas`: the schema id of every view that the writer keeps, with or without rows
+    in this update.
     """
 
     changes: Sequence[ViewRows]
@@ -127,7 +138,9 @@ class OnlineUpdate:
 class OnlineStore(Protocol):
     """The state of every view and entity, for reading within microseconds.
 
-    One writer a partition, any number of reading processes; a reader sees whole updates only.
+    One writer a partition, any number of reading processes. A reader sees whole updates only; in a
+    store on several machines it may see an update here that is not there yet, but all that lies
+    below `progress`.
     """
 
     def apply(self, update: OnlineUpdate) -> None:
@@ -135,14 +148,14 @@ class OnlineStore(Protocol):
 
         Raises:
             PositionMoved: the store does not stand at `update.starts`; nothing was written.
-            StoreUnavailable: nothing was written.
+            StoreUnavailable: not known to be written; ask `progress`.
         """
         ...
 
     def get(self, wanted: Sequence[tuple[str, Sequence[bytes]]]) -> list[list[bytes | None]]:
         """For each (view name, entities): their values, None where there is none.
 
-        All of one call are of one moment.
+        All of one call are of one moment, on one machine.
         """
         ...
 

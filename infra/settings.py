@@ -12,7 +12,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator
 from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
@@ -123,7 +123,11 @@ class Settings(BaseSettings):
     airflow_username: str = Field(default="", description="empty: the local stack's own login")
     airflow_password: SecretStr = SecretStr("")
     offline_store: str = Field(default="", description="folder or URL of the Delta tables")
-    online_store: str = Field(default="", description="folder of the LMDB environment")
+    online_store: str = Field(
+        default="",
+        description="a folder: LMDB, for one machine; or the URL of a Redis or Valkey, "
+        "redis[s]://[user]:password@host:6379/0, of a cluster redis[s]+cluster://...",
+    )
     recordings: str = Field(
         default=str(_CHECKOUT / ".tools" / "recordings"),
         description="folder of the recordings for replay",
@@ -137,6 +141,19 @@ class Settings(BaseSettings):
     ingest: IngestSettings = IngestSettings()
     serving: ServingSettings = ServingSettings()
     stack: StackSettings = StackSettings()
+
+    @property
+    def online_store_is_remote(self) -> bool:
+        """Whether it is a server's URL, not a folder."""
+        return "://" in self.online_store
+
+    @field_validator("online_store")
+    @classmethod
+    def _has_a_known_scheme(cls, value: str) -> str:
+        scheme, found, _ = value.partition("://")
+        if found and scheme not in _STORE_SCHEMES:
+            raise ValueError(f"an online store is a folder or one of {', '.join(_STORE_SCHEMES)}")
+        return value
 
     def model_post_init(self, _: Any, /) -> None:
         """Folders that are not set lie in the state folder."""
@@ -158,6 +175,7 @@ class Settings(BaseSettings):
         return init_settings, env_settings, _EndpointsFile(settings_cls)
 
 
+_STORE_SCHEMES = ("redis", "rediss", "redis+cluster", "rediss+cluster")
 _FOLDERS = {
     "offline_store": "offline",
     "online_store": "online",
