@@ -190,9 +190,9 @@ def wait_until_done(kafka: KafkaSettings, *processes: IngestProcess, limit_s: fl
     wait_until(condition, what="everything is ingested", limit_s=limit_s, pause_s=0.2)
 
 
-def audited(state: Path, bootstrap_servers: str) -> dict[str, Any]:
+def audited(state: Path, bootstrap_servers: str, **more: str) -> dict[str, Any]:
     """What `eventide audit --json` says, whatever its verdict."""
-    ran = run("audit", "--json", env=environment(state, bootstrap_servers), ok=False)
+    ran = run("audit", "--json", env=environment(state, bootstrap_servers, **more), ok=False)
     assert ran.stdout, ran.stderr
     found: dict[str, Any] = json.loads(ran.stdout)
     return found

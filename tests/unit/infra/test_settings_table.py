@@ -17,3 +17,16 @@ def test_setting_a_listed_variable_sets_the_value(monkeypatch: pytest.MonkeyPatc
         if row.variable == "EVENTIDE_SERVING__MAX_BATCH":
             monkeypatch.setenv(row.variable, "7")
     assert Settings().serving.max_batch == 7
+
+
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("redis://:secret@host:6379/0", "redis://:***@host:6379/0"),
+        ("rediss+cluster://app:se:cret@host", "rediss+cluster://app:***@host"),
+        ("redis://host:6379/0", "redis://host:6379/0"),
+    ],
+)
+def test_the_password_in_a_url_is_not_shown(url: str, shown: str) -> None:
+    listed = {row.variable: row.value for row in rows(Settings(online_store=url))}
+    assert listed["EVENTIDE_ONLINE_STORE"] == shown
