@@ -45,6 +45,8 @@ def test_a_replay_in_lock_step_then_an_audit_then_a_rebuild(
             assert _checked(tmp_path, servers) > 0
 
             run("features", "rebuild", env=env)
+            # Ingest notices by its position, when it next writes.
+            run("replay", "flights", "--until", "2013-01-02", "--wait", env=env)
             wait_until(
                 lambda: _checked(tmp_path, servers) > 0,
                 what="the online store has caught up",
