@@ -61,8 +61,12 @@ def open_online(settings: Settings, *, readonly: bool) -> OnlineStore:
     """The online store of this installation. One process may open it once.
 
     Raises:
-        StoreUnavailable: it cannot be opened; or it is not there and `readonly`.
+        StoreUnavailable: it cannot be opened; or it is a folder, not there, and `readonly`.
     """
+    if settings.online_store_is_remote:
+        from features.adapters.redis import RedisOnlineStore
+
+        return RedisOnlineStore(settings.online_store, readonly=readonly)
     from features.adapters.lmdb import LmdbOnlineStore
 
     return LmdbOnlineStore(settings.online_store, readonly=readonly)

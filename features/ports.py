@@ -167,10 +167,11 @@ class SeenIds:
 class OnlineUpdate:
     """One batch for the online store.
 
-    `starts` is where the writer believes the store to stand, `ends` where it will stand.
-    Values may settle what was known before `settled_to_us`. `forget` names slices of seen ids
-    (partition, first offset) that are too old to matter. `schemas`: the schema id of every view
-    that the writer keeps, with or without rows in this update.
+    `starts` is where the writer believes the store to stand, `ends` where it will stand: of the
+    same partitions, at least one, and further. Values may settle what was known before
+    `settled_to_us`. `forget` names slices of seen ids (partition, first offset) that are too old
+    to matter. `schemas`: the schema id of every view that the writer keeps, with or without rows
+    in this update.
     """
 
     changes: Sequence[ViewRows]
@@ -185,7 +186,9 @@ class OnlineUpdate:
 class OnlineStore(Protocol):
     """The state of every view and entity, for reading within microseconds.
 
-    One writer a partition, any number of reading processes; a reader sees whole updates only.
+    One writer a partition, any number of reading processes. A reader sees whole updates only; in a
+    store on several machines it may see an update here that is not there yet, but all that lies
+    below `progress`.
     """
 
     def apply(self, update: OnlineUpdate) -> None:
@@ -193,14 +196,14 @@ class OnlineStore(Protocol):
 
         Raises:
             PositionMoved: the store does not stand at `update.starts`; nothing was written.
-            StoreUnavailable: nothing was written.
+            StoreUnavailable: not known to be written; ask `progress`.
         """
         ...
 
     def get(self, wanted: Sequence[tuple[str, Sequence[bytes]]]) -> list[list[bytes | None]]:
         """For each (view name, entities): their values, None where there is none.
 
-        All of one call are of one moment.
+        All of one call are of one moment, on one machine.
         """
         ...
 

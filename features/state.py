@@ -16,7 +16,7 @@ settled rows. Every row carries a check, so damage is noticed and never served.
 import hashlib
 import struct
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
@@ -342,6 +342,16 @@ class ViewRows:
     codes: Int64Array
     rows: NDArray[np.void]
 
+    def by_entity(self) -> Iterator[tuple[bytes, bytes]]:
+        """Each entity that has rows with them, packed, in the order in which they came."""
+        packed = self.rows[np.argsort(self.codes, kind="stable")].tobytes()
+        per_entity = np.bincount(self.codes, minlength=len(self.entities))
+        ends = np.cumsum(per_entity) * self.rows.dtype.itemsize
+        edges = pairwise([0, *ends.tolist()])
+        for entity, (start, end) in zip(self.entities, edges, strict=True):
+            if end > start:
+                yield entity, packed[start:end]
+
 
 def settled_to_us(value: bytes) -> int:
     """From when on a value answers exactly."""
@@ -359,7 +369,7 @@ def merge_rows(
     """Add a batch of head rows to the values of their entities; fold those that have grown."""
     state = change.state
     grown: list[tuple[bytes, bytes]] = []
-    for entity, rows in by_entity(change):
+    for entity, rows in change.by_entity():
         value, worth_a_fold = state.append(get(entity), rows)
         if worth_a_fold:
             grown.append((entity, value))
@@ -369,20 +379,6 @@ def merge_rows(
         folded = state.fold([value for _, value in grown], settled_to_us)
         for (entity, _), value in zip(grown, folded, strict=True):
             put(entity, value)
-
-
-def by_entity(change: ViewRows) -> list[tuple[bytes, bytes]]:
-    """The packed rows of each entity of a batch, in the order in which they came."""
-    order = np.argsort(change.codes, kind="stable")
-    packed = change.rows[order].tobytes()
-    per_entity = np.bincount(change.codes, minlength=len(change.entities))
-    ends = (np.cumsum(per_entity) * change.rows.dtype.itemsize).tolist()
-    starts = [0, *ends[:-1]]
-    return [
-        (entity, packed[a:b])
-        for entity, a, b in zip(change.entities, starts, ends, strict=True)
-        if b > a
-    ]
 
 
 def _cut(rows: NDArray[np.void], cuts: Int64Array) -> list[bytes]:

@@ -12,7 +12,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator
 from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
@@ -145,7 +145,11 @@ class Settings(BaseSettings):
         description="JSON of delta-rs storage options for a URL: keys, endpoint. On S3 commits need"
         " aws_conditional_put=etag (the default), or AWS_S3_LOCKING_PROVIDER=dynamodb",
     )
-    online_store: str = Field(default="", description="folder of the LMDB environment")
+    online_store: str = Field(
+        default="",
+        description="a folder: LMDB, for one machine; or the URL of a Redis or Valkey, "
+        "redis[s]://[user]:password@host:6379/0, of a cluster redis[s]+cluster://...",
+    )
     recordings: str = Field(
         default=str(_CHECKOUT / ".tools" / "recordings"),
         description="folder of the recordings for replay",
@@ -160,6 +164,19 @@ class Settings(BaseSettings):
     upkeep: UpkeepSettings = UpkeepSettings()
     serving: ServingSettings = ServingSettings()
     stack: StackSettings = StackSettings()
+
+    @property
+    def online_store_is_remote(self) -> bool:
+        """Whether it is a server's URL, not a folder."""
+        return "://" in self.online_store
+
+    @field_validator("online_store")
+    @classmethod
+    def _has_a_known_scheme(cls, value: str) -> str:
+        scheme, found, _ = value.partition("://")
+        if found and scheme not in _STORE_SCHEMES:
+            raise ValueError(f"an online store is a folder or one of {', '.join(_STORE_SCHEMES)}")
+        return value
 
     def model_post_init(self, _: Any, /) -> None:
         """Folders that are not set lie in the state folder."""
@@ -181,6 +198,7 @@ class Settings(BaseSettings):
         return init_settings, env_settings, _EndpointsFile(settings_cls)
 
 
+_STORE_SCHEMES = ("redis", "rediss", "redis+cluster", "rediss+cluster")
 _FOLDERS = {
     "offline_store": "offline",
     "online_store": "online",

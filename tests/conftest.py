@@ -7,7 +7,16 @@ from tempfile import TemporaryDirectory
 import pytest
 
 from infra.settings import KafkaSettings
-from tests.servers import Broker, kafka_broker, mlflow_server, postgres
+from tests.servers import (
+    Broker,
+    Valkey,
+    ValkeyCluster,
+    kafka_broker,
+    mlflow_server,
+    postgres,
+    valkey,
+    valkey_cluster,
+)
 
 
 @pytest.fixture(scope="session")
@@ -36,3 +45,17 @@ def mlflow_url() -> Iterator[str]:
         mlflow_server(Path(folder), database.url("mlflow")) as url,
     ):
         yield url
+
+
+@pytest.fixture(scope="session")
+def valkey_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Valkey]:
+    """The Valkey server that tests share, one at a time: whoever takes it empties it first."""
+    with valkey(tmp_path_factory.mktemp("valkey")) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def valkey_masters(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ValkeyCluster]:
+    """The cluster that tests share, one at a time: whoever takes it empties it first."""
+    with valkey_cluster(tmp_path_factory.mktemp("valkey-cluster")) as cluster:
+        yield cluster

