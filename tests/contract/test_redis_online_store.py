@@ -12,13 +12,13 @@ from typing import Any
 
 import numpy as np
 import pytest
-from features.windows import state_of
 from structlog.testing import capture_logs
 
 from features.adapters.redis import RedisOnlineStore
 from features.adapters.redis_servers import CLUSTER_SHARDS
 from features.errors import PositionMoved, StoreUnavailable
 from features.ports import OnlineStore, SeenIds
+from features.shapes import state_of
 from tests.contract.test_online_store import P0, P1, count, update
 from tests.made_sales import SHOP_SALES, Sale, sale
 from tests.servers import Valkey, ValkeyCluster, valkey, valkey_cluster
