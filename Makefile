@@ -18,12 +18,12 @@ help: ## show this page
 
 setup: .venv/.ready .tools/.ready ## make the environment in .venv and .tools (once)
 
-# The jars of Kafka and the recording of the flights: packages too, fetched and verified once.
-.tools/.ready: .venv/.ready infra/stack/kafka_env/jgo.lock.toml features/catalog/flights/recording.py
+# The jars of Kafka and the sources of the recordings: packages too, fetched and verified once.
+.tools/.ready: .venv/.ready infra/stack/kafka_env/jgo.lock.toml features/recording.py $(wildcard features/catalog/*/recording.py)
 	@echo "== the jars of Kafka"
 	@$(BIN)/python -m infra.stack.kafka_jars
-	@echo "== the recording of the flights of 2013"
-	@$(BIN)/eventide recording flights
+	@echo "== the recordings: real events of the past"
+	@$(BIN)/eventide recording
 	@touch $@
 
 .venv/.ready: requirements.lock pyproject.toml

@@ -100,12 +100,17 @@ def topics(as_json: Annotated[bool, typer.Option("--json")] = False) -> None:
 
 
 @app.command()
-def recording(domain: Domain = "flights") -> None:
-    """Build a domain's recording, once: fetch its source, verify it, turn it into events."""
-    from features.recording import build, recording_of
+def recording(
+    domain: Annotated[str, typer.Argument(help="The domain; without it, every one.")] = "",
+) -> None:
+    """Build the recordings, once: fetch their sources, verify them, turn them into events."""
+    from features.catalog import domains
+    from features.recording import build, has_recording, recording_of
     from infra.settings import load_settings
 
-    typer.echo(build(recording_of(domain), Path(load_settings().recordings)))
+    names = [domain] if domain else [d.name for d in domains() if has_recording(d.name)]
+    for name in names:
+        typer.echo(build(recording_of(name), Path(load_settings().recordings)))
 
 
 @app.command()

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -19,6 +20,7 @@ from features.checks import broken
 from features.columns import KEY_SEPARATOR, dtype_of, kinds
 from features.duplicates import first_sightings
 from features.errors import CheckFailed, DataNotReady, FeatureError
+from features.horizons import happened_within
 from features.kernel import Questions, Rows
 from features.ports import OfflineStore
 from features.requests import request_values
@@ -35,7 +37,7 @@ from features.vocabulary import (
     Label,
     View,
 )
-from infra.clock import DAY, HOUR, from_us
+from infra.clock import DAY, HOUR, from_us, span_us
 
 if TYPE_CHECKING:
     import polars as pl
@@ -282,6 +284,8 @@ def _decisions(
     frame = frame.with_columns(pl.Series("_at", at, dtype=pl.Int64))
     frame = frame.filter((pl.col("_at") >= start_us) & (pl.col("_at") < end_us))
     frame = frame.sort("_at", decision.entity_id, "partition", "offset")
+    # Several events may lead to one decision, such as all of a day to the one at its end.
+    frame = frame.unique(["_at", decision.entity_id], keep="first", maintain_order=True)
     return Decisions(
         frame=frame, entity_id=frame[decision.entity_id], as_of_us=frame["_at"].to_numpy()
     )
@@ -323,6 +327,8 @@ def _labels(
     """Columns label and label_known_at_us for the decisions; of several the first known counts."""
     import polars as pl
 
+    if label.within is not None:
+        return _within(label, label.within, past, decisions, known_before_us=known_before_us)
     fields = tuple(dict.fromkeys((label.entity_id, *label.reads)))
     earliest = int(decisions.as_of_us.min()) - DAY if len(decisions.as_of_us) else known_before_us
     frame = past.events(
@@ -344,6 +350,47 @@ def _labels(
     asked = pl.DataFrame({"entity_id": decisions.entity_id})
     joined = asked.join(known, on="entity_id", how="left", maintain_order="left")
     return joined.select("label", "label_known_at_us")
+
+
+def _within(
+    label: Label, within: timedelta, past: Past, decisions: Decisions, *, known_before_us: int
+) -> pl.DataFrame:
+    """The same for a label that says whether anything happens within a span."""
+    import polars as pl
+
+    within_us, wait_us = span_us(within), span_us(label.max_wait)
+    fields = tuple(dict.fromkeys((label.entity_id, *label.reads)))
+    asked_us = decisions.as_of_us
+    frame = past.events(
+        label.source,
+        fields,
+        from_us=int(asked_us.min(initial=known_before_us)),
+        until_us=int(asked_us.max(initial=0)) + within_us + 1,
+    )
+    frame = frame.filter(pl.Series(label.value(_arrays(label.source, frame, label.reads))))
+    asked, told = _entity_codes(
+        Entity(name="entity", keys=("entity_id",)),
+        [
+            pl.DataFrame({"entity_id": decisions.entity_id}),
+            pl.DataFrame({"entity_id": frame[label.entity_id]}),
+        ],
+    )
+    happened = happened_within(
+        group=told,
+        happened_us=frame["event_time_us"].to_numpy(),
+        known_us=frame["known_at_us"].to_numpy(),
+        asked_group=asked,
+        asked_us=asked_us,
+        within_us=within_us,
+        wait_us=wait_us,
+    )
+    ripe = pl.Series(asked_us + wait_us <= known_before_us, dtype=pl.Boolean)
+    return pl.DataFrame(
+        {
+            "label": pl.Series(happened.astype(np.int8), dtype=pl.Int8),
+            "label_known_at_us": pl.Series(asked_us + wait_us, dtype=pl.Int64),
+        }
+    ).select(pl.when(ripe).then(pl.all()))
 
 
 def _stop_unless(check: Check, event: EventType, frame: pl.DataFrame) -> None:

@@ -3,7 +3,7 @@
 A built recording is one Parquet file with a row for each event, in the order of emission:
 `known_at_us` (when the source emitted it), `event` (its type's name), `event_id`, `key` and
 `payload`, the bytes that go to Kafka. A domain's recording stands in
-`features/catalog/<domain>/recording.py` as `RECORDING`.
+`features/catalog/<domain>/recording.py` as `RECORDING`; `emitted` makes its rows.
 """
 
 from __future__ import annotations
@@ -14,12 +14,13 @@ import importlib.util
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from features.errors import FeatureError
+from features.vocabulary import EventType
 
 if TYPE_CHECKING:
     import polars as pl
@@ -58,19 +59,48 @@ class Recording:
     frame: Callable[[Path], pl.DataFrame]
 
 
+def emitted(tables: Iterable[tuple[EventType, pl.DataFrame]]) -> pl.DataFrame:
+    """Tables of events as the rows of a recording, in the order of emission.
+
+    A table has the fields of its event and `known_at_us`. Several events of one moment keep one
+    order for ever: that of the tables, then by id.
+    """
+    import polars as pl
+
+    parts = [_encoded(event, table, rank) for rank, (event, table) in enumerate(tables)]
+    return pl.concat(parts).sort("known_at_us", "rank", "event_id").select(COLUMNS)
+
+
+def _encoded(event: EventType, table: pl.DataFrame, rank: int) -> pl.DataFrame:
+    """The rows of one type, each with the JSON that goes to Kafka."""
+    import polars as pl
+
+    return table.select(
+        "known_at_us",
+        event=pl.lit(event.name),
+        event_id="event_id",
+        key=event.key,
+        payload=pl.struct(*event.fields).struct.json_encode().cast(pl.Binary),
+        rank=pl.lit(rank),
+    )
+
+
 def recording_of(domain: str) -> Recording:
     """The recording of a domain.
 
     Raises:
         FeatureError: the domain has none.
     """
-    module = f"features.catalog.{domain}.recording"
-    if importlib.util.find_spec(f"features.catalog.{domain}") is None or (
-        importlib.util.find_spec(module) is None
-    ):
+    if not has_recording(domain):
         raise FeatureError(f"domain {domain!r} has no recording")
-    found: Recording = importlib.import_module(module).RECORDING
+    found: Recording = importlib.import_module(_module(domain)).RECORDING
     return found
+
+
+def has_recording(domain: str) -> bool:
+    """Whether a domain of that name has a recording, built or not."""
+    package = importlib.util.find_spec(f"features.catalog.{domain}")
+    return package is not None and importlib.util.find_spec(_module(domain)) is not None
 
 
 def built(recording: Recording, folder: Path) -> Path:
@@ -98,7 +128,7 @@ def build(recording: Recording, folder: Path) -> Path:
     with tempfile.TemporaryDirectory(dir=folder) as work:
         frame = recording.frame(source)
         draft = Path(work) / "recording.parquet"
-        frame.select(COLUMNS).write_parquet(draft, compression="zstd")
+        frame.write_parquet(draft, compression="zstd")
         draft.replace(file)
     return file
 
@@ -117,6 +147,10 @@ def fetched(source: Source, folder: Path) -> Path:
     return file
 
 
+def _module(domain: str) -> str:
+    return f"features.catalog.{domain}.recording"
+
+
 def _sha256(file: Path) -> str:
     with file.open("rb") as content:
         return hashlib.file_digest(content, "sha256").hexdigest()
@@ -125,7 +159,7 @@ def _sha256(file: Path) -> str:
 def _file(recording: Recording, folder: Path) -> Path:
     """Named after its source and its code, so that a change of either builds it anew."""
     module = sys.modules[recording.frame.__module__]
-    code = Path(str(module.__file__)).read_bytes()
+    code = Path(str(module.__file__)).read_bytes() + Path(__file__).read_bytes()
     digest = hashlib.sha256(recording.source.sha256.encode() + code).hexdigest()[:12]
     return folder / f"{recording.name}-{digest}.parquet"
 

@@ -125,6 +125,12 @@ class Label:
 
     The last weeks of a training set would hold too many of whatever is known early. So a decision
     enters a training set only when it is `max_wait` old at the cut-off, labelled or not by then.
+
+    Without `within` an event says which: the first one known of the decision's entity, by `value`.
+    With it the label says whether anything happens at all: 1 if an event for which `value` holds
+    happens after the decision, at most `within` later, and is told before the decision is
+    `max_wait` old; else 0. Neither is known before then, whatever has happened by then, and neither
+    changes afterwards. `max_wait` is then `within` and what a source may be late.
     """
 
     name: str
@@ -133,6 +139,13 @@ class Label:
     value: Callable[[Columns], BoolArray]
     reads: tuple[str, ...]
     max_wait: timedelta
+    within: timedelta | None = None
+
+    def __post_init__(self) -> None:
+        require(
+            self.within is None or timedelta(0) < self.within <= self.max_wait,
+            f"label {self.name}: `within` lies above zero and is no longer than `max_wait`",
+        )
 
 
 @dataclass(frozen=True, kw_only=True)

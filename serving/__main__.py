@@ -23,11 +23,12 @@ def serve(
     """Answer forecast requests: each one gets one outcome on the predictions topic.
 
     Takes requests as soon as there is a champion, a feature store and the topics. A new champion is
-    picked up without a restart.
+    picked up without a restart. A process serves one project; several run side by side.
 
     The first SIGTERM or Ctrl-C finishes the batch in hand and ends with exit code 0, the second
-    ends at once. Exit code 1: Kafka cannot be used. 3: another process serves under this instance's
-    name. 75: the loop hung and was ended; a new process goes on where the last transaction ended.
+    ends at once. Exit code 1: Kafka cannot be used. 3: another process serves the project under
+    this instance's name. 75: the loop hung and was ended; a new process goes on where the last
+    transaction ended.
     """
     # Before anything loads OpenMP: two threads on busy cores cost a factor of twenty.
     os.environ["OMP_NUM_THREADS"] = "1"

@@ -113,11 +113,11 @@ def build_loop(
             champion=champion,
             producer=TransactionalProducer(
                 settings.kafka,
-                transactional_id=f"eventide-serving-{serving.group}-{serving.instance}",
+                transactional_id=f"eventide-serving-{serving.group}-{_member(settings, found)}",
             ),
             open_topics=partial(_topics, settings, found),
             open_scorer=partial(_scorer, settings, found.service),
-            join=partial(_join, settings),
+            join=partial(_join, settings, found),
             check=watch.raise_if_failed,
         ),
         max_batch=serving.max_batch,
@@ -154,8 +154,16 @@ def request_decoder(service: FeatureService, *, max_future_minutes: float) -> De
     )
 
 
-def _join(settings: Settings, topics: Topics) -> GroupConsumer:
-    serving = settings.serving
+def _join(settings: Settings, project: ModelProject, topics: Topics) -> GroupConsumer:
     return GroupConsumer(
-        settings.kafka, group=serving.group, instance=serving.instance, topics=[topics.requests]
+        settings.kafka,
+        group=settings.serving.group,
+        instance=_member(settings, project),
+        topics=[topics.requests],
     )
+
+
+def _member(settings: Settings, project: ModelProject) -> str:
+    """Projects share one group, whose positions say what was answered; its members do not share a
+    name, or serving a second project would fence off the first."""
+    return f"{project.name}-{settings.serving.instance}"

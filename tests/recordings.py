@@ -1,11 +1,12 @@
-"""The real flights, for tests: built once, by `make setup`, and shared."""
+"""Real events, for tests: built once, by `make setup`, and shared."""
 
 from functools import cache
 from pathlib import Path
 
 import polars as pl
 
-from features.catalog.flights.recording import RECORDING
+from features.catalog.flights.recording import RECORDING as FLIGHTS
+from features.catalog.purchases.recording import RECORDING as PURCHASES
 from features.recording import build, fetched
 
 FOLDER = Path(__file__).resolve().parent.parent / ".tools" / "recordings"
@@ -14,16 +15,34 @@ FOLDER = Path(__file__).resolve().parent.parent / ".tools" / "recordings"
 @cache
 def flights_file() -> Path:
     """The built recording of the flights."""
-    return build(RECORDING, FOLDER)
+    return build(FLIGHTS, FOLDER)
 
 
 @cache
 def flights_source() -> Path:
     """What it was built from."""
-    return fetched(RECORDING.source, FOLDER)
+    return fetched(FLIGHTS.source, FOLDER)
 
 
 @cache
 def flights() -> pl.DataFrame:
     """Every event of the recording, in the order of emission."""
     return pl.read_parquet(flights_file())
+
+
+@cache
+def purchases_file() -> Path:
+    """The built recording of the purchases."""
+    return build(PURCHASES, FOLDER)
+
+
+@cache
+def purchases_source() -> Path:
+    """What it was built from."""
+    return fetched(PURCHASES.source, FOLDER)
+
+
+@cache
+def purchases() -> pl.DataFrame:
+    """Every event of the recording, in the order of emission."""
+    return pl.read_parquet(purchases_file())

@@ -13,7 +13,7 @@ import polars as pl
 
 from features.catalog.flights import events
 from features.catalog.flights.services import LEAD_MINUTES
-from features.recording import Recording, Source
+from features.recording import Recording, Source, emitted
 from features.vocabulary import EventType
 
 NEW_YORK = "America/New_York"
@@ -36,18 +36,12 @@ def frame(distribution: Path) -> pl.DataFrame:
     """All events in the order of emission, with the columns of a recording."""
     tables = _read(distribution)
     flights = _with_times(tables["flights"], _zones(tables["airports"]))
-    parts = [
-        *_flight_events(flights),
-        _encoded(events.WEATHER, _weather(tables["weather"])),
-        _encoded(events.REGISTERED, _register(tables["planes"])),
-    ]
-    order = {event.name: i for i, event in enumerate(events.ALL)}
-    # Several events of one minute keep one order for ever: by type, then by id.
-    return (
-        pl.concat(parts)
-        .with_columns(rank=pl.col("event").replace_strict(order, return_dtype=pl.Int8))
-        .sort("known_at_us", "rank", "event_id")
-        .drop("rank")
+    return emitted(
+        [
+            *_flight_events(flights),
+            (events.WEATHER, _weather(tables["weather"])),
+            (events.REGISTERED, _register(tables["planes"])),
+        ]
     )
 
 
@@ -139,7 +133,7 @@ def _utc(day: pl.Expr, minutes: pl.Expr, zone: str) -> pl.Expr:
     return aware.dt.convert_time_zone("UTC")
 
 
-def _flight_events(flights: pl.DataFrame) -> list[pl.DataFrame]:
+def _flight_events(flights: pl.DataFrame) -> list[tuple[EventType, pl.DataFrame]]:
     departed = flights.filter(pl.col("departure").is_not_null())
     landed = flights.filter(pl.col("arrival").is_not_null())
     # Neither late nor on time: they left, and came down elsewhere.
@@ -167,22 +161,21 @@ def _flight_events(flights: pl.DataFrame) -> list[pl.DataFrame]:
     ]
 
 
-def _told(event: EventType, flights: pl.DataFrame, *, at: pl.Expr) -> pl.DataFrame:
+def _told(
+    event: EventType, flights: pl.DataFrame, *, at: pl.Expr
+) -> tuple[EventType, pl.DataFrame]:
     """Events of one type, one a flight, emitted when they happen."""
     what = event.name.removeprefix("flight.")
-    return _encoded(
-        event,
-        flights.with_columns(
-            event_id=pl.format("{}/{}", "flight_id", pl.lit(what)),
-            event_time_us=_us(at),
-            known_at_us=_us(at),
-            scheduled_departure_us=_us(pl.col("scheduled_departure")),
-            scheduled_arrival_us=_us(pl.col("scheduled_arrival")),
-            distance_miles="distance",
-            departure_delay_minutes="dep_delay",
-            arrival_delay_minutes="arr_delay",
-            air_time_minutes="air_time",
-        ),
+    return event, flights.with_columns(
+        event_id=pl.format("{}/{}", "flight_id", pl.lit(what)),
+        event_time_us=_us(at),
+        known_at_us=_us(at),
+        scheduled_departure_us=_us(pl.col("scheduled_departure")),
+        scheduled_arrival_us=_us(pl.col("scheduled_arrival")),
+        distance_miles="distance",
+        departure_delay_minutes="dep_delay",
+        arrival_delay_minutes="arr_delay",
+        air_time_minutes="air_time",
     )
 
 
@@ -231,17 +224,6 @@ def _register(planes: pl.DataFrame) -> pl.DataFrame:
 
 def _us(moment: pl.Expr) -> pl.Expr:
     return moment.dt.epoch("us")
-
-
-def _encoded(event: EventType, table: pl.DataFrame) -> pl.DataFrame:
-    """Rows of the event's fields as a recording has them, with the JSON that goes to Kafka."""
-    return table.select(
-        "known_at_us",
-        event=pl.lit(event.name),
-        event_id="event_id",
-        key=event.key,
-        payload=pl.struct(*event.fields).struct.json_encode().cast(pl.Binary),
-    )
 
 
 RECORDING = Recording(

@@ -1,0 +1,189 @@
+"""Labels that say whether something happens at all: both outcomes are known after the whole wait,
+and what is late or doubled changes them as the words say."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import timedelta
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from features.adapters.memory import MemoryOfflineStore
+from features.errors import DeclarationError
+from features.history import TrainingRows, training_rows
+from features.horizons import happened_within
+from features.offline_buffer import OfflineBuffer
+from features.vocabulary import Decision, FeatureService, Label
+from infra.clock import DAY, SECOND
+from infra.kafka.partitions import Partition
+from tests.made_sales import SHOP_SALES, SOLD, START_US, Sale, rows_of, sale, without_duplicates
+
+WITHIN_S, WAIT_S, HORIZON_S = 20, 25, 1_000
+SERVICE = FeatureService(
+    name="next_sale",
+    decision=Decision(
+        request=SOLD, source=SOLD, entity_id="shop", at=lambda e: e["event_time_us"] + SECOND
+    ),
+    request_columns=(),
+    views=(SHOP_SALES,),
+)
+SELLS_MUCH = Label(
+    name="sells_much_within_20s",
+    source=SOLD,
+    entity_id="shop",
+    value=lambda e: e["cents"] >= 3,
+    reads=("cents",),
+    within=timedelta(seconds=WITHIN_S),
+    max_wait=timedelta(seconds=WAIT_S),
+)
+
+
+def rows(sales: Sequence[Sale], *, cutoff: int, label: Label = SELLS_MUCH) -> TrainingRows:
+    """The decisions, each a second after a sale, as they were known `cutoff` s after the start."""
+    store = MemoryOfflineStore()
+    partition = Partition(SOLD.name, 0)
+    buffer = OfflineBuffer(store, {SOLD.name: SOLD}, clock_us=lambda: START_US)
+    buffer.load([partition])
+    buffer.add([rows_of(sales)], {partition: len(sales)})
+    buffer.flush()
+    cutoff_us = START_US + cutoff * SECOND
+    return training_rows(
+        SERVICE,
+        label,
+        store,
+        start_us=0,
+        end_us=cutoff_us,
+        known_before_us=cutoff_us,
+        duplicate_horizon_us=HORIZON_S * SECOND,
+        ready_tolerance_us=DAY,
+    )
+
+
+def labels(sales: Sequence[Sale], *, cutoff: int) -> dict[tuple[str, int], int | None]:
+    """Shop and second of the decision -> label."""
+    frame = rows(sales, cutoff=cutoff).frame
+    seconds = (frame["decision_time_us"] - START_US) // SECOND
+    return dict(
+        zip(zip(frame["entity_id"], seconds, strict=True), frame["label"].to_list(), strict=True)
+    )
+
+
+def reference(sales: Sequence[Sale], *, cutoff: int) -> dict[tuple[str, int], int | None]:
+    """The same by the words of `Label`, one decision and one sale at a time."""
+    kept = without_duplicates(sales, horizon_s=HORIZON_S)
+    found: dict[tuple[str, int], int | None] = {}
+    for decided in kept:
+        t = decided.happened + 1
+        if decided.known >= cutoff or t >= cutoff:
+            continue
+        found[decided.shop, t] = None
+        if t + WAIT_S <= cutoff:
+            found[decided.shop, t] = 0
+            for s in kept:
+                comes = t < s.happened <= t + WITHIN_S and s.known < t + WAIT_S
+                if s.shop == decided.shop and s.cents >= 3 and comes:
+                    found[decided.shop, t] = 1
+    return found
+
+
+def made(*sales: tuple[str, int, dict[str, Any]]) -> list[Sale]:
+    return [sale(name, happened, **rest) for name, happened, rest in sales]
+
+
+SALES = st.lists(
+    st.builds(
+        lambda name, happened, delay, shop, cents: Sale(
+            id=name, happened=happened, known=happened + delay, shop=shop, cents=cents
+        ),
+        st.sampled_from("abcdefghijkl"),  # few: some ids come twice
+        st.integers(0, 80),
+        st.integers(-2, 40),  # told early, at once, late, or too late to count
+        st.sampled_from("xyz"),
+        st.integers(0, 5),
+    ),
+    min_size=1,
+    max_size=25,
+)
+
+
+@given(sales=SALES, cutoff=st.integers(41, 160))
+@example(sales=made(("1", 0, {}), ("2", 0, {"cents": 5})), cutoff=100)
+def test_a_label_is_what_its_words_say_with_late_and_doubled_events(
+    sales: list[Sale], cutoff: int
+) -> None:
+    assert labels(sales, cutoff=cutoff) == reference(sales, cutoff=cutoff)
+
+
+@pytest.mark.parametrize(
+    ("what", "label"),
+    [
+        ({"happened": 22, "cents": 3}, 0),  # 21 s after the decision
+        ({"happened": 21, "cents": 3}, 1),  # 20 s after it: the edge belongs to the span
+        ({"happened": 21, "cents": 2}, 0),  # not what is asked about
+        ({"happened": 21, "cents": 3, "shop": "b"}, 0),
+        ({"happened": 1, "cents": 3}, 0),  # at the decision, not after it
+        ({"happened": 2, "cents": 3}, 1),
+        ({"happened": 0, "known": 5, "cents": 3}, 0),  # before it, and told later
+        ({"happened": 21, "known": 25, "cents": 3}, 1),
+        ({"happened": 21, "known": 26, "cents": 3}, 0),  # told when the wait was over
+    ],
+)
+def test_only_what_happens_after_the_decision_and_is_told_in_time_counts(
+    what: dict[str, Any], label: int
+) -> None:
+    sales = [sale("decision", 0, cents=5), sale("next", **what)]
+    assert labels(sales, cutoff=100)["a", 1] == label
+
+
+@pytest.mark.parametrize("comes_back", [True, False])
+def test_both_outcomes_are_known_after_the_whole_wait_and_not_before(comes_back: bool) -> None:
+    sales = [sale("decision", 0), sale("next", 3, cents=5 if comes_back else 0)]
+    assert labels(sales, cutoff=1 + WAIT_S - 1)["a", 1] is None
+    assert labels(sales, cutoff=1 + WAIT_S)["a", 1] == int(comes_back)
+    known_us = rows(sales, cutoff=100).frame["label_known_at_us"]
+    assert known_us[0] == START_US + (1 + WAIT_S) * SECOND
+
+
+def test_what_is_told_after_the_wait_changes_no_label() -> None:
+    sales = [sale("decision", 0), sale("late", 3, known=90, cents=5)]
+    before, after = (labels(sales, cutoff=c)["a", 1] for c in (60, 120))
+    assert (before, after) == (0, 0)
+
+
+def test_two_events_that_lead_to_one_decision_make_one_row() -> None:
+    sales = [sale("one", 0), sale("other", 0, known=4), sale("next", 9)]
+    assert rows(sales, cutoff=100).frame["decision_time_us"].is_unique().all()
+
+
+def test_no_decision_gives_no_label() -> None:
+    sales = [sale("decision", 50)]
+    empty = rows(sales, cutoff=10, label=SELLS_MUCH).frame
+    assert empty.height == 0
+    assert (empty["label"].dtype, empty["label_known_at_us"].dtype) == (pl.Int8, pl.Int64)
+
+
+@pytest.mark.parametrize("within_s", [0, -1, WAIT_S + 1])
+def test_a_span_fits_into_the_wait(within_s: int) -> None:
+    with pytest.raises(DeclarationError, match="sells_much_within_20s"):
+        replace(SELLS_MUCH, within=timedelta(seconds=within_s))
+
+
+def test_groups_and_times_that_need_more_than_64_bits_together_do_not_collide() -> None:
+    group = np.arange(20_000)
+    happened_us = START_US + group * SECOND
+    own, other = happened_us - 1, happened_us[:-1] - 1  # just before their own, or another's event
+    found = happened_within(
+        group=group,
+        happened_us=happened_us,
+        known_us=happened_us,
+        asked_group=np.concatenate([group, group[1:]]),
+        asked_us=np.concatenate([own, other]),
+        within_us=1,
+        wait_us=2,
+    )
+    assert found[: len(group)].all()
+    assert not found[len(group) :].any()

@@ -1,0 +1,86 @@
+"""A second domain is its own files and nothing else: the product finds it, and names it nowhere."""
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+from features.catalog import domain, domains, event_types
+from features.catalog.purchases.recording import RECORDING
+from features.recording import has_recording, recording_of
+from features.schemas import schema_files
+from features.topics import topic_specs
+from ml.projects import project, projects
+
+ROOT = Path(__file__).resolve().parents[2]
+OWN = ("features/catalog/purchases/", "ml/projects/repeat_purchase.py")
+PRODUCT = ("dags", "features", "infra", "ml", "serving")
+BESIDE = ("Makefile", "docker-compose.yaml", "pyproject.toml", ".ci/run", ".dockerignore")
+DOMAIN = domain("purchases")
+PROJECT = project("repeat_purchase")
+
+
+def product_files() -> Iterator[Path]:
+    """What is shipped and run, without what the interpreter leaves there."""
+    for folder in PRODUCT:
+        for file in sorted((ROOT / folder).rglob("*")):
+            if file.is_file() and "__pycache__" not in file.parts:
+                yield file
+    yield from (ROOT / name for name in BESIDE)
+
+
+def names() -> set[str]:
+    """Every name that the domain declares, and what its subject is called."""
+    return {
+        "purchase",
+        "cdnow",
+        DOMAIN.name,
+        DOMAIN.predictions_topic,
+        PROJECT.name,
+        RECORDING.source.package,
+        *(event.name for event in DOMAIN.events),
+        *(event.record.__name__ for event in DOMAIN.events),
+        *(view.name for view in DOMAIN.views),
+        *(service.name for service in DOMAIN.services),
+        *(label.name for label in DOMAIN.labels),
+    } - shared_names()
+
+
+def shared_names() -> set[str]:
+    """Records of other domains may be called the same."""
+    return {e.record.__name__ for d in domains() if d is not DOMAIN for e in d.events}
+
+
+def test_no_file_but_its_own_names_it() -> None:
+    pattern = re.compile("|".join(map(re.escape, sorted(names()))), re.IGNORECASE)
+    files = [str(f.relative_to(ROOT)) for f in product_files()]
+    others = [f for f in files if not f.startswith(OWN)]
+    assert len(others) > 150
+    assert len(others) < len(files)
+    assert [f for f in others if pattern.search(f)] == []
+    found = {f: pattern.findall((ROOT / f).read_text(errors="replace")) for f in others}
+    assert {f: hits for f, hits in found.items() if hits} == {}
+
+
+def test_the_product_finds_it_by_its_place() -> None:
+    assert DOMAIN in domains()
+    assert set(DOMAIN.events) <= set(event_types())
+    assert PROJECT in projects()
+    assert has_recording(DOMAIN.name)
+    assert recording_of(DOMAIN.name) is RECORDING
+
+
+def test_it_has_topics_schemas_and_an_output_topic_of_its_own() -> None:
+    events = {event.name for event in DOMAIN.events}
+    assert events | {DOMAIN.predictions_topic} <= {spec.name for spec in topic_specs(domains())}
+    found = [f.path for f in schema_files(domains())]
+    schemas = {path for path in found if path.parts[-3] == DOMAIN.name}
+    assert {path.name.rsplit(".v", 1)[0] for path in schemas} == events
+    others = [d for d in domains() if d is not DOMAIN]
+    assert others
+    assert DOMAIN.predictions_topic not in {d.predictions_topic for d in others}
+
+
+def test_its_project_and_its_domain_belong_together() -> None:
+    assert PROJECT.domain == DOMAIN.name
+    assert PROJECT.service in DOMAIN.services
+    assert PROJECT.label in DOMAIN.labels
