@@ -14,6 +14,7 @@ from features import windows
 from features.adapters.memory import MemoryOfflineStore, MemoryOnlineStore
 from features.comparison import same_values
 from features.history import Past, view_values
+from features.hold import Hold
 from features.offline_buffer import OfflineBuffer
 from features.online_writer import OnlineWriter
 from features.vocabulary import Float64Array
@@ -63,7 +64,7 @@ def live(sales: Sequence[Sale], cut_at: Sequence[int], questions: Sequence[Quest
         store,
         [SHOP_SALES],
         duplicate_horizon_us=HORIZON_S * SECOND,
-        hold_us=HOLD_S * SECOND,
+        hold=Hold(least_us=HOLD_S * SECOND, most_us=HOLD_S * SECOND),
     )
     writer.load([PARTITION])
     for start, stop in batches(len(sales), cut_at):
