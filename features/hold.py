@@ -49,17 +49,15 @@ class Hold:
         self.newest_us = UNSET
         self._looks: deque[Look] = deque()
         self._free_us = UNSET  # readers are done with what was asked before this was in
-        self._settled_us = UNSET
 
     def settled_to_us(self, newest_us: int) -> int:
         """What was known before it may be settled, as of the newest event. Never goes back."""
         if newest_us == UNSET:
             return UNSET
         self.newest_us = max(self.newest_us, newest_us)
-        free = self._free_us
-        asked = UNSET if free == UNSET else free - self.least_us
-        self._settled_us = max(self._settled_us, asked, self.newest_us - self.most_us)
-        return self._settled_us
+        # Both of the two only grow.
+        asked_us = UNSET if self._free_us == UNSET else self._free_us - self.least_us
+        return max(asked_us, self.newest_us - self.most_us)
 
     def look(self, *, ends: Ask, answered: Ask) -> None:
         """Note how far the readers are. `ends` of the request topics, `answered` by the readers.

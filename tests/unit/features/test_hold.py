@@ -110,6 +110,9 @@ def test_what_is_settled_never_comes_back() -> None:
     assert hold.settled_to_us(NOON - 3 * HOUR) == settled
     assert hold.settled_to_us(NOON + HOUR) == settled
 
+    farthest = hold.settled_to_us(NOON + 20 * HOUR)
+    assert hold.settled_to_us(NOON) == farthest == NOON + 10 * HOUR
+
 
 def test_a_year_without_a_reader_is_remembered_in_few_looks() -> None:
     hold, readers = a_hold(), Readers({P0: 1})
