@@ -250,7 +250,6 @@ def test_a_replay_at_full_speed_serves_what_history_says_or_marks_it(
         wait_until(lambda: all_answered(site), what="all requests are answered", limit_s=120)
     found = served(site, bundle)
     unmarked = found.filter("exact", "fresh")
-    print(found["exact"].sum(), found["fresh"].sum(), found["equal"].sum(), len(found))
     assert unmarked["equal"].all()
     if max_wait_ms:
         assert unmarked.height == found.height
@@ -272,7 +271,6 @@ def test_ingest_keeps_what_a_reader_that_is_hours_behind_still_asks_for(site: Si
             wait_until(lambda: all_answered(site), what="all requests are answered", limit_s=120)
     found = served(site, bundle)
     within = pl.col("decision_time_us") >= JANUARY + 5 * DAY - most * HOUR
-    print(found.filter(within).height, found["exact"].sum(), found["equal"].sum(), len(found))
     assert found["fresh"].all()
     assert found.filter(within).height > 500
     assert found.filter(within)["exact"].all()
