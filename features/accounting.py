@@ -35,11 +35,15 @@ class TopicAccount:
 
 @dataclass(frozen=True, kw_only=True)
 class RequestAccount:
-    """What became of the requests of one topic. Terms as in `TopicAccount`."""
+    """What became of the requests of one topic. Terms as in `TopicAccount`.
+
+    `stale` predictions were made before ingest had caught up: they say so, and are no fault here.
+    """
 
     topic: str
     asked: int
     predicted: int
+    stale: int
     rejected: int
     waiting: int
     unanswered: int
@@ -94,6 +98,7 @@ def account_requests(
     predicted: Int64Array,
     rejected: Int64Array,
     positions: Mapping[int, int],
+    stale: int = 0,
 ) -> RequestAccount:
     """Account for one topic of requests; `positions` are those that serving has committed."""
     answers, twice = _unique(np.concatenate([predicted, rejected]))
@@ -103,6 +108,7 @@ def account_requests(
         topic=topic,
         asked=len(asked),
         predicted=len(predicted),
+        stale=stale,
         rejected=len(rejected),
         waiting=waiting,
         unanswered=len(open_) - waiting,

@@ -197,6 +197,7 @@ def _account_requests(
             asked=sent[topic].places,
             predicted=_known(answers[topic]["predicted"], sent[topic].places),
             rejected=_known(answers[topic]["rejected"], sent[topic].places),
+            stale=len(_known(answers[topic]["stale"], sent[topic].places)),
             positions=_of_topic(served, topic),
         )
         for topic in topics
@@ -206,15 +207,19 @@ def _account_requests(
 def _read_outcomes(
     read: Reader, predictions: str, topics: Sequence[str]
 ) -> dict[str, dict[str, Int64Array]]:
-    found = {topic: {"predicted": array("q"), "rejected": array("q")} for topic in topics}
+    kinds = ("predicted", "rejected", "stale")
+    found = {topic: {kind: array("q") for kind in kinds} for topic in topics}
     decode = msgspec.json.Decoder(Outcome).decode
     for message in read([predictions]):
         outcome = decode(message.value() or b"")
         topic, partition, offset = outcome.source.rsplit("-", 2)
-        found[topic][outcome.outcome].append(place(int(partition), int(offset)))
+        where = place(int(partition), int(offset))
+        found[topic][outcome.outcome].append(where)
+        if outcome.features_fresh is False:
+            found[topic]["stale"].append(where)
     return {
-        topic: {kind: np.array(where, np.int64) for kind, where in kinds.items()}
-        for topic, kinds in found.items()
+        topic: {kind: np.array(where, np.int64) for kind, where in of_topic.items()}
+        for topic, of_topic in found.items()
     }
 
 

@@ -1,9 +1,9 @@
 """Puts the processes of this package together. The only place that names an adapter."""
 
 import threading
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
+from contextlib import closing, contextmanager
 from functools import partial
 
 import structlog
@@ -12,6 +12,7 @@ from features.audit import Audit, DeadLetterTopics, audit, claimed
 from features.catalog import domains, event_types
 from features.comparison import compare_views
 from features.dead_letters import DeadLetters
+from features.hold import LOOK_S, Hold, HoldWatch
 from features.ingest import Connections, Ingest, Limits, Sinks
 from features.offline_buffer import OfflineBuffer
 from features.online_writer import OnlineWriter
@@ -21,7 +22,13 @@ from features.upkeep import Maintained, Rules, maintain
 from features.vocabulary import Domain, View
 from infra.clock import HOUR, MINUTE, now_us
 from infra.health import HealthServer
-from infra.kafka.admin import first_offsets, group_positions, topic_partitions
+from infra.kafka.admin import (
+    end_observer,
+    first_offsets,
+    group_observer,
+    group_positions,
+    topic_partitions,
+)
 from infra.kafka.consumer import GroupConsumer, StartPositions
 from infra.kafka.partitions import Partition, Positions
 from infra.kafka.reader import read_all
@@ -88,12 +95,19 @@ def ingest_until(stop: threading.Event, settings: Settings, *, health_port: int)
         OtherSchema: the online store was built under other declarations.
         PortBusy: the health port is taken.
     """
+    hold = build_hold(settings)
     with (
         closing(open_online(settings, readonly=False)) as online,
         Watchdog(settings.ingest.watchdog_seconds) as watchdog,
+        HoldWatch(
+            hold,
+            open_ends=partial(_request_ends, settings.kafka),
+            open_answered=partial(group_observer, settings.kafka, settings.serving.group),
+            seconds=LOOK_S,
+        ),
     ):
         ingest = build_ingest(
-            settings, open_offline(settings), online, stop=stop, watchdog=watchdog
+            settings, open_offline(settings), online, hold=hold, stop=stop, watchdog=watchdog
         )
         with (
             HealthServer(
@@ -161,11 +175,18 @@ def _compare(
     return found.checked, found.different
 
 
+def build_hold(settings: Settings) -> Hold:
+    """How long ingest keeps events apart."""
+    ingest = settings.ingest
+    return Hold(least_us=int(ingest.hold_hours * HOUR), most_us=int(ingest.hold_hours_max * HOUR))
+
+
 def build_ingest(
     settings: Settings,
     offline: OfflineStore,
     online: OnlineStore,
     *,
+    hold: Hold,
     stop: threading.Event,
     watchdog: Watchdog,
 ) -> Ingest:
@@ -181,7 +202,7 @@ def build_ingest(
                 online,
                 declared_views(),
                 duplicate_horizon_us=int(ingest.duplicate_horizon_hours * HOUR),
-                hold_us=int(ingest.hold_hours * HOUR),
+                hold=hold,
             ),
             offline=OfflineBuffer(offline, events, clock_us=now_us),
             dead_letters=DeadLetters(producer, clock_us=now_us),
@@ -202,6 +223,13 @@ def build_ingest(
         watchdog=watchdog,
         clock_us=now_us,
     )
+
+
+@contextmanager
+def _request_ends(kafka: KafkaSettings) -> Iterator[Callable[[], Positions]]:
+    topics = {s.decision.request.name for domain in domains() for s in domain.services}
+    with end_observer(kafka, topic_partitions(kafka, topics)) as ends:
+        yield ends
 
 
 def _open(kafka: KafkaSettings, events: Collection[str], producer: TransactionalProducer) -> None:

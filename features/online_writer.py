@@ -6,6 +6,7 @@ import numpy as np
 
 from features.batches import EventRows, at_or_above, view_rows
 from features.duplicates import SeenWindow
+from features.hold import Hold
 from features.kernel import UNSET
 from features.ports import OnlineStore, OnlineUpdate, SeenIds
 from features.shapes import state_of
@@ -17,8 +18,7 @@ from infra.kafka.partitions import Partition, Positions
 class OnlineWriter:
     """Writes the partitions that it was told to `load`; one at a time owns a partition.
 
-    Values may settle what was known `hold_us` before the newest event: for so long the store
-    answers exactly about the past.
+    `hold` says how far values may be settled: from there on the store answers exactly.
     """
 
     def __init__(
@@ -27,7 +27,7 @@ class OnlineWriter:
         views: Sequence[View],
         *,
         duplicate_horizon_us: int,
-        hold_us: int,
+        hold: Hold,
     ) -> None:
         self._store = store
         self._views: dict[str, list[View]] = {}
@@ -35,10 +35,10 @@ class OnlineWriter:
             for event in view.sources:
                 self._views.setdefault(event.name, []).append(view)
         self._schemas = {v.name: state_of(v).schema_id for v in views}
-        self._horizon_us, self._hold_us = duplicate_horizon_us, hold_us
+        self._horizon_us, self._hold = duplicate_horizon_us, hold
         self._positions: dict[Partition, int] = {}
         self._seen: dict[Partition, SeenWindow] = {}
-        self._newest_us = UNSET
+        self._newest_us: dict[Partition, int] = {}
         self.duplicates = 0  # dropped since the start
 
     def load(self, partitions: Collection[Partition]) -> Positions:
@@ -51,7 +51,9 @@ class OnlineWriter:
         self._check_schemas()
         progress = self._store.progress()
         found = {p: progress[p] for p in partitions if p in progress}
+        newest_us = self._store.newest_known_us()
         for partition in partitions:
+            self._newest_us[partition] = newest_us.get(partition, UNSET)
             self._positions[partition] = found.get(partition, 0)
             slices = self._store.seen(partition) if partition.topic in self._views else ()
             self._seen[partition] = SeenWindow(
@@ -70,10 +72,11 @@ class OnlineWriter:
             return
         changes: list[ViewRows] = []
         seen: list[SeenIds] = []
+        newest_us: dict[Partition, int] = {}
         for found in rows:
             new = at_or_above(found, self._positions)
             if len(new):
-                self._newest_us = max(self._newest_us, int(new.known_at_us.max()))
+                newest_us |= self._newest_of(new)
                 changes += self._changes(new, seen)
         self._store.apply(
             OnlineUpdate(
@@ -84,6 +87,7 @@ class OnlineWriter:
                 seen=seen,
                 forget=[(s.partition, o) for s in seen for o in self._seen[s.partition].forget()],
                 schemas=self._schemas,
+                newest_us=newest_us,
             )
         )
         self._positions |= ends
@@ -92,7 +96,7 @@ class OnlineWriter:
         """A whole span may be sent again: as long as an event can be inside a window of a question
         that is answered exactly, its id has to be known, or it would count twice."""
         longest_us = max((v.reach_us for v in self._views.get(topic, ())), default=0)
-        return max(2 * self._horizon_us, longest_us + self._hold_us)
+        return max(2 * self._horizon_us, longest_us + self._hold.most_us)
 
     def _changes(self, rows: EventRows, seen: list[SeenIds]) -> list[ViewRows]:
         """What the events bring to the views; the ids that they had go to `seen`."""
@@ -120,8 +124,18 @@ class OnlineWriter:
         self.duplicates += int(len(counts) - counts.sum())
         return counts
 
+    def _newest_of(self, rows: EventRows) -> dict[Partition, int]:
+        """The newest emission that each of their partitions has brought, with these rows."""
+        found = {}
+        for number in np.unique(rows.partition).tolist():
+            partition = Partition(rows.event.name, number)
+            newest = int(rows.known_at_us[rows.partition == number].max())
+            found[partition] = max(newest, self._newest_us[partition])
+        self._newest_us |= found
+        return found
+
     def _settled_to_us(self) -> int:
-        return UNSET if self._newest_us == UNSET else self._newest_us - self._hold_us
+        return self._hold.settled_to_us(max(self._newest_us.values(), default=UNSET))
 
     def _check_schemas(self) -> None:
         stored = self._store.schemas()

@@ -171,7 +171,8 @@ class OnlineUpdate:
     same partitions, at least one, and further. Values may settle what was known before
     `settled_to_us`. `forget` names slices of seen ids (partition, first offset) that are too old
     to matter. `schemas`: the schema id of every view that the writer keeps, with or without rows
-    in this update.
+    in this update. `newest_us`: the newest `known_at_us` that was applied of a partition, this
+    update included; others keep theirs.
     """
 
     changes: Sequence[ViewRows]
@@ -181,6 +182,7 @@ class OnlineUpdate:
     seen: Sequence[SeenIds] = ()
     forget: Sequence[tuple[Partition, int]] = ()
     schemas: Mapping[str, int] = field(default_factory=dict)
+    newest_us: Mapping[Partition, int] = field(default_factory=dict)
 
 
 class OnlineStore(Protocol):
@@ -209,6 +211,10 @@ class OnlineStore(Protocol):
 
     def progress(self) -> Positions:
         """The next offset of each partition: what lies below it is in the values."""
+        ...
+
+    def newest_known_us(self) -> Mapping[Partition, int]:
+        """The newest `known_at_us` in the values, for each partition that brought any event."""
         ...
 
     def seen(self, partition: Partition) -> list[SeenIds]:

@@ -46,7 +46,15 @@ class IngestSettings(BaseModel):
         default=48.0, gt=0, description="an event id seen again within it is a duplicate"
     )
     hold_hours: float = Field(
-        default=12.0, gt=0, description="event time for which the online store answers exactly"
+        default=12.0,
+        gt=0,
+        description="event time for which the online store answers exactly, whoever asks",
+    )
+    hold_hours_max: float = Field(
+        default=168.0,
+        gt=0,
+        description="event time that it goes on to answer exactly for requests that serving has "
+        "not answered yet",
     )
     max_future_minutes: float = Field(
         default=10.0, ge=0, description="an event_time may lie this far after its emission"
@@ -80,6 +88,15 @@ class ServingSettings(BaseModel):
     instance: str = Field(default="0", description="stable name of this process in its group")
     project: str = "flight_delay"
     max_batch: int = Field(default=500, ge=1, description="requests a transaction")
+    # Ingest takes an event in within milliseconds and stands still for a commit of the offline
+    # store, under a second. Who waits longer waits for something that is broken, and an answer that
+    # says that it is stale is worth more then. At most half of what the group allows between polls.
+    max_wait_ms: int = Field(
+        default=2_000,
+        ge=0,
+        le=60_000,
+        description="how long a batch waits for ingest before it is answered as stale",
+    )
     poll_champion_seconds: float = Field(default=5.0, gt=0)
     watchdog_seconds: float = Field(
         default=40.0, gt=0, description="a loop that stands still for it ends its process"

@@ -192,7 +192,8 @@ def _describe_report(found: "Report") -> None:
     )
     console.print(
         f"{found.forecasts:,} forecasts, {found.rejected:,} requests rejected, "
-        f"{found.unlabelled:,} without an outcome, {found.inexact:,} with inexact features"
+        f"{found.unlabelled:,} without an outcome, {found.inexact:,} with inexact features, "
+        f"{found.stale:,} with stale ones"
     )
 
 

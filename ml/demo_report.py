@@ -135,7 +135,8 @@ def _live(report: Mapping[str, Any]) -> Iterator[str]:
     total = report["total"]
     yield (
         f"live     {report['forecasts']:,} forecasts, {report['rejected']} rejected,"
-        f" {report['inexact']} with inexact features; {total['model']['rows']:,} have landed"
+        f" {report['inexact']} with inexact features, {report['stale']} with stale ones;"
+        f" {total['model']['rows']:,} have landed"
     )
     for title, key in (
         ("the model", "model"),

@@ -57,6 +57,7 @@ class Report(Struct, frozen=True, kw_only=True):
     rejected: int
     forecasts: int
     inexact: int  # forecasts whose features may have missed something
+    stale: int  # forecasts that ingest had not caught up with
     unlabelled: int  # nothing has come of them: cancelled, or still on their way
     total: VersionReport
     versions: tuple[VersionReport, ...]
@@ -102,6 +103,7 @@ def report(
         rejected=sum(f.outcome == "rejected" for f in answers),
         forecasts=frame.height,
         inexact=int((~frame["exact"]).sum()),
+        stale=int((~frame["fresh"]).sum()),
         unlabelled=frame.height - joined.height,
         total=_version("all", joined),
         versions=tuple(versions),
@@ -127,6 +129,7 @@ def _forecast_frame(answers: Sequence[Forecast]) -> pl.DataFrame:
             "score": [f.score for f in made],
             "version": [f.model_version for f in made],
             "exact": [bool(f.features_exact) for f in made],
+            "fresh": [f.features_fresh is not False for f in made],
         },
         schema={
             "entity_id": pl.String,
@@ -134,6 +137,7 @@ def _forecast_frame(answers: Sequence[Forecast]) -> pl.DataFrame:
             "score": pl.Float64,
             "version": pl.String,
             "exact": pl.Boolean,
+            "fresh": pl.Boolean,
         },
     ).unique(["entity_id", "decision_time_us"], keep="first", maintain_order=True)
 

@@ -14,7 +14,7 @@ from features.online import FeatureReader
 from features.vocabulary import FeatureService
 from infra.clock import MINUTE
 from infra.health import HealthServer
-from infra.kafka.admin import topic_partitions
+from infra.kafka.admin import end_observer, topic_partitions
 from infra.kafka.consumer import GroupConsumer
 from infra.kafka.transactions import TransactionalProducer
 from infra.kafka.watchdog import Watchdog
@@ -24,12 +24,15 @@ from ml.projects import project as find_project
 from serving.adapters.folder import FolderModelSource
 from serving.adapters.mlflow_rest import MlflowModelSource
 from serving.champion import Champion, ChampionWatch
-from serving.loop import Parts, ServingLoop, Topics
+from serving.freshness import Freshness
+from serving.loop import Answering, Parts, ServingLoop, Topics
 from serving.ports import ModelSource
 from serving.publish import DEAD_LETTERS
 from serving.score import Decode, Scorer
 
 log = structlog.get_logger()
+
+LONGEST_ASK_S = 1.0  # for the ends of topics: it usually takes a millisecond
 
 
 def serve_until(
@@ -116,7 +119,7 @@ def build_loop(
                 transactional_id=f"eventide-serving-{serving.group}-{_member(settings, found)}",
             ),
             open_topics=partial(_topics, settings, found),
-            open_scorer=partial(_scorer, settings, found.service),
+            open_answering=partial(_answering, settings, found.service),
             join=partial(_join, settings, found),
             check=watch.raise_if_failed,
         ),
@@ -136,12 +139,24 @@ def _topics(settings: Settings, project: ModelProject) -> Topics:
     )
 
 
-def _scorer(settings: Settings, service: FeatureService) -> Scorer:
+def _answering(settings: Settings, service: FeatureService) -> Answering:
+    partitions = topic_partitions(
+        settings.kafka, {e.name for v in service.views for e in v.sources}
+    )
     store = open_online(settings, readonly=True)
-    return Scorer(
-        service,
-        decode=request_decoder(service, max_future_minutes=settings.ingest.max_future_minutes),
-        features=FeatureReader(service, store),
+    max_wait_s = settings.serving.max_wait_ms / 1_000
+    return Answering(
+        freshness=Freshness(
+            store,
+            partitions,
+            open_ends=partial(end_observer, settings.kafka, partitions, limit_s=LONGEST_ASK_S),
+            max_wait_s=max_wait_s,
+        ),
+        scorer=Scorer(
+            service,
+            decode=request_decoder(service, max_future_minutes=settings.ingest.max_future_minutes),
+            features=FeatureReader(service, store),
+        ),
     )
 
 

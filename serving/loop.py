@@ -6,11 +6,13 @@ partitions away.
 
 import threading
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
 import structlog
 
+from features.codec import known_at_us
 from features.errors import StoreUnavailable
 from infra.clock import now_us
 from infra.errors import EventideError
@@ -21,6 +23,7 @@ from infra.kafka.transactions import TransactionalProducer
 from infra.kafka.watchdog import Watchdog
 from serving import metrics
 from serving.errors import ModelFails
+from serving.freshness import Freshness
 from serving.model import ServedModel
 from serving.publish import records_for
 from serving.score import Answer, Scorer
@@ -51,13 +54,21 @@ class Topics:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Answering:
+    """What answers a batch: features that are waited for, and scores of them."""
+
+    freshness: Freshness
+    scorer: Scorer
+
+
+@dataclass(frozen=True, kw_only=True)
 class Parts:
     """What the loop works with; the openers wait for servers that may still be starting."""
 
     champion: CurrentModel
     producer: TransactionalProducer
     open_topics: Callable[[], Topics]
-    open_scorer: Callable[[], Scorer]
+    open_answering: Callable[[], Answering]
     join: Callable[[Topics], GroupConsumer]
     check: Callable[[], None]  # raises what another thread could not
 
@@ -88,10 +99,16 @@ class ServingLoop:
         Raises:
             KafkaFailed: end the process; a new one goes on where the last transaction ended.
         """
-        scorer, topics = self._open(self._parts.open_scorer), self._open(self._parts.open_topics)
-        self._open(self._a_model)
-        if scorer is None or topics is None or self._stop.is_set():
+        topics = self._open(self._parts.open_topics)
+        answering = self._open(self._parts.open_answering)
+        if topics is None or answering is None:
             return
+        with closing(answering.freshness):
+            self._open(self._a_model)
+            if not self._stop.is_set():
+                self._answer_all(topics, answering)
+
+    def _answer_all(self, topics: Topics, answering: Answering) -> None:
         # First of all: it ends what a predecessor left open, which holds up every reader.
         self._open(self._parts.producer.open)
         consumer = self._consumer = self._parts.join(topics)
@@ -99,13 +116,13 @@ class ServingLoop:
             while not self._stop.is_set():
                 self._watchdog.turn()
                 self._parts.check()
-                self._turn(consumer, scorer, topics)
+                self._turn(consumer, answering, topics)
         finally:
             self._why_not = "stopping"
             metrics.READY.set(0)
             consumer.close()
 
-    def _turn(self, consumer: GroupConsumer, scorer: Scorer, topics: Topics) -> None:
+    def _turn(self, consumer: GroupConsumer, answering: Answering, topics: Topics) -> None:
         model = self._model_in_service(consumer)
         if model is None:
             consumer.poll(1, IDLE_S)  # paused: gives nothing, but keeps us in the group
@@ -117,8 +134,7 @@ class ServingLoop:
         if not consumer.taken:
             return
         try:
-            with metrics.STAGE_SECONDS.labels(stage="score").time():
-                answers = scorer.answer(messages, model=model, scored_at_us=now_us())
+            answers = self._answers(messages, model, answering) if messages else []
         except ModelFails as error:
             self._stop_taking(consumer, model, error)
         except StoreUnavailable as error:
@@ -127,6 +143,23 @@ class ServingLoop:
         else:
             self._why_not = ""
             self._commit(consumer, messages, answers, topics)
+
+    def _answers(
+        self, messages: list[Message], model: ServedModel, answering: Answering
+    ) -> list[Answer]:
+        with metrics.STAGE_SECONDS.labels(stage="wait").time():
+            # No transaction is open, and the client keeps us in the group from a thread of its own.
+            complete_to_us = answering.freshness.wait_for(
+                max(map(known_at_us, messages)), go_on=self._goes_on
+            )
+        with metrics.STAGE_SECONDS.labels(stage="score").time():
+            return answering.scorer.answer(
+                messages, model=model, scored_at_us=now_us(), complete_to_us=complete_to_us
+            )
+
+    def _goes_on(self) -> bool:
+        self._watchdog.turn()
+        return not self._stop.is_set()
 
     def _commit(
         self,
@@ -231,4 +264,5 @@ def _count(answers: list[Answer]) -> None:
     for answer in answers:
         metrics.ANSWERS.labels(outcome=answer.outcome.reason or "predicted").inc()
     metrics.INEXACT.inc(sum(a.outcome.features_exact is False for a in answers))
+    metrics.NOT_FRESH.inc(sum(a.outcome.features_fresh is False for a in answers))
     metrics.MISSING.inc(sum(a.outcome.features_missing or 0 for a in answers))

@@ -9,6 +9,14 @@ INEXACT = Counter(
     "eventide_serving_features_inexact",
     "Predictions from features older than the online store keeps",
 )
+NOT_FRESH = Counter(
+    "eventide_serving_features_stale",
+    "Predictions made before ingest had caught up with what was emitted before the request",
+)
+INGEST_BEHIND = Gauge(
+    "eventide_serving_ingest_behind_records",
+    "Records before the batch in hand that the online store lacks; 0 when its answers are fresh",
+)
 MISSING = Counter("eventide_serving_features_missing", "Feature values that were not there")
 BATCH_SIZE = Histogram(
     "eventide_serving_batch_size", "Requests a batch", buckets=(1, 10, 50, 100, 250, 500, 1000)
@@ -16,7 +24,7 @@ BATCH_SIZE = Histogram(
 STAGE_SECONDS = Histogram(
     "eventide_serving_stage_seconds",
     "Time of a batch by stage",
-    ["stage"],  # score, commit
+    ["stage"],  # wait (for ingest), score, commit
     buckets=(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 5),
 )
 TRANSACTIONS = Counter("eventide_serving_transactions", "Transactions", ["result"])

@@ -7,6 +7,7 @@ from typing import NamedTuple
 import msgspec
 import numpy as np
 
+from features.codec import known_at_us
 from features.contracts.predictions import Outcome
 from features.errors import MalformedEvent
 from features.vocabulary import FeatureService
@@ -58,9 +59,17 @@ class Scorer:
         self._proven: ServedModel | None = None
 
     def answer(
-        self, messages: Sequence[Message], *, model: ServedModel, scored_at_us: int
+        self,
+        messages: Sequence[Message],
+        *,
+        model: ServedModel,
+        scored_at_us: int,
+        complete_to_us: int,
     ) -> list[Answer]:
         """One answer for each message, in their order. A bad request does not touch the others.
+
+        What was emitted before `complete_to_us` is in the features; a request that was emitted, or
+        asks, after it gets an answer that is not fresh.
 
         Raises:
             ModelFails: no request can be scored, and that is not the requests' fault.
@@ -72,7 +81,14 @@ class Scorer:
         return [
             _rejected(message, found, scored_at_us)
             if isinstance(found, Rejection)
-            else self._answered(message, found, next(scored), model, scored_at_us)
+            else self._answered(
+                message,
+                found,
+                next(scored),
+                model=model,
+                scored_at_us=scored_at_us,
+                complete_to_us=complete_to_us,
+            )
             for message, found in zip(messages, read, strict=True)
         ]
 
@@ -105,15 +121,18 @@ class Scorer:
         message: Message,
         request: msgspec.Struct,
         scored: Scored | Rejection,
+        *,
         model: ServedModel,
         scored_at_us: int,
+        complete_to_us: int,
     ) -> Answer:
+        decision_time_us: int = request.event_time_us  # type: ignore[attr-defined]
         known = {
             "source": source_of(message),
             "scored_at_us": scored_at_us,
             "event_id": request.event_id,  # type: ignore[attr-defined]  # every event has these two
             "entity_id": str(getattr(request, self._service.decision.entity_id)),
-            "decision_time_us": request.event_time_us,  # type: ignore[attr-defined]
+            "decision_time_us": decision_time_us,
             "model": model.version.name,
             "model_version": model.version.version,
             "run_id": model.version.run_id,
@@ -126,6 +145,7 @@ class Scorer:
                 outcome="predicted",
                 score=scored.score,
                 features_exact=scored.exact,
+                features_fresh=max(known_at_us(message), decision_time_us) <= complete_to_us,
                 features_missing=scored.missing,
                 **known,
             )

@@ -5,6 +5,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import pytest
+from hypothesis import settings
 
 from infra.settings import KafkaSettings
 from tests.servers import (
@@ -17,6 +18,12 @@ from tests.servers import (
     valkey,
     valkey_cluster,
 )
+
+# The same examples in every run: a red test is a change of ours. Look for more with
+# `pytest --hypothesis-profile=explore`.
+settings.register_profile("same", derandomize=True)
+settings.register_profile("explore", max_examples=2_000)
+settings.load_profile("same")
 
 
 @pytest.fixture(scope="session")

@@ -70,6 +70,7 @@ class ServingProcess:
         watchdog_s: float = 8.0,
         mlflow_url: str | None = None,
         max_batch: int = 100,
+        max_wait_ms: int = 2_000,
     ) -> None:
         self.port = free_port()
         self.log = site.state / f"serving-{project}{instance}.log"
@@ -86,6 +87,7 @@ class ServingProcess:
             "EVENTIDE_SERVING__GROUP": site.group,
             "EVENTIDE_SERVING__INSTANCE": instance,
             "EVENTIDE_SERVING__MAX_BATCH": str(max_batch),
+            "EVENTIDE_SERVING__MAX_WAIT_MS": str(max_wait_ms),
             "EVENTIDE_SERVING__POLL_CHAMPION_SECONDS": "0.3",
             "EVENTIDE_SERVING__WATCHDOG_SECONDS": str(watchdog_s),
         }
@@ -124,6 +126,11 @@ class ServingProcess:
     def get(self, path: str) -> tuple[int, str]:
         """Status and body of a health page; (0, "") while nothing listens."""
         return health_page(self.port, path)
+
+    def metric(self, sample: str) -> float:
+        """The value of a sample of the metrics page, by its name with labels; 0.0 without one."""
+        lines = (line.rsplit(" ", 1) for line in self.get("/metrics")[1].splitlines())
+        return next((float(line[1]) for line in lines if line[0] == sample), 0.0)
 
     def ready(self) -> bool:
         """Whether it says that it answers requests."""

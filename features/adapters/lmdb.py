@@ -24,7 +24,7 @@ MAX_MAP_BYTES = 1 << 40
 MAX_KEY = 500  # LMDB takes 511 bytes
 MAX_READERS = 512
 
-_VALUE, _POSITION, _SEEN, _SCHEMA = b"v", b"p", b"s", b"m"
+_VALUE, _POSITION, _NEWEST, _SEEN, _SCHEMA = b"v", b"p", b"n", b"s", b"m"
 
 
 class LmdbOnlineStore:
@@ -61,6 +61,11 @@ class LmdbOnlineStore:
         """See the port."""
         with self._transaction() as txn:
             return {_partition(key): _number(value) for key, value in _items(txn, _POSITION)}
+
+    def newest_known_us(self) -> Mapping[Partition, int]:
+        """See the port."""
+        with self._transaction() as txn:
+            return {_partition(key): _number(value) for key, value in _items(txn, _NEWEST)}
 
     def seen(self, partition: Partition) -> list[SeenIds]:
         """See the port."""
@@ -163,6 +168,8 @@ def _write(txn: Any, update: OnlineUpdate) -> None:
         txn.put(_SCHEMA + view.encode(), _bytes(schema_id), dupdata=False)
     for partition, end in update.ends.items():
         txn.put(_POSITION + _name(partition), _bytes(end))
+    for partition, newest_us in update.newest_us.items():
+        txn.put(_NEWEST + _name(partition), _bytes(newest_us))
 
 
 def _getter(txn: Any, prefix: bytes) -> Callable[[bytes], bytes | None]:
@@ -199,7 +206,7 @@ def _name(partition: Partition) -> bytes:
 
 
 def _partition(key: bytes) -> Partition:
-    topic, number = key[len(_POSITION) : -5], key[-4:]
+    topic, number = key[1:-5], key[-4:]
     return Partition(topic.decode(), int.from_bytes(number, "big"))
 
 

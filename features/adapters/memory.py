@@ -20,6 +20,7 @@ class MemoryOnlineStore:
     def __init__(self) -> None:
         self._values: dict[str, dict[bytes, bytes]] = {}
         self._positions: dict[Partition, int] = {}
+        self._newest_us: dict[Partition, int] = {}
         self._seen: dict[tuple[Partition, int], SeenIds] = {}
         self._schemas: dict[str, int] = {}
 
@@ -32,6 +33,7 @@ class MemoryOnlineStore:
             merge_rows(change, update.settled_to_us, get=view.get, put=view.__setitem__)
         self._values = values
         self._positions |= update.ends
+        self._newest_us |= update.newest_us
         self._schemas |= update.schemas
         self._seen |= {(s.partition, s.first_offset): s for s in update.seen}
         for forgotten in update.forget:
@@ -48,6 +50,10 @@ class MemoryOnlineStore:
         """See the port."""
         return dict(self._positions)
 
+    def newest_known_us(self) -> Mapping[Partition, int]:
+        """See the port."""
+        return dict(self._newest_us)
+
     def seen(self, partition: Partition) -> list[SeenIds]:
         """See the port."""
         return [s for (p, _), s in sorted(self._seen.items(), key=lambda i: i[0]) if p == partition]
@@ -63,7 +69,7 @@ class MemoryOnlineStore:
     def clear(self) -> None:
         """See the port."""
         self._values, self._positions, self._seen = {}, {}, {}
-        self._schemas = {}
+        self._schemas, self._newest_us = {}, {}
 
     def close(self) -> None:
         """See the port."""

@@ -19,7 +19,15 @@ from typing import Any
 import msgspec
 import structlog
 
-from features.adapters.redis_names import FIRST_GENERATION, PREFIX, Names, is_before, partition_of
+from features.adapters.redis_names import (
+    FIRST_GENERATION,
+    NEWEST,
+    PREFIX,
+    Names,
+    is_before,
+    is_newest,
+    partition_of,
+)
 from features.adapters.redis_scripts import FINISH, FOLD
 from features.adapters.redis_servers import Command, script, servers
 from features.adapters.redis_update import Grown, Record, Update
@@ -84,9 +92,19 @@ class RedisOnlineStore:
         if not self._readonly:
             self._check_servers()
             self._finish_pending()
-        found = self._ask(lambda names: [("HGETALL", key) for key in names.positions])
-        shared = set(found[0]).intersection(*found[1:])
-        return {partition_of(name): min(int(f[name]) for f in found) for name in shared}
+        return {
+            partition_of(name): least
+            for name, least in self._least_of_shards().items()
+            if not is_newest(name)
+        }
+
+    def newest_known_us(self) -> Mapping[Partition, int]:
+        """See the port: of all shards the least."""
+        return {
+            partition_of(name.removeprefix(NEWEST)): least
+            for name, least in self._least_of_shards().items()
+            if is_newest(name)
+        }
 
     def seen(self, partition: Partition) -> list[SeenIds]:
         """See the port."""
@@ -116,6 +134,12 @@ class RedisOnlineStore:
     def close(self) -> None:
         """See the port."""
         self._servers.close()
+
+    def _least_of_shards(self) -> dict[bytes, int]:
+        """What each shard keeps of every partition."""
+        found = self._ask(lambda names: [("HGETALL", key) for key in names.positions])
+        shared = set(found[0]).intersection(*found[1:])
+        return {name: min(int(f[name]) for f in found) for name in shared}
 
     def _ask(self, commands: Callable[[Names], list[Command]]) -> list[Any]:
         """Answers of one generation: when the store was cleared meanwhile, it is asked again."""

@@ -13,6 +13,7 @@ from infra.kafka.partitions import Partition
 
 PREFIX = b"eventide:"
 FIRST_GENERATION = b"0"
+NEWEST = b"newest:"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,6 +83,11 @@ def partition_of(name: bytes) -> Partition:
     """The partition of such a name."""
     topic, _, number = name.decode().rpartition("-")
     return Partition(topic, int(number))
+
+
+def is_newest(name: bytes) -> bool:
+    """Whether a field beside the positions says what a partition's newest emission is."""
+    return name.startswith(NEWEST)
 
 
 def is_before(key: bytes, generation: int) -> bool:

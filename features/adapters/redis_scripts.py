@@ -33,7 +33,10 @@ local function grow(head)  -- appends rows to values; the keys that have grown a
 end
 
 local function move(key, moves)
-  for _, m in ipairs(moves) do redis.call('HSET', key, m.name, m.stop) end
+  for _, m in ipairs(moves) do
+    redis.call('HSET', key, m.name, m.stop)
+    if m.newest then redis.call('HSET', key, 'newest:' .. m.name, m.newest) end
+  end
 end
 
 local head = cmsgpack.unpack(ARGV[1])

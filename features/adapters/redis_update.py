@@ -17,12 +17,14 @@ from features.state import ViewState
 _FIRST_BLOB = 2  # the head is the first argument
 
 
-class Move(msgspec.Struct, frozen=True, kw_only=True):
-    """A partition's step. Numbers are text, since Lua has 53 bits for them."""
+class Move(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A partition's step, and the newest emission that it brings. Numbers are text, since Lua has
+    53 bits for them."""
 
     name: str
     start: str
     stop: str
+    newest: str | None = None
 
 
 class Rows(msgspec.Struct, frozen=True, kw_only=True):
@@ -74,7 +76,12 @@ class Update:
         self._states: list[list[ViewState]] = [[] for _ in shards]
         self._counts: list[list[int]] = [[] for _ in shards]
         self._moves = [
-            Move(name=partition_name(p), start=str(start), stop=str(update.ends[p]))
+            Move(
+                name=partition_name(p),
+                start=str(start),
+                stop=str(update.ends[p]),
+                newest=str(update.newest_us[p]) if p in update.newest_us else None,
+            )
             for p, start in update.starts.items()
         ]
         self._split()

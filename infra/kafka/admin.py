@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from confluent_kafka import (
+    OFFSET_END,
     Consumer,
     IsolationLevel,
     KafkaError,
@@ -28,6 +29,7 @@ from infra.kafka.patience import ask_until_answered
 from infra.settings import KafkaSettings
 
 _RETRY_PAUSE_S = 0.1
+_NO_GROUP = "eventide-observer"  # a consumer has to name one; this one has no members
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,22 +105,55 @@ def group_positions(kafka: KafkaSettings, group: str) -> Positions:
 @contextmanager
 def group_observer(kafka: KafkaSettings, group: str) -> Iterator[Callable[[], Positions]]:
     """`group_positions` for who asks often: keeps its connection as long as the block."""
-    # By a consumer that joins nothing: the admin client's own call ends the whole process when the
-    # group's coordinator is just moving or starting (librdkafka issue 5040).
+    with _observer(kafka, group) as consumer:
+
+        def positions() -> Positions:
+            try:
+                topics = consumer.list_topics(timeout=OPERATION_TIMEOUT_S).topics
+                asked = [TopicPartition(t, n) for t in topics for n in topics[t].partitions]
+                found = ask_until_answered(lambda left_s: consumer.committed(asked, timeout=left_s))
+            except KafkaException as error:
+                raise KafkaFailed(f"group {group}: {error.args[0].str()}") from error
+            return {Partition(p.topic, p.partition): p.offset for p in found if p.offset >= 0}
+
+        yield positions
+
+
+@contextmanager
+def end_observer(
+    kafka: KafkaSettings, partitions: Iterable[Partition], *, limit_s: float = OPERATION_TIMEOUT_S
+) -> Iterator[Callable[[], Positions]]:
+    """`end_offsets` for who asks often: keeps its connections, and is one request to each broker.
+
+    The callable raises KafkaFailed when there is no answer within `limit_s`.
+    """
+    wanted = list(partitions)
+    with _observer(kafka, _NO_GROUP) as consumer:
+
+        def ends() -> Positions:
+            asked = [TopicPartition(p.topic, p.number, OFFSET_END) for p in wanted]
+            try:
+                # A time that lies after every record means the end; of many partitions at once.
+                found = ask_until_answered(
+                    lambda left_s: consumer.offsets_for_times(asked, timeout=left_s),
+                    limit_s=limit_s,
+                )
+            except KafkaException as error:
+                raise KafkaFailed(f"cannot ask for the ends: {error.args[0].str()}") from error
+            return {Partition(p.topic, p.partition): p.offset for p in found if p.error is None}
+
+        yield ends
+
+
+@contextmanager
+def _observer(kafka: KafkaSettings, group: str) -> Iterator[Consumer]:
+    """A consumer that joins nothing: the admin client's own calls open a connection each, and that
+    for a group's positions ends the whole process when the group's coordinator is just moving or
+    starting (librdkafka issue 5040)."""
     config = consumer_config(kafka, group=group, instance="observer")
     consumer = Consumer({**config, "isolation.level": "read_uncommitted"})
-
-    def positions() -> Positions:
-        try:
-            topics = consumer.list_topics(timeout=OPERATION_TIMEOUT_S).topics
-            asked = [TopicPartition(name, n) for name, t in topics.items() for n in t.partitions]
-            found = ask_until_answered(lambda left_s: consumer.committed(asked, timeout=left_s))
-        except KafkaException as error:
-            raise KafkaFailed(f"group {group}: {error.args[0].str()}") from error
-        return {Partition(p.topic, p.partition): p.offset for p in found if p.offset >= 0}
-
     try:
-        yield positions
+        yield consumer
     finally:
         consumer.close()
 

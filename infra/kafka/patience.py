@@ -13,16 +13,18 @@ Answer = TypeVar("Answer")
 _PAUSE_S = 0.1
 
 
-def ask_until_answered(ask: Callable[[float], Answer]) -> Answer:
+def ask_until_answered(
+    ask: Callable[[float], Answer], *, limit_s: float = OPERATION_TIMEOUT_S
+) -> Answer:
     """What `ask(seconds left)` returns; repeated on errors that pass by themselves.
 
     Right after a broker's start its coordinators are not loaded yet, and it says so at once instead
     of waiting for them.
 
     Raises:
-        KafkaException: another error, or still this one at the end of `OPERATION_TIMEOUT_S`.
+        KafkaException: another error, or still this one after `limit_s`.
     """
-    deadline = time.monotonic() + OPERATION_TIMEOUT_S
+    deadline = time.monotonic() + limit_s
     while True:
         try:
             return ask(max(deadline - time.monotonic(), 0.1))

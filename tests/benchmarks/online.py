@@ -19,6 +19,7 @@ import numpy as np
 
 from features.adapters.lmdb import LmdbOnlineStore
 from features.batches import EventRows
+from features.hold import Hold
 from features.online import FeatureReader
 from features.online_writer import OnlineWriter
 from features.ports import OnlineStore
@@ -109,7 +110,7 @@ def fill(store: OnlineStore, batches: int) -> Cost:
         store,
         [made.NEWEST],
         duplicate_horizon_us=int(ingest.duplicate_horizon_hours * HOUR),
-        hold_us=int(ingest.hold_hours * HOUR),
+        hold=Hold(least_us=int(ingest.hold_hours * HOUR), most_us=int(ingest.hold_hours * HOUR)),
     )
     writer.load([made.PARTITION])
     polls = [poll(n) for n in range(batches)]

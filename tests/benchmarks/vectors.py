@@ -13,6 +13,7 @@ from datetime import date
 from features.adapters.lmdb import LmdbOnlineStore
 from features.catalog.flights import views
 from features.catalog.flights.services import FLIGHT_DELAY
+from features.hold import Hold
 from features.online import FeatureReader
 from features.online_writer import OnlineWriter
 from features.ports import OnlineStore
@@ -48,7 +49,7 @@ def fold(store: OnlineStore, until_us: int) -> int:
         store,
         views.ALL,
         duplicate_horizon_us=int(ingest.duplicate_horizon_hours * HOUR),
-        hold_us=int(ingest.hold_hours * HOUR),
+        hold=Hold(least_us=int(ingest.hold_hours * HOUR), most_us=int(ingest.hold_hours * HOUR)),
     )
     writer.load([Partition(e.name, n) for e in DOMAIN.events for n in range(e.partitions)])
     events = 0

@@ -83,6 +83,7 @@ def count(store: OnlineStore, shop: str = "a") -> float:
 
 def test_a_new_store_is_empty(store: OnlineStore) -> None:
     assert store.progress() == {}
+    assert store.newest_known_us() == {}
     assert store.get([("shop_sales", [b"a"]), ("city_sales", [])]) == [[None], []]
     assert store.schemas() == {}
     assert store.seen(P0) == []
@@ -101,9 +102,12 @@ def test_an_update_from_another_position_changes_nothing(store: OnlineStore) -> 
     store.apply(update(sale("1")))
     for start in (0, 2):
         with pytest.raises(PositionMoved):
-            store.apply(update(sale("2"), start=start, schemas={"new": 1}))
+            store.apply(
+                update(sale("2"), start=start, schemas={"new": 1}, newest_us={P0: START_US})
+            )
     assert count(store) == 1
     assert store.progress() == {P0: 1}
+    assert store.newest_known_us() == {}
     assert store.schemas() == {}
 
 
@@ -135,6 +139,16 @@ def test_a_failure_in_the_middle_changes_nothing(store: OnlineStore) -> None:
         store.apply(broken)
     assert count(store) == 1
     assert store.progress() == {P0: 1}
+
+
+def test_the_newest_emission_is_kept_for_each_partition(store: OnlineStore) -> None:
+    store.apply(update(sale("1"), newest_us={P0: START_US}))
+    store.apply(update(sale("2"), partition=P1, newest_us={P1: START_US + 5}))
+    assert store.newest_known_us() == {P0: START_US, P1: START_US + 5}
+    store.apply(update(start=1, end=3))
+    store.apply(update(sale("3"), start=3, newest_us={P0: START_US + 9}))
+    assert store.newest_known_us() == {P0: START_US + 9, P1: START_US + 5}
+    assert store.progress() == {P0: 4, P1: 1}
 
 
 def test_positions_move_without_rows(store: OnlineStore) -> None:
@@ -212,7 +226,8 @@ def test_entities_may_have_any_name(store: OnlineStore) -> None:
 
 def test_a_cleared_store_is_a_new_one(store: OnlineStore) -> None:
     seen = SeenIds(partition=P0, first_offset=0, ids=["a"], known_at_us=np.array([1]))
-    store.apply(update(sale("1"), schemas={"shop_sales": 1}, seen=[seen]))
+    newest_us = {P0: START_US}
+    store.apply(update(sale("1"), schemas={"shop_sales": 1}, seen=[seen], newest_us=newest_us))
     store.clear()
     test_a_new_store_is_empty(store)
 
@@ -305,7 +320,8 @@ class TestLmdb:
         store = LmdbOnlineStore(str(tmp_path))
         store._env = counting = _CountsWrites(store._env)
         seen = SeenIds(partition=P0, first_offset=0, ids=["1"], known_at_us=np.array([1]))
-        store.apply(update(sale("1"), schemas={"shop_sales": 1}, seen=[seen]))
+        newest_us = {P0: START_US}
+        store.apply(update(sale("1"), schemas={"shop_sales": 1}, seen=[seen], newest_us=newest_us))
         assert counting.writes == 1
         store.close()
 

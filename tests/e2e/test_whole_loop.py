@@ -47,7 +47,7 @@ def test_every_flight_has_one_forecast_from_exact_features(summary: dict[str, ob
     requests = audit["totals"]["requests"]  # type: ignore[index]
     assert requests["asked"] == requests["predicted"] == report["forecasts"]  # type: ignore[index]
     assert requests["asked"] > 300
-    assert report["inexact"] == 0  # type: ignore[index]
+    assert report["inexact"] == report["stale"] == requests["stale"] == 0  # type: ignore[index]
 
 
 def test_nothing_is_missing_doubled_or_different(summary: dict[str, object]) -> None:

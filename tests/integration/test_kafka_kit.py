@@ -12,11 +12,13 @@ from confluent_kafka import KafkaError, KafkaException, Producer
 from infra.kafka import transactions
 from infra.kafka.admin import (
     TopicSpec,
+    end_observer,
     end_offsets,
     ensure_topics,
     first_offsets,
     group_positions,
 )
+from infra.kafka.config import producer_config
 from infra.kafka.consumer import GroupConsumer, StartPositions
 from infra.kafka.errors import (
     Fenced,
@@ -158,6 +160,33 @@ def test_whoever_read_everything_stands_at_the_end_past_the_marks_of_transaction
         )
         assert end_offsets(kafka, [source]) == {**ends, Partition(source, 3): 0}
     assert values(kafka, target) == [b"0", b"1", b"2"]
+
+
+def test_who_watches_the_ends_sees_what_is_not_committed_yet_and_the_marks(
+    kafka: KafkaSettings,
+) -> None:
+    (topic,) = new_topics(kafka, "watched", partitions=2)
+    partitions = [Partition(topic, n) for n in range(2)]
+    producer = Producer(producer_config(kafka, transactional_id=f"id-of-{topic}"))
+    producer.init_transactions()
+    with end_observer(kafka, partitions) as ends:
+        assert ends() == {partitions[0]: 0, partitions[1]: 0} == end_offsets(kafka, [topic])
+        producer.begin_transaction()
+        producer.produce(topic, b"open", partition=1)
+        producer.flush()
+        assert ends() == {partitions[0]: 0, partitions[1]: 1}
+        producer.commit_transaction()
+        wait_until(lambda: ends() == {partitions[0]: 0, partitions[1]: 2}, what="the mark is seen")
+        assert ends() == end_offsets(kafka, [topic])
+
+
+def test_who_watches_the_ends_is_told_within_the_limit_that_there_is_no_answer() -> None:
+    nowhere = KafkaSettings(bootstrap_servers=f"127.0.0.1:{free_port()}")
+    with (
+        end_observer(nowhere, [Partition("any", 0)], limit_s=0.5) as ends,
+        pytest.raises(KafkaFailed, match="cannot ask for the ends"),
+    ):
+        ends()
 
 
 def test_one_record_is_handed_over_without_waiting_for_a_batch(kafka: KafkaSettings) -> None:

@@ -14,10 +14,11 @@ import pytest
 from features.adapters.memory import MemoryOnlineStore
 from features.catalog.flights.events import REQUESTED
 from features.catalog.flights.services import FLIGHT_DELAY
+from features.catalog.flights.views import ALL
 from features.errors import StoreUnavailable
 from features.online import FeatureReader, Vectors
 from features.vocabulary import Int64Array
-from infra.kafka.admin import end_offsets
+from infra.kafka.admin import end_observer, end_offsets, topic_partitions
 from infra.kafka.consumer import GroupConsumer
 from infra.kafka.errors import TransactionAborted
 from infra.kafka.partitions import Positions
@@ -26,7 +27,8 @@ from infra.kafka.watchdog import Watchdog
 from infra.settings import KafkaSettings
 from ml.bundle import Bundle
 from serving.bootstrap import request_decoder
-from serving.loop import Parts, ServingLoop, Topics
+from serving.freshness import Freshness
+from serving.loop import Answering, Parts, ServingLoop, Topics
 from serving.model import ModelVersion, ServedModel
 from serving.ports import Features
 from serving.score import Scorer
@@ -127,7 +129,7 @@ def a_loop(
             open_topics=lambda: Topics(
                 requests=REQUESTED.name, predictions=PREDICTIONS, same_partitions=True
             ),
-            open_scorer=lambda: scorer,
+            open_answering=lambda: Answering(freshness=_freshness(site), scorer=scorer),
             join=partial(_join, site),
             check=lambda: None,
         )
@@ -139,6 +141,16 @@ def a_loop(
             finally:
                 stop.set()
             running.result()
+
+
+def _freshness(site: Site) -> Freshness:
+    partitions = topic_partitions(site.kafka, {v.source.name for v in ALL})
+    return Freshness(
+        MemoryOnlineStore(),
+        partitions,
+        open_ends=partial(end_observer, site.kafka, partitions),
+        max_wait_s=60,
+    )
 
 
 def _join(site: Site, topics: Topics) -> GroupConsumer:

@@ -53,6 +53,7 @@ def an_audit(*, missing: int = 0, waiting: int = 0, unanswered: int = 0) -> Audi
         topic="shop.asked",
         asked=3,
         predicted=3 - unanswered,
+        stale=0,
         rejected=0,
         waiting=0,
         unanswered=unanswered,

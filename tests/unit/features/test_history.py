@@ -18,6 +18,7 @@ from features.columns import field_tuples
 from features.comparison import same_values
 from features.errors import DataNotReady, FeatureError
 from features.history import TrainingRows, content_sha256, training_rows
+from features.hold import Hold
 from features.offline_buffer import OfflineBuffer
 from features.online import FeatureReader
 from features.online_writer import OnlineWriter
@@ -211,7 +212,12 @@ def test_live_vectors_of_real_flights_equal_their_training_rows() -> None:
     offline, online = MemoryOfflineStore(), MemoryOnlineStore()
     partitions = [Partition(name, 0) for name in EVENTS]
     buffer = OfflineBuffer(offline, EVENTS, clock_us=lambda: NOON_US)
-    writer = OnlineWriter(online, ALL, duplicate_horizon_us=48 * HOUR, hold_us=12 * HOUR)
+    writer = OnlineWriter(
+        online,
+        ALL,
+        duplicate_horizon_us=48 * HOUR,
+        hold=Hold(least_us=12 * HOUR, most_us=12 * HOUR),
+    )
     buffer.load(partitions)
     writer.load(partitions)
     reader, live = FeatureReader(FLIGHT_DELAY, online), {}

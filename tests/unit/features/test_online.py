@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from features.adapters.memory import MemoryOnlineStore
+from features.hold import Hold
 from features.online import FeatureReader
 from features.online_writer import OnlineWriter
 from features.state import OtherSchema
@@ -49,7 +50,10 @@ def store() -> MemoryOnlineStore:
     """Two sales in shop a, one in b."""
     made = MemoryOnlineStore()
     writer = OnlineWriter(
-        made, SERVICE.views, duplicate_horizon_us=30 * SECOND, hold_us=15 * SECOND
+        made,
+        SERVICE.views,
+        duplicate_horizon_us=30 * SECOND,
+        hold=Hold(least_us=15 * SECOND, most_us=15 * SECOND),
     )
     writer.load([P])
     sales = [sale("1", 0), sale("2", 5), sale("3", 5, shop="b", city="y")]

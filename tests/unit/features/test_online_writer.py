@@ -7,6 +7,7 @@ import pytest
 
 from features.adapters.memory import MemoryOnlineStore
 from features.errors import PositionMoved
+from features.hold import Hold
 from features.online_writer import OnlineWriter
 from features.shapes import state_of
 from features.state import OtherSchema
@@ -15,12 +16,15 @@ from infra.clock import SECOND
 from infra.kafka.partitions import Partition
 from tests.made_sales import CITY_SALES, SHOP_SALES, SOLD, START_US, Sale, rows_of, sale
 
-P = Partition(SOLD.name, 0)
+P, ASKED = Partition(SOLD.name, 0), Partition("asked", 0)
 
 
 def a_writer(store: MemoryOnlineStore, *views: FeatureView) -> OnlineWriter:
     writer = OnlineWriter(
-        store, views or (SHOP_SALES,), duplicate_horizon_us=30 * SECOND, hold_us=15 * SECOND
+        store,
+        views or (SHOP_SALES,),
+        duplicate_horizon_us=30 * SECOND,
+        hold=Hold(least_us=15 * SECOND, most_us=15 * SECOND),
     )
     writer.load([P])
     return writer
@@ -104,6 +108,37 @@ def test_positions_move_without_any_event_of_a_view() -> None:
     writer = a_writer(store)
     writer.write([], {P: 7})
     assert store.progress() == {P: 7}
+
+
+def test_the_store_knows_the_newest_emission_of_each_partition_through_restarts() -> None:
+    store = MemoryOnlineStore()
+    write(a_writer(store), sale("1", 5), sale("2", 3), start=0)
+    assert store.newest_known_us() == {P: START_US + 5 * SECOND}
+    write(a_writer(store), sale("late", 1, known=4), start=2)
+    assert store.newest_known_us() == {P: START_US + 5 * SECOND}
+    write(a_writer(store), sale("duplicate"), sale("3", 9), start=3)
+    assert store.newest_known_us() == {P: START_US + 9 * SECOND}
+    a_writer(store).write([], {P: 9})  # nothing but markers
+    assert store.newest_known_us() == {P: START_US + 9 * SECOND}
+
+
+def test_what_a_reader_may_ask_about_is_kept_apart(monkeypatch: pytest.MonkeyPatch) -> None:
+    """200 sales in 100 seconds, read as of the 50th: exact while a request waits, not after it."""
+    monkeypatch.setattr("features.windows.FOLD_SLACK", 3)
+    hold = Hold(least_us=10 * SECOND, most_us=80 * SECOND)
+    for answered, exact in (({}, True), ({ASKED: 1}, False)):
+        store = MemoryOnlineStore()
+        writer = OnlineWriter(store, [SHOP_SALES], duplicate_horizon_us=30 * SECOND, hold=hold)
+        writer.load([P])
+        for n in range(200):
+            write(writer, sale(str(n), n // 2), start=n)
+            hold.look(ends=lambda: {ASKED: 1}, answered=lambda found=answered: found)
+        values = store.get([(SHOP_SALES.name, [b"a"])])[0]
+        as_of = np.array([START_US + 50 * SECOND])
+        answers = state_of(SHOP_SALES).read(values, np.array([0]), as_of)
+        assert answers.exact.tolist() == [exact]
+        if exact:
+            assert answers.values[0][:2].tolist() == [20, 80]
 
 
 def test_an_event_without_an_entity_is_about_none() -> None:

@@ -14,6 +14,7 @@ from features import state
 from features.adapters.memory import MemoryOfflineStore, MemoryOnlineStore
 from features.comparison import same_values
 from features.history import Past, view_values
+from features.hold import Hold
 from features.offline_buffer import OfflineBuffer
 from features.online_writer import OnlineWriter
 from features.shapes import state_of
@@ -39,11 +40,12 @@ Question = tuple[str, int]
 
 sales_lists = st.lists(
     st.builds(
-        lambda id, happened, late, **rest: Sale(  # noqa: A006
-            id=id, happened=happened, known=happened + late, **rest
+        # Sightings of one id lie less than a horizon apart: a re-sent event tells the same time.
+        lambda n, apart, late, **rest: Sale(
+            id=f"e{n}", happened=3 * n + apart, known=3 * n + apart + late, **rest
         ),
-        id=st.sampled_from([f"e{i}" for i in range(25)]),  # few ids: many duplicates
-        happened=st.integers(0, 90),
+        n=st.integers(0, 24),  # few ids: many duplicates
+        apart=st.integers(0, 18),
         late=st.sampled_from([0, 0, 0, 1, 5, 11, 39, 40, 41, 100, -2]),
         shop=st.sampled_from(SHOPS[:2]),
         cents=st.integers(-3, 6),
@@ -64,7 +66,7 @@ def live(sales: Sequence[Sale], cut_at: Sequence[int], questions: Sequence[Quest
         store,
         [SHOP_SALES],
         duplicate_horizon_us=HORIZON_S * SECOND,
-        hold_us=HOLD_S * SECOND,
+        hold=Hold(least_us=HOLD_S * SECOND, most_us=HOLD_S * SECOND),
     )
     writer.load([PARTITION])
     for start, stop in batches(len(sales), cut_at):

@@ -16,6 +16,7 @@ from features.batches import EventRows, view_rows
 from features.columns import arrays_of, field_tuples
 from features.comparison import same_values
 from features.history import Past, view_values
+from features.hold import Hold
 from features.offline_buffer import OfflineBuffer
 from features.online_writer import OnlineWriter
 from features.shapes import state_of
@@ -199,7 +200,10 @@ def live(
     """What the online store answers after the events came in several batches."""
     store = MemoryOnlineStore()
     writer = OnlineWriter(
-        store, [view], duplicate_horizon_us=HORIZON_S * SECOND, hold_us=HOLD_S * SECOND
+        store,
+        [view],
+        duplicate_horizon_us=HORIZON_S * SECOND,
+        hold=Hold(least_us=HOLD_S * SECOND, most_us=HOLD_S * SECOND),
     )
     writer.load(PARTITIONS)
     for start, stop in _batches(len(told), cut_at):

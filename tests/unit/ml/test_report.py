@@ -91,13 +91,14 @@ def test_what_is_not_of_the_span_or_the_project_is_left_out(good: Report) -> Non
     assert asked([*forecasts(), *others]) == good
 
 
-def test_rejected_inexact_and_unlabelled_ones_are_counted() -> None:
+def test_rejected_inexact_stale_and_unlabelled_ones_are_counted() -> None:
     answers = forecasts()
     answers[0] = msgspec.structs.replace(answers[0], features_exact=False)
+    answers[1:3] = [msgspec.structs.replace(f, features_fresh=False) for f in answers[1:3]]
     answers.append(forecast("cancelled", START, 0.5))
     answers.append(forecast("bad", START, 0.5, outcome="rejected", model=None))
     found = asked(answers)
-    assert (found.inexact, found.unlabelled, found.rejected) == (1, 1, 1)
+    assert (found.inexact, found.stale, found.unlabelled, found.rejected) == (1, 2, 1, 1)
     assert found.answered == 402
 
 

@@ -48,9 +48,15 @@ def a_scorer(features: Features | None = None) -> Scorer:
 
 
 def answers(
-    messages: Sequence[AMessage], model: ServedModel, scorer: Scorer | None = None
+    messages: Sequence[AMessage],
+    model: ServedModel,
+    scorer: Scorer | None = None,
+    *,
+    complete_to_us: int = NOON_US,
 ) -> list[Answer]:
-    return (scorer or a_scorer()).answer(messages, model=model, scored_at_us=LATER_US)
+    return (scorer or a_scorer()).answer(
+        messages, model=model, scored_at_us=LATER_US, complete_to_us=complete_to_us
+    )
 
 
 class Fragile:
@@ -109,6 +115,24 @@ def test_a_prediction_from_inexact_features_says_so(model: ServedModel) -> None:
 
     assert answer.outcome.outcome == "predicted"
     assert answer.outcome.features_exact is False
+
+
+def test_a_prediction_is_fresh_when_what_came_before_its_request_is_in(model: ServedModel) -> None:
+    asked = [
+        a_message(),
+        a_message(its_timestamp_ms=NOON_US // 1_000 + 1),  # emitted later
+        a_message(a_request(event_time_us=NOON_US + 1)),  # asks later
+    ]
+
+    def fresh(complete_to_us: int) -> list[bool | None]:
+        return [
+            a.outcome.features_fresh for a in answers(asked, model, complete_to_us=complete_to_us)
+        ]
+
+    assert fresh(NOON_US - 1) == [False, False, False]
+    assert fresh(NOON_US) == [True, False, False]
+    assert fresh(NOON_US + 999) == [True, False, True]
+    assert fresh(NOON_US + 1_000) == [True, True, True]
 
 
 def test_a_score_does_not_depend_on_the_batch(model: ServedModel) -> None:

@@ -1,0 +1,278 @@
+"""Served features are those of history, or say what they lack: ingest behind, ahead and away."""
+
+import signal
+from collections.abc import Iterator
+from contextlib import closing
+from datetime import date
+from functools import partial
+from math import log
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import polars as pl
+import pytest
+
+from features.bootstrap import open_offline
+from features.catalog.flights.events import DEPARTED, REQUESTED, FlightDeparted
+from features.catalog.flights.services import FLIGHT_DELAY, LATE_15
+from features.codec import encode
+from features.contracts.predictions import Outcome
+from features.history import training_rows
+from infra.clock import HOUR, MINUTE, to_us
+from infra.kafka.admin import end_offsets
+from infra.kafka.transactions import Record, TransactionalProducer
+from infra.settings import KafkaSettings, Settings
+from ml.bundle import Bundle, Linear, write_bundle
+from tests.bundles import a_bundle, a_model_file
+from tests.commands import environment, run
+from tests.ingest_process import Source, audited, ingesting, wait_until_done
+from tests.recordings import FOLDER, flights_file
+from tests.servers import kafka_broker, wait_until
+from tests.serving_process import Site, all_answered, outcomes, prepare_site, serving
+from tests.unit.serving.messages import NOON_US, a_request
+
+pytestmark = pytest.mark.integration
+
+COUNT = "origin_departures_count_24h"
+PER_FLIGHT = 0.01  # what one departure adds to the log odds
+LONG_MS = 60_000
+WAITED = 'eventide_serving_stage_seconds_sum{stage="wait"}'
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Iterator[Site]:
+    """A broker and stores of the test's own: what has been sent before decides what is served."""
+    with kafka_broker(tmp_path / "broker") as broker:
+        yield prepare_site(
+            KafkaSettings(bootstrap_servers=broker.bootstrap_servers), tmp_path / "site"
+        )
+
+
+@pytest.fixture
+def source(site: Site) -> Source:
+    return Source(site.kafka)
+
+
+def a_counting_bundle(folder: Path) -> None:
+    """A model whose score tells one feature: `COUNT`."""
+    model = a_model_file(FLIGHT_DELAY)
+    weights = [0.0] * sum(block.width for block in model.encoder)
+    scale = model.encoder[-1].scale  # type: ignore[union-attr]  # the block of numbers
+    at = FLIGHT_DELAY.numbers.index(COUNT)
+    weights[len(FLIGHT_DELAY.categories) + at] = PER_FLIGHT * scale[at]  # type: ignore[index]
+    write_bundle(
+        folder,
+        msgspec.structs.replace(model, estimator=Linear(weights=tuple(weights), intercept=0.0)),
+    )
+
+
+def counted(outcome: Outcome) -> float:
+    """The feature that the score of `a_counting_bundle` tells."""
+    assert outcome.score is not None
+    return round(log(outcome.score / (1 - outcome.score)) / PER_FLIGHT, 6)
+
+
+def departure(event_id: str, minutes_before_noon: int) -> FlightDeparted:
+    return FlightDeparted(
+        event_id=event_id,
+        event_time_us=NOON_US - minutes_before_noon * MINUTE,
+        flight_id=event_id,
+        carrier="AA",
+        flight=1,
+        origin="JFK",
+        dest="LAX",
+        tailnum=None,
+        departure_delay_minutes=0,
+    )
+
+
+def depart(source: Source, *events: FlightDeparted) -> None:
+    for event in events:
+        source.put(
+            DEPARTED.name,
+            encode(event),
+            key=event.flight_id.encode(),
+            timestamp_ms=event.event_time_us // 1_000,
+        )
+    source.flush()
+
+
+def ask(source: Source, event_id: str) -> None:
+    request = a_request(event_id)
+    source.put(
+        REQUESTED.name,
+        encode(request),
+        key=request.flight_id.encode(),
+        timestamp_ms=NOON_US // 1_000,
+    )
+    source.flush()
+
+
+def answer_to(site: Site, event_id: str) -> Outcome:
+    """The outcome of a request, as soon as there is one."""
+    found: list[Outcome] = []
+
+    def answered() -> bool:
+        found.extend(o for _, o in outcomes(site) if o.event_id == event_id)
+        return bool(found)
+
+    wait_until(answered, what=f"{event_id} is answered", limit_s=90)
+    return found[0]
+
+
+def test_a_request_waits_for_the_event_that_came_just_before_it(site: Site, source: Source) -> None:
+    a_counting_bundle(site.bundle)
+    with (
+        ingesting(site.state, site.kafka.bootstrap_servers) as ingest,
+        serving(site, max_wait_ms=LONG_MS) as process,
+    ):
+        depart(source, departure("first", 30))
+        wait_until_done(site.kafka)
+        ingest.process.send_signal(signal.SIGSTOP)
+        try:
+            depart(source, departure("second", 1))
+            ask(source, "r1")
+            lack = partial(process.metric, "eventide_serving_ingest_behind_records")
+            wait_until(lambda: lack() == 1, what="serving knows what it lacks", limit_s=60)
+            assert not outcomes(site)
+        finally:
+            ingest.process.send_signal(signal.SIGCONT)
+        answer = answer_to(site, "r1")
+    assert (counted(answer), answer.features_fresh, answer.features_exact) == (2, True, True)
+
+
+def test_without_ingest_only_the_first_batch_waits_and_all_say_that_they_are_stale(
+    site: Site, source: Source
+) -> None:
+    a_counting_bundle(site.bundle)
+    depart(source, departure("first", 30))
+    bound_s = 3
+    with serving(site, max_wait_ms=bound_s * 1_000) as process:
+        for n in range(4):
+            ask(source, f"r{n}")
+            answer = answer_to(site, f"r{n}")
+            assert (counted(answer), answer.features_fresh) == (0, False)
+        wait_until(lambda: process.metric(WAITED) >= bound_s, what="one has waited", limit_s=60)
+        assert process.metric(WAITED) < 2 * bound_s
+        assert process.metric("eventide_serving_features_stale_total") == 4
+        assert process.ready()
+        assert audited(site.state, site.kafka.bootstrap_servers)["totals"]["requests"]["stale"] == 4
+
+        with ingesting(site.state, site.kafka.bootstrap_servers):
+            wait_until_done(site.kafka)
+            ask(source, "r4")
+            answer = answer_to(site, "r4")
+    assert (counted(answer), answer.features_fresh) == (1, True)
+
+
+def test_partitions_that_are_idle_or_end_with_a_marker_make_nothing_stale(
+    site: Site, source: Source
+) -> None:
+    a_counting_bundle(site.bundle)
+    event = departure("first", 30)
+    with (
+        closing(TransactionalProducer(site.kafka, transactional_id="a-source")) as sender,
+        ingesting(site.state, site.kafka.bootstrap_servers),
+        serving(site, max_wait_ms=LONG_MS),
+    ):
+        sender.send_all(
+            [
+                Record(
+                    topic=DEPARTED.name,
+                    key=event.flight_id.encode(),
+                    value=encode(event),
+                    timestamp_ms=event.event_time_us // 1_000,
+                )
+            ]
+        )
+        ask(source, "r1")
+        answer = answer_to(site, "r1")
+    ends = end_offsets(site.kafka, [DEPARTED.name])
+    assert sorted(ends.values()) == [0, 0, 0, 2]
+    assert (counted(answer), answer.features_fresh) == (1, True)
+
+
+DAY = 24 * HOUR
+JANUARY = to_us(date(2013, 1, 1))
+
+
+def replay_env(site: Site) -> dict[str, str]:
+    flights_file()
+    return environment(site.state, site.kafka.bootstrap_servers, EVENTIDE_RECORDINGS=str(FOLDER))
+
+
+def served(site: Site, bundle: Bundle) -> pl.DataFrame:
+    """Every answer beside what the same model makes of the features of history."""
+    found = [o for _, o in outcomes(site)]
+    assert {o.outcome for o in found} == {"predicted"}
+    answers = pl.DataFrame(
+        {
+            "entity_id": [o.entity_id for o in found],
+            "decision_time_us": [o.decision_time_us for o in found],
+            "score": [o.score for o in found],
+            "missing": [o.features_missing for o in found],
+            "exact": [o.features_exact for o in found],
+            "fresh": [o.features_fresh for o in found],
+        }
+    )
+    until = answers["decision_time_us"].max() + 1  # type: ignore[operator]
+    store = open_offline(Settings(state_dir=site.state))
+    history = training_rows(
+        FLIGHT_DELAY, LATE_15, store, start_us=0, end_us=until, known_before_us=until
+    ).frame
+    numbers = history.select(FLIGHT_DELAY.numbers).to_numpy()
+    scores = bundle.score(
+        {name: history[name].to_list() for name in FLIGHT_DELAY.categories}, numbers
+    )
+    past = history.select("entity_id", "decision_time_us").with_columns(
+        pl.Series("past_score", scores), pl.Series("past_missing", np.isnan(numbers).sum(axis=1))
+    )
+    joined = answers.join(past, on=["entity_id", "decision_time_us"], how="left")
+    assert joined.height == answers.height
+    # One minute or one flight more in any feature changes a score by more than 1e-7.
+    equal = (pl.col("score") - pl.col("past_score")).abs() < 1e-10
+    return joined.with_columns(equal=equal & (pl.col("missing") == pl.col("past_missing")))
+
+
+@pytest.mark.parametrize("max_wait_ms", [0, LONG_MS])
+def test_a_replay_at_full_speed_serves_what_history_says_or_marks_it(
+    site: Site, max_wait_ms: int
+) -> None:
+    bundle = Bundle.load(site.bundle, a_bundle(site.bundle, FLIGHT_DELAY))
+    env = replay_env(site)
+    with (
+        ingesting(site.state, site.kafka.bootstrap_servers),
+        serving(site, max_wait_ms=max_wait_ms),
+    ):
+        run("replay", "flights", "--until", "2013-01-08", env=env)
+        wait_until_done(site.kafka)
+        wait_until(lambda: all_answered(site), what="all requests are answered", limit_s=120)
+    found = served(site, bundle)
+    unmarked = found.filter("exact", "fresh")
+    assert unmarked["equal"].all()
+    if max_wait_ms:
+        assert unmarked.height == found.height
+    else:
+        assert not found["fresh"].all()
+
+
+def test_ingest_keeps_what_a_reader_that_is_hours_behind_still_asks_for(site: Site) -> None:
+    least, most = 1, 36
+    bundle = Bundle.load(site.bundle, a_bundle(site.bundle, FLIGHT_DELAY))
+    hold = {
+        "EVENTIDE_INGEST__HOLD_HOURS": str(least),
+        "EVENTIDE_INGEST__HOLD_HOURS_MAX": str(most),
+    }
+    with ingesting(site.state, site.kafka.bootstrap_servers, **hold):
+        run("replay", "flights", "--until", "2013-01-06", env=replay_env(site))
+        wait_until_done(site.kafka)
+        with serving(site, max_wait_ms=LONG_MS):
+            wait_until(lambda: all_answered(site), what="all requests are answered", limit_s=120)
+    found = served(site, bundle)
+    within = pl.col("decision_time_us") >= JANUARY + 5 * DAY - most * HOUR
+    assert found["fresh"].all()
+    assert found.filter(within).height > 500
+    assert found.filter(within)["exact"].all()
+    assert found.filter("exact")["equal"].all()
+    assert not found["exact"].all()
