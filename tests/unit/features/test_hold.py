@@ -1,9 +1,9 @@
 """What ingest keeps follows the slowest reader, up to a limit."""
 
 import pytest
-from features.plan import UNSET
 
 from features.hold import Hold, HoldWatch
+from features.kernel import UNSET
 from infra.clock import HOUR
 from infra.kafka.errors import KafkaFailed
 from infra.kafka.partitions import Partition, Positions

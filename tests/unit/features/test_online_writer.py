@@ -124,7 +124,7 @@ def test_the_store_knows_the_newest_emission_of_each_partition_through_restarts(
 
 def test_what_a_reader_may_ask_about_is_kept_apart(monkeypatch: pytest.MonkeyPatch) -> None:
     """200 sales in 100 seconds, read as of the 50th: exact while a request waits, not after it."""
-    monkeypatch.setattr("features.windows.FOLD_SLACK", 3)
+    monkeypatch.setattr("features.state.FOLD_SLACK", 3)
     hold = Hold(least_us=10 * SECOND, most_us=80 * SECOND)
     for answered, exact in (({}, True), ({ASKED: 1}, False)):
         store = MemoryOnlineStore()

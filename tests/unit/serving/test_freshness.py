@@ -4,11 +4,11 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 
 import pytest
-from features.plan import UNSET
 from hypothesis import given
 from hypothesis import strategies as st
 
 from features.adapters.memory import MemoryOnlineStore
+from features.kernel import UNSET
 from features.ports import OnlineUpdate
 from infra.kafka.errors import KafkaFailed
 from infra.kafka.partitions import Partition, Positions
