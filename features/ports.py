@@ -130,7 +130,7 @@ class OfflineUpkeep(Protocol):
         ...
 
     def compact(self, event: EventType, day: date) -> None:
-        """Put the files of a day together, sorted by key and time.
+        """Put the files of a day together, sorted by key and time, if it is crowded still.
 
         Raises:
             WriteConflict: another process wrote to the day or compacts the table; look again.

@@ -16,6 +16,7 @@ from features.vocabulary import EventType
 from infra.clock import DAY, to_us
 
 ATTEMPTS = 8
+DAYS_A_CHECKPOINT = 16  # each day opens the table: a first run over a year would read a long log
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,6 +81,8 @@ def _maintain(
     for n, day in enumerate(days, start=1):
         say(f"{event.name}: files of {day}, {n} of {len(days)} days")
         _compact(event, upkeep, day)
+        if n % DAYS_A_CHECKPOINT == 0:
+            upkeep.checkpoint(event)
     say(f"{event.name}: checkpoint")
     upkeep.checkpoint(event)
     say(f"{event.name}: vacuum")
@@ -99,5 +102,4 @@ def _compact(event: EventType, upkeep: OfflineUpkeep, day: date) -> None:
     """Whoever comes second tries again: that is the upkeep, never ingest."""
     for attempt in stamina.retry_context(on=WriteConflict, attempts=ATTEMPTS):
         with attempt:
-            if day in upkeep.crowded(event):
-                upkeep.compact(event, day)
+            upkeep.compact(event, day)

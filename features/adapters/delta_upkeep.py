@@ -37,19 +37,15 @@ class DeltaUpkeep:
 
     def crowded(self, event: EventType) -> list[date]:
         """See the port."""
-        by_day = _files(self._there(event)).group_by("partition.event_date")
-        found = by_day.aggregate([("size_bytes", "sum"), ("size_bytes", "count")]).to_pylist()
-        return [
-            day["partition.event_date"]
-            for day in found
-            if day["size_bytes_count"] > 1 + day["size_bytes_sum"] // FILE_BYTES
-        ]
+        return _crowded(self._there(event))
 
     def compact(self, event: EventType, day: date) -> None:
         """See the port."""
         with reaching(f"cannot compact {day} of the offline table {event.name}"):
             # One handle, without a refresh: what was read is what is replaced, or nothing.
             table = self._there(event)
+            if day not in _crowded(table):
+                return
             done = table.transaction_version(APPLICATION) or 0
             write_deltalake(
                 table,
@@ -86,6 +82,16 @@ class DeltaUpkeep:
 
 def _files(table: DeltaTable) -> pa.Table:
     return pa.table(table.get_add_actions(flatten=True))
+
+
+def _crowded(table: DeltaTable) -> list[date]:
+    by_day = _files(table).group_by("partition.event_date")
+    found = by_day.aggregate([("size_bytes", "sum"), ("size_bytes", "count")]).to_pylist()
+    return [
+        day["partition.event_date"]
+        for day in found
+        if day["size_bytes_count"] > 1 + day["size_bytes_sum"] // FILE_BYTES
+    ]
 
 
 def _sorted_rows(table: DeltaTable, event: EventType, day: date) -> "pl.DataFrame":

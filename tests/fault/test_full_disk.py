@@ -1,5 +1,7 @@
 """A full disk stops ingest and loses nothing; with room again it goes on by itself."""
 
+import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -19,6 +21,7 @@ from tests.small_disk import small_disk
 pytestmark = [pytest.mark.integration, pytest.mark.fault]
 
 LIMIT_S = 180
+MOMENTS = 50
 
 
 @pytest.mark.parametrize("store", ["offline", "online"])
@@ -45,6 +48,7 @@ def test_a_full_disk_is_waited_for_and_nothing_is_lost(tmp_path: Path, store: st
             process.kill()  # a restart does not help, and does no harm
             process.start()
             wait_until(says_why, what="the next ingest says it too", limit_s=LIMIT_S)
+            assert [process.get("/readyz")[0] for _ in _moments()] == [503] * MOMENTS
             assert process.get("/healthz")[0] == 200
             assert reached(kafka) == before
 
@@ -54,3 +58,10 @@ def test_a_full_disk_is_waited_for_and_nothing_is_lost(tmp_path: Path, store: st
             assert process.stop() == 0
         found = audited(tmp_path, servers, within=disk.within, **folder)
         assert_all_in_place(found, source)
+
+
+def _moments() -> Iterator[None]:
+    """Some seconds, in which ingest tries again and again."""
+    for _ in range(MOMENTS):
+        time.sleep(0.1)
+        yield

@@ -1,13 +1,18 @@
 """`eventide features maintain` beside a live ingest, and an ingest that meets a changed table."""
 
 import json
+from datetime import date
 from pathlib import Path
 
 import pytest
 from deltalake import DeltaTable, Field
 from deltalake.schema import PrimitiveType
 
-from infra.settings import KafkaSettings
+from features.adapters.delta_upkeep import DeltaUpkeep
+from features.bootstrap import open_offline
+from features.catalog.flights.events import DEPARTED
+from infra.settings import KafkaSettings, Settings
+from ml.bootstrap import Trainer
 from tests.commands import environment, run
 from tests.ingest_process import (
     Source,
@@ -17,6 +22,7 @@ from tests.ingest_process import (
     reached,
     wait_until_done,
 )
+from tests.made_events import write_made_flights
 from tests.servers import kafka_broker, wait_until
 
 pytestmark = pytest.mark.integration
@@ -82,3 +88,24 @@ def test_upkeep_of_an_empty_installation_says_so(tmp_path: Path) -> None:
     done = run("features", "maintain", env=environment(tmp_path, "127.0.0.1:1"))
     assert done.stdout == "the offline store has no table yet\n"
     assert run("features", "pins", env=environment(tmp_path, "127.0.0.1:1")).stdout == ""
+
+
+def test_the_versions_that_a_training_set_was_made_of_outlive_the_vacuum(tmp_path: Path) -> None:
+    settings = Settings(state_dir=tmp_path)
+    write_made_flights(settings.offline_store, days=47, flights_a_day=700)
+    trainer = Trainer.of("flight_delay", settings)
+    snapshot = trainer.extract(date(2013, 2, 15))
+    assert snapshot == trainer.extract(date(2013, 2, 15))  # pinned again: the same pins
+
+    store, upkeep = open_offline(settings), DeltaUpkeep(settings.offline_store)
+    pins = {pin.event: pin for pin in store.pins()}
+    assert set(pins) >= {"flight.departed", "flight.landed", "flight.scheduled"}
+    assert {pin.name for pin in pins.values()} == {f"flight_delay/{snapshot.key}"}
+    pin = pins[DEPARTED.name]
+    rows = store.read(DEPARTED, columns=["offset"], version=pin.version)
+    everything = f"{settings.offline_store}/{DEPARTED.name}"
+    DeltaTable(everything).delete()
+    assert upkeep.vacuum(DEPARTED, retention_hours=0, keep={pin.version}) == 0
+    assert store.read(DEPARTED, columns=["offset"]).is_empty()
+    again = store.read(DEPARTED, columns=["offset"], version=pin.version)
+    assert again.sort("offset").equals(rows.sort("offset"))

@@ -242,6 +242,7 @@ class AMessage:
         pytest.param(IN_30_DAYS_US, IN_30_DAYS_US, id="both in 30 days"),
         pytest.param(JUST_BEFORE_1990_US, NOON_US, id="happened before 1990"),
         pytest.param(NOON_US, JUST_BEFORE_1990_US, id="told before 1990"),
+        pytest.param(MIN_TIME_US + MINUTE, JUST_BEFORE_1990_US, id="told just before 1990"),
         pytest.param(JUST_BEFORE_1990_US, JUST_BEFORE_1990_US, id="both before 1990"),
     ],
 )
