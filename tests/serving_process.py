@@ -44,7 +44,11 @@ class Site:
 
     @property
     def bundle(self) -> Path:
-        return self.state / "bundle"
+        return self.bundle_of("")
+
+    def bundle_of(self, project: str) -> Path:
+        """Where a process finds its bundle; the project of the settings has no name here."""
+        return self.state / f"bundle{project}"
 
 
 def prepare_site(kafka: KafkaSettings, state: Path) -> Site:
@@ -61,16 +65,18 @@ class ServingProcess:
         self,
         site: Site,
         *,
+        project: str = "",
         instance: str = "0",
         watchdog_s: float = 8.0,
         mlflow_url: str | None = None,
         max_batch: int = 100,
     ) -> None:
         self.port = free_port()
-        self.log = site.state / f"serving-{instance}.log"
-        source = [] if mlflow_url else ["--bundle", str(site.bundle)]
+        self.log = site.state / f"serving-{project}{instance}.log"
+        source = [] if mlflow_url else ["--bundle", str(site.bundle_of(project))]
         eventide = str(Path(sys.executable).with_name("eventide"))
-        self._command = [eventide, "serve", "--health-port", str(self.port), *source]
+        which = ["--project", project] if project else []
+        self._command = [eventide, "serve", "--health-port", str(self.port), *which, *source]
         self._env = os.environ | {
             "EVENTIDE_STATE_DIR": str(site.state),
             "EVENTIDE_KAFKA__BOOTSTRAP_SERVERS": site.kafka.bootstrap_servers,
@@ -199,10 +205,10 @@ def all_answered(site: Site) -> bool:
     return all(done.get(p, 0) == end for p, end in ends.items())
 
 
-def outcomes(site: Site) -> list[tuple[Message, Outcome]]:
+def outcomes(site: Site, topic: str = PREDICTIONS) -> list[tuple[Message, Outcome]]:
     """Every committed outcome, as an application reads it."""
     decode = msgspec.json.Decoder(Outcome).decode
-    return [(m, decode(m.value() or b"")) for m in read_all(site.kafka, [PREDICTIONS])]
+    return [(m, decode(m.value() or b"")) for m in read_all(site.kafka, [topic])]
 
 
 def dead_letters(site: Site) -> list[Message]:

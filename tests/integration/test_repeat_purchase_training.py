@@ -1,0 +1,127 @@
+"""The second project through every step, on a real MLflow and a real Great Expectations."""
+
+import os
+import warnings
+from collections.abc import Callable
+from datetime import date
+from functools import partial
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+from features.catalog.purchases import DOMAIN
+from features.history import training_rows
+from infra.clock import DAY, HOUR, to_us
+from ml.adapters.plots import Plots
+from ml.bootstrap import set_switches
+from ml.ports import History
+from ml.projects.repeat_purchase import PROJECT
+from ml.steps.decide import decide
+from ml.steps.evaluate import champion_of, evaluate
+from ml.steps.extract import extract
+from ml.steps.promote import promote
+from ml.steps.register import register
+from ml.steps.train import train
+from ml.steps.validate import validate
+from tests.recordings import purchases
+from tests.stored import stored
+
+set_switches(os.environ)
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore")  # what the libraries use of Python is old; not ours to mend
+    from ml.adapters.expectations import GreatExpectations
+    from ml.adapters.mlflow_store import MlflowExperiments, MlflowRegistry
+
+pytestmark = [
+    pytest.mark.integration,
+    pytest.mark.filterwarnings("ignore::DeprecationWarning"),
+    pytest.mark.filterwarnings("ignore::FutureWarning"),
+    pytest.mark.filterwarnings("ignore::UserWarning:mlflow.*"),
+]
+
+RUN_DAY = date(1997, 6, 30)
+CUTOFF_US = to_us(RUN_DAY) + HOUR
+COUNT, AGE = "customer_purchases_count_7d", "customer_purchases_age_84d"
+
+
+@pytest.fixture(scope="module")
+def history() -> History:
+    told = purchases().filter(pl.col("known_at_us") < CUTOFF_US)
+    return partial(training_rows, store=stored(told, DOMAIN))
+
+
+@pytest.fixture(scope="module")
+def good(history: History) -> pl.DataFrame:
+    rows = history(
+        PROJECT.service,
+        PROJECT.label,
+        start_us=0,
+        end_us=CUTOFF_US - 29 * DAY,
+        known_before_us=CUTOFF_US,
+    )
+    return rows.frame.drop("label_known_at_us")
+
+
+def test_the_first_candidate_is_promoted_and_serves(
+    history: History, mlflow_url: str, tmp_path: Path
+) -> None:
+    experiments, registry = MlflowExperiments(mlflow_url), MlflowRegistry(mlflow_url)
+    snapshot = extract(PROJECT, RUN_DAY, history=history, work=tmp_path)
+    validation = validate(
+        PROJECT, snapshot, examiner=GreatExpectations, experiments=lambda: experiments
+    )
+    assert validation.findings == ()
+    fits = [train(PROJECT, snapshot, learner.name) for learner in PROJECT.learners]
+    evaluation = evaluate(
+        PROJECT,
+        snapshot,
+        validation,
+        fits,
+        experiments=experiments,
+        registry=registry,
+        plotter=Plots(),
+    )
+    verdict = decide(PROJECT, snapshot, evaluation)
+    assert verdict.reasons == ()
+    registration = register(PROJECT, snapshot, evaluation, verdict, registry=registry)
+    promote(PROJECT, registration, verdict, registry=registry, work=tmp_path, now_us=1)
+    champion = champion_of(registry, PROJECT.name)
+    assert champion is not None
+    assert champion.bundle.categories == ()
+    assert champion.bundle.numbers == PROJECT.service.numbers
+
+
+def spoil(column: str, value: object, *, share: int = 1) -> Callable[[pl.DataFrame], pl.DataFrame]:
+    rows = pl.int_range(pl.len()) % share == 0
+    return lambda frame: frame.with_columns(
+        pl.when(rows).then(pl.lit(value)).otherwise(pl.col(column)).alias(column)
+    )
+
+
+BREAKS: dict[str, Callable[[pl.DataFrame], pl.DataFrame]] = {
+    "each row is a customer": spoil("entity_id", None, share=1_000),
+    "a customer is asked about once a day": lambda frame: pl.concat([frame, frame.head(1)]),
+    "came back or not": spoil("label", 2, share=1_000),
+    "monthly shares": spoil("label", 1),
+    "a forecast follows a purchase": spoil(COUNT, 0.0, share=50),
+    "the same: that purchase": spoil(AGE, 2_000.0, share=50),
+    "amounts in dollars": lambda frame: frame.with_columns(
+        pl.col("customer_purchases_mean_cents_84d") / 100
+    ),
+}
+
+
+def test_every_expectation_has_its_bad_example_here() -> None:
+    assert len(BREAKS) == len(PROJECT.expectations)
+
+
+@pytest.mark.parametrize("why", BREAKS)
+def test_a_broken_expectation_is_found_with_its_reason(
+    why: str, good: pl.DataFrame, tmp_path: Path
+) -> None:
+    (declared,) = [e for e in PROJECT.expectations if e.why.startswith(why)]
+    bad = BREAKS[why](good)
+    (finding,) = GreatExpectations().examine(bad, [declared], docs=tmp_path)
+    assert (finding.severity, finding.why) == (declared.severity, declared.why)
+    assert "could not be checked" not in finding.observed
