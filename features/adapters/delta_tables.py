@@ -134,10 +134,13 @@ def arrow_of(batch: EventBatch) -> Any:
 
 def writer_of(event: EventType) -> WriterProperties:
     """How files are written, by ingest and by the upkeep alike."""
-    floats = [name for name, kind in kinds(event.record).items() if kind == "float"]
+    texts = [name for name, kind in kinds(event.record).items() if kind == "text"]
+    repeating = ["topic", *(name for name in texts if name != "event_id")]
     return WriterProperties(
         compression="ZSTD",
         compression_level=1,
-        # A dictionary of floats costs five times the CPU and more room.
-        column_properties={name: ColumnProperties(dictionary_enabled=False) for name in floats},
+        # A dictionary pays for text that repeats. Of numbers and ids it costs a tenth of a commit's
+        # CPU (of floats alone five times the rest) and a tenth of the room.
+        default_column_properties=ColumnProperties(dictionary_enabled=False),
+        column_properties={name: ColumnProperties(dictionary_enabled=True) for name in repeating},
     )
