@@ -1,6 +1,7 @@
 """Training sets of the made-up orders: what is decided, how it came out, stores full of them."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import timedelta
 
 import numpy as np
@@ -11,7 +12,20 @@ from features.training_set import Reading, Wanted
 from features.vocabulary import Decision, FeatureService, Label, RequestColumn
 from infra.clock import SECOND
 from infra.kafka.partitions import Partition
-from tests.made_orders import ASKED, DROPPED, EVENTS, PLACED, SHIPPED, VIEWS, Told, us
+from tests.made_orders import (
+    ADDED,
+    ASKED,
+    DROPPED,
+    EVENTS,
+    FOREIGN,
+    PLACED,
+    SHIPPED,
+    SPREAD,
+    TIMED,
+    VIEWS,
+    Told,
+    us,
+)
 
 WAIT_S, HORIZON_S, LAST_S = 60, 30, 400
 SERVICE = FeatureService(
@@ -27,6 +41,8 @@ SERVICE = FeatureService(
     ),
     views=VIEWS,
 )
+# Views of short reach: what lies before a slice is then not read as a whole for the others' sake.
+NEAR = replace(SERVICE, views=(ADDED, TIMED, FOREIGN, SPREAD))
 IN_PARCELS = Label(
     name="in_parcels",
     source=SHIPPED,
@@ -89,7 +105,14 @@ def orders(*, seed: int, count: int) -> list[Told]:
                 )
             )
     again = [told[i] for i in rng.integers(0, len(told), len(told) // 8)]
-    told += [_told_again(e, int(rng.integers(0, 2 * HORIZON_S))) for e in again]
+    told += [
+        structs.replace(
+            e,
+            known=e.known + int(rng.integers(0, 2 * HORIZON_S)),
+            happened=e.happened + int(rng.integers(0, HORIZON_S)),  # the source's clock was wrong
+        )
+        for e in again
+    ]
     return sorted(told, key=lambda e: e.known)
 
 
@@ -115,7 +138,3 @@ def append(store: OfflineStore, told: Sequence[Told]) -> None:
                 ends={partition: first + len(own)},
             )
         )
-
-
-def _told_again(e: Told, later: int) -> Told:
-    return structs.replace(e, known=e.known + later)

@@ -27,6 +27,7 @@ from features.training_set import (
     read_manifest,
     write_training_set,
 )
+from features.vocabulary import FeatureService
 from infra.clock import DAY, HOUR, SECOND
 from infra.kafka.partitions import Partition
 from tests.made_orders import SHIPPED, Told, us
@@ -34,6 +35,7 @@ from tests.order_sets import (
     HORIZON_S,
     IN_PARCELS,
     LAST_S,
+    NEAR,
     SERVICE,
     WAIT_S,
     append,
@@ -50,9 +52,15 @@ def full_of(told: list[Told]) -> MemoryOfflineStore:
     return store
 
 
-def rows(store: MemoryOfflineStore, *, slice_s: int, cut_off: int = LAST_S) -> TrainingRows:
+def rows(
+    store: MemoryOfflineStore,
+    *,
+    slice_s: int,
+    cut_off: int = LAST_S,
+    service: FeatureService = SERVICE,
+) -> TrainingRows:
     return training_rows(
-        SERVICE,
+        service,
         IN_PARCELS,
         store,
         start_us=us(-10),
@@ -66,14 +74,17 @@ def rows(store: MemoryOfflineStore, *, slice_s: int, cut_off: int = LAST_S) -> T
 
 @settings(max_examples=25, deadline=None)
 @given(
+    service=st.sampled_from([SERVICE, NEAR]),
     seed=st.integers(0, 10_000),
     slice_s=st.integers(5, 90),
     cut_off=st.sampled_from([150, 260, LAST_S]),
 )
-def test_any_slice_gives_the_same_rows(seed: int, slice_s: int, cut_off: int) -> None:
+def test_any_slice_gives_the_same_rows(
+    service: FeatureService, seed: int, slice_s: int, cut_off: int
+) -> None:
     store = full_of(orders(seed=seed, count=40))
-    whole = rows(store, slice_s=10_000, cut_off=cut_off)
-    sliced = rows(store, slice_s=slice_s, cut_off=cut_off)
+    whole = rows(store, slice_s=10_000, cut_off=cut_off, service=service)
+    sliced = rows(store, slice_s=slice_s, cut_off=cut_off, service=service)
     assert whole.frame.height > 0
     assert sliced.frame.equals(whole.frame)
     assert sliced.manifest["sha256"] == whole.manifest["sha256"] == content_sha256(whole.frame)
