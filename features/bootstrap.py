@@ -5,6 +5,7 @@ from collections.abc import Callable, Collection, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from functools import partial
+from pathlib import Path
 
 import structlog
 
@@ -18,6 +19,14 @@ from features.offline_buffer import OfflineBuffer
 from features.online_writer import OnlineWriter
 from features.ports import OfflineStore, OnlineStore
 from features.topics import INGEST_DEAD_LETTERS, SERVING_DEAD_LETTERS
+from features.training_set import (
+    Manifest,
+    Reading,
+    Told,
+    Wanted,
+    repeat_training_set,
+    write_training_set,
+)
 from features.upkeep import Maintained, Rules, maintain
 from features.vocabulary import Domain, View
 from infra.clock import HOUR, MINUTE, now_us
@@ -160,6 +169,30 @@ def rebuild_online(settings: Settings) -> None:
 
 def _offline_options(settings: Settings) -> dict[str, str]:
     return {name: value.get_secret_value() for name, value in settings.offline_options.items()}
+
+
+def export_training_set(
+    settings: Settings, wanted: Wanted, folder: Path, *, slice_us: int, told: Told
+) -> tuple[Manifest, bool]:
+    """See `features.training_set.write_training_set`."""
+    return write_training_set(
+        wanted, open_offline(settings), folder, reading=_reading(settings, slice_us, told)
+    )
+
+
+def repeat_export(settings: Settings, before: Manifest, *, slice_us: int, told: Told) -> Manifest:
+    """See `features.training_set.repeat_training_set`."""
+    return repeat_training_set(
+        before, domains(), open_offline(settings), reading=_reading(settings, slice_us, told)
+    )
+
+
+def _reading(settings: Settings, slice_us: int, told: Told) -> Reading:
+    return Reading(
+        slice_us=slice_us,
+        duplicate_horizon_us=int(settings.ingest.duplicate_horizon_hours * HOUR),
+        told=told,
+    )
 
 
 def _compare(

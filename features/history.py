@@ -6,18 +6,18 @@ events with `known_at < t` and `event_time >= t - W`, duplicates dropped by `fea
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any, Protocol
 
-import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
 from features.checks import broken
 from features.columns import KEY_SEPARATOR, dtype_of, kinds
+from features.content import ContentDigest
 from features.duplicates import first_sightings
 from features.errors import CheckFailed, DataNotReady, FeatureError
 from features.horizons import happened_within
@@ -45,6 +45,8 @@ if TYPE_CHECKING:
 DUPLICATE_HORIZON_US = 48 * HOUR
 READY_TOLERANCE_US = 6 * HOUR  # nights without a flight are shorter
 EARLY_US = DAY  # more than an event may happen after it was emitted
+SLICE_US = 30 * DAY  # a third of the memory of a year at once, for a seventh more CPU
+ROWS_AT_ONCE = 500_000  # of a few columns, where a table is gone through from end to end
 _PLACE = ("event_id", "event_time_us", "known_at_us", "partition", "offset")
 
 
@@ -72,12 +74,13 @@ def training_rows(
     versions: Mapping[str, int] | None = None,
     duplicate_horizon_us: int = DUPLICATE_HORIZON_US,
     ready_tolerance_us: int = READY_TOLERANCE_US,
+    slice_us: int = SLICE_US,
 ) -> TrainingRows:
     """Decisions with `start_us <= decision time < end_us`, known before the cut-off, with features.
 
     A label that was not known before `known_before_us` is null. The same call gives the same rows
     and the same sha256 although more events have arrived since. `versions` (event name -> version
-    of its table) reads pinned versions instead of the newest.
+    of its table) reads pinned versions instead of the newest. `slice_us`: see `training_slices`.
 
     Raises:
         CheckFailed: an event that would be used breaks a check whose remedy is to stop.
@@ -86,19 +89,24 @@ def training_rows(
         FeatureError: the decisions would end after the cut-off.
         StoreUnavailable: the store does not answer.
     """
-    if end_us > known_before_us:
-        raise FeatureError(
-            f"decisions until {from_us(end_us)} cannot be known by {from_us(known_before_us)}"
-        )
+    import polars as pl
+
     past = Past(store, versions=versions, horizon_us=duplicate_horizon_us)
-    events = {e.name: e for v in service.views for e in v.sources}
-    for event in (service.decision.source, label.source):
-        events[event.name] = event
-    past.require(list(events.values()), until_us=known_before_us - ready_tolerance_us)
-    decisions = _decisions(service, past, start_us, end_us, known_before_us)
-    frame = _frame(service, past, decisions).hstack(
-        _labels(label, past, decisions, known_before_us=known_before_us)
+    past.require(sources(service, label), until_us=known_before_us - ready_tolerance_us)
+    slices = training_slices(
+        service,
+        label,
+        past,
+        start_us=start_us,
+        end_us=end_us,
+        known_before_us=known_before_us,
+        slice_us=slice_us,
     )
+    digest, frames = ContentDigest(), []
+    for piece in slices:
+        digest.add(piece)
+        frames.append(piece)
+    frame = pl.concat(frames)
     return TrainingRows(
         frame=frame,
         manifest={
@@ -110,9 +118,50 @@ def training_rows(
             "rows": frame.height,
             "labelled": frame.height - frame["label"].null_count(),
             "tables": past.used,
-            "sha256": content_sha256(frame),
+            "sha256": digest.hexdigest(),
         },
     )
+
+
+def training_slices(
+    service: FeatureService,
+    label: Label,
+    past: Past,
+    *,
+    start_us: int,
+    end_us: int,
+    known_before_us: int,
+    slice_us: int = SLICE_US,
+    told: Callable[[int, int], None] | None = None,
+) -> Iterator[pl.DataFrame]:
+    """The frame of `training_rows` in pieces, by the time of the decisions; one piece at least.
+
+    Each piece holds the decisions of at most `slice_us`, and is made of the events that they can
+    reach back to: of those before the slice, as much is read again as `view.back_us` says. Memory
+    goes with the slice, not with the span; the rows are the same for every `slice_us`. `told` hears
+    before each piece how many are done, and of how many.
+
+    Raises: see `training_rows`.
+    """
+    if end_us > known_before_us:
+        raise FeatureError(
+            f"decisions until {from_us(end_us)} cannot be known by {from_us(known_before_us)}"
+        )
+    slices = _slices(service, past, (start_us, end_us), known_before_us, slice_us)
+    for done, part in enumerate(slices):
+        if told:
+            told(done, len(slices))
+        decisions = _decisions(service, past, part, known_before_us)
+        yield _frame(service, past, decisions).hstack(
+            _labels(label, past, decisions, known_before_us=known_before_us)
+        )
+
+
+def sources(service: FeatureService, label: Label) -> list[EventType]:
+    """Every event that a training set is made of."""
+    of_views = [event for view in service.views for event in view.sources]
+    found = {e.name: e for e in (*of_views, service.decision.source, label.source)}
+    return list(found.values())
 
 
 @dataclass(kw_only=True)
@@ -122,6 +171,31 @@ class Decisions:
     frame: pl.DataFrame  # fields of the decision's source that the service reads
     entity_id: pl.Series
     as_of_us: Int64Array
+
+
+@dataclass(frozen=True, kw_only=True)
+class Slice:
+    """A stretch of decisions, and of the events that lead to them: every end is exclusive."""
+
+    start_us: int
+    end_us: int
+    happened_from_us: int
+    happened_until_us: int
+
+
+class Events(Protocol):
+    """What views are computed from."""
+
+    def events(
+        self,
+        event: EventType,
+        fields: Sequence[str],
+        *,
+        from_us: int | None = None,
+        until_us: int | None = None,
+    ) -> pl.DataFrame:
+        """See `Past.events`."""
+        ...
 
 
 @dataclass
@@ -151,7 +225,8 @@ class Past:
             stands = f"ends at {from_us(max(times))}" if times else "is empty"
             raise DataNotReady(
                 f"the offline store {stands}, events until {from_us(until_us)} are needed",
-                hint="does ingest run and keep up? `eventide status`, `eventide audit`",
+                hint="does ingest run and keep up? `eventide status`, `eventide audit`; if all is"
+                " in that was sent, ask as of an earlier moment",
             )
 
     def events(
@@ -183,6 +258,23 @@ class Past:
             _stop_unless(check, event, frame)
         self._note(event, version, frame)
         return frame
+
+    def blocks(
+        self, event: EventType, *, from_us: int | None = None, until_us: int
+    ) -> list[tuple[int, int]]:
+        """Stretches of event time that hold about `ROWS_AT_ONCE` events each, for going through a
+        table without having all of it in memory: from the first event to the last."""
+        times = self.store.read(
+            event,
+            columns=("event_time_us",),
+            event_from_us=from_us,
+            event_until_us=until_us,
+            version=(self.versions or {}).get(event.name),
+        )["event_time_us"].sort()
+        if times.is_empty():
+            return []
+        edges = [*times.gather_every(ROWS_AT_ONCE).unique().sort(), int(times[-1]) + 1]
+        return list(pairwise(edges))
 
     def _counts(self, frame: pl.DataFrame) -> BoolArray:
         """Which rows are no duplicates. Most histories have none, which their hashes tell at a
@@ -224,7 +316,7 @@ class Past:
 
 def view_values(
     view: View,
-    past: Past,
+    past: Events,
     decisions: pl.DataFrame,
     as_of_us: Int64Array,
     *,
@@ -238,13 +330,9 @@ def view_values(
     if not len(as_of_us):
         return np.empty((0, len(view.features)))
     state = state_of(view)
+    from_us, until_us = _reach(view, as_of_us)
     frames = [
-        past.events(
-            event,
-            tuple(dict.fromkeys((*view.entity.keys, *state.fields(event)))),
-            from_us=int(as_of_us.min()) - view.back_us,
-            until_us=int(as_of_us.max()) + EARLY_US,
-        )
+        past.events(event, _fields(view, event), from_us=from_us, until_us=until_us)
         for event in view.sources
     ]
     asked, *told = _entity_codes(view.entity, [decisions, *frames])
@@ -257,32 +345,69 @@ def view_values(
     return state.answers(parts[0] if len(parts) == 1 else _joined(parts), questions)
 
 
-def content_sha256(frame: pl.DataFrame) -> str:
-    """Of the column names, types and every value, in the frame's order of rows."""
-    digest = hashlib.sha256()
-    for name in frame.columns:
-        column = frame[name]
-        digest.update(f"{name}:{column.dtype}:{len(column)}\0".encode())
-        if column.dtype.is_float():
-            values = column.to_numpy()
-            digest.update(np.where(np.isnan(values), np.nan, values).tobytes())  # one kind of NaN
-        else:
-            digest.update(msgspec.json.encode(column.to_list()))
-    return digest.hexdigest()
+def _slices(
+    service: FeatureService, past: Past, span: tuple[int, int], known_before_us: int, slice_us: int
+) -> list[Slice]:
+    """The slices that hold a decision, in order; an empty one when there is none.
+
+    How long before a decision its event happens is not declared, so it is looked up: only times and
+    numbers are read, block by block.
+    """
+    source, found = service.decision.source, _decision_numbers(service)
+    start_us, end_us = span
+    spans: dict[int, tuple[int, int]] = {}
+    for first, last in past.blocks(source, until_us=known_before_us + EARLY_US):
+        frame = past.store.read(
+            source,
+            columns=tuple(dict.fromkeys(("event_time_us", *found))),
+            event_from_us=first,
+            event_until_us=last,
+            version=(past.versions or {}).get(source.name),
+        )
+        at = service.decision.at(_arrays(source, frame, found))
+        asked = (at >= start_us) & (at < end_us)
+        number, happened = (at[asked] - start_us) // slice_us, frame["event_time_us"].to_numpy()
+        for n, low, high in _extremes(number, happened[asked]):
+            a, b = spans.get(n, (low, high))
+            spans[n] = (min(a, low), max(b, high))
+    return [
+        Slice(
+            start_us=start_us + n * slice_us,
+            end_us=min(start_us + (n + 1) * slice_us, end_us),
+            happened_from_us=low,
+            happened_until_us=high + 1,
+        )
+        for n, (low, high) in sorted(spans.items())
+    ] or [Slice(start_us=start_us, end_us=start_us, happened_from_us=0, happened_until_us=0)]
 
 
-def _decisions(
-    service: FeatureService, past: Past, start_us: int, end_us: int, known_before_us: int
-) -> Decisions:
+def _extremes(group: Int64Array, values: Int64Array) -> Iterator[tuple[int, int, int]]:
+    """(group, its smallest value, its largest value) for each group."""
+    if not len(group):
+        return
+    order = np.argsort(group, kind="stable")
+    group, values = group[order], values[order]
+    starts = np.flatnonzero(np.r_[True, group[1:] != group[:-1]])
+    low, high = np.minimum.reduceat(values, starts), np.maximum.reduceat(values, starts)
+    yield from zip(group[starts].tolist(), low.tolist(), high.tolist(), strict=True)
+
+
+def _decisions(service: FeatureService, past: Past, part: Slice, known_before_us: int) -> Decisions:
     import polars as pl
 
     decision = service.decision
     fields = _decision_fields(service)
-    frame = past.events(decision.source, fields, until_us=known_before_us + EARLY_US)
+    frame = past.events(
+        decision.source,
+        fields,
+        from_us=part.happened_from_us,
+        # What the slice ends with may be a second sighting: the first one may have a later time.
+        until_us=part.happened_until_us + past.horizon_us,
+    )
     frame = frame.filter(pl.col("known_at_us") < known_before_us)
     at = decision.at(_arrays(decision.source, frame, fields))
     frame = frame.with_columns(pl.Series("_at", at, dtype=pl.Int64))
-    frame = frame.filter((pl.col("_at") >= start_us) & (pl.col("_at") < end_us))
+    frame = frame.filter((pl.col("_at") >= part.start_us) & (pl.col("_at") < part.end_us))
     frame = frame.sort("_at", decision.entity_id, "partition", "offset")
     # Several events may lead to one decision, such as all of a day to the one at its end.
     frame = frame.unique(["_at", decision.entity_id], keep="first", maintain_order=True)
@@ -295,9 +420,14 @@ def _decision_fields(service: FeatureService) -> tuple[str, ...]:
     decision = service.decision
     asked = [f for v in service.views for f in (*v.entity.keys, *v.asks)]
     reads = [f for c in service.request_columns for f in c.reads]
-    # `at` does not say what it reads: give it all numbers.
-    numbers = [f for f, kind in kinds(decision.source.record).items() if kind != "text"]
+    numbers = _decision_numbers(service)
     return tuple(dict.fromkeys((decision.entity_id, *asked, *reads, *numbers)))
+
+
+def _decision_numbers(service: FeatureService) -> tuple[str, ...]:
+    # `at` does not say what it reads: give it all numbers.
+    fields = kinds(service.decision.source.record)
+    return tuple(f for f, kind in fields.items() if kind != "text")
 
 
 def _frame(service: FeatureService, past: Past, decisions: Decisions) -> pl.DataFrame:
@@ -306,8 +436,9 @@ def _frame(service: FeatureService, past: Past, decisions: Decisions) -> pl.Data
     reads = tuple(dict.fromkeys(f for c in service.request_columns for f in c.reads))
     source = service.decision.source
     own = request_values(service, _arrays(source, decisions.frame, reads), len(decisions.as_of_us))
+    held = _Held(service.views, past, decisions.as_of_us)
     tables = [
-        view_values(view, past, decisions.frame, decisions.as_of_us, decided_by=source)
+        view_values(view, held, decisions.frame, decisions.as_of_us, decided_by=source)
         for view in service.views
     ]
     numbers = np.hstack([own.numbers, *tables])
@@ -321,6 +452,49 @@ def _frame(service: FeatureService, past: Past, decisions: Decisions) -> pl.Data
     )
 
 
+def _reach(view: View, as_of_us: Int64Array) -> tuple[int, int]:
+    """From when until when events happen that count for one of these questions."""
+    return int(as_of_us.min()) - view.back_us, int(as_of_us.max()) + EARLY_US
+
+
+def _fields(view: View, event: EventType) -> tuple[str, ...]:
+    return tuple(dict.fromkeys((*view.entity.keys, *state_of(view).fields(event))))
+
+
+class _Held:
+    """Events of one slice: each table is read once for all views, and held by event time."""
+
+    def __init__(self, views: Sequence[View], past: Past, as_of_us: Int64Array) -> None:
+        self._frames: dict[str, pl.DataFrame] = {}
+        if not len(as_of_us):
+            return
+        until_us = int(as_of_us.max()) + EARLY_US
+        for event in dict.fromkeys(e for v in views for e in v.sources):
+            of = [v for v in views if event in v.sources]
+            self._frames[event.name] = past.events(
+                event,
+                tuple(dict.fromkeys(f for v in of for f in _fields(v, event))),
+                from_us=min(_reach(v, as_of_us)[0] for v in of),
+                until_us=until_us,
+            ).sort("event_time_us")
+
+    def events(
+        self,
+        event: EventType,
+        fields: Sequence[str],
+        *,
+        from_us: int | None = None,
+        until_us: int | None = None,
+    ) -> pl.DataFrame:
+        """See `Past.events`. Nothing is copied."""
+        frame = self._frames[event.name]
+        times = frame["event_time_us"]
+        first = 0 if from_us is None else int(times.search_sorted(from_us, "left"))
+        last = len(times) if until_us is None else int(times.search_sorted(until_us, "left"))
+        columns = dict.fromkeys(("event_time_us", "known_at_us", *fields))
+        return frame.select(*columns).slice(first, last - first)
+
+
 def _labels(
     label: Label, past: Past, decisions: Decisions, *, known_before_us: int
 ) -> pl.DataFrame:
@@ -330,25 +504,24 @@ def _labels(
     if label.within is not None:
         return _within(label, label.within, past, decisions, known_before_us=known_before_us)
     fields = tuple(dict.fromkeys((label.entity_id, *label.reads)))
-    earliest = int(decisions.as_of_us.min()) - DAY if len(decisions.as_of_us) else known_before_us
-    frame = past.events(
-        label.source, fields, from_us=earliest, until_us=known_before_us + EARLY_US
-    ).filter(pl.col("known_at_us") < known_before_us)
-    happened = label.value(_arrays(label.source, frame, label.reads))
-    known = (
-        pl.DataFrame(
-            {
-                "entity_id": frame[label.entity_id],
-                "label": pl.Series(np.asarray(happened).astype(np.int8), dtype=pl.Int8),
-                "label_known_at_us": frame["known_at_us"],
-                "offset": frame["offset"],
-            }
-        )
-        .sort("label_known_at_us", "offset")
-        .unique("entity_id", keep="first", maintain_order=True)
+    asked = pl.DataFrame(
+        {"entity_id": decisions.entity_id, "at": pl.Series(decisions.as_of_us, dtype=pl.Int64)}
+    ).with_row_index()
+    # A label has all the time until the cut-off: the table is gone through for every slice.
+    earliest = int(decisions.as_of_us.min(initial=known_before_us)) - DAY
+    blocks = past.blocks(label.source, from_us=earliest, until_us=known_before_us + EARLY_US)
+    known = pl.concat(
+        [
+            _told(label, past.events(label.source, fields, from_us=first, until_us=last), asked)
+            for first, last in blocks or [(earliest, earliest)]
+        ]
     )
-    asked = pl.DataFrame({"entity_id": decisions.entity_id})
-    joined = asked.join(known, on="entity_id", how="left", maintain_order="left")
+    known = (
+        known.filter(pl.col("label_known_at_us") < known_before_us)
+        .sort("label_known_at_us", "offset")
+        .unique("index", keep="first", maintain_order=True)
+    )
+    joined = asked.join(known, on="index", how="left", maintain_order="left")
     return joined.select("label", "label_known_at_us")
 
 
@@ -391,6 +564,27 @@ def _within(
             "label_known_at_us": pl.Series(asked_us + wait_us, dtype=pl.Int64),
         }
     ).select(pl.when(ripe).then(pl.all()))
+
+
+def _told(label: Label, frame: pl.DataFrame, asked: pl.DataFrame) -> pl.DataFrame:
+    """What these events say about which decision (`index`)."""
+    import polars as pl
+
+    frame = frame.join(asked, left_on=label.entity_id, right_on="entity_id", how="semi")
+    happened = label.value(_arrays(label.source, frame, label.reads))
+    told = pl.DataFrame(
+        {
+            "entity_id": frame[label.entity_id],
+            "label": pl.Series(np.asarray(happened).astype(np.int8), dtype=pl.Int8),
+            "label_known_at_us": frame["known_at_us"],
+            "offset": frame["offset"],
+            "happened_us": frame["event_time_us"],
+        }
+    )
+    joined = told.join(asked, on="entity_id")
+    # More than a day earlier: it was about something else.
+    joined = joined.filter(pl.col("happened_us") >= pl.col("at") - DAY)
+    return joined.select("index", "label", "label_known_at_us", "offset")
 
 
 def _stop_unless(check: Check, event: EventType, frame: pl.DataFrame) -> None:

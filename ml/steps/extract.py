@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from features.history import content_sha256
+from features.content import content_sha256
 from features.vocabulary import BoolArray
 from ml.ports import History
 from ml.project import ModelProject

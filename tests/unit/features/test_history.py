@@ -16,8 +16,9 @@ from features.catalog.flights.views import ALL
 from features.codec import decode
 from features.columns import field_tuples
 from features.comparison import same_values
+from features.content import content_sha256
 from features.errors import DataNotReady, FeatureError
-from features.history import TrainingRows, content_sha256, training_rows
+from features.history import TrainingRows, training_rows
 from features.hold import Hold
 from features.offline_buffer import OfflineBuffer
 from features.online import FeatureReader

@@ -1,0 +1,136 @@
+"""Training sets of a Delta store that lives on: later events, compaction, vacuum."""
+
+from pathlib import Path
+
+import pytest
+from deltalake import DeltaTable
+
+from features.adapters.delta import DeltaOfflineStore
+from features.errors import StoreUnavailable
+from features.training_set import Manifest, read_manifest, wanted_again, write_training_set
+from features.vocabulary import Domain
+from tests.commands import environment, run
+from tests.made_events import write_made_flights
+from tests.made_orders import EVENTS, PLACED, SHIPPED, VIEWS, Told
+from tests.order_sets import IN_PARCELS, SERVICE, append, orders, reading, wanted
+
+CUT_OFF = 250
+DOMAIN = Domain(
+    name="orders",
+    events=EVENTS,
+    views=VIEWS,
+    services=(SERVICE,),
+    labels=(IN_PARCELS,),
+    predictions_topic="order.predictions",
+)
+
+
+@pytest.fixture
+def tables(tmp_path: Path) -> Path:
+    """Two commits a table, of what was known before the cut-off."""
+    store = DeltaOfflineStore(str(tmp_path / "offline"), EVENTS)
+    known = [e for e in told() if e.known < CUT_OFF]
+    append(store, known[: len(known) // 2])
+    append(store, known[len(known) // 2 :])
+    return tmp_path / "offline"
+
+
+def told() -> list[Told]:
+    return orders(seed=7, count=80)
+
+
+def export(tables: Path, out: Path, *, cut_off: int = CUT_OFF, slice_s: int = 40) -> Manifest:
+    """From a store that was opened just now."""
+    store = DeltaOfflineStore(str(tables), EVENTS)
+    asked = wanted(cut_off=cut_off, end=CUT_OFF)
+    return write_training_set(asked, store, out, reading=reading(slice_s=slice_s))[0]
+
+
+def go_on(tables: Path) -> None:
+    """What is known from the cut-off on: new orders, and late news of what happened before."""
+    store = DeltaOfflineStore(str(tables), EVENTS)
+    append(store, [e for e in told() if e.known >= CUT_OFF])
+    late = {"shop": "a", "known": CUT_OFF, "happened": 100, "order": "late"}
+    append(store, [Told(what=PLACED.name, id="late1", due=110, **late)])
+    append(store, [Told(what=SHIPPED.name, id="late2", parcels=1, **late)])
+
+
+def compact_and_vacuum(tables: Path, *, keep_hours: int) -> None:
+    for event in EVENTS:
+        table = DeltaTable(str(tables / event.name))
+        assert table.optimize.compact()["numFilesRemoved"] > 0
+        table.vacuum(keep_hours, dry_run=False, enforce_retention_duration=False)
+
+
+def test_the_same_call_gives_the_same_rows_whatever_came_since(
+    tables: Path, tmp_path: Path
+) -> None:
+    before = export(tables, tmp_path / "before")
+    go_on(tables)
+    compact_and_vacuum(tables, keep_hours=0)
+    after = export(tables, tmp_path / "after", slice_s=11)
+    assert before.rows > 30
+    assert after.content_sha256 == before.content_sha256
+    assert after.delta_versions != before.delta_versions
+    later = export(tables, tmp_path / "later", cut_off=400)
+    assert later.content_sha256 != before.content_sha256
+
+
+def test_an_export_is_made_again_at_its_versions_while_their_files_are_kept(
+    tables: Path, tmp_path: Path
+) -> None:
+    before = export(tables, tmp_path / "set")
+    go_on(tables)
+    compact_and_vacuum(tables, keep_hours=168)
+    store = DeltaOfflineStore(str(tables), EVENTS)
+    asked = wanted_again(read_manifest(tmp_path / "set"), [DOMAIN])
+    again, _ = write_training_set(asked, store, tmp_path / "again", reading=reading(slice_s=25))
+    assert again.content_sha256 == before.content_sha256
+    assert (again.delta_versions, again.offsets) == (before.delta_versions, before.offsets)
+
+    for event in EVENTS:
+        DeltaTable(str(tables / event.name)).vacuum(
+            0, dry_run=False, enforce_retention_duration=False
+        )
+    with pytest.raises(StoreUnavailable, match="cannot read"):
+        write_training_set(asked, store, tmp_path / "gone", reading=reading(slice_s=25))
+
+
+def test_the_command_exports_repeats_and_refuses(tmp_path: Path) -> None:
+    env = environment(tmp_path / "state", "127.0.0.1:1")
+    write_made_flights(str(tmp_path / "state" / "offline"), days=6, flights_a_day=60)
+    out = tmp_path / "set"
+    command = ("features", "export", "flight_delay", "--label", "late15", "--out", str(out))
+    span = ("--from", "2013-01-02", "--until", "2013-01-06", "--as-of", "2013-01-06")
+
+    first = run(*command, *span, env=env)
+    made = read_manifest(out)
+    assert f"content sha256 {made.content_sha256}" in first.stdout
+    assert "without those from 2013-01-05 00:00 UTC on" in first.stdout
+    assert made.rows > 100
+    assert "it is there already" in run(*command, *span, "--slice-days", "0.5", env=env).stdout
+
+    other = run(*command, *span[:4], "--as-of", "2013-01-06T20:00", env=env, ok=False)
+    assert other.returncode == 1
+    assert made.content_sha256[:12] in other.stderr
+
+    assert "the same" in run("features", "export", "--like", str(out), env=env).stdout
+    file = out / "manifest.json"
+    file.write_text(file.read_text().replace(made.content_sha256, "0" * 64))
+    differs = run("features", "export", "--like", str(file), "--json", env=env, ok=False)
+    assert differs.returncode == 1
+    assert '"same":false' in differs.stdout
+
+
+def test_the_command_says_what_is_missing(tmp_path: Path) -> None:
+    env = environment(tmp_path / "state", "127.0.0.1:1")
+    lacking = run("features", "export", "flight_delay", "--from", "2013-01-02", env=env, ok=False)
+    assert lacking.returncode == 2
+    assert "--label" in lacking.stderr
+    both = run("features", "export", "flight_delay", "--like", "x", env=env, ok=False)
+    assert both.returncode == 2
+    now = ("--from", "2013-01-02", "--until", "2013-01-03", "--out", str(tmp_path / "out"))
+    write_made_flights(str(tmp_path / "state" / "offline"), days=2, flights_a_day=10)
+    late = run("features", "export", "flight_delay", "--label", "late15", *now, env=env, ok=False)
+    assert late.returncode == 1
+    assert "earlier moment" in late.stderr
