@@ -10,6 +10,10 @@ INEXACT = Counter(
     "Predictions from features older than the online store keeps",
 )
 MISSING = Counter("eventide_serving_features_missing", "Feature values that were not there")
+DAMAGED = Counter(
+    "eventide_serving_batches_damaged",
+    "Batches that met damaged features and were put off; none was answered from them",
+)
 BATCH_SIZE = Histogram(
     "eventide_serving_batch_size", "Requests a batch", buckets=(1, 10, 50, 100, 250, 500, 1000)
 )
