@@ -179,7 +179,7 @@ class ViewState(ABC):
             CorruptValue: its header is damaged.
         """
         schema_id, _, settled, left, _ = _HEADER.unpack_from(header.ljust(HEADER_SIZE, b"\0"))
-        if schema_id != self.schema_id:
+        if schema_id != self.schema_id or len(header) < HEADER_SIZE:
             self._headers([header])  # it says whether the header is damaged or of another schema
         head_bytes = length - HEADER_SIZE - settled * self.settled_row.itemsize
         return bool(head_bytes > (FOLD_SLACK + 2 * left) * self.head_row.itemsize)
