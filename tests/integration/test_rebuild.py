@@ -4,9 +4,11 @@ import json
 import random
 import signal
 import subprocess
+import threading
 import time
 from collections.abc import Iterator
-from contextlib import closing
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -85,6 +87,24 @@ def ingest(site: Installation) -> Iterator[IngestProcess]:
         yield process
 
 
+@contextmanager
+def sending(source: Source) -> Iterator[None]:
+    """A live source, with noise and repetitions, until the end of the block."""
+    stop = threading.Event()
+
+    def send() -> None:
+        while not stop.wait(0.01):
+            source.send(10, poison_each=9, twice_each=5)
+
+    with ThreadPoolExecutor(1) as thread:
+        sent = thread.submit(send)
+        try:
+            yield
+        finally:
+            stop.set()
+            sent.result()
+
+
 def rebuilt(process: IngestProcess) -> dict[str, int]:
     ran = run("features", "rebuild", "--json", env=process.env)
     found: dict[str, int] = json.loads(ran.stdout)
@@ -104,12 +124,11 @@ def test_rebuilt_twice_under_load_nothing_is_missing_or_doubled(
     site.source.send(2_000, twice_each=50)
     site.source.flush()
     wait_until_done(site.kafka)
-    for _ in range(2):
-        site.source.send(3_000, poison_each=500, twice_each=100)
-        assert rebuilt(ingest)["values"] > 0
-    site.source.send(500)
+    with sending(site.source):
+        for _ in range(2):
+            assert rebuilt(ingest)["values"] > 0
     site.wait_until_caught_up()
-    assert ingest.text().count("position_moved") >= 1
+    assert ingest.text().count("position_moved") >= 1  # it was further on than what was read
     assert ingest.stop() == 0
     site.assert_all_in_place()
 
@@ -148,6 +167,7 @@ def test_killed_in_the_middle_it_leaves_a_store_that_ingest_goes_on_with(
 
 
 def test_a_file_that_is_no_store_stops_ingest_with_the_remedy(site: Installation) -> None:
+    site.online.mkdir(exist_ok=True)
     (site.online / "data.mdb").write_bytes(b"garbage" * 9_000)
     with ingesting(site.state, site.kafka.bootstrap_servers) as process:
         assert process.process.wait(60) == 1
@@ -173,6 +193,8 @@ def test_requests_wait_until_damaged_values_are_mended_and_get_the_right_feature
     """All values are damaged, so whichever a request asks for. Ingest stands still meanwhile."""
     serves = Site(kafka=site.kafka, state=site.state)
     sha256 = a_bundle(serves.bundle, FLIGHT_DELAY)
+    site.source.send(6_000)  # the first 3,000 or so are of aircraft alone
+    site.wait_until_caught_up()
     with serving(serves) as server:
         wait_until(lambda: all_answered(serves), what="older requests are answered", limit_s=60)
         ingest.process.send_signal(signal.SIGSTOP)
@@ -209,6 +231,8 @@ def test_requests_wait_until_damaged_values_are_mended_and_get_the_right_feature
 def test_a_damaged_value_that_nobody_asks_for_is_found_and_mended(
     site: Installation, ingest: IngestProcess
 ) -> None:
+    site.source.send(100)
+    site.wait_until_caught_up()
     assert damage_all(site.online, only=1) == 1
     wait_until(
         lambda: pages(ingest).get("eventide_ingest_online_mended_total") == 1,
