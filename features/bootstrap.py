@@ -157,7 +157,7 @@ def empty_online(settings: Settings) -> None:
 
 
 def _open_to_replace(settings: Settings) -> OnlineStore:
-    """A store that cannot be opened is thrown away: nothing of it is wanted."""
+    """A store that cannot be opened is thrown away: nothing of it could be used."""
     from features.adapters.lmdb import LmdbOnlineStore
 
     try:

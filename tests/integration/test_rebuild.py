@@ -167,7 +167,7 @@ def test_killed_in_the_middle_it_leaves_a_store_that_ingest_goes_on_with(
 
 
 def test_a_file_that_is_no_store_stops_ingest_with_the_remedy(site: Installation) -> None:
-    site.online.mkdir(exist_ok=True)
+    assert site.online.is_dir()
     (site.online / "data.mdb").write_bytes(b"garbage" * 9_000)
     with ingesting(site.state, site.kafka.bootstrap_servers) as process:
         assert process.process.wait(60) == 1

@@ -18,6 +18,7 @@ from features.comparison import same_values
 from features.errors import DataNotReady, PositionMoved
 from features.offline_buffer import OfflineBuffer
 from features.online_writer import OnlineWriter
+from features.ports import Snapshot
 from features.rebuild import Rebuilt, Rules, rebuild
 from features.shapes import state_of
 from features.state import Answers, OtherSchema
@@ -48,7 +49,7 @@ P = Partition(SOLD.name, 0)
 @pytest.fixture(autouse=True)
 def _fold_often_and_read_little(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(state, "FOLD_SLACK", 2)
-    monkeypatch.setattr(rebuilding, "SLICE_ROWS", 3)
+    monkeypatch.setattr(rebuilding, "SLICE_ROWS", 1)
     monkeypatch.setattr(rebuilding, "FOLDED_AT_ONCE", 2)
     monkeypatch.setattr(rebuilding, "IDS_A_SLICE", 2)
 
@@ -56,8 +57,10 @@ def _fold_often_and_read_little(monkeypatch: pytest.MonkeyPatch) -> None:
 class Site:
     """Both stores, and an ingest between them."""
 
-    def __init__(self, views: Sequence[View], events: Sequence[EventType]) -> None:
-        self.views, self.events = views, events
+    def __init__(
+        self, views: Sequence[View], events: Sequence[EventType], rules: Rules = RULES
+    ) -> None:
+        self.views, self.events, self.rules = views, events, rules
         self.online, self.offline = MemoryOnlineStore(), MemoryOfflineStore()
         self.partitions = [Partition(e.name, n) for e in events for n in range(e.partitions)]
         self.restart()
@@ -67,8 +70,8 @@ class Site:
         self.writer = OnlineWriter(
             self.online,
             self.views,
-            duplicate_horizon_us=RULES.duplicate_horizon_us,
-            hold_us=RULES.hold_us,
+            duplicate_horizon_us=self.rules.duplicate_horizon_us,
+            hold_us=self.rules.hold_us,
         )
         self.buffer = OfflineBuffer(
             self.offline, {e.name: e for e in self.events}, clock_us=lambda: START_US
@@ -90,7 +93,7 @@ class Site:
             self.events,
             offline=self.offline,
             online=self.online,
-            rules=RULES,
+            rules=self.rules,
             say=lambda _: None,
         )
 
@@ -154,6 +157,23 @@ def test_a_duplicate_of_an_event_from_before_counts_once() -> None:
     take_sales(site, sale("1", 0, known=9), sale("4", 9), start=4)
     assert count(site, 20) == (4, True)
     assert site.writer.duplicates == 1
+
+
+def test_days_that_are_read_one_by_one_add_up() -> None:
+    """Among them a duplicate of an event of the day before."""
+    midnight = DAY_S - START_US // SECOND % DAY_S
+    site = Site((SHOP_SALES,), (SOLD,), replace(RULES, hold_us=9 * DAY))
+    days = [sale(f"{n}", midnight + n * DAY_S) for n in range(4)]
+    twice = [sale("x", midnight - 1), sale("x", midnight + 1)]
+    take_sales(site, *days, *twice, start=0)
+    site.rebuild()
+    assert [count(site, midnight + n * DAY_S + 5) for n in range(4)] == [
+        (2, True),
+        (1, True),
+        (1, True),
+        (1, True),
+    ]
+    assert [s.first_offset for s in site.online.seen(P)] == [0, 2, 4]
 
 
 def test_ids_leave_a_rebuilt_store_like_any_other() -> None:
@@ -229,14 +249,19 @@ def test_without_an_offline_store_nothing_is_touched() -> None:
 
 
 class GoesOn(MemoryOfflineStore):
-    """An offline store to which ingest appends whenever it is read."""
+    """An offline store to which ingest appends whenever it is read after the snapshot."""
 
     def __init__(self, site: Site) -> None:
         self.__dict__ = site.offline.__dict__
-        self._site, self._next = site, 1
+        self._site, self._next, self._taken = site, 1, False
+
+    def snapshot(self, event: EventType) -> Snapshot | None:
+        found = super().snapshot(event)
+        self._taken = True
+        return found
 
     def read(self, *args: object, **options: object) -> object:  # type: ignore[override]
-        if options.get("version") is not None:  # not while the snapshot is taken
+        if self._taken:
             self._next += 1
             rows = rows_of_sales([sale(f"later{self._next}")], first_offset=self._next - 1)
             self._site.buffer.add([rows], {P: self._next})
