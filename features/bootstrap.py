@@ -13,11 +13,15 @@ from features.audit import Audit, DeadLetterTopics, audit, claimed
 from features.catalog import domains, event_types
 from features.comparison import compare_views
 from features.dead_letters import DeadLetters
+from features.errors import StoreDamaged
 from features.hold import LOOK_S, Hold, HoldWatch
 from features.ingest import Connections, Ingest, Limits, Sinks
 from features.offline_buffer import OfflineBuffer
+from features.online_care import OnlineCare
 from features.online_writer import OnlineWriter
 from features.ports import OfflineStore, OnlineStore
+from features.rebuild import Rebuilt, rebuild
+from features.rebuild import Rules as RebuildRules
 from features.topics import INGEST_DEAD_LETTERS, SERVING_DEAD_LETTERS
 from features.training_set import (
     Manifest,
@@ -158,13 +162,52 @@ def audit_now(settings: Settings, *, say: Callable[[str], None]) -> Audit:
         )
 
 
-def rebuild_online(settings: Settings) -> None:
+def rebuild_online(settings: Settings, *, say: Callable[[str], None]) -> Rebuilt:
+    """Make the online store again from the offline one; see `features.rebuild`.
+
+    Raises:
+        DataNotReady: there is no offline store yet.
+        StoreUnavailable: a store does not answer.
+    """
+    offline = open_offline(settings)
+    with closing(_open_to_replace(settings)) as online:
+        return _rebuild(settings, offline, online, say)
+
+
+def empty_online(settings: Settings) -> None:
     """Empty the online store; ingest then builds it anew from the topics.
 
     An ingest that runs notices by its positions and starts over by itself.
     """
-    with closing(open_online(settings, readonly=False)) as online:
+    with closing(_open_to_replace(settings)) as online:
         online.clear()
+
+
+def _open_to_replace(settings: Settings) -> OnlineStore:
+    """A store that cannot be opened is thrown away: nothing of it could be used."""
+    from features.adapters.lmdb import LmdbOnlineStore
+
+    try:
+        return open_online(settings, readonly=False)
+    except StoreDamaged:
+        LmdbOnlineStore.discard(settings.online_store)
+        return open_online(settings, readonly=False)
+
+
+def _rebuild(
+    settings: Settings, offline: OfflineStore, online: OnlineStore, say: Callable[[str], None]
+) -> Rebuilt:
+    return rebuild(
+        declared_views(),
+        event_types(),
+        offline=offline,
+        online=online,
+        rules=RebuildRules(
+            duplicate_horizon_us=int(settings.ingest.duplicate_horizon_hours * HOUR),
+            hold_us=int(settings.ingest.hold_hours_max * HOUR),
+        ),
+        say=say,
+    )
 
 
 def _offline_options(settings: Settings) -> dict[str, str]:
@@ -236,6 +279,9 @@ def build_ingest(
                 declared_views(),
                 duplicate_horizon_us=int(ingest.duplicate_horizon_hours * HOUR),
                 hold=hold,
+            ),
+            online_care=OnlineCare(
+                online, declared_views(), rebuild=partial(_rebuild, settings, offline, online)
             ),
             offline=OfflineBuffer(offline, events, clock_us=now_us),
             dead_letters=DeadLetters(producer, clock_us=now_us),

@@ -11,7 +11,7 @@ from collections.abc import Iterable
 import numpy as np
 
 from features.ports import SeenIds
-from features.vocabulary import BoolArray, Int64Array
+from features.vocabulary import BoolArray, Int64Array, View
 
 
 class SeenWindow:
@@ -66,6 +66,16 @@ class SeenWindow:
         if len(seen.ids):
             self._slices.append(seen)
             self._newest_us = max(self._newest_us, int(seen.known_at_us.max()))
+
+
+def ids_kept_us(views: Iterable[View], *, horizon_us: int, hold_us: int) -> int:
+    """How long the ids of an event are kept for the views that it is a source of.
+
+    A whole span may be sent again: as long as an event can be inside a window of a question that
+    is answered exactly, its id has to be known, or it would count twice.
+    """
+    longest_us = max((view.reach_us for view in views), default=0)
+    return max(2 * horizon_us, longest_us + hold_us)
 
 
 def first_sightings(

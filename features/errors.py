@@ -26,6 +26,10 @@ class StoreUnavailable(FeatureError):
     """A store did not answer or refused the write; nothing is known to be written."""
 
 
+class StoreDamaged(StoreUnavailable):
+    """What lies in a store is not what was written there, so it cannot be opened or read."""
+
+
 class PositionMoved(FeatureError):
     """Another writer has moved a partition's position in a store; read the position anew."""
 

@@ -10,7 +10,9 @@ anywhere repeats work and changes nothing.
                       then one Kafka transaction: dead letters and the group's positions
 
 After any doubt (a rebalance, a position that moved, a store that failed, an aborted transaction)
-nothing is mended: buffers are dropped and all three positions are read anew.
+nothing is mended: buffers are dropped and all three positions are read anew. One thing is: damaged
+online values, which are looked for all the time. The online store is then made again from the
+offline one.
 """
 
 import threading
@@ -24,9 +26,11 @@ import structlog
 from features import metrics
 from features.batches import BadRecord, Decoded, decode_poll
 from features.dead_letters import DeadLetters
-from features.errors import PositionMoved, StoreUnavailable
+from features.errors import PositionMoved, StoreDamaged, StoreUnavailable
 from features.offline_buffer import OfflineBuffer
+from features.online_care import OnlineCare
 from features.online_writer import OnlineWriter
+from features.state import CorruptValue
 from features.vocabulary import EventType
 from infra.clock import SECOND
 from infra.errors import EventideError
@@ -41,6 +45,7 @@ log = structlog.get_logger()
 IDLE_S = 0.1
 BROKERS_AWAY_S = 30.0
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.5, 30.0
+LOOK_S = 0.25  # between two looks at the online store
 MOVES_IN_A_ROW = 20  # positions that move again and again: someone else writes our partitions
 
 
@@ -49,6 +54,7 @@ class Sinks:
     """Where events go."""
 
     online: OnlineWriter
+    online_care: OnlineCare
     offline: OfflineBuffer
     dead_letters: DeadLetters
 
@@ -96,6 +102,7 @@ class Ingest:
         self._quiet_at: float | None = None  # after a pause: not trusted until
         self._pause_s = FIRST_PAUSE_S
         self._moves = 0
+        self._look_at = 0.0
         self._cannot_place: StoreUnavailable | KafkaFailed | None = None
 
     def ready(self) -> tuple[bool, str]:
@@ -146,6 +153,14 @@ class Ingest:
         if self._flush_is_due():
             self._flush(consumer)
         self._trust_when_quiet()
+        self._look(consumer)
+
+    def _look(self, consumer: GroupConsumer) -> None:
+        """Now and then, busy or idle: an idle ingest does not write, and so would not notice."""
+        if self._resume_at is None and time.monotonic() >= self._look_at:
+            self._look_at = time.monotonic() + LOOK_S
+            self._sinks.online.check(consumer.owned)
+            self._sinks.online_care.look()
 
     def _take(self, messages: Sequence[Message], taken: Positions) -> None:
         with metrics.STAGE_SECONDS.labels(stage="decode").time():
@@ -193,8 +208,27 @@ class Ingest:
         except (TransactionAborted, TransactionUnclear) as error:
             log.warning("transaction_aborted", why=str(error))
             self._start_over(consumer, why="transaction_aborted")
+        except CorruptValue as error:
+            metrics.DAMAGED.inc(len(error.indexes))
+            self._mend(consumer, error)
+        except StoreDamaged as error:
+            self._mend(consumer, error)
         except StoreUnavailable as error:
             self._wait_out(consumer, error)
+
+    def _mend(self, consumer: GroupConsumer, error: EventideError) -> None:
+        log.error("online_store_damaged", why=str(error))
+        self._why_not = f"the online store is being made again: {error}"
+        try:
+            # What was taken is in the online store, which must not go back behind it.
+            self._sinks.offline.flush()
+            self._sinks.online_care.mend(lambda _: self._watchdog.turn())
+        except (StoreUnavailable, PositionMoved) as failed:
+            self._wait_out(consumer, failed)  # the damage is met again
+        else:
+            metrics.MENDED.inc()
+            self._why_not = ""
+            self._start_over(consumer, why="damage")
 
     def _start_over(self, consumer: GroupConsumer, *, why: str) -> None:
         metrics.START_OVERS.labels(why=why).inc()

@@ -5,6 +5,8 @@ from prometheus_client import Counter, Gauge, Histogram
 RECORDS = Counter("eventide_ingest_records", "Records read", ["topic", "outcome"])
 DEAD_LETTERS = Counter("eventide_ingest_dead_letters", "Dead letters", ["error"])
 DUPLICATES = Gauge("eventide_ingest_duplicates", "Re-sent events that the online store dropped")
+DAMAGED = Counter("eventide_ingest_online_values_damaged", "Damaged online values that were found")
+MENDED = Counter("eventide_ingest_online_mended", "Times that the online store was made again")
 BUFFERED = Gauge("eventide_ingest_rows_buffered", "Rows not committed offline yet")
 STAGE_SECONDS = Histogram(
     "eventide_ingest_stage_seconds",

@@ -5,7 +5,8 @@ from collections.abc import Collection, Sequence
 import numpy as np
 
 from features.batches import EventRows, at_or_above, view_rows
-from features.duplicates import SeenWindow
+from features.duplicates import SeenWindow, ids_kept_us
+from features.errors import PositionMoved
 from features.hold import Hold
 from features.kernel import UNSET
 from features.ports import OnlineStore, OnlineUpdate, SeenIds
@@ -92,11 +93,25 @@ class OnlineWriter:
         )
         self._positions |= ends
 
+    def check(self, partitions: Collection[Partition]) -> None:
+        """Whether the store still stands where we left it: somebody may have replaced it.
+
+        Raises:
+            PositionMoved: it does not; `load` before the next write.
+            StoreUnavailable: it does not answer.
+        """
+        progress = self._store.progress()
+        for partition in partitions:
+            found, ours = progress.get(partition, 0), self._positions.get(partition)
+            if ours is not None and found != ours:
+                raise PositionMoved(
+                    f"the online store stands at {found} of {partition.topic}-{partition.number},"
+                    f" not at {ours}: it was replaced"
+                )
+
     def _keep_us(self, topic: str) -> int:
-        """A whole span may be sent again: as long as an event can be inside a window of a question
-        that is answered exactly, its id has to be known, or it would count twice."""
-        longest_us = max((v.reach_us for v in self._views.get(topic, ())), default=0)
-        return max(2 * self._horizon_us, longest_us + self._hold.most_us)
+        views = self._views.get(topic, ())
+        return ids_kept_us(views, horizon_us=self._horizon_us, hold_us=self._hold.most_us)
 
     def _changes(self, rows: EventRows, seen: list[SeenIds]) -> list[ViewRows]:
         """What the events bring to the views; the ids that they had go to `seen`."""

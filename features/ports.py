@@ -43,6 +43,20 @@ class EventBatch:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Snapshot:
+    """An event's table at one moment: the version to read it at, and what it says of itself.
+
+    `positions` are those of this version: reading at it gives exactly the events below them.
+    `rows`: how many there are, by the day on which they happened.
+    """
+
+    version: int
+    positions: Positions
+    newest_known_at_us: int | None
+    rows: Mapping[date, int]
+
+
+@dataclass(frozen=True, kw_only=True)
 class Pin:
     """A version of an event's table that has to stay readable; `name` says for whom."""
 
@@ -77,6 +91,13 @@ class OfflineStore(Protocol):
     def version(self, event: EventType) -> int | None:
         """The version of the event's table: reading at it gives the same rows again, for as long
         as the upkeep retains files, and for ever if it is pinned."""
+        ...
+
+    def snapshot(self, event: EventType) -> Snapshot | None:
+        """The newest version with its positions; None if nothing was ever written.
+
+        It is readable for as long as `version` promises.
+        """
         ...
 
     def pin(self, event: EventType, version: int, name: str) -> None:
@@ -185,6 +206,27 @@ class OnlineUpdate:
     newest_us: Mapping[Partition, int] = field(default_factory=dict)
 
 
+@dataclass(frozen=True, kw_only=True)
+class OnlineContent:
+    """All that an online store holds, made elsewhere.
+
+    `values`: batches of (view name, [(entity, value)]), which are made as they are taken.
+    """
+
+    values: Iterable[tuple[str, Sequence[tuple[bytes, bytes]]]]
+    positions: Positions
+    seen: Sequence[SeenIds]
+    schemas: Mapping[str, int]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Page:
+    """Some values of a view. `after` asks for those that come next; it is empty at the end."""
+
+    values: Sequence[bytes]
+    after: bytes
+
+
 class OnlineStore(Protocol):
     """The state of every view and entity, for reading within microseconds.
 
@@ -229,8 +271,25 @@ class OnlineStore(Protocol):
         """How many entities have a value."""
         ...
 
+    def page(self, view: str, *, after: bytes, limit: int) -> Page:
+        """About `limit` values of a view, in an order of the store's own; `after` is empty at
+        first. A value that is there all the while is met once a round."""
+        ...
+
     def clear(self) -> None:
         """Forget everything, positions too: ingest then builds it anew from the topics."""
+        ...
+
+    def replace(self, content: OnlineContent) -> None:
+        """Forget everything and hold this instead, in one step.
+
+        Readers and writers meet the old content or the new one, never a part of it, also after a
+        crash. All of `content` is taken before the step, so that nobody waits while it is made. A
+        store that is damaged is made anew.
+
+        Raises:
+            StoreUnavailable: the old content is still there.
+        """
         ...
 
     def close(self) -> None:

@@ -53,7 +53,7 @@ class OtherSchema(FeatureError):
     def __init__(self, view: str) -> None:
         super().__init__(
             f"the online values of view {view} were made under another declaration of it",
-            hint="build the online store anew: `eventide features rebuild`, then run ingest",
+            hint="make the online store again: `eventide features rebuild`",
         )
 
 
@@ -67,7 +67,7 @@ class CorruptValue(FeatureError):
         self.view, self.indexes = view, tuple(indexes)
         super().__init__(
             f"{len(self.indexes)} online values of view {view} are damaged",
-            hint="build the online store anew: `eventide features rebuild`",
+            hint="ingest finds it and mends the store; at once: `eventide features rebuild`",
         )
 
 
@@ -165,6 +165,7 @@ class ViewState(ABC):
 
         Raises:
             OtherSchema: the value belongs to another declaration.
+            CorruptValue: its header is damaged.
         """
         grown = (value or self.empty) + rows
         return grown, self.worth_a_fold(grown[:HEADER_SIZE], len(grown))
@@ -175,10 +176,11 @@ class ViewState(ABC):
 
         Raises:
             OtherSchema: the value belongs to another declaration.
+            CorruptValue: its header is damaged.
         """
-        schema_id, _, settled, left, _ = _HEADER.unpack_from(header)
-        if schema_id != self.schema_id:
-            raise OtherSchema(self.name)
+        schema_id, _, settled, left, _ = _HEADER.unpack_from(header.ljust(HEADER_SIZE, b"\0"))
+        if schema_id != self.schema_id or len(header) < HEADER_SIZE:
+            self._headers([header])  # it says whether the header is damaged or of another schema
         head_bytes = length - HEADER_SIZE - settled * self.settled_row.itemsize
         return bool(head_bytes > (FOLD_SLACK + 2 * left) * self.head_row.itemsize)
 

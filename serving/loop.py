@@ -14,6 +14,7 @@ import structlog
 
 from features.codec import known_at_us
 from features.errors import StoreUnavailable
+from features.state import CorruptValue
 from infra.clock import now_us
 from infra.errors import EventideError
 from infra.kafka.consumer import GroupConsumer
@@ -140,6 +141,9 @@ class ServingLoop:
         except StoreUnavailable as error:
             consumer.rewind()
             self._wait(f"no features: {error}")
+        except CorruptValue as error:
+            consumer.rewind()
+            self._wait_for_mending(error)
         else:
             self._why_not = ""
             self._commit(consumer, messages, answers, topics)
@@ -233,6 +237,14 @@ class ServingLoop:
                 self._why_not = ""
                 return opened
         return None
+
+    def _wait_for_mending(self, error: CorruptValue) -> None:
+        """Nothing is answered from damaged values; ingest finds and mends them."""
+        metrics.DAMAGED.inc()
+        why = f"damaged features of view {error.view}"
+        if why != self._why_not:
+            log.error("features_damaged", view=error.view, why=str(error), hint=error.hint)
+        self._wait(why)
 
     def _wait(self, why: str) -> None:
         if why != self._why_not:

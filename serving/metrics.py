@@ -18,6 +18,10 @@ INGEST_BEHIND = Gauge(
     "Records before the batch in hand that the online store lacks; 0 when its answers are fresh",
 )
 MISSING = Counter("eventide_serving_features_missing", "Feature values that were not there")
+DAMAGED = Counter(
+    "eventide_serving_batches_damaged",
+    "Batches that met damaged features and were put off; none was answered from them",
+)
 BATCH_SIZE = Histogram(
     "eventide_serving_batch_size", "Requests a batch", buckets=(1, 10, 50, 100, 250, 500, 1000)
 )

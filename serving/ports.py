@@ -43,5 +43,6 @@ class Features(Protocol):
 
         Raises:
             StoreUnavailable: the store did not answer; trying again may help.
+            CorruptValue: the store holds damaged values; ingest mends them.
         """
         ...

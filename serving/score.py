@@ -74,6 +74,7 @@ class Scorer:
         Raises:
             ModelFails: no request can be scored, and that is not the requests' fault.
             StoreUnavailable: there are no features at the moment.
+            CorruptValue: the features that are there are damaged.
         """
         read = [self._read(message) for message in messages]
         requests = [r for r in read if not isinstance(r, Rejection)]

@@ -12,6 +12,8 @@ from typing import Any
 import numpy as np
 from msgspec import Struct
 
+from features.batches import EventRows
+from features.columns import field_tuples
 from features.vocabulary import (
     Aggregation,
     CalendarView,
@@ -30,6 +32,7 @@ from features.vocabulary import (
     View,
 )
 from infra.clock import MINUTE, SECOND
+from infra.kafka.partitions import Partition
 
 START_US = 1_357_000_000 * SECOND
 UNBELIEVABLE = 1_000.0
@@ -281,6 +284,46 @@ class Question(Struct, frozen=True, kw_only=True):
 def us(second: int) -> int:
     """The second as microseconds since 1970."""
     return START_US + second * SECOND
+
+
+def fields_of(questions: Sequence[Question]) -> dict[str, list[object]]:
+    """What the questions say, as columns."""
+    return {
+        "shop": [q.shop for q in questions],
+        "order_id": [q.order for q in questions],
+        "due_us": [us(q.due) for q in questions],
+    }
+
+
+def times_of(questions: Sequence[Question]) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
+    """When they are asked."""
+    return np.array([us(q.t) for q in questions], np.int64)
+
+
+def rows_of(
+    told: Sequence[Told], start: int, stop: int
+) -> tuple[list[EventRows], dict[Partition, int]]:
+    """Some of the events by type, and the positions behind them."""
+    found, taken = [], {}
+    for event in EVENTS:
+        own = [i for i, e in enumerate(told) if e.what == event.name]
+        before = sum(i < start for i in own)
+        some = [told[i] for i in own if start <= i < stop]
+        if some:
+            found.append(_of_type(event, some, before))
+            taken[Partition(event.name, 0)] = before + len(some)
+    return found, taken
+
+
+def _of_type(event: EventType, told: Sequence[Told], first_offset: int) -> EventRows:
+    n = len(told)
+    return EventRows(
+        event=event,
+        fields=field_tuples([e.record() for e in told], event.fields),
+        partition=np.zeros(n, np.int64),
+        offset=np.arange(first_offset, first_offset + n),
+        known_at_us=np.array([us(e.known) for e in told], np.int64),
+    )
 
 
 def reference(view: View, told: Sequence[Told], q: Question) -> list[float]:

@@ -2,20 +2,25 @@
 
 Values, positions and seen ids change in one transaction, so a reader never sees one without the
 others. The file is not forced to disk at each commit: a killed process loses nothing, a power cut
-may; the store can always be built anew from the topics.
+may; the store can always be made again from the offline one, or from the topics.
 """
 
+import os
+import struct
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from hashlib import blake2b
+from itertools import islice
 from pathlib import Path
-from typing import Any
+from tempfile import TemporaryFile
+from typing import IO, Any
 
 import lmdb
+import msgspec
 
 from features.adapters.seen_ids import pack_seen, unpack_seen
-from features.errors import PositionMoved, StoreUnavailable
-from features.ports import OnlineUpdate, SeenIds
+from features.errors import PositionMoved, StoreDamaged, StoreUnavailable
+from features.ports import OnlineContent, OnlineUpdate, Page, SeenIds
 from features.state import merge_rows
 from infra.kafka.partitions import Partition, Positions
 
@@ -25,6 +30,16 @@ MAX_KEY = 500  # LMDB takes 511 bytes
 MAX_READERS = 512
 
 _VALUE, _POSITION, _NEWEST, _SEEN, _SCHEMA = b"v", b"p", b"n", b"s", b"m"
+_FILES = ("lock.mdb", "data.mdb")
+_DAMAGES = (
+    lmdb.InvalidError,
+    lmdb.VersionMismatchError,
+    lmdb.CorruptedError,
+    lmdb.PageNotFoundError,
+)
+_LENGTH = struct.Struct("<Q")
+
+Items = list[tuple[bytes, bytes]]
 
 
 class LmdbOnlineStore:
@@ -33,9 +48,9 @@ class LmdbOnlineStore:
     def __init__(self, folder: str, *, readonly: bool = False, map_bytes: int = MAP_BYTES) -> None:
         self._folder = Path(folder)
         self._readonly = readonly
-        self._env: Any = None
         self._map_bytes = map_bytes
         self._env = self._open()
+        self._file = self._file_there()
 
     def apply(self, update: OnlineUpdate) -> None:
         """See the port. The map grows when it is full; a full disk is StoreUnavailable."""
@@ -84,14 +99,65 @@ class LmdbOnlineStore:
         with self._transaction() as txn:
             return sum(1 for _ in _items(txn, _prefix(view)))
 
+    def page(self, view: str, *, after: bytes, limit: int) -> Page:
+        """See the port: in the order of the keys."""
+        prefix = _prefix(view)
+        with self._transaction() as txn:
+            found = list(islice(_items(txn, prefix, start=prefix + after), limit + 1))
+        last = found[limit][0].removeprefix(prefix) if len(found) > limit else b""
+        return Page(values=[value for _, value in found[:limit]], after=last)
+
     def clear(self) -> None:
         """See the port."""
         with self._transaction(write=True) as txn:
-            txn.drop(self._env.open_db(None, txn=txn), delete=False)
+            self._drop(txn)
+
+    def replace(self, content: OnlineContent) -> None:
+        """See the port. What is new waits in a nameless file, which goes with this process."""
+        with self._waiting_file() as waiting:
+            for items in _content_items(content):
+                _put_aside(waiting, items)
+            try:
+                self._replace(waiting)
+            except StoreDamaged:
+                self.discard(self._folder)
+                self._replace(waiting)
+
+    @staticmethod
+    def discard(folder: str | Path) -> None:
+        """Delete a store that cannot be used. Processes that still have it open notice."""
+        for name in _FILES:
+            (Path(folder) / name).unlink(missing_ok=True)
 
     def close(self) -> None:
         """See the port."""
         self._env.close()
+
+    @contextmanager
+    def _waiting_file(self) -> Iterator[IO[bytes]]:
+        try:
+            self._folder.mkdir(parents=True, exist_ok=True)
+            with TemporaryFile(dir=self._folder) as file:
+                yield file
+        except OSError as error:
+            raise StoreUnavailable(
+                f"cannot write a new online store in {self._folder}: {error}"
+            ) from error
+
+    def _replace(self, waiting: IO[bytes]) -> None:
+        while True:
+            try:
+                with self._transaction(write=True) as txn:
+                    self._drop(txn)
+                    for items in _put_aside_items(waiting):
+                        txn.cursor().putmulti(items)
+            except lmdb.MapFullError as error:
+                self._grow(error)
+            else:
+                return
+
+    def _drop(self, txn: Any) -> None:
+        txn.drop(self._env.open_db(None, txn=txn), delete=False)
 
     def _open(self) -> Any:
         if self._readonly and not (self._folder / "data.mdb").exists():
@@ -111,14 +177,40 @@ class LmdbOnlineStore:
                 max_readers=MAX_READERS,
                 readahead=False,
             )
+        except _DAMAGES as error:
+            raise self._damaged(error) from error
         except (lmdb.Error, OSError) as error:
             raise StoreUnavailable(
                 f"cannot open the online store {self._folder}: {error}"
             ) from error
 
+    def _file_there(self) -> tuple[int, int] | None:
+        """Which file the store's name leads to; None for none."""
+        try:
+            found = os.stat(self._folder / _FILES[-1])
+        except FileNotFoundError:
+            return None
+        return found.st_dev, found.st_ino
+
+    def _open_if_replaced(self) -> None:
+        """A file that was deleted stays open and would be written to, and read, for ever."""
+        if self._file is not None and self._file == self._file_there():
+            return
+        self._file = None
+        self._env.close()
+        self._env = self._open()
+        self._file = self._file_there()
+
+    def _damaged(self, error: lmdb.Error) -> StoreDamaged:
+        return StoreDamaged(
+            f"the online store {self._folder} is damaged: {error}",
+            hint="make it again from the offline store: `eventide features rebuild`",
+        )
+
     @contextmanager
     def _transaction(self, *, write: bool = False) -> Iterator[Any]:
         """A transaction of the store as it is now; the client's errors become ours."""
+        self._open_if_replaced()
         try:
             try:
                 txn = self._env.begin(write=write)
@@ -129,10 +221,12 @@ class LmdbOnlineStore:
                 yield txn
         except lmdb.MapFullError:
             raise
+        except _DAMAGES as error:
+            raise self._damaged(error) from error
         except (lmdb.Error, OSError) as error:
             raise StoreUnavailable(
                 f"the online store {self._folder} failed: {error}",
-                hint="is the disk full? the store can be built anew: `eventide features rebuild`",
+                hint="is the disk full? the store can be made again: `eventide features rebuild`",
             ) from error
 
     def _grow(self, error: lmdb.Error) -> None:
@@ -161,15 +255,43 @@ def _write(txn: Any, update: OnlineUpdate) -> None:
         prefix = _prefix(change.state.name)
         merge_rows(change, update.settled_to_us, get=_getter(txn, prefix), put=_putter(txn, prefix))
     for seen in update.seen:
-        txn.put(_SEEN + _name(seen.partition) + _bytes(seen.first_offset), pack_seen(seen))
+        txn.put(_seen_key(seen.partition, seen.first_offset), pack_seen(seen))
     for partition, first_offset in update.forget:
-        txn.delete(_SEEN + _name(partition) + _bytes(first_offset))
+        txn.delete(_seen_key(partition, first_offset))
     for view, schema_id in update.schemas.items():
         txn.put(_SCHEMA + view.encode(), _bytes(schema_id), dupdata=False)
     for partition, end in update.ends.items():
         txn.put(_POSITION + _name(partition), _bytes(end))
     for partition, newest_us in update.newest_us.items():
         txn.put(_NEWEST + _name(partition), _bytes(newest_us))
+
+
+def _content_items(content: OnlineContent) -> Iterator[Items]:
+    """All keys and values, as `_write` would leave them."""
+    for view, values in content.values:
+        prefix = _prefix(view)
+        yield [(prefix + _short(entity), value) for entity, value in values]
+    for seen in content.seen:
+        yield [(_seen_key(seen.partition, seen.first_offset), pack_seen(seen))]
+    yield [(_SCHEMA + view.encode(), _bytes(i)) for view, i in content.schemas.items()]
+    yield [(_POSITION + _name(p), _bytes(offset)) for p, offset in content.positions.items()]
+
+
+def _put_aside(file: IO[bytes], items: Items) -> None:
+    packed = msgspec.msgpack.encode(items)
+    file.write(_LENGTH.pack(len(packed)))
+    file.write(packed)
+
+
+def _put_aside_items(file: IO[bytes]) -> Iterator[Items]:
+    file.seek(0)
+    while header := file.read(_LENGTH.size):
+        packed = file.read(_LENGTH.unpack(header)[0])
+        yield msgspec.msgpack.decode(packed, type=Items)
+
+
+def _seen_key(partition: Partition, first_offset: int) -> bytes:
+    return _SEEN + _name(partition) + _bytes(first_offset)
 
 
 def _getter(txn: Any, prefix: bytes) -> Callable[[bytes], bytes | None]:
@@ -180,9 +302,9 @@ def _putter(txn: Any, prefix: bytes) -> Callable[[bytes, bytes], Any]:
     return lambda entity, value: txn.put(prefix + _short(entity), value)
 
 
-def _items(txn: Any, prefix: bytes) -> Iterator[tuple[bytes, bytes]]:
+def _items(txn: Any, prefix: bytes, *, start: bytes | None = None) -> Iterator[tuple[bytes, bytes]]:
     cursor = txn.cursor()
-    if not cursor.set_range(prefix):
+    if not cursor.set_range(start or prefix):
         return
     for key, value in cursor:
         if not key.startswith(prefix):

@@ -1,13 +1,24 @@
 """Both stores in memory: for tests, and for trying a declaration on a few events."""
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from features.errors import PositionMoved, StoreUnavailable
 from features.evolution import Stored, added_fields, filling, stored_types
-from features.ports import META, EventBatch, OnlineUpdate, Pin, SeenIds
+from features.ports import (
+    META,
+    EventBatch,
+    OnlineContent,
+    OnlineUpdate,
+    Page,
+    Pin,
+    SeenIds,
+    Snapshot,
+)
 from features.state import merge_rows
 from features.vocabulary import EventType
+from infra.clock import DAY, from_us
 from infra.kafka.partitions import Partition, Positions
 
 if TYPE_CHECKING:
@@ -66,10 +77,26 @@ class MemoryOnlineStore:
         """See the port."""
         return len(self._values.get(view, {}))
 
+    def page(self, view: str, *, after: bytes, limit: int) -> Page:
+        """See the port."""
+        values = self._values.get(view, {})
+        found = sorted(entity for entity in values if entity > after or not after)
+        last = found[limit - 1] if len(found) > limit else b""
+        return Page(values=[values[entity] for entity in found[:limit]], after=last)
+
     def clear(self) -> None:
         """See the port."""
         self._values, self._positions, self._seen = {}, {}, {}
         self._schemas, self._newest_us = {}, {}
+
+    def replace(self, content: OnlineContent) -> None:
+        """See the port."""
+        values: dict[str, dict[bytes, bytes]] = {}
+        for view, some in content.values:
+            values.setdefault(view, {}).update(some)
+        self._values, self._positions = values, dict(content.positions)
+        self._seen = {(s.partition, s.first_offset): s for s in content.seen}
+        self._schemas = dict(content.schemas)
 
     def close(self) -> None:
         """See the port."""
@@ -105,6 +132,19 @@ class MemoryOfflineStore:
         self._check_fit(event)
         commits = self._commits.get(event.name)
         return len(commits) if commits else None
+
+    def snapshot(self, event: EventType) -> Snapshot | None:
+        """See the port."""
+        version = self.version(event)
+        if version is None:
+            return None
+        times = self.read(event, columns=["event_time_us"])["event_time_us"]
+        return Snapshot(
+            version=version,
+            positions=self.positions([event.name]),
+            newest_known_at_us=self.newest_known_at_us(event),
+            rows=Counter(from_us(t - t % DAY).date() for t in times),
+        )
 
     def newest_known_at_us(self, event: EventType, *, version: int | None = None) -> int | None:
         """See the port."""

@@ -10,15 +10,16 @@ writer had decided.
 Keys carry a generation. `clear` begins the next one in one step, and deletes the old keys after it.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from hashlib import sha1
-from itertools import chain, groupby
+from itertools import chain, groupby, islice
 from typing import Any
 
 import msgspec
 import structlog
 
+from features.adapters.redis_content import put_content
 from features.adapters.redis_names import (
     FIRST_GENERATION,
     NEWEST,
@@ -33,7 +34,7 @@ from features.adapters.redis_servers import Command, script, servers
 from features.adapters.redis_update import Grown, Record, Update
 from features.adapters.seen_ids import unpack_seen
 from features.errors import PositionMoved, StoreUnavailable
-from features.ports import OnlineUpdate, SeenIds
+from features.ports import OnlineContent, OnlineUpdate, Page, SeenIds
 from features.state import OtherSchema
 from infra.kafka.partitions import Partition, Positions
 
@@ -51,6 +52,7 @@ class RedisOnlineStore:
         self._names = Names(tags=self._servers.tags)
         self._readonly = readonly
         self._checked = False
+        self._rounds: dict[str, Iterator[bytes]] = {}
 
     def apply(self, update: OnlineUpdate) -> None:
         """See the port. After a time-out the server may still carry it out."""
@@ -122,11 +124,34 @@ class RedisOnlineStore:
         self._ask(lambda _: [])
         return len(set(self._servers.keys(self._names.all_values(view))))
 
+    def page(self, view: str, *, after: bytes, limit: int) -> Page:
+        """See the port. A round is this object's own: `after` only says whether it goes on."""
+        self._ask(lambda _: [])
+        keys = self._rounds.pop(view, None) if after else None
+        if keys is None:
+            keys = self._servers.keys(self._names.all_values(view))
+        values = self._servers.ask([("GET", key) for key in islice(keys, limit)])
+        following = next(keys, None)
+        if following is not None:
+            self._rounds[view] = chain((following,), keys)
+        found = [value for value in values if value is not None]
+        return Page(values=found, after=b"" if following is None else b"more")
+
     def clear(self) -> None:
         """See the port. The store is empty at once; deleting the old keys takes a while, and what
         an interruption leaves of them is deleted by the next `clear`."""
         generation = self._servers.ask([("INCR", self._names.counter)])[0]
         self._names = replace(self._names, generation=b"%d" % generation)
+        self._delete_before(generation)
+
+    def replace(self, content: OnlineContent) -> None:
+        """See the port."""
+        self._check_servers()
+        self._ask(lambda _: [])
+        self._names = put_content(content, self._names, self._servers)
+        self._delete_before(int(self._names.generation))
+
+    def _delete_before(self, generation: int) -> None:
         old = [key for key in self._servers.keys(PREFIX + b"*") if is_before(key, generation)]
         for start in range(0, len(old), _UNLINKED):
             self._servers.ask([("UNLINK", key) for key in old[start : start + _UNLINKED]])

@@ -107,6 +107,13 @@ return {'done'}
 """
 """Every shard has the update. KEYS: redo, pending. ARGV: its id, the names of its partitions."""
 
+BEGIN = """
+if (redis.call('GET', KEYS[1]) or '0') ~= ARGV[1] then return 0 end
+redis.call('SET', KEYS[1], ARGV[2])
+return 1
+"""
+"""Begin a generation in the place of another. KEYS: generation. ARGV: the one that is, the new."""
+
 FOLD = """
 local kept = {}
 for i, key in ipairs(KEYS) do
@@ -121,4 +128,4 @@ return kept
 KEYS: those of values. ARGV: for each, the SHA-1 of what was folded and the new value.
 """
 
-ALL = (COMMIT, FOLLOW, FINISH, FOLD)
+ALL = (COMMIT, FOLLOW, BEGIN, FINISH, FOLD)

@@ -215,6 +215,31 @@ class TestChangedEvents:
         assert ids(store.read(SOLD, columns=["event_id"])) == ["1"]
 
 
+def test_a_snapshot_has_the_positions_of_its_version(store: OfflineStore) -> None:
+    assert store.snapshot(SOLD) is None
+    store.append(batch(sale("1"), sale("2", SECONDS_A_DAY)))
+    found = store.snapshot(SOLD)
+    assert found is not None
+    store.append(batch(sale("3", SECONDS_A_DAY, known=SECONDS_A_DAY + 7), start=2))
+    store.append(batch(end=9, partition=P1))
+
+    assert found.positions == {P0: 2}
+    assert store.read(SOLD, columns=["offset"], version=found.version).height == 2
+    assert [n for _, n in sorted(found.rows.items())] == [1, 1]
+    later = store.snapshot(SOLD)
+    assert later is not None
+    assert later.positions == {P0: 3, P1: 9}
+    assert later.newest_known_at_us == START_US + DAY + 7 * SECOND
+    assert [n for _, n in sorted(later.rows.items())] == [1, 2]
+
+
+def test_a_snapshot_of_a_table_without_rows_has_positions(store: OfflineStore) -> None:
+    store.append(batch(end=3))
+    found = store.snapshot(SOLD)
+    assert found is not None
+    assert (found.positions, found.newest_known_at_us, dict(found.rows)) == ({P0: 3}, None, {})
+
+
 def test_pins_are_kept_once_and_released_by_name(store: OfflineStore) -> None:
     assert list(store.pins()) == []
     store.append(batch(sale("1")))

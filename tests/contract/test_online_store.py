@@ -1,6 +1,7 @@
 """What every online store promises."""
 
 import random
+import shutil
 import subprocess
 import sys
 import textwrap
@@ -15,9 +16,9 @@ from features.adapters.lmdb import LmdbOnlineStore
 from features.adapters.memory import MemoryOnlineStore
 from features.adapters.redis import RedisOnlineStore
 from features.batches import view_rows
-from features.errors import PositionMoved, StoreUnavailable
+from features.errors import PositionMoved, StoreDamaged, StoreUnavailable
 from features.kernel import UNSET
-from features.ports import OnlineStore, OnlineUpdate, SeenIds
+from features.ports import OnlineContent, OnlineStore, OnlineUpdate, SeenIds
 from features.shapes import state_of
 from features.state import OtherSchema, settled_to_us
 from infra.clock import SECOND
@@ -232,6 +233,82 @@ def test_a_cleared_store_is_a_new_one(store: OnlineStore) -> None:
     test_a_new_store_is_empty(store)
 
 
+def content(*sales: Sale, positions: dict[Partition, int], **more: Any) -> OnlineContent:
+    """What a store would hold after these sales."""
+    made = MemoryOnlineStore()
+    made.apply(update(*sales))
+    names = [s.shop.encode() for s in sales]
+    values = made.get([(SHOP_SALES.name, names)])[0]
+    some = [(name, value) for name, value in zip(names, values, strict=True) if value is not None]
+    parts = {"seen": [], "schemas": {}, **more}
+    batches = [(SHOP_SALES.name, [item]) for item in some]  # a store takes them one by one
+    return OnlineContent(values=batches, positions=positions, **parts)
+
+
+def test_a_replaced_store_holds_the_new_content_and_nothing_else(store: OnlineStore) -> None:
+    old = SeenIds(partition=P0, first_offset=0, ids=["1"], known_at_us=np.array([1]))
+    new = SeenIds(partition=P1, first_offset=3, ids=["9", "8"], known_at_us=np.array([2, 3]))
+    store.apply(update(sale("1"), sale("2", shop="b"), schemas={"old": 1}, seen=[old]))
+    store.replace(
+        content(
+            sale("3", shop="b"),
+            sale("4", shop="b"),
+            sale("5", shop="x" * 2_000),
+            positions={P1: 5},
+            seen=[new],
+            schemas={"shop_sales": 7},
+        )
+    )
+    assert (count(store), count(store, "b"), count(store, "x" * 2_000)) == (0, 2, 1)
+    assert store.progress() == {P1: 5}
+    assert store.schemas() == {"shop_sales": 7}
+    assert store.seen(P0) == []
+    assert [s.ids for s in store.seen(P1)] == [["9", "8"]]
+    assert (store.entities("shop_sales"), store.entities("city_sales")) == (2, 0)
+
+
+def test_a_writer_of_before_meets_moved_positions_and_one_of_after_goes_on(
+    store: OnlineStore,
+) -> None:
+    store.apply(update(sale("1"), sale("2")))
+    store.replace(content(sale("1"), positions={P0: 1}))
+    with pytest.raises(PositionMoved):
+        store.apply(update(sale("3"), start=2))
+    store.apply(update(sale("2"), sale("3"), start=1))
+    assert count(store) == 3
+
+
+def test_content_that_cannot_be_made_leaves_the_old(store: OnlineStore) -> None:
+    """It is taken before the step: until then the old values are read, and written to."""
+    store.apply(update(sale("1")))
+
+    def fails() -> Iterator[tuple[str, list[tuple[bytes, bytes]]]]:
+        yield SHOP_SALES.name, [(b"b", b"half")]
+        store.apply(update(sale("2"), start=1))
+        raise StoreUnavailable("the offline store went away")
+
+    with pytest.raises(StoreUnavailable, match="went away"):
+        store.replace(OnlineContent(values=fails(), positions={}, seen=[], schemas={}))
+    assert (count(store), count(store, "b")) == (2, 0)
+    assert store.progress() == {P0: 2}
+
+
+def test_pages_give_each_value_of_a_view_once(store: OnlineStore) -> None:
+    names = [*(f"s{n}" for n in range(7)), "y" * 2_000]
+    store.apply(update(*(sale(n, shop=n) for n in names)))
+    expected = sorted(v for v in store.get([("shop_sales", [n.encode() for n in names])])[0] if v)
+    for limit in (1, 3, 8, 100):
+        found, after = [], b""
+        for _ in range(len(names)):
+            page = store.page("shop_sales", after=after, limit=limit)
+            found += page.values
+            after = page.after
+            if not after:
+                break
+        assert (sorted(found), after) == (expected, b"")
+    assert store.page("none", after=b"", limit=3).values == []
+
+
 def _of_another_schema(change: object) -> object:
     from dataclasses import replace
 
@@ -298,16 +375,81 @@ class TestLmdb:
             assert output == "400 799\n"
         writer.close()
 
+    def test_a_reader_of_another_process_sees_the_old_content_or_the_new(
+        self, tmp_path: Path
+    ) -> None:
+        store = LmdbOnlineStore(str(tmp_path), map_bytes=64 * 1024)
+        for n in range(0, 50_000, 1_000):
+            store.apply(update(sale("1"), end=n + 1_000, start=n))
+        reader = _reader(tmp_path)
+        assert reader.stdout is not None
+        assert reader.stdout.readline() == "50 50000\n"
+        shops = [sale(str(n), shop=f"s{n}") for n in range(5_000)]  # the map has to grow
+        store.replace(content(sale("1"), sale("2"), *shops, positions={P1: 7}))
+        assert reader.communicate("go\n", timeout=60)[0] == "2 7\n"
+        store.close()
+
+    def test_a_replacement_killed_in_the_middle_leaves_the_old_content(
+        self, tmp_path: Path
+    ) -> None:
+        store = LmdbOnlineStore(str(tmp_path))
+        store.apply(update(sale("1")))
+        for at in ("content", "step"):
+            writer = subprocess.Popen(
+                [sys.executable, "-c", _SLOW_REPLACER, str(tmp_path), at],
+                stdout=subprocess.PIPE,
+                text=True,
+            )
+            assert writer.stdout is not None
+            assert writer.stdout.readline() == "in the middle\n"
+            writer.kill()
+            writer.communicate()
+            assert (count(store), store.progress()) == (1, {P0: 1})
+            store.apply(update(end=1, start=1))  # no lock is left behind
+        assert sorted(p.name for p in tmp_path.iterdir()) == ["data.mdb", "lock.mdb"]
+        store.close()
+
+    def test_a_file_that_was_deleted_is_not_written_any_more(self, tmp_path: Path) -> None:
+        folder = tmp_path / "online"
+        store = LmdbOnlineStore(str(folder))
+        store.apply(update(sale("1")))
+        shutil.rmtree(folder)
+        with pytest.raises(PositionMoved):
+            store.apply(update(sale("2"), start=1))
+        store.apply(update(sale("1"), sale("2")))
+        assert (count(store), store.progress()) == (2, {P0: 2})
+        store.close()
+
+    def test_a_file_that_was_deleted_is_not_read_any_more(self, tmp_path: Path) -> None:
+        folder = tmp_path / "online"
+        _write_elsewhere(folder)
+        store = LmdbOnlineStore(str(folder), readonly=True)
+        shutil.rmtree(folder)
+        for _ in range(2):
+            with pytest.raises(StoreUnavailable, match="no online store"):
+                store.progress()
+        _write_elsewhere(folder)
+        assert store.progress() == {P1: 500}
+        store.close()
+
+    def test_a_file_that_is_no_store_says_what_to_do_and_can_be_discarded(
+        self, tmp_path: Path
+    ) -> None:
+        LmdbOnlineStore(str(tmp_path)).close()
+        (tmp_path / "data.mdb").write_bytes(b"garbage" * 5_000)
+        for readonly in (True, False):
+            with pytest.raises(StoreDamaged) as caught:
+                LmdbOnlineStore(str(tmp_path), readonly=readonly)
+            assert "eventide features rebuild" in (caught.value.hint or "")
+        LmdbOnlineStore.discard(tmp_path)
+        again = LmdbOnlineStore(str(tmp_path))
+        assert again.progress() == {}
+        again.close()
+
     def test_two_writing_processes_share_the_file(self, tmp_path: Path) -> None:
         writer = LmdbOnlineStore(str(tmp_path), map_bytes=64 * 1024)
         writer.apply(update(sale("1")))
-        other = subprocess.run(
-            [sys.executable, "-c", _WRITER, str(tmp_path)],
-            check=False,
-            capture_output=True,
-            text=True,
-        )
-        assert other.returncode == 0, other.stderr
+        _write_elsewhere(tmp_path)
         writer.apply(update(sale("2"), start=1))
         assert writer.progress() == {P0: 2, P1: 500}
         assert writer.entities("shop_sales") == 501
@@ -365,6 +507,29 @@ _WRITER = textwrap.dedent("""
         shops = [sale(str(i), shop=f"other {n} {i}") for i in range(100)]
         store.apply(update(*shops, partition=P1, start=100 * n))
 """)
+_SLOW_REPLACER = textwrap.dedent("""
+    import sys, time
+    from tests.contract.test_online_store import P0, content
+    from tests.made_sales import sale
+    from features.adapters import lmdb
+    from features.ports import OnlineContent
+    def stop():
+        print("in the middle", flush=True)
+        time.sleep(600)
+    def values():
+        made = content(sale("8"), sale("9"), positions={}).values
+        yield from made
+        if sys.argv[2] == "content":
+            stop()
+    rest = lmdb._put_aside_items
+    def half(waiting):
+        yield next(rest(waiting))
+        stop()
+    lmdb._put_aside_items = half
+    lmdb.LmdbOnlineStore(sys.argv[1]).replace(
+        OnlineContent(values=values(), positions={P0: 9}, seen=[], schemas={})
+    )
+""")
 _ENDLESS_WRITER = textwrap.dedent("""
     import sys
     from tests.contract.test_online_store import P0, update
@@ -392,6 +557,14 @@ class _CountsWrites:
 
     def close(self) -> None:
         self._env.close()
+
+
+def _write_elsewhere(folder: Path) -> None:
+    """500 shops in the other partition, by another process."""
+    other = subprocess.run(
+        [sys.executable, "-c", _WRITER, str(folder)], check=False, capture_output=True, text=True
+    )
+    assert other.returncode == 0, other.stderr
 
 
 def _reader(folder: Path) -> "subprocess.Popen[str]":

@@ -12,8 +12,8 @@ from msgspec import structs
 
 from features import state
 from features.adapters.memory import MemoryOfflineStore, MemoryOnlineStore
-from features.batches import EventRows, view_rows
-from features.columns import arrays_of, field_tuples
+from features.batches import view_rows
+from features.columns import arrays_of
 from features.comparison import same_values
 from features.history import Past, view_values
 from features.hold import Hold
@@ -21,7 +21,7 @@ from features.offline_buffer import OfflineBuffer
 from features.online_writer import OnlineWriter
 from features.shapes import state_of
 from features.state import Answers
-from features.vocabulary import EventType, Float64Array, View
+from features.vocabulary import Float64Array, View
 from infra.clock import SECOND
 from infra.kafka.partitions import Partition
 from tests.made_orders import (
@@ -33,7 +33,10 @@ from tests.made_orders import (
     Asked,
     Question,
     Told,
+    fields_of,
     reference,
+    rows_of,
+    times_of,
     us,
 )
 
@@ -165,7 +168,7 @@ def test_folding_changes_no_answer_that_may_be_asked_for(
     view: View, told: list[Told], settled_to: list[int]
 ) -> None:
     kept = state_of(view)
-    rows, _ = _rows([structs.replace(e, shop="a") for e in told], 0, len(told))
+    rows, _ = rows_of([structs.replace(e, shop="a") for e in told], 0, len(told))
     changes = [c for c in (view_rows(view, r) for r in rows if r.event in view.sources) if c]
     loose = kept.append(None, b"".join(c.rows.tobytes() for c in changes))[0]
     folded = loose
@@ -173,11 +176,11 @@ def test_folding_changes_no_answer_that_may_be_asked_for(
         folded = kept.fold([folded], us(second))[0]
     last = max(settled_to)
     questions = [Question(shop="a", t=last + i, due=last + i + 2, order="o1") for i in range(60)]
-    fields = arrays_of(_fields(questions), Asked, view.asks)
+    fields = arrays_of(fields_of(questions), Asked, view.asks)
     answers = kept.read(
         [loose, folded],
         np.repeat([0, 1], 60),
-        np.tile(_times(questions), 2),
+        np.tile(times_of(questions), 2),
         {name: np.tile(values, 2) for name, values in fields.items()},
     )
     assert same_values(answers.values[:60], answers.values[60:]).all()
@@ -207,12 +210,12 @@ def live(
     )
     writer.load(PARTITIONS)
     for start, stop in _batches(len(told), cut_at):
-        writer.write(*_rows(told, start, stop))
+        writer.write(*rows_of(told, start, stop))
     shops = [*SHOPS, "never seen"]
     values = store.get([(view.name, [s.encode() for s in shops])])[0]
     which = np.array([shops.index(q.shop) for q in questions])
-    fields = arrays_of(_fields(questions), Asked, view.asks)
-    return state_of(view).read(values, which, _times(questions), fields)
+    fields = arrays_of(fields_of(questions), Asked, view.asks)
+    return state_of(view).read(values, which, times_of(questions), fields)
 
 
 def past(view: View, told: Sequence[Told], questions: Sequence[Question]) -> Float64Array:
@@ -220,49 +223,11 @@ def past(view: View, told: Sequence[Told], questions: Sequence[Question]) -> Flo
     store = MemoryOfflineStore()
     buffer = OfflineBuffer(store, {e.name: e for e in EVENTS}, clock_us=lambda: START_US)
     buffer.load(PARTITIONS)
-    buffer.add(*_rows(told, 0, len(told)))
+    buffer.add(*rows_of(told, 0, len(told)))
     buffer.flush()
     history = Past(store, horizon_us=HORIZON_S * SECOND)
-    asked = pl.DataFrame(_fields(questions))
-    return view_values(view, history, asked, _times(questions), decided_by=ASKED)
-
-
-def _fields(questions: Sequence[Question]) -> dict[str, list[object]]:
-    return {
-        "shop": [q.shop for q in questions],
-        "order_id": [q.order for q in questions],
-        "due_us": [us(q.due) for q in questions],
-    }
-
-
-def _times(questions: Sequence[Question]) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
-    return np.array([us(q.t) for q in questions], np.int64)
-
-
-def _rows(
-    told: Sequence[Told], start: int, stop: int
-) -> tuple[list[EventRows], dict[Partition, int]]:
-    """Some of the events by type, and the positions behind them."""
-    found, taken = [], {}
-    for event in EVENTS:
-        own = [i for i, e in enumerate(told) if e.what == event.name]
-        before = sum(i < start for i in own)
-        some = [told[i] for i in own if start <= i < stop]
-        if some:
-            found.append(_of_type(event, some, before))
-            taken[Partition(event.name, 0)] = before + len(some)
-    return found, taken
-
-
-def _of_type(event: EventType, told: Sequence[Told], first_offset: int) -> EventRows:
-    n = len(told)
-    return EventRows(
-        event=event,
-        fields=field_tuples([e.record() for e in told], event.fields),
-        partition=np.zeros(n, np.int64),
-        offset=np.arange(first_offset, first_offset + n),
-        known_at_us=np.array([us(e.known) for e in told], np.int64),
-    )
+    asked = pl.DataFrame(fields_of(questions))
+    return view_values(view, history, asked, times_of(questions), decided_by=ASKED)
 
 
 def _batches(n: int, cut_at: Sequence[int]) -> list[tuple[int, int]]:

@@ -176,6 +176,17 @@ def test_a_changed_bit_anywhere_is_noticed(folded: bool) -> None:
                 STATE.read([value, bytes(damaged)], np.array([0]), np.array([at_us(9)]))
 
 
+def test_a_damaged_header_is_not_taken_for_another_schema_when_rows_are_added() -> None:
+    value = value_of(sale("1", 1))
+    for at in range(8):
+        damaged = bytearray(value)
+        damaged[at] ^= 1
+        with pytest.raises(CorruptValue):
+            STATE.append(bytes(damaged), b"")
+    with pytest.raises(CorruptValue):
+        STATE.append(value[:7], b"")
+
+
 @pytest.mark.parametrize("length", [1, 39, 41, -1, -8])
 def test_a_torn_value_is_noticed(length: int) -> None:
     value = value_of(sale("1", 1), sale("2", 2))

@@ -1,0 +1,281 @@
+"""`eventide features rebuild`, and damage that is mended: on a real broker, beside ingest."""
+
+import json
+import random
+import signal
+import subprocess
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import lmdb
+import numpy as np
+import pytest
+
+from features.adapters.lmdb import LmdbOnlineStore
+from features.bootstrap import open_offline
+from features.catalog import event_types
+from features.catalog.flights.events import REQUESTED, ForecastRequested
+from features.catalog.flights.services import FLIGHT_DELAY
+from features.codec import encode, encode_key
+from features.online import FeatureReader
+from infra.settings import KafkaSettings, Settings
+from ml.bundle import Bundle
+from tests.bundles import a_bundle
+from tests.commands import EVENTIDE, environment, run
+from tests.ingest_process import (
+    IngestProcess,
+    Source,
+    assert_all_in_place,
+    audited,
+    ingesting,
+    wait_until_done,
+)
+from tests.servers import kafka_broker, wait_until
+from tests.serving_process import ServingProcess, Site, all_answered, outcomes, serving
+from tests.unit.serving.messages import a_request
+
+pytestmark = pytest.mark.integration
+
+
+@dataclass(frozen=True, kw_only=True)
+class Installation:
+    """A broker, a state folder, and all the flights that the tests have sent so far."""
+
+    kafka: KafkaSettings
+    state: Path
+    source: Source
+
+    @property
+    def online(self) -> Path:
+        return self.state / "online"
+
+    def wait_until_caught_up(self) -> None:
+        """Also the online store, which goes back by what came during a rebuild."""
+        self.source.flush()
+        wait_until_done(self.kafka)
+        wait_until(
+            lambda: self._audited()["online"]["values_checked"] > 0,
+            what="the online store has caught up",
+            limit_s=120,
+        )
+
+    def assert_all_in_place(self) -> None:
+        assert_all_in_place(self._audited(), self.source)
+
+    def _audited(self) -> dict[str, dict[str, int]]:
+        return audited(self.state, self.kafka.bootstrap_servers)
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installation]:
+    """The tests of this module go on where the one before ended, as operators do."""
+    state = tmp_path_factory.mktemp("rebuild")
+    with kafka_broker(state) as broker:
+        kafka = KafkaSettings(bootstrap_servers=broker.bootstrap_servers)
+        yield Installation(kafka=kafka, state=state, source=Source(kafka))
+
+
+@pytest.fixture
+def ingest(site: Installation) -> Iterator[IngestProcess]:
+    with ingesting(site.state, site.kafka.bootstrap_servers) as process:
+        wait_until(process.ready, what="ingest is ready", limit_s=60)
+        yield process
+
+
+@contextmanager
+def sending(source: Source) -> Iterator[None]:
+    """A live source, with noise and repetitions, until the end of the block."""
+    stop = threading.Event()
+
+    def send() -> None:
+        while not stop.wait(0.01):
+            source.send(10, poison_each=9, twice_each=5)
+
+    with ThreadPoolExecutor(1) as thread:
+        sent = thread.submit(send)
+        try:
+            yield
+        finally:
+            stop.set()
+            sent.result()
+
+
+def rebuilt(process: IngestProcess) -> dict[str, int]:
+    ran = run("features", "rebuild", "--json", env=process.env)
+    found: dict[str, int] = json.loads(ran.stdout)
+    return found
+
+
+def test_before_anything_is_stored_the_error_says_what_to_do(site: Installation) -> None:
+    env = environment(site.state, site.kafka.bootstrap_servers)
+    ran = run("features", "rebuild", env=env, ok=False)
+    assert ran.returncode == 1
+    assert "eventide ingest" in ran.stderr
+
+
+def test_rebuilt_twice_under_load_nothing_is_missing_or_doubled(
+    site: Installation, ingest: IngestProcess
+) -> None:
+    site.source.send(2_000, twice_each=50)
+    site.source.flush()
+    wait_until_done(site.kafka)
+    with sending(site.source):
+        for _ in range(2):
+            assert rebuilt(ingest)["values"] > 0
+    site.wait_until_caught_up()
+    assert ingest.text().count("position_moved") >= 1  # it was further on than what was read
+    assert ingest.stop() == 0
+    site.assert_all_in_place()
+
+
+def test_a_deleted_folder_is_made_again_beside_ingest(
+    site: Installation, ingest: IngestProcess
+) -> None:
+    for file in site.online.iterdir():
+        file.unlink()
+    site.online.rmdir()
+    rebuilt(ingest)
+    site.source.send(300)
+    site.wait_until_caught_up()
+    assert ingest.stop() == 0
+    site.assert_all_in_place()
+
+
+def test_killed_in_the_middle_it_leaves_a_store_that_ingest_goes_on_with(
+    site: Installation, ingest: IngestProcess
+) -> None:
+    chance = random.Random(7)
+    started = time.monotonic()
+    rebuilt(ingest)
+    whole_s = time.monotonic() - started
+    for _ in range(4):
+        site.source.send(100)
+        process = subprocess.Popen(
+            [EVENTIDE, "features", "rebuild"], env=ingest.env, stderr=subprocess.DEVNULL
+        )
+        time.sleep(whole_s * chance.uniform(0.4, 1.0))  # where it hits does not matter
+        process.kill()
+        process.wait()
+    site.wait_until_caught_up()
+    assert ingest.stop() == 0
+    site.assert_all_in_place()
+
+
+def test_a_file_that_is_no_store_stops_ingest_with_the_remedy(site: Installation) -> None:
+    assert site.online.is_dir()
+    (site.online / "data.mdb").write_bytes(b"garbage" * 9_000)
+    with ingesting(site.state, site.kafka.bootstrap_servers) as process:
+        assert process.process.wait(60) == 1
+        assert "eventide features rebuild" in process.text()
+        rebuilt(process)
+        process.start()
+        site.source.send(100)
+        site.wait_until_caught_up()
+        assert process.stop() == 0
+    site.assert_all_in_place()
+
+
+def test_from_topics_it_is_filled_by_ingest(site: Installation, ingest: IngestProcess) -> None:
+    run("features", "rebuild", "--from-topics", env=ingest.env)
+    site.wait_until_caught_up()  # although nothing new is sent
+    assert ingest.stop() == 0
+    site.assert_all_in_place()
+
+
+def test_requests_wait_until_damaged_values_are_mended_and_get_the_right_features(
+    site: Installation, ingest: IngestProcess
+) -> None:
+    """All values are damaged, so whichever a request asks for. Ingest stands still meanwhile."""
+    serves = Site(kafka=site.kafka, state=site.state)
+    sha256 = a_bundle(serves.bundle, FLIGHT_DELAY)
+    site.source.send(6_000)  # the first 3,000 or so are of aircraft alone
+    site.wait_until_caught_up()
+    with serving(serves) as server:
+        wait_until(lambda: all_answered(serves), what="older requests are answered", limit_s=60)
+        ingest.process.send_signal(signal.SIGSTOP)
+        assert damage_all(site.online) > 0
+        requests = send_requests(site, 200)
+        wait_until(
+            lambda: "damaged" in server.why_not_ready(), what="serving is not ready", limit_s=60
+        )
+        assert pages(server)["eventide_serving_batches_damaged_total"] > 0
+        assert not all_answered(serves)
+        ingest.process.send_signal(signal.SIGCONT)
+        wait_until(lambda: all_answered(serves), what="all requests are answered", limit_s=120)
+        wait_until(server.ready, what="serving is ready again", limit_s=60)
+        assert server.stop() == 0
+    assert server.log.read_text().count("features_damaged") == 1
+    site.wait_until_caught_up()
+    counted = pages(ingest)
+    assert counted["eventide_ingest_online_values_damaged_total"] > 0
+    assert counted["eventide_ingest_online_mended_total"] == 1
+    assert ingest.stop() == 0
+    site.assert_all_in_place()
+
+    with closing(LmdbOnlineStore(str(site.online), readonly=True)) as store:
+        as_of_us = np.array([r.event_time_us for r in requests])
+        vectors = FeatureReader(FLIGHT_DELAY, store).vectors(requests, as_of_us)
+    scores = Bundle.load(serves.bundle, sha256).score(vectors.categories, vectors.numbers)
+    expected = sorted(zip([r.event_id for r in requests], scores.tolist(), strict=True))
+    ids = {r.event_id for r in requests}
+    found = [o for _, o in outcomes(serves) if o.event_id in ids]
+    assert sorted((o.event_id, o.score) for o in found) == expected
+    assert all(o.features_exact for o in found)
+
+
+def test_a_damaged_value_that_nobody_asks_for_is_found_and_mended(
+    site: Installation, ingest: IngestProcess
+) -> None:
+    site.source.send(100)
+    site.wait_until_caught_up()
+    assert damage_all(site.online, only=1) == 1
+    wait_until(
+        lambda: pages(ingest).get("eventide_ingest_online_mended_total") == 1,
+        what="the value is mended",
+        limit_s=120,
+    )
+    assert pages(ingest)["eventide_ingest_online_values_damaged_total"] == 1
+    site.wait_until_caught_up()
+    assert ingest.stop() == 0
+    site.assert_all_in_place()
+
+
+def send_requests(site: Installation, count: int) -> list[ForecastRequested]:
+    """Requests as of the newest event, after which nothing is known."""
+    offline = open_offline(Settings(state_dir=site.state))
+    newest_us = max(offline.newest_known_at_us(event) or 0 for event in event_types())
+    origins = ("EWR", "JFK", "LGA")
+    requests = [
+        a_request(f"d{n}", flight_id=f"d{n}", event_time_us=newest_us, origin=origins[n % 3])
+        for n in range(count)
+    ]
+    for request in requests:
+        key = encode_key(REQUESTED, request)
+        site.source.put(REQUESTED.name, encode(request), key=key, timestamp_ms=newest_us // 1_000)
+    site.source.flush()
+    return requests
+
+
+def damage_all(folder: Path, *, only: int | None = None) -> int:
+    """Flip a bit in the header of every value, or of some; returns how many."""
+    with (
+        closing(lmdb.open(str(folder), map_size=1 << 30, sync=False)) as env,
+        env.begin(write=True) as txn,
+    ):
+        values = [(k, bytes(v)) for k, v in txn.cursor() if k.startswith(b"v")][:only]
+        for key, value in values:
+            flipped = bytearray(value)
+            flipped[20] ^= 1
+            txn.put(key, bytes(flipped))
+    return len(values)
+
+
+def pages(process: IngestProcess | ServingProcess) -> dict[str, float]:
+    """What a process counts; nothing while its page does not answer."""
+    lines = [line for line in process.get("/metrics")[1].splitlines() if not line.startswith("#")]
+    return {name: float(value) for name, value in (line.rsplit(" ", 1) for line in lines)}

@@ -1,0 +1,90 @@
+"""Damaged online values are found, whether they are asked for or not."""
+
+from collections.abc import Callable
+
+import pytest
+
+from features import online_care
+from features.adapters.memory import MemoryOnlineStore
+from features.batches import view_rows
+from features.errors import DataNotReady
+from features.kernel import UNSET
+from features.online_care import OnlineCare
+from features.ports import OnlineContent, OnlineUpdate
+from features.state import CorruptValue
+from infra.kafka.partitions import Partition
+from tests.made_sales import CITY_SALES, SHOP_SALES, SOLD, rows_of, sale
+
+VIEWS = (SHOP_SALES, CITY_SALES)
+SHOPS = [b"s%d" % n for n in range(10)]
+
+
+@pytest.fixture(autouse=True)
+def _small_looks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(online_care, "VALUES_A_LOOK", 3)
+
+
+@pytest.fixture
+def store() -> MemoryOnlineStore:
+    made = MemoryOnlineStore()
+    rows = rows_of([sale(str(n), shop=shop.decode()) for n, shop in enumerate(SHOPS)])
+    changes = [view_rows(view, rows) for view in VIEWS]
+    made.apply(
+        OnlineUpdate(
+            changes=[c for c in changes if c is not None],
+            starts={},
+            ends={Partition(SOLD.name, 0): 10},
+            settled_to_us=UNSET,
+        )
+    )
+    return made
+
+
+def no_rebuild(_: Callable[[str], None]) -> None:
+    raise DataNotReady("there is no offline store yet")
+
+
+def damage(store: MemoryOnlineStore, view: str, entity: bytes) -> None:
+    value = bytearray(store._values[view][entity])
+    value[-9] ^= 1
+    store._values[view][entity] = bytes(value)
+
+
+@pytest.mark.parametrize("view", VIEWS, ids=lambda v: v.name)
+def test_each_value_is_met_once_a_round(store: MemoryOnlineStore, view: object) -> None:
+    for entity in list(store._values[view.name]):  # type: ignore[attr-defined]
+        care = OnlineCare(store, VIEWS, rebuild=no_rebuild)
+        whole = dict(store._values[view.name])  # type: ignore[attr-defined]
+        damage(store, view.name, entity)  # type: ignore[attr-defined]
+        found = 0
+        for _ in range(8):  # ten values in threes, of two views
+            try:
+                care.look()
+            except CorruptValue as error:
+                found += len(error.indexes)
+        assert found == 1
+        store._values[view.name] = whole  # type: ignore[attr-defined]
+
+
+def test_a_store_without_values_or_views_is_looked_at_in_vain() -> None:
+    OnlineCare(MemoryOnlineStore(), VIEWS, rebuild=no_rebuild).look()
+    OnlineCare(MemoryOnlineStore(), (), rebuild=no_rebuild).look()
+
+
+def test_without_an_offline_store_ingest_fills_it_from_the_topics(
+    store: MemoryOnlineStore,
+) -> None:
+    OnlineCare(store, VIEWS, rebuild=no_rebuild).mend(lambda _: None)
+    assert store.progress() == {}
+
+
+def test_mending_is_rebuilding(store: MemoryOnlineStore) -> None:
+    said: list[str] = []
+
+    def rebuild(say: Callable[[str], None]) -> None:
+        say("working")
+        store.replace(OnlineContent(values=[], positions={}, seen=[], schemas={}))
+
+    OnlineCare(store, VIEWS, rebuild=rebuild).mend(said.append)
+    assert said == ["working"]
+    assert store.entities(SHOP_SALES.name) == 0
