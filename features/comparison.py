@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from features.columns import arrays_of, encode_keys, entity_keys
-from features.history import DUPLICATE_HORIZON_US, Past, view_values
+from features.history import view_values
+from features.past import DUPLICATE_HORIZON_US, Past
 from features.ports import OfflineStore, OnlineStore
 from features.shapes import state_of
 from features.vocabulary import BoolArray, EventType, FeatureService, Float64Array, View

@@ -16,14 +16,8 @@ import msgspec
 
 from features.content import ContentDigest
 from features.errors import FeatureError
-from features.history import (
-    DUPLICATE_HORIZON_US,
-    READY_TOLERANCE_US,
-    SLICE_US,
-    Past,
-    sources,
-    training_slices,
-)
+from features.history import READY_TOLERANCE_US, SLICE_US, sources, training_slices
+from features.past import DUPLICATE_HORIZON_US, Past
 from features.ports import OfflineStore
 from features.shapes import state_of
 from features.vocabulary import Domain, FeatureService, Label

@@ -18,7 +18,8 @@ import numpy as np
 import polars as pl
 
 from features.adapters.delta import DeltaOfflineStore
-from features.history import Past, view_values
+from features.history import view_values
+from features.past import Past
 from features.vocabulary import Float64Array
 from tests.benchmarks import made
 from tests.benchmarks.kit import Bar, Line, cost_of, measure, parser, report, run_module, say

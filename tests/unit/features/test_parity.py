@@ -13,10 +13,11 @@ from hypothesis import strategies as st
 from features import state
 from features.adapters.memory import MemoryOfflineStore, MemoryOnlineStore
 from features.comparison import same_values
-from features.history import Past, view_values
+from features.history import view_values
 from features.hold import Hold
 from features.offline_buffer import OfflineBuffer
 from features.online_writer import OnlineWriter
+from features.past import Past
 from features.shapes import state_of
 from features.state import Answers
 from features.vocabulary import Float64Array

@@ -17,8 +17,9 @@ from features.codec import decode
 from features.columns import field_tuples
 from features.content import ContentDigest, content_sha256
 from features.errors import FeatureError
-from features.history import Past, TrainingRows, training_rows
+from features.history import TrainingRows, training_rows
 from features.offline_buffer import OfflineBuffer
+from features.past import Past
 from features.training_set import (
     FILE,
     MANIFEST,

@@ -15,10 +15,11 @@ from features.adapters.memory import MemoryOfflineStore, MemoryOnlineStore
 from features.batches import view_rows
 from features.columns import arrays_of
 from features.comparison import same_values
-from features.history import Past, view_values
+from features.history import view_values
 from features.hold import Hold
 from features.offline_buffer import OfflineBuffer
 from features.online_writer import OnlineWriter
+from features.past import Past
 from features.shapes import state_of
 from features.state import Answers
 from features.vocabulary import Float64Array, View
