@@ -11,11 +11,29 @@ from features.words.events import Columns, Entity, EventType
 from features.words.mistakes import require
 from infra.clock import span_us
 
+
+class ReachesBack:
+    """What views share that look back from a question and whose events come ahead of their time."""
+
+    reach: timedelta
+    ahead: timedelta
+
+    @property
+    def reach_us(self) -> int:
+        """How long before a question something may lie and count, in microseconds."""
+        return span_us(self.reach)
+
+    @property
+    def back_us(self) -> int:
+        """How long before a question an event about it may have happened, in microseconds."""
+        return span_us(self.reach + self.ahead)
+
+
 OPEN_FEATURES = ("count", "mean_minutes")
 
 
 @dataclass(frozen=True, kw_only=True)
-class OpenView:
+class OpenView(ReachesBack):
     """How many things are open as of now: due, and not closed by any event that is known yet.
 
     A thing (named by the field `item`) is open at `t` when its `opened` event is known before `t`,
@@ -51,16 +69,6 @@ class OpenView:
         return tuple(f"{self.name}_{what}" for what in self.gives)
 
     @property
-    def reach_us(self) -> int:
-        """How long something stays open at the most, in microseconds."""
-        return span_us(self.reach)
-
-    @property
-    def back_us(self) -> int:
-        """How long before a question an event may have happened and count, in microseconds."""
-        return span_us(self.reach + self.ahead)
-
-    @property
     def asks(self) -> tuple[str, ...]:
         """Fields that a question has beside the keys of the entity."""
         return ()
@@ -81,7 +89,7 @@ class ItemValue:
 
 
 @dataclass(frozen=True, kw_only=True)
-class PreviousView:
+class PreviousView(ReachesBack):
     """What is known of the thing of the same entity that comes before the one asked about.
 
     Things are ordered by the field `order` of the `opened` event. For a question it is the last one
@@ -127,16 +135,6 @@ class PreviousView:
     def features(self) -> tuple[str, ...]:
         """Names of all features, in the order of their values."""
         return tuple(f"{self.name}_{v.name}" for v in self.values)
-
-    @property
-    def reach_us(self) -> int:
-        """How far back it looks, in microseconds."""
-        return span_us(self.reach)
-
-    @property
-    def back_us(self) -> int:
-        """How long before a question an event may have happened and count, in microseconds."""
-        return span_us(self.reach + self.ahead)
 
     @property
     def asks(self) -> tuple[str, ...]:

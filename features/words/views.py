@@ -7,7 +7,7 @@ from itertools import pairwise
 
 from features.words.aggregations import ADDED_UP, OF_ADDED_COLUMNS, Aggregation, TimeWindow
 from features.words.events import Column, Columns, Entity, EventType, Int64Array
-from features.words.items import OpenView, PreviousView
+from features.words.items import OpenView, PreviousView, ReachesBack
 from features.words.mistakes import require
 from infra.clock import span_us
 
@@ -108,7 +108,7 @@ class Span:
 
 
 @dataclass(frozen=True, kw_only=True)
-class CalendarView:
+class CalendarView(ReachesBack):
     """Aggregations over what is in the calendar: events placed at a time ahead (`at`, a field in
     microseconds), asked for by the spans of a request.
 
@@ -148,16 +148,6 @@ class CalendarView:
     def features(self) -> tuple[str, ...]:
         """Names of all features, in the order of their values."""
         return tuple(a.feature(self.name, s.name) for a in self.aggregations for s in self.spans)
-
-    @property
-    def reach_us(self) -> int:
-        """How long before a question a span may begin, in microseconds."""
-        return span_us(self.reach)
-
-    @property
-    def back_us(self) -> int:
-        """How long before a question an event may have happened and count, in microseconds."""
-        return span_us(self.reach + self.ahead)
 
     @property
     def asks(self) -> tuple[str, ...]:
