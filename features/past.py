@@ -123,15 +123,13 @@ class Past:
     def _counts(self, frame: pl.DataFrame) -> BoolArray:
         """Which rows are no duplicates. Most histories have none, which their hashes tell at a
         fraction of the cost: equal ids have equal hashes."""
-        import polars as pl
-
         counts = np.ones(frame.height, bool)
-        hashes = frame["event_id"].hash()
-        ordered = np.sort(hashes.to_numpy())
+        hashes = frame["event_id"].hash().to_numpy()
+        ordered = np.sort(hashes)
         repeated = np.unique(ordered[1:][ordered[1:] == ordered[:-1]])
         if not len(repeated):
             return counts
-        suspects = np.flatnonzero(hashes.is_in(pl.Series(repeated)).to_numpy())
+        suspects = np.flatnonzero(np.isin(hashes, repeated))
         found = frame[suspects]
         counts[suspects] = first_sightings(
             ids=_codes(found["event_id"]),

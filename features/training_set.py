@@ -113,7 +113,8 @@ def write_training_set(
     """Write `training_set.parquet` and `manifest.json`; the manifest, and whether it is new.
 
     A folder that holds the same rows already stays as it is. The manifest is written last: a file
-    without one was cut off.
+    without one was cut off. The versions that it names are pinned, so that no upkeep deletes what
+    they need.
 
     Raises:
         TrainingSetDiffers: the folder holds other rows.
@@ -133,6 +134,7 @@ def write_training_set(
         if before and _is(folder / FILE, before.file_sha256):
             return before, False
         fresh.replace(folder / FILE)
+        _pin(wanted, store, folder, made)
         noted = Path(draft) / MANIFEST
         noted.write_bytes(msgspec.json.format(msgspec.json.encode(made), indent=2) + b"\n")
         noted.replace(folder / MANIFEST)
@@ -209,7 +211,6 @@ def _write(wanted: Wanted, store: OfflineStore, file: Path, reading: Reading) ->
         sources(wanted.service, wanted.label),
         until_us=wanted.known_before_us - reading.ready_tolerance_us,
     )
-    # `past.versions` is what is read from here on: this is the place to pin it against vacuum.
     with _Rows(file) as rows:
         for piece in training_slices(
             wanted.service,
@@ -242,6 +243,12 @@ def _write(wanted: Wanted, store: OfflineStore, file: Path, reading: Reading) ->
         schema_ids={v.name: state_of(v).schema_id for v in wanted.service.views},
         code=_code(),
     )
+
+
+def _pin(wanted: Wanted, store: OfflineStore, folder: Path, made: Manifest) -> None:
+    events = {e.name: e for e in sources(wanted.service, wanted.label)}
+    for name, version in made.delta_versions.items():
+        store.pin(events[name], version, f"training set {folder.resolve()}")
 
 
 class _Rows:

@@ -6,6 +6,7 @@ import pytest
 from deltalake import DeltaTable
 
 from features.adapters.delta import DeltaOfflineStore
+from features.adapters.delta_upkeep import DeltaUpkeep
 from features.errors import StoreUnavailable
 from features.training_set import Manifest, read_manifest, wanted_again, write_training_set
 from features.vocabulary import Domain
@@ -134,3 +135,17 @@ def test_the_command_says_what_is_missing(tmp_path: Path) -> None:
     late = run("features", "export", "flight_delay", "--label", "late15", *now, env=env, ok=False)
     assert late.returncode == 1
     assert "earlier moment" in late.stderr
+
+
+def test_the_upkeep_keeps_what_an_export_was_made_of(tables: Path, tmp_path: Path) -> None:
+    before = export(tables, tmp_path / "set")
+    store = DeltaOfflineStore(str(tables), EVENTS)
+    kept = {pin.event: pin.version for pin in store.pins()}
+    assert kept == before.delta_versions
+    go_on(tables)
+    for event in EVENTS:
+        DeltaTable(str(tables / event.name)).optimize.compact()
+        DeltaUpkeep(str(tables)).vacuum(event, retention_hours=0, keep=[kept[event.name]])
+    asked = wanted_again(before, [DOMAIN])
+    again, _ = write_training_set(asked, store, tmp_path / "again", reading=reading(slice_s=25))
+    assert again.content_sha256 == before.content_sha256
