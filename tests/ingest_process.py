@@ -12,6 +12,7 @@ import polars as pl
 from confluent_kafka import KafkaError, Message, Producer
 
 from features.catalog import domains, event_types
+from features.catalog.flights.events import REGISTERED
 from features.topics import topic_specs
 from infra.kafka.admin import end_offsets, ensure_topics, group_positions
 from infra.kafka.config import producer_config
@@ -106,7 +107,8 @@ class Source:
         self.poison = 0
         self.resent = 0
         self._failed: list[str] = []
-        frame = flights() if events is None else events
+        # Without the register, which stands first: short spans would hold nothing else.
+        frame = flights().filter(pl.col("event") != REGISTERED.name) if events is None else events
         self._events = frame.select("event", "key", "payload", "known_at_us").iter_rows()
         # Load goes on while a broker restarts: what was sent is sent, however long it takes.
         config = producer_config(kafka, transactional_id=None)

@@ -28,7 +28,7 @@ from tests.serving_process import Site, all_answered, outcomes, prepare_site, se
 
 pytestmark = pytest.mark.integration
 
-EVENING_US = 1_357_070_400_000_000  # 2013-01-01 20:00; the first forecast is asked for at 09:15
+EVENING_US = 1_357_243_200_000_000  # 2013-01-03 20:00; the first forecast is asked for at 09:15
 JANUARY_5_US = 1_357_344_000_000_000
 JANUARY_20_US = 1_358_640_000_000_000
 EVENTS = [event.name for event in DOMAIN.events]
@@ -75,10 +75,10 @@ def _has_committed(site: Site, more_than: int) -> bool:
 def test_a_killed_lock_step_goes_on_and_everything_is_stored_and_answered(
     env: dict[str, str], site: Site, ingest: None
 ) -> None:
-    command = ("replay", "flights", "--until", "2013-01-01T20:00:00Z", "--lockstep")
+    command = ("replay", "flights", "--until", "2013-01-03T20:00:00Z", "--lockstep")
     log = site.state / "replay.log"
     with serving(site):
-        for batches in (1, 8, 20):
+        for batches in (1, 4, 10):
             with running(*command, env=env, log=log) as process:
                 wait_until(partial(_has_committed, site, batches), what="it moved on", limit_s=60)
                 assert process.poll() is None, log.read_text()
@@ -106,7 +106,7 @@ def test_each_batch_was_committed_once(site: Site) -> None:
 def test_without_serving_a_lock_step_ends_with_what_is_missing(
     env: dict[str, str], ingest: None
 ) -> None:
-    night = ("--from", "2013-01-01T20:00:00Z", "--until", "2013-01-02T04:00:00Z")
+    night = ("--from", "2013-01-03T20:00:00Z", "--until", "2013-01-04T04:00:00Z")
     done = run("replay", "flights", *night, "--lockstep", "--patience", "3", env=env, ok=False)
     assert done.returncode == 1
     assert "serving has not answered what was asked" in done.stderr

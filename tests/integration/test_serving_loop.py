@@ -144,7 +144,7 @@ def a_loop(
 
 
 def _freshness(site: Site) -> Freshness:
-    partitions = topic_partitions(site.kafka, {v.source.name for v in ALL})
+    partitions = topic_partitions(site.kafka, {e.name for v in ALL for e in v.sources})
     return Freshness(
         MemoryOnlineStore(),
         partitions,
