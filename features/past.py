@@ -93,7 +93,7 @@ class Past:
         frame = self.store.read(
             event, columns=columns, event_from_us=earlier, event_until_us=until_us, version=version
         )
-        counts = self._counts(frame)
+        counts = first_of_each(frame, horizon_us=self.horizon_us)
         if from_us is not None:
             counts &= frame["event_time_us"].to_numpy() >= from_us
         if not counts.all():
@@ -120,26 +120,6 @@ class Past:
         edges = [*times.gather_every(ROWS_AT_ONCE).unique().sort(), int(times[-1]) + 1]
         return list(pairwise(edges))
 
-    def _counts(self, frame: pl.DataFrame) -> BoolArray:
-        """Which rows are no duplicates. Most histories have none, which their hashes tell at a
-        fraction of the cost: equal ids have equal hashes."""
-        counts = np.ones(frame.height, bool)
-        hashes = frame["event_id"].hash().to_numpy()
-        ordered = np.sort(hashes)
-        repeated = np.unique(ordered[1:][ordered[1:] == ordered[:-1]])
-        if not len(repeated):
-            return counts
-        suspects = np.flatnonzero(np.isin(hashes, repeated))
-        found = frame[suspects]
-        counts[suspects] = first_sightings(
-            ids=_codes(found["event_id"]),
-            partitions=found["partition"].to_numpy(),
-            offsets=found["offset"].to_numpy(),
-            known_at_us=found["known_at_us"].to_numpy(),
-            horizon_us=self.horizon_us,
-        )
-        return counts
-
     def _note(self, event: EventType, version: int | None, frame: pl.DataFrame) -> None:
         import polars as pl
 
@@ -154,6 +134,27 @@ class Past:
             key = f"{event.name}-{partition}"
             a, b = entry["offsets"].get(key, (first, last))
             entry["offsets"][key] = [min(a, first), max(b, last)]
+
+
+def first_of_each(frame: pl.DataFrame, *, horizon_us: int) -> BoolArray:
+    """Which rows are no duplicates. Most histories have none, which their hashes tell at a
+    fraction of the cost: equal ids have equal hashes."""
+    counts = np.ones(frame.height, bool)
+    hashes = frame["event_id"].hash().to_numpy()
+    ordered = np.sort(hashes)
+    repeated = np.unique(ordered[1:][ordered[1:] == ordered[:-1]])
+    if not len(repeated):
+        return counts
+    suspects = np.flatnonzero(np.isin(hashes, repeated))
+    found = frame[suspects]
+    counts[suspects] = first_sightings(
+        ids=_codes(found["event_id"]),
+        partitions=found["partition"].to_numpy(),
+        offsets=found["offset"].to_numpy(),
+        known_at_us=found["known_at_us"].to_numpy(),
+        horizon_us=horizon_us,
+    )
+    return counts
 
 
 def arrays_in(event: EventType, frame: pl.DataFrame, fields: Sequence[str]) -> Columns:

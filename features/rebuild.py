@@ -16,9 +16,10 @@ from typing import TYPE_CHECKING
 
 from features.batches import EventRows, view_rows
 from features.columns import encode_keys, entity_keys
-from features.duplicates import first_sightings, ids_kept_us
+from features.duplicates import ids_kept_us
 from features.errors import DataNotReady
 from features.kernel import UNSET
+from features.past import first_of_each
 from features.ports import OfflineStore, OnlineContent, OnlineStore, SeenIds, Snapshot
 from features.shapes import state_of
 from features.state import merge_rows
@@ -168,8 +169,6 @@ class _History:
 
     def events(self, view: View, event: EventType, span: _Span) -> EventRows:
         """What the view reads of the events of a span, without duplicates."""
-        import polars as pl
-
         fields = tuple(dict.fromkeys((*view.entity.keys, *state_of(view).fields(event))))
         # A duplicate may have happened at another time than the first sighting, but not far off.
         frame = self._read(
@@ -178,13 +177,7 @@ class _History:
             from_us=span.from_us - self._rules.duplicate_horizon_us,
             until_us=span.until_us,
         )
-        counts = first_sightings(
-            ids=frame["event_id"].rank("dense").cast(pl.Int64).to_numpy(),
-            partitions=frame["partition"].to_numpy(),
-            offsets=frame["offset"].to_numpy(),
-            known_at_us=frame["known_at_us"].to_numpy(),
-            horizon_us=self._rules.duplicate_horizon_us,
-        )
+        counts = first_of_each(frame, horizon_us=self._rules.duplicate_horizon_us)
         frame = frame.filter(counts & (frame["event_time_us"].to_numpy() >= span.from_us))
         return EventRows(
             event=event,

@@ -26,6 +26,7 @@ from numpy.typing import NDArray
 
 from features.errors import FeatureError
 from features.kernel import UNSET, Questions, Rows
+from features.numbers import fingerprint
 from features.words.events import BoolArray, Columns, EventType, Float64Array, Int64Array
 from features.words.views import View
 
@@ -409,7 +410,14 @@ def _schema_id(view: View, columns: Sequence[str], meaning: Sequence[object]) ->
     Bytecode is in `meaning`, so a column's changed formula is noticed; so is a new minor version of
     Python, which asks for a rebuild without need.
     """
-    sources = [(e.schema, e.known_after_us) for e in view.sources]
+    sources = [
+        (
+            e.schema,
+            e.known_after_us,
+            [(c.name, c.field, c.reads, fingerprint(c.holds)) for c in e.checks_that("blank")],
+        )
+        for e in view.sources
+    ]
     parts = [view.name, sources, view.entity.keys, view.reach_us, tuple(columns), *meaning]
     digest = hashlib.blake2b(repr(parts).encode(), digest_size=8).digest()
     return int.from_bytes(digest, "little") >> 1

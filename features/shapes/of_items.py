@@ -15,7 +15,7 @@ from features.columns import kinds
 from features.digests import digests
 from features.errors import DeclarationError
 from features.kernel import HIGHEST, Order, Questions, Rows, pairs, running
-from features.numbers import fingerprint, from_sortable, sortable
+from features.numbers import from_sortable, sortable
 from features.shapes.over_time import chunks
 from features.state import ViewState
 from features.words.events import BoolArray, Columns, EventType, Float64Array, Int64Array
@@ -36,12 +36,7 @@ class _OfItems(ViewState):
         """`parts`: the column that says when something was known -> the columns that it brings."""
         self._parts = parts
         columns = [c for known, brought in parts.items() for c in (known, *brought)]
-        checks = [
-            (c.name, c.field, c.reads, fingerprint(c.holds))
-            for e in view.sources
-            for c in e.checks_that("blank")
-        ]
-        super().__init__(view, columns, [view.item, span_us(view.ahead), checks, *meaning])
+        super().__init__(view, columns, [view.item, span_us(view.ahead), *meaning])
 
     def ready(self, head: NDArray[np.void], _settled_to: Int64Array, /) -> BoolArray:
         """Any row: a merged one still says when each part was known."""

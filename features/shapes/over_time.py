@@ -29,7 +29,6 @@ from features.state import ViewState, merged_columns
 from features.words.aggregations import OF_ADDED_COLUMNS, TIMED, Aggregation, TimeWindow
 from features.words.events import (
     BoolArray,
-    Check,
     Column,
     Columns,
     EventType,
@@ -90,8 +89,7 @@ class _OverTime(ViewState):
         self._lanes = _lanes(view, self._declared)
         used = [self._declared[lane.of] for lane in self._lanes if lane.of in self._declared]
         formulas = [(c.name, c.reads, c.scale, fingerprint(c.compute)) for c in used]
-        checks = [_meaning(c) for c in view.source.checks_that("blank")]
-        super().__init__(view, [lane.name for lane in self._lanes], [formulas, checks, *more])
+        super().__init__(view, [lane.name for lane in self._lanes], [formulas, *more])
         self._check_declaration()
 
     def fields(self, event: EventType) -> tuple[str, ...]:
@@ -414,10 +412,6 @@ def _check_column(
             f"view {view}: column {column.name!r} is not of whole numbers: sums of floats depend on"
             " the order of addition, so choose a unit that makes it whole, or give it a scale"
         )
-
-
-def _meaning(check: Check) -> tuple[object, ...]:
-    return (check.name, check.field, check.reads, fingerprint(check.holds))
 
 
 def chunks(sizes: Int64Array) -> Sequence[tuple[int, int]]:

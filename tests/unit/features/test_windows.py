@@ -14,6 +14,7 @@ from features.shapes.over_time import WindowState
 from features.state import CorruptValue, OtherSchema, ViewState, settled_to_us
 from features.vocabulary import Column, FeatureView
 from infra.clock import SECOND
+from tests.made_orders import ADDED, OVERDUE, PLACED, SPREAD
 from tests.made_sales import SHOP_SALES, SOLD, START_US, Sale, sale
 
 STATE = state_of(SHOP_SALES)
@@ -198,3 +199,14 @@ def test_a_value_of_zeros_is_noticed() -> None:
     zeros = bytes(len(value_of(sale("1", 1))))
     with pytest.raises(CorruptValue):
         STATE.read([zeros], np.array([0]), np.array([at_us(9)]))
+
+
+def test_the_schema_id_changes_with_a_check_that_blanks_for_every_kind_of_view() -> None:
+    believed = replace(PLACED, checks=())
+    changed = (
+        replace(ADDED, source=believed),
+        replace(OVERDUE, opened=believed),
+        replace(SPREAD, keeps=((believed, ("cents",)), *SPREAD.keeps[1:])),
+    )
+    for view, before in zip(changed, (ADDED, OVERDUE, SPREAD), strict=True):
+        assert state_of(view).schema_id != state_of(before).schema_id
