@@ -100,8 +100,8 @@ def declared_views() -> list[View]:
 def ingest_until(stop: threading.Event, settings: Settings, *, health_port: int) -> None:
     """Ingest until `stop` is set.
 
-    The loop runs in a thread of its own, so that the main thread stays free for signals even while
-    the loop is inside a call of the client.
+    The loop runs in a thread of its own: the kernel prefers the main thread for signals, so they
+    cut short no call of a store or the client.
 
     Raises:
         KafkaFailed: see `Ingest.run`.

@@ -11,19 +11,27 @@ EXIT_SECOND_SIGNAL = 130
 def stop_at_signal() -> threading.Event:
     """An event that the first SIGTERM or SIGINT sets; the second one ends the process at once.
 
-    Call it in the main thread, and keep that thread out of long calls: it runs the handlers.
+    Call it in the main thread. A handler written in Python runs in that thread alone, and one that
+    waits for another thread may never hear of a signal that the kernel gave to a third. So a thread
+    reads the signals' numbers from a pipe, into which the interpreter writes them wherever they
+    arrive (`signal.set_wakeup_fd`).
     """
     stop = threading.Event()
-    asked = False
-
-    def on_signal(*_: int | FrameType | None) -> None:
-        # A second signal may come while the first one is inside `stop.set()`, which holds a lock.
-        nonlocal asked
-        if asked:
-            os._exit(EXIT_SECOND_SIGNAL)
-        asked = True
-        stop.set()
-
+    arrived, arriving = os.pipe()
+    os.set_blocking(arriving, False)
+    signal.set_wakeup_fd(arriving, warn_on_full_buffer=False)
     for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, on_signal)
+        signal.signal(number, _only_the_pipe_matters)
+    threading.Thread(target=_heed, args=(arrived, stop), name="signals", daemon=True).start()
     return stop
+
+
+def _only_the_pipe_matters(number: int, frame: FrameType | None) -> None:
+    """In place of the default, which would end the process."""
+
+
+def _heed(arrived: int, stop: threading.Event) -> None:
+    os.read(arrived, 1)
+    stop.set()
+    os.read(arrived, 1)
+    os._exit(EXIT_SECOND_SIGNAL)

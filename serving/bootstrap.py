@@ -45,8 +45,8 @@ def serve_until(
 ) -> None:
     """Serve until `stop` is set.
 
-    The loop runs in a thread of its own, so that the main thread stays free for signals even while
-    the loop is inside a call of the client.
+    The loop runs in a thread of its own: the kernel prefers the main thread for signals, so they
+    cut short no call of a store or the client.
 
     Raises:
         KafkaFailed: see `ServingLoop.run`.

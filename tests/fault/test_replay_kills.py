@@ -5,19 +5,18 @@ import signal
 import subprocess
 import sys
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import msgspec
 import polars as pl
 import pytest
-from confluent_kafka import Consumer, TopicPartition
 
 from features.replay import Position
 from features.topics import REPLAY_PROGRESS
-from infra.kafka.config import consumer_config
+from infra.kafka.admin import end_observer
 from infra.kafka.message import Message
+from infra.kafka.partitions import Partition
 from infra.kafka.reader import read_all
 from infra.settings import KafkaSettings
 from tests.commands import environment, run, running
@@ -28,6 +27,7 @@ pytestmark = [pytest.mark.integration, pytest.mark.fault]
 
 ROOT = Path(__file__).parents[2]
 KILLS = 10
+POSITIONS = Partition(REPLAY_PROGRESS, 0)
 SPAN = ("--until", "2013-05-01")  # 88 batches, of which the kills use about 15
 UNTIL_US = 1_367_366_400_000_000
 SHORT_SPAN = ("--until", "2013-01-13")
@@ -61,9 +61,12 @@ def test_a_replay_killed_ten_times_leaves_no_gap_and_no_double(tmp_path: Path) -
         kafka = KafkaSettings(bootstrap_servers=broker.bootstrap_servers)
         env = environment(tmp_path, broker.bootstrap_servers, EVENTIDE_RECORDINGS=str(FOLDER))
         run("topics", env=env)
-        with _end_of_positions(kafka) as end:
+        # Over one kept connection: a new one for each look takes longer than a small batch.
+        with end_observer(kafka, [POSITIONS]) as ends:
+            wait_until(lambda: POSITIONS in ends(), what="the new topic has a leader")
             for _ in range(KILLS):
-                _kill_in_mid_flight(end, env, chance, log=tmp_path / "replay.log")
+                log = tmp_path / "replay.log"
+                _kill_in_mid_flight(lambda: ends()[POSITIONS], env, chance, log=log)
         killed_at = _position(kafka)
         run("replay", "flights", *SPAN, env=env)
         assert 0 < killed_at < _rows(UNTIL_US).height, "the kills came too late to show anything"
@@ -105,22 +108,6 @@ def _kill_in_mid_flight(
         wait_until(lambda: end() >= reached, what="batches are sent", limit_s=60, pause_s=0.002)
         assert process.poll() is None, f"the replay ended before it was killed: {log.read_text()}"
         process.kill()
-
-
-@contextmanager
-def _end_of_positions(kafka: KafkaSettings) -> Iterator[Callable[[], int]]:
-    """Asks where the topic of the position ends, over one kept connection.
-
-    A new one for each question takes so long on a busy machine that the replay is over by then.
-    """
-    config = consumer_config(kafka, group="watcher", instance="watcher")
-    # What is not committed counts: a kill may come between a position and its marker.
-    consumer = Consumer({**config, "isolation.level": "read_uncommitted"})
-    asked = TopicPartition(REPLAY_PROGRESS, 0)
-    try:
-        yield lambda: consumer.get_watermark_offsets(asked, timeout=30)[1]
-    finally:
-        consumer.close()
 
 
 def _rows(until_us: int) -> pl.DataFrame:
