@@ -4,20 +4,24 @@
 
 Ours: what ingest does with 1,000 decoded readings (`OnlineWriter`, duplicates dropped, position
 kept in the same transaction), and what serving does with 1,000 requests (`FeatureReader`). The
-peer: Feast's push to the same kind of store and `get_online_features(...).to_dict()`.
+peer: Feast's push to the same kind of store and `get_online_features(...).to_dict()`. CPU is that
+of the client; a Valkey server, one for each side, works beside it.
 """
 
 import argparse
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import numpy as np
 
 from features.adapters.lmdb import LmdbOnlineStore
+from features.adapters.redis import RedisOnlineStore
 from features.batches import EventRows
 from features.hold import Hold
 from features.online import FeatureReader
@@ -28,6 +32,7 @@ from infra.settings import IngestSettings
 from tests.benchmarks import made
 from tests.benchmarks.kit import Bar, Cost, Line, measure, parser, report, run_module
 from tests.benchmarks.peers.environment import python_of
+from tests.servers import valkey
 
 ROWS = 1_000
 
@@ -36,14 +41,16 @@ ROWS = 1_000
 class Kind:
     """A kind of online store, Feast's counterpart, and what we hold ourselves to."""
 
-    open: Callable[[Path], OnlineStore]
+    open: Callable[[str], OnlineStore]
+    on_server: bool
     peer: str
     put: float
     get: float
 
 
 STORES = {
-    "lmdb": Kind(open=lambda folder: LmdbOnlineStore(str(folder)), peer="sqlite", put=25, get=25)
+    "lmdb": Kind(open=LmdbOnlineStore, on_server=False, peer="sqlite", put=25, get=25),
+    "redis": Kind(open=RedisOnlineStore, on_server=True, peer="redis", put=8, get=12),
 }
 
 
@@ -69,11 +76,9 @@ def lines(name: str, options: argparse.Namespace, folder: Path) -> list[Line]:
     """One kind of store and its peer."""
     kind = STORES[name]
     batches = 5 if options.quick else 100
-    store = kind.open(folder / "ours")
-    put, put_rows = fill(store, batches), ROWS * batches
-    get = read(store, batches)
-    store.close()
-    peer = None if options.no_peer else feast(kind, folder, options)
+    put, get = ours(kind, folder / "ours", batches)
+    put_rows = ROWS * batches
+    peer = None if options.no_peer else feast(kind, folder / "peer", options)
     its_put, its_get = (None, None) if peer is None else (Cost(**peer["put"]), Cost(**peer["get"]))
     asked = f"Feast on {kind.peer}"
     return [
@@ -84,6 +89,13 @@ def lines(name: str, options: argparse.Namespace, folder: Path) -> list[Line]:
             peer=its_put and peer_rows(options) / its_put.cpu_s,
             peer_name=asked,
             bar=Bar(kind="times more", value=kind.put),
+        ),
+        Line(
+            what=f"{name}: put {ROWS} entities",
+            unit="ms",
+            ours=1_000 * put.seconds / batches,
+            peer=its_put and 1_000 * ROWS * its_put.seconds / peer_rows(options),
+            peer_name=asked,
         ),
         Line(
             what=f"{name}: get {ROWS} entities",
@@ -101,6 +113,23 @@ def lines(name: str, options: argparse.Namespace, folder: Path) -> list[Line]:
             peer_name=asked,
         ),
     ]
+
+
+@contextmanager
+def place(kind: Kind, folder: Path) -> Iterator[str]:
+    """Where a store of the kind is: a folder, or a server that ends with the block."""
+    folder.mkdir(parents=True)
+    if not kind.on_server:
+        yield str(folder / "store")
+        return
+    with valkey(folder) as server:
+        yield server.url
+
+
+def ours(kind: Kind, folder: Path, batches: int) -> tuple[Cost, Cost]:
+    """The costs of our puts and gets."""
+    with place(kind, folder) as where, closing(kind.open(where)) as store:
+        return fill(store, batches), read(store, batches)
 
 
 def fill(store: OnlineStore, batches: int) -> Cost:
@@ -158,13 +187,15 @@ def requests(n: int) -> list[Any]:
 def feast(kind: Kind, folder: Path, options: argparse.Namespace) -> dict[str, Any]:
     """The costs of the peer's puts and gets."""
     size = made.Size(readings=ROWS, labels=1, entities=10 * ROWS)
-    made.write_for_peer(folder, made.made_readings(size), size)
-    found: dict[str, Any] = run_module(
-        "tests.benchmarks.peers.feast_peer",
-        *("online", folder, "--store", kind.peer, "--rows", ROWS),
-        *("--pushes", peer_rows(options) // ROWS, "--reads", reads(options)),
-        python=python_of("feast"),
-    )
+    with place(kind, folder) as where:
+        made.write_for_peer(folder, made.made_readings(size), size)
+        found: dict[str, Any] = run_module(
+            "tests.benchmarks.peers.feast_peer",
+            *("online", folder, "--store", kind.peer, "--rows", ROWS),
+            *(("--redis", urlsplit(where).netloc) if kind.on_server else ()),
+            *("--pushes", peer_rows(options) // ROWS, "--reads", reads(options)),
+            python=python_of("feast"),
+        )
     return found
 
 
