@@ -192,7 +192,8 @@ class OnlineUpdate:
     same partitions, at least one, and further. Values may settle what was known before
     `settled_to_us`. `forget` names slices of seen ids (partition, first offset) that are too old
     to matter. `schemas`: the schema id of every view that the writer keeps, with or without rows
-    in this update. `newest_us`: the newest `known_at_us` that was applied of a partition, this
+    in this update; any other view may miss some of its events from now on, so the store no longer
+    answers for it. `newest_us`: the newest `known_at_us` that was applied of a partition, this
     update included; others keep theirs.
     """
 

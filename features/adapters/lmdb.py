@@ -258,12 +258,22 @@ def _write(txn: Any, update: OnlineUpdate) -> None:
         txn.put(_seen_key(seen.partition, seen.first_offset), pack_seen(seen))
     for partition, first_offset in update.forget:
         txn.delete(_seen_key(partition, first_offset))
-    for view, schema_id in update.schemas.items():
-        txn.put(_SCHEMA + view.encode(), _bytes(schema_id), dupdata=False)
+    _write_schemas(txn, update.schemas)
     for partition, end in update.ends.items():
         txn.put(_POSITION + _name(partition), _bytes(end))
     for partition, newest_us in update.newest_us.items():
         txn.put(_NEWEST + _name(partition), _bytes(newest_us))
+
+
+def _write_schemas(txn: Any, schemas: Mapping[str, int]) -> None:
+    wanted = {_SCHEMA + view.encode(): _bytes(schema_id) for view, schema_id in schemas.items()}
+    found = dict(_items(txn, _SCHEMA))
+    if found == wanted:
+        return
+    for key in found.keys() - wanted.keys():
+        txn.delete(key)
+    for key, schema_id in wanted.items():
+        txn.put(key, schema_id)
 
 
 def _content_items(content: OnlineContent) -> Iterator[Items]:

@@ -45,7 +45,7 @@ class MemoryOnlineStore:
         self._values = values
         self._positions |= update.ends
         self._newest_us |= update.newest_us
-        self._schemas |= update.schemas
+        self._schemas = dict(update.schemas)
         self._seen |= {(s.partition, s.first_offset): s for s in update.seen}
         for forgotten in update.forget:
             self._seen.pop(forgotten, None)

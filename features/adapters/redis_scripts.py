@@ -61,6 +61,7 @@ end
 local grown = grow(head)
 move(positions, head.moves)
 for _, view in ipairs(head.views) do redis.call('HSET', declared, view.name, view.schema) end
+redis.call('DEL', schemas)
 for _, s in ipairs(head.schemas) do redis.call('HSET', schemas, s[1], s[2]) end
 for _, s in ipairs(head.seen) do redis.call('HSET', KEYS[s[1]], s[2], ARGV[s[3]]) end
 for _, s in ipairs(head.forget) do redis.call('HDEL', KEYS[s[1]], s[2]) end

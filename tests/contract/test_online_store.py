@@ -218,6 +218,12 @@ def test_schemas_are_kept(store: OnlineStore) -> None:
     assert store.schemas() == found
 
 
+def test_a_view_that_the_writer_stopped_keeping_is_not_whole_any_more(store: OnlineStore) -> None:
+    store.apply(update(end=1, schemas={"shop_sales": 1, "city_sales": 2}))
+    store.apply(update(start=1, end=2, schemas={"city_sales": 2}))
+    assert store.schemas() == {"city_sales": 2}
+
+
 def test_entities_may_have_any_name(store: OnlineStore) -> None:
     names = ["é", "x" * 100, "y" * 2_000, "y" * 2_001, "v", "p"]
     store.apply(update(*(sale(str(i), shop=name) for i, name in enumerate(names))))

@@ -103,6 +103,14 @@ def test_a_store_of_other_declarations_is_refused() -> None:
     a_writer(store, SHOP_SALES, CITY_SALES)
 
 
+def test_a_view_that_was_left_out_for_a_while_is_refused_when_it_comes_back() -> None:
+    store = MemoryOnlineStore()
+    write(a_writer(store, SHOP_SALES, CITY_SALES), sale("1"), start=0)
+    write(a_writer(store, SHOP_SALES), sale("2"), start=1)
+    with pytest.raises(OtherSchema, match="city_sales"):
+        a_writer(store, SHOP_SALES, CITY_SALES)
+
+
 def test_positions_move_without_any_event_of_a_view() -> None:
     store = MemoryOnlineStore()
     writer = a_writer(store)
