@@ -8,6 +8,8 @@ UV_VERSION := 0.13.9
 # The first of these that is there and new enough; or say `make PYTHON=/path/to/python3.12 ...`.
 PYTHON ?= $(shell for p in python3.12 python3.11 python3; do $$p -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 13))' 2>/dev/null && echo $$p && break; done)
 BIN := .venv/bin
+# Tests of real servers wait more than they compute. Each worker has servers of its own.
+JOBS ?= 2
 # Without bytecode on disk every Airflow process starts at more than twice the cost.
 unexport PYTHONDONTWRITEBYTECODE
 export PATH := $(CURDIR)/$(BIN):$(PATH)
@@ -47,8 +49,8 @@ check: setup ## format, lint, types, import contracts
 fix: setup ## format and mend what can be mended
 	@$(BIN)/ruff check -q --fix . ; $(BIN)/ruff format -q .
 
-test: setup ## every test, on real servers
-	@$(BIN)/pytest
+test: setup ## every test, on real servers, JOBS files at a time (2)
+	@$(BIN)/pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder
 
 demo: setup ## the whole loop on real flights; the servers stay up
 	@$(BIN)/eventide demo

@@ -142,8 +142,11 @@ def test_an_unavailable_store_is_waited_for_and_nothing_is_lost(site: Installati
         site.source.send(700, poison_each=100)
         site.source.flush()
         try:
-            wait_until(lambda: not process.ready(), what="ingest is not ready", limit_s=60)
-            assert str(offline) in process.get("/readyz")[1]
+            wait_until(
+                lambda: str(offline) in process.get("/readyz")[1],
+                what="ingest says which store it waits for",
+                limit_s=60,
+            )
             assert process.get("/healthz")[0] == 200
             assert reached(site.kafka) == before
         finally:
