@@ -191,6 +191,11 @@ def view_values(
         for event in view.sources
     ]
     asked, *told = entity_codes(view.entity, [decisions, *frames])
+    # Keys and places are texts and numbers of every event: they are let go before the work begins.
+    frames = [
+        frame.select(*dict.fromkeys(("known_at_us", *state.fields(event))))
+        for event, frame in zip(view.sources, frames, strict=True)
+    ]
     parts = [
         _rows(view, event, frame, group)
         for event, frame, group in zip(view.sources, frames, told, strict=True)
@@ -358,8 +363,10 @@ def _rows(view: View, event: EventType, frame: pl.DataFrame, group: Int64Array) 
     known = frame["known_at_us"].to_numpy()
     kept = state.kept(event, arrays_in(event, frame, state.fields(event)), known)
     group = group[kept.group]
+    if not len(group) or group.min() >= 0:
+        return replace(kept, group=group)
     named = np.flatnonzero(group >= 0)
-    return replace(kept, group=group) if len(named) == len(group) else kept.at(named, group[named])
+    return kept.at(named, group[named])
 
 
 def _joined(parts: Sequence[Rows]) -> Rows:

@@ -144,36 +144,37 @@ class Asked:
             total[level.asked] += sums[b] - sums[a]
         return total
 
-    def newest(self) -> Int64Array:
-        """The row with the largest label, whatever its age; -1 where none is known."""
+    def newest(self) -> "Picked":
+        """The row with the largest label, whatever its age."""
         if not len(self.rows):
-            return np.full(len(self.questions), -1, np.int64)
+            return Picked(self, self._none(), tied=self._none())
         # Keys of a later group are all higher, so a running maximum starts anew at each group.
         labels = self._label_keys[self.by_known.order]
-        leads = labels == np.maximum.accumulate(labels)
+        highest = np.maximum.accumulate(labels)
+        leads = labels == highest
+        again = leads[1:] & (highest[1:] == highest[:-1])
         leader = np.maximum.accumulate(np.where(leads, np.arange(len(labels)), 0))
-        return self._of_own_group(self.by_known.order[leader[self.known - 1]], self.known > 0)
+        rows = self._of_own_group(self.by_known.order[leader[self.known - 1]], self.known > 0)
+        return Picked(self, rows, tied=highest[1:][again])
 
-    def greatest_of_ties(
-        self, pick: Int64Array, column: str, *, turned: bool = False
-    ) -> Int64Array:
-        """For each picked row the largest value of a column among the known rows of its group and
-        label; UNSET where nothing is picked. `turned`: of the bitwise complement."""
-        found = np.full(len(pick), UNSET, np.int64)
-        picked = np.flatnonzero(pick >= 0)
-        found[picked] = _turned(self.rows.taken(column, pick[picked]), turned)
-        asked = picked[np.isin(self._label_keys[pick[picked]], self._tied_labels)]
+    def oldest(self, edge_us: Int64Array) -> "Picked":
+        """The row with the smallest label among those with label >= edge."""
+        return Picked(self, self.lowest(self.rows.label_us, edge_us), tied=self._tied_labels)
+
+    def ties(self, rows: Int64Array, tied: Int64Array) -> tuple[Int64Array, Int64Array]:
+        """What was known of the same group and label as these rows, one a question, of those whose
+        keys are `tied`: the question and the row of each."""
+        nothing = np.empty(0, np.int64)
+        picked = np.flatnonzero(rows >= 0) if len(tied) else nothing
+        asked = picked[np.isin(self._label_keys[rows[picked]], tied)]
         if not len(asked):
-            return found
-        order = self.by_label
-        first, end = order.ties
-        rank = self._label_rank[pick[asked]]
+            return nothing, nothing
+        first, end = self.by_label.ties
+        rank = self._label_rank[rows[asked]]
         which, at = pairs(first[rank], end[rank])
-        rows = order.order[at]
-        known = self.rows.known_us[rows] < self.questions.as_of_us[asked[which]]
-        values = _turned(self.rows.taken(column, rows[known]), turned)
-        np.maximum.at(found, asked[which[known]], values)
-        return found
+        found = self.by_label.order[at]
+        known = self.rows.known_us[found] < self.questions.as_of_us[asked[which]]
+        return asked[which[known]], found[known]
 
     def lowest(self, values: Int64Array, edge_us: Int64Array) -> Int64Array:
         """The row with the smallest of `values` among those with label >= edge; -1 for none.
@@ -260,6 +261,9 @@ class Asked:
     def _labelled_before(self, edge_us: Int64Array) -> Int64Array:
         return self.by_label.before(self.questions.group, edge_us)
 
+    def _none(self) -> Int64Array:
+        return np.full(len(self.questions), -1, np.int64)
+
     def _of_own_group(self, found: Int64Array, there: BoolArray) -> Int64Array:
         own = there & (self.rows.group[found] == self.questions.group)
         return np.where(own, found, -1)
@@ -286,6 +290,38 @@ class Asked:
                 block=block,
                 end=np.minimum((block + 1) << bit, n),
             )
+
+
+class Picked:
+    """A row for each question, `rows`; -1 for none.
+
+    Where several rows of one group and label were known, which is picked says nothing: it stands
+    for all of them. `tied`: the keys (group and label) of which that may be so.
+    """
+
+    def __init__(self, asked: Asked, rows: Int64Array, *, tied: Int64Array) -> None:
+        self.rows = rows
+        self.there = rows >= 0
+        self._asked, self._at = asked, np.maximum(rows, 0)
+        self._ties = asked.ties(rows, tied)
+
+    @cached_property
+    def label_us(self) -> Int64Array:
+        """When it happened; without meaning where there is none."""
+        label = self._asked.rows.label_us
+        return label[self._at] if len(label) else np.zeros(len(self.rows), np.int64)
+
+    def greatest(self, column: str, *, turned: bool = False) -> Int64Array:
+        """The largest value of a column among those that a row stands for; UNSET where there is
+        none. `turned`: of the bitwise complement."""
+        rows = self._asked.rows
+        if not len(rows):
+            return np.full(len(self.rows), UNSET, np.int64)
+        found = _turned(rows.taken(column, self._at), turned)
+        which, tied = self._ties
+        if len(which):  # a column is costly to make
+            np.maximum.at(found, which, _turned(rows.taken(column, tied), turned))
+        return np.where(self.there, found, UNSET)
 
 
 class WindowSums:

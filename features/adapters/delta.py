@@ -260,7 +260,7 @@ def _check_positions(table: DeltaTable, starts: Positions) -> None:
 def _nothing(event: EventType) -> "pl.DataFrame":
     import polars as pl
 
-    return pl.DataFrame(pl.from_arrow(schema_of(event).empty_table()))
+    return pl.DataFrame(schema=pl.Schema(schema_of(event)))
 
 
 def _with_defaults(rows: "pl.LazyFrame", event: EventType, added: Sequence[str]) -> "pl.LazyFrame":

@@ -19,6 +19,7 @@ from features.kernel import (
     Computed,
     Maker,
     Moving,
+    Picked,
     Questions,
     Rows,
     WindowSums,
@@ -108,7 +109,7 @@ class _OverTime(ViewState):
             group=np.arange(n),
             label_us=self._labels(events),
             known_us=known_at_us,
-            counts=np.ones(n, np.int64),
+            counts=np.broadcast_to(np.int64(1), n),
             columns=Computed(events, {lane.name: self._maker(lane) for lane in self._lanes}),
         )
 
@@ -208,7 +209,7 @@ class WindowState(_OverTime):
         return np.asarray(events["event_time_us"], np.int64)
 
     def _values(self, rows: Rows, questions: Questions) -> Float64Array:
-        out = np.empty((len(questions), len(self.view.features)))
+        out = np.empty((len(questions), len(self.view.features)), order="F")  # filled by columns
         found = _Found(Asked(rows, questions), partial(self._table, rows))
         for i, (a, _, window) in enumerate(self.view.parts):
             out[:, i] = self._feature(a, window, found)
@@ -300,7 +301,8 @@ class _Found:
         self.asked, self._make_table = asked, table
         self._as_of = asked.questions.as_of_us
         self._totals: dict[TimeWindow, Int64Array] = {}
-        self._oldest: dict[TimeWindow, Int64Array] = {}
+        self._inside: dict[TimeWindow, BoolArray] = {}
+        self._oldest: dict[TimeWindow, Picked] = {}
 
     def totals(self, window: TimeWindow) -> Int64Array:
         """The sums of the table over a window."""
@@ -310,26 +312,18 @@ class _Found:
 
     def newest(self, window: TimeWindow, column: str | None) -> Float64Array:
         """`last` of a column, or the minutes since then."""
-        pick = self._newest
-        label = self._labels(pick)
-        inside = (pick >= 0) & (label >= _moving(window).edge(self._as_of))
+        pick, inside = self._newest, self._newest_within(window)
         if column is None:
-            return np.where(inside, (self._as_of - label) / MINUTE, np.nan)
-        values = self.asked.greatest_of_ties(pick, f"highest:{column}")
-        return np.where(inside, from_sortable(values), np.nan)
+            return np.where(inside, (self._as_of - pick.label_us) / MINUTE, np.nan)
+        return np.where(inside, from_sortable(pick.greatest(f"highest:{column}")), np.nan)
 
     def oldest(self, window: TimeWindow, column: str | None) -> Float64Array:
         """`first` of a column, or the minutes since then."""
-        if window not in self._oldest:
-            edge = _moving(window).edge(self._as_of)
-            self._oldest[window] = self.asked.lowest(self.asked.rows.label_us, edge)
-        pick = self._oldest[window]
+        pick = self._oldest_within(window)
         if column is None:
-            age = (self._as_of - self._labels(pick)) / MINUTE
-            return np.where(pick >= 0, age, np.nan)
+            return np.where(pick.there, (self._as_of - pick.label_us) / MINUTE, np.nan)
         # Turned over, the smallest is the largest; nothing (HIGHEST) then is UNSET.
-        found = self.asked.greatest_of_ties(pick, f"lowest:{column}", turned=True)
-        return from_sortable(~found)
+        return from_sortable(~pick.greatest(f"lowest:{column}", turned=True))
 
     def extreme(self, window: TimeWindow, column: str, *, largest: bool) -> Float64Array:
         """`max` or `min` of a column."""
@@ -358,12 +352,19 @@ class _Found:
         return self.asked.sums(self._table[0])
 
     @cached_property
-    def _newest(self) -> Int64Array:
+    def _newest(self) -> Picked:
         return self.asked.newest()
 
-    def _labels(self, pick: Int64Array) -> Int64Array:
-        label = self.asked.rows.label_us
-        return label[pick] if len(label) else np.zeros(len(pick), np.int64)
+    def _newest_within(self, window: TimeWindow) -> BoolArray:
+        if window not in self._inside:
+            edge = _moving(window).edge(self._as_of)
+            self._inside[window] = self._newest.there & (self._newest.label_us >= edge)
+        return self._inside[window]
+
+    def _oldest_within(self, window: TimeWindow) -> Picked:
+        if window not in self._oldest:
+            self._oldest[window] = self.asked.oldest(_moving(window).edge(self._as_of))
+        return self._oldest[window]
 
 
 def _moving(window: TimeWindow) -> Moving:
