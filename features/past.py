@@ -140,12 +140,10 @@ def first_of_each(frame: pl.DataFrame, *, horizon_us: int) -> BoolArray:
     """Which rows are no duplicates. Most histories have none, which their hashes tell at a
     fraction of the cost: equal ids have equal hashes."""
     counts = np.ones(frame.height, bool)
-    hashes = frame["event_id"].hash().to_numpy()
-    ordered = np.sort(hashes)
-    repeated = np.unique(ordered[1:][ordered[1:] == ordered[:-1]])
-    if not len(repeated):
+    hashes = frame["event_id"].hash()
+    if hashes.n_unique() == frame.height:
         return counts
-    suspects = np.flatnonzero(np.isin(hashes, repeated))
+    suspects = np.flatnonzero(hashes.is_duplicated().to_numpy())
     found = frame[suspects]
     counts[suspects] = first_sightings(
         ids=_codes(found["event_id"]),
