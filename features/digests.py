@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from features.kernel import UNSET
+from features.order import UNSET
 from features.words.events import Int64Array
 
 # FNV-1a over the code points, then the finalizer of MurmurHash3, which spreads the last ones.

@@ -19,7 +19,7 @@ from typing import NamedTuple, Self
 
 import structlog
 
-from features.kernel import UNSET
+from features.order import UNSET
 from infra.kafka.errors import KafkaFailed
 from infra.kafka.partitions import Positions, has_reached
 

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from features.kernel import HIGHEST, UNSET
+from features.order import HIGHEST, UNSET
 from features.words.events import Float64Array, Int64Array
 
 

@@ -8,7 +8,7 @@ from features.batches import EventRows, at_or_above, view_rows
 from features.duplicates import SeenWindow, ids_kept_us
 from features.errors import PositionMoved
 from features.hold import Hold
-from features.kernel import UNSET
+from features.order import UNSET
 from features.ports import OnlineStore, OnlineUpdate, SeenIds
 from features.shapes import state_of
 from features.state import OtherSchema, ViewRows

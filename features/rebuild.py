@@ -18,7 +18,7 @@ from features.batches import EventRows, view_rows
 from features.columns import encode_keys, entity_keys
 from features.duplicates import ids_kept_us
 from features.errors import DataNotReady
-from features.kernel import UNSET
+from features.order import UNSET
 from features.past import first_of_each
 from features.ports import OfflineStore, OnlineContent, OnlineStore, SeenIds, Snapshot
 from features.shapes import state_of

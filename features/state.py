@@ -25,8 +25,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from features.errors import FeatureError
-from features.kernel import UNSET, Questions, Rows
+from features.kernel import Questions, Rows
 from features.numbers import fingerprint
+from features.order import UNSET
 from features.words.events import BoolArray, Columns, EventType, Float64Array, Int64Array
 from features.words.views import View
 

@@ -6,7 +6,7 @@ from contextlib import AbstractContextManager, ExitStack
 
 import structlog
 
-from features.kernel import UNSET
+from features.order import UNSET
 from features.ports import OnlineStore
 from infra.clock import MILLISECOND
 from infra.kafka.errors import KafkaFailed

@@ -14,8 +14,9 @@ from features.checks import believed, needed
 from features.columns import kinds
 from features.digests import digests
 from features.errors import DeclarationError
-from features.kernel import HIGHEST, Order, Questions, Rows, pairs, running
+from features.kernel import Questions, Rows
 from features.numbers import from_sortable, sortable
+from features.order import HIGHEST, Order, pairs, running
 from features.shapes.over_time import chunks
 from features.state import ViewState
 from features.words.events import BoolArray, Columns, EventType, Float64Array, Int64Array

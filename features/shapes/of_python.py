@@ -6,8 +6,9 @@ from numpy.typing import NDArray
 from features.checks import believed, needed
 from features.columns import kinds
 from features.errors import DeclarationError
-from features.kernel import UNSET, Questions, Rows
+from features.kernel import Questions, Rows
 from features.numbers import fingerprint, from_sortable, sortable
+from features.order import UNSET
 from features.state import ViewState, merged_columns
 from features.words.events import BoolArray, Columns, EventType, Float64Array, Int64Array
 from features.words.views import PythonView

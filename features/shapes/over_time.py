@@ -12,20 +12,9 @@ from features.checks import believed, needed
 from features.columns import array_of, kinds
 from features.digests import digests
 from features.errors import DeclarationError
-from features.kernel import (
-    HIGHEST,
-    UNSET,
-    Asked,
-    Computed,
-    Maker,
-    Moving,
-    Picked,
-    Questions,
-    Rows,
-    WindowSums,
-    pairs,
-)
+from features.kernel import Asked, Computed, Maker, Moving, Picked, Questions, Rows, WindowSums
 from features.numbers import fingerprint, from_sortable, sortable, whole
+from features.order import HIGHEST, UNSET, pairs
 from features.state import ViewState, merged_columns
 from features.words.aggregations import OF_ADDED_COLUMNS, TIMED, Aggregation, TimeWindow
 from features.words.events import (

@@ -17,7 +17,7 @@ from features.adapters.memory import MemoryOnlineStore
 from features.adapters.redis import RedisOnlineStore
 from features.batches import view_rows
 from features.errors import PositionMoved, StoreDamaged, StoreUnavailable
-from features.kernel import UNSET
+from features.order import UNSET
 from features.ports import OnlineContent, OnlineStore, OnlineUpdate, SeenIds
 from features.shapes import state_of
 from features.state import OtherSchema, settled_to_us

@@ -3,7 +3,7 @@
 import pytest
 
 from features.hold import Hold, HoldWatch
-from features.kernel import UNSET
+from features.order import UNSET
 from infra.clock import HOUR
 from infra.kafka.errors import KafkaFailed
 from infra.kafka.partitions import Partition, Positions

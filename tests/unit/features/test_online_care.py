@@ -8,8 +8,8 @@ from features import online_care
 from features.adapters.memory import MemoryOnlineStore
 from features.batches import view_rows
 from features.errors import DataNotReady
-from features.kernel import UNSET
 from features.online_care import OnlineCare
+from features.order import UNSET
 from features.ports import OnlineContent, OnlineUpdate
 from features.state import CorruptValue
 from infra.kafka.partitions import Partition

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from features.errors import DeclarationError
-from features.kernel import UNSET
 from features.numbers import from_sortable, sortable
+from features.order import UNSET
 from features.shapes import state_of
 from features.shapes.over_time import WindowState
 from features.state import CorruptValue, OtherSchema, ViewState, settled_to_us

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from features.adapters.memory import MemoryOnlineStore
-from features.kernel import UNSET
+from features.order import UNSET
 from features.ports import OnlineUpdate
 from infra.kafka.errors import KafkaFailed
 from infra.kafka.partitions import Partition, Positions

@@ -1,9 +1,9 @@
-"""How the kernel sorts: many things by counting, few by comparing."""
+"""How things are sorted: many by counting, few by comparing."""
 
 import numpy as np
 import pytest
 
-from features.kernel import UNSET, Order
+from features.order import UNSET, Order
 
 MANY = 150_000
 
