@@ -25,6 +25,10 @@ from infra.clock import DAY
 HOOKS = PostCommitHookProperties(create_checkpoint=False, cleanup_expired_logs=False)
 """Checkpoints are ours to make. Logs are kept: a pinned version is found by them."""
 
+PRUNED_BY = ("event_time_us", "known_at_us")
+"""Columns of which a file says its least and greatest value: a span of event time opens no other
+files, and the newest `known_at_us` of a table is read from its log."""
+
 _TYPES: Mapping[Stored, Any] = {"int": pa.int64(), "float": pa.float64(), "text": pa.string()}
 _NAMES: Mapping[str, Stored] = {"long": "int", "double": "float", "string": "text"}
 _COLOURS = re.compile(r"\x1b\[[0-9;]*m")
@@ -136,11 +140,21 @@ def writer_of(event: EventType) -> WriterProperties:
     """How files are written, by ingest and by the upkeep alike."""
     texts = [name for name, kind in kinds(event.record).items() if kind == "text"]
     repeating = ["topic", *(name for name in texts if name != "event_id")]
+    dictionaries = {name: _column(dictionary=True) for name in repeating}
     return WriterProperties(
         # ZSTD takes two thirds of the room, and a third more CPU to write and to read.
         compression="SNAPPY",
+        default_column_properties=_column(),
+        column_properties=dictionaries | {name: _column(pruned_by=True) for name in PRUNED_BY},
+    )
+
+
+def _column(*, dictionary: bool = False, pruned_by: bool = False) -> ColumnProperties:
+    return ColumnProperties(
         # A dictionary pays for text that repeats. Of numbers and ids it costs a tenth of a commit's
         # CPU (of floats alone five times the rest) and a tenth of the room.
-        default_column_properties=ColumnProperties(dictionary_enabled=False),
-        column_properties={name: ColumnProperties(dictionary_enabled=True) for name in repeating},
+        dictionary_enabled=dictionary,
+        # Every commit goes through the statistics of all files of the table: of 27 columns that is
+        # 20 ms for 1,000 files, of two a third of it.
+        statistics_enabled="CHUNK" if pruned_by else "NONE",
     )

@@ -91,6 +91,12 @@ def ids(found: pl.DataFrame) -> list[str]:
     return sorted(found["event_id"].to_list())
 
 
+def files(root: Path) -> pl.DataFrame:
+    """What the log of a Delta table says of its files."""
+    actions = DeltaTable(str(root / SOLD.name)).get_add_actions(flatten=True)
+    return pl.DataFrame(pa.table(actions).to_pydict())
+
+
 def test_a_new_store_is_empty_and_can_be_read(store: OfflineStore) -> None:
     assert store.positions([SOLD.name]) == {}
     assert store.version(SOLD) is None
@@ -292,13 +298,36 @@ class TestDelta:
         offsets = store.read(SOLD, columns=["offset"])["offset"].to_list()
         assert sorted(offsets) == list(range(60))
 
-    def test_rows_are_partitioned_by_day_and_files_say_their_times(self, tmp_path: Path) -> None:
+    def test_rows_are_partitioned_by_day(self, tmp_path: Path) -> None:
+        DeltaOfflineStore(str(tmp_path), [SOLD]).append(
+            batch(sale("1"), sale("2", 2 * SECONDS_A_DAY))
+        )
+        days = files(tmp_path)["partition.event_date"]
+        assert sorted(str(d) for d in days) == ["2013-01-01", "2013-01-03"]
+
+    def test_files_say_their_times_and_nothing_that_every_commit_would_go_through(
+        self, tmp_path: Path
+    ) -> None:
+        DeltaOfflineStore(str(tmp_path), [SOLD]).append(batch(sale("1", 5, known=7), sale("2", 3)))
+        (found,) = files(tmp_path).to_dicts()
+        said = {name: value for name, value in found.items() if name.startswith(("min.", "max."))}
+        assert {name: value for name, value in said.items() if value is not None} == {
+            "min.event_time_us": START_US + 3 * SECOND,
+            "max.event_time_us": START_US + 5 * SECOND,
+            "min.known_at_us": START_US + 3 * SECOND,
+            "max.known_at_us": START_US + 7 * SECOND,
+        }
+
+    def test_files_outside_a_span_are_not_opened(self, tmp_path: Path) -> None:
         store = DeltaOfflineStore(str(tmp_path), [SOLD])
-        store.append(batch(sale("1"), sale("2", 2 * SECONDS_A_DAY)))
-        actions = DeltaTable(str(tmp_path / SOLD.name)).get_add_actions(flatten=True)
-        files = pl.DataFrame(pa.table(actions).to_pydict())
-        assert sorted(str(d) for d in files["partition.event_date"]) == ["2013-01-01", "2013-01-03"]
-        assert files["min.event_time_us"].null_count() == 0
+        store.append(batch(sale("1", 10)))
+        (outside,) = tmp_path.rglob("*.parquet")
+        store.append(batch(sale("2", 20), start=1))
+        outside.unlink()
+        later = store.read(SOLD, columns=["event_id"], event_from_us=START_US + 11 * SECOND)
+        assert ids(later) == ["2"]
+        with pytest.raises(StoreUnavailable):
+            store.read(SOLD, columns=["event_id"])
 
     def test_two_writers_that_widen_a_table_at_once_both_go_in(self, tmp_path: Path) -> None:
         wider = changed(channel=(str | None, None))
