@@ -81,7 +81,7 @@ class Past:
         from_us: int | None = None,
         until_us: int | None = None,
     ) -> pl.DataFrame:
-        """Events by event time, without duplicates, with the columns in `_PLACE`.
+        """Events by event time, without duplicates: times, partition, offset and the fields.
 
         A duplicate may have another event time than the first sighting: the rows of one horizon
         before the span are read too.
@@ -101,7 +101,7 @@ class Past:
         for check in stops:
             _stop_unless(check, event, frame)
         self._note(event, version, frame)
-        return frame
+        return frame if "event_id" in fields else frame.drop("event_id")
 
     def blocks(
         self, event: EventType, *, from_us: int | None = None, until_us: int
