@@ -77,9 +77,8 @@ def entity_keys(entity: Entity, tuples: Mapping[str, Sequence[Any]]) -> list[str
 
 def encode_keys(keys: Sequence[str | None]) -> tuple[list[bytes], Int64Array]:
     """The distinct keys as bytes, and for each row the index of its own; -1 for None."""
-    index: dict[str | None, int] = {}
-    codes = [index.setdefault(k, len(index)) for k in keys]
-    array = np.array(codes, np.int64)
+    index = {key: i for i, key in enumerate(dict.fromkeys(keys))}
+    array = np.fromiter(map(index.__getitem__, keys), np.int64, len(keys))
     if None in index:
         gone = index.pop(None)
         array = np.where(array == gone, -1, array - (array > gone))

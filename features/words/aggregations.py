@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import cached_property
 from typing import Literal
 
 from features.words.mistakes import require
@@ -86,7 +87,7 @@ class Aggregation:
         for window in self.windows:
             _as_window(window)
 
-    @property
+    @cached_property
     def time_windows(self) -> tuple[TimeWindow, ...]:
         """The windows that are written out."""
         return tuple(_as_window(w) for w in self.windows)

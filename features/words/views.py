@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import cached_property
 from itertools import pairwise
 
 from features.words.aggregations import ADDED_UP, OF_ADDED_COLUMNS, Aggregation, TimeWindow
@@ -53,12 +54,12 @@ class FeatureView:
         """The events that it is made of."""
         return (self.source,)
 
-    @property
+    @cached_property
     def features(self) -> tuple[str, ...]:
         """Names of all features, in the order of their values."""
         return tuple(a.feature(self.name, part) for a, part, _ in self.parts)
 
-    @property
+    @cached_property
     def parts(self) -> tuple[tuple[Aggregation, str, TimeWindow], ...]:
         """(aggregation, name of the window, window) of each feature."""
         return tuple(
@@ -67,7 +68,7 @@ class FeatureView:
             for w in (a.time_windows or (self._whole,))
         )
 
-    @property
+    @cached_property
     def windows(self) -> tuple[TimeWindow, ...]:
         """All windows, shortest first."""
         found = {w for _, _, w in self.parts}
@@ -144,7 +145,7 @@ class CalendarView(ReachesBack):
         """The events that it is made of."""
         return (self.source,)
 
-    @property
+    @cached_property
     def features(self) -> tuple[str, ...]:
         """Names of all features, in the order of their values."""
         return tuple(a.feature(self.name, s.name) for a in self.aggregations for s in self.spans)
@@ -187,7 +188,7 @@ class PythonView:
         """The events that it is made of."""
         return tuple(event for event, _ in self.keeps)
 
-    @property
+    @cached_property
     def features(self) -> tuple[str, ...]:
         """Names of all features, in the order of their values."""
         return tuple(f"{self.name}_{n}" for n in self.names)
