@@ -272,7 +272,7 @@ class Asked:
                 continue
             block_of_row = rows >> bit
             keys = block_of_row * (n + 1) + label
-            order = np.argsort(keys)
+            order = np.argsort(keys, kind="stable")
             block = (self.known[asked] >> (bit + 1)) << 1
             yield _Level(
                 order=order,

@@ -53,16 +53,14 @@ class Keys:
 
 
 class Order:
-    """Things sorted by (group, time), to look others up among them. Equal ones are in any order
-    unless it has to be `stable`."""
+    """Things sorted by (group, time), to look others up among them. Equal ones stay in order."""
 
-    def __init__(self, group: Int64Array, time: Int64Array, *, stable: bool = False) -> None:
+    def __init__(self, group: Int64Array, time: Int64Array) -> None:
         self._keys = Keys(group, time)
         keys = self._keys.of_things()
-        if len(keys) < _WORTH_RADIX:
-            self.order = np.argsort(keys, kind="stable" if stable else None)
-        else:
-            self.order = _radix_sorted(group, time)
+        # Rows are nearly in order, of groups and of time: a merge sort takes runs as they are.
+        few = len(keys) < _WORTH_RADIX
+        self.order = np.argsort(keys, kind="stable") if few else _radix_sorted(group, time)
         self.keys = keys[self.order]
 
     def __len__(self) -> int:

@@ -212,7 +212,7 @@ class PreviousState(_OfItems):
     def _previous(self, items: Rows, questions: Questions, before: Int64Array) -> Int64Array:
         """The thing that each question looks up; -1 for none."""
         by_id = np.lexsort((items.label_us, items.columns[ORDER], items.group))
-        order = Order(items.group[by_id], items.columns[ORDER][by_id], stable=True)
+        order = Order(items.group[by_id], items.columns[ORDER][by_id])
         start = order.before(questions.group, before - self.view.reach_us)
         end = order.before(questions.group, before)
         pick = np.full(len(questions), -1, np.int64)
