@@ -18,6 +18,7 @@ log = structlog.get_logger()
 
 LINGER_S = 0.005  # how long a batch that is not full waits for more
 UNKNOWN_TOPIC_GRACE_S = 60.0
+BROKERS_AWAY_S = 30.0
 _MAGIC = b"CGMDv2:"
 
 StartPositions = Callable[[Collection[Partition]], Positions]
@@ -309,6 +310,15 @@ class GroupConsumer:
         for partition in partitions:
             self._next.pop(partition, None)
         self.epoch += 1
+
+
+def waiting_for_brokers(consumer: GroupConsumer | None) -> str:
+    """Why a process takes no records, as far as the brokers go; "" when they give them."""
+    if consumer is None or not consumer.joined:
+        return "not in the group yet"
+    if consumer.trouble_s > BROKERS_AWAY_S:
+        return f"no broker for {consumer.trouble_s:.0f} s"
+    return ""
 
 
 def member_id(metadata: bytes) -> bytes:
