@@ -55,6 +55,8 @@ def replay(
     The position is committed with the events: a replay that was stopped or killed goes on where it
     was, without a gap or a double, when the same command is given again. Another span or another
     option is another replay with its own position.
+
+    Exit code 4: it was stopped before all was sent, or before all that --wait waits for was there.
     """
     from features.lockstep import STEP_MINUTES
     from features.replay_bootstrap import ReplayOptions, run_replay

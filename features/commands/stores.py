@@ -124,7 +124,7 @@ def maintain(
 
     For each event's table: puts the files of closed days together, writes a checkpoint, deletes
     files that left the table longer ago than EVENTIDE_UPKEEP__RETENTION_HOURS, and what crashed
-    writers left. Versions that a training run pinned stay readable (`eventide features pins`).
+    writers left. Pinned versions stay readable (`eventide features pins`).
 
     It runs beside a live ingest, which never waits for it. Running it again changes nothing. The
     DAG maintain_offline_store does it once a day.
@@ -151,7 +151,7 @@ def pins(
     release: Annotated[str, typer.Option(help="Forget the pins of this name.")] = "",
     as_json: Json = False,
 ) -> None:
-    """Versions of the offline tables that stay readable, and for which training run.
+    """Versions of the offline tables that stay readable, and for which training run or export.
 
     The files that only a released pin kept are deleted by the next `eventide features maintain`.
     """
