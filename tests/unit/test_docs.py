@@ -12,7 +12,7 @@ from infra.cli import build_app
 from infra.settings import Settings
 from infra.settings_table import rows
 
-ROOT = Path(__file__).resolve().parents[3]
+ROOT = Path(__file__).resolve().parents[2]
 README = ROOT / "README.md"
 PAGES = [README, *sorted((ROOT / "docs").glob("*.md"))]
 FOLDERS = "dags|docs|features|infra|ml|serving|tests"
