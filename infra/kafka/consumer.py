@@ -336,11 +336,6 @@ def member_id(metadata: bytes) -> bytes:
     return metadata[len(_MAGIC) + 4 :].split(b"\0")[1]
 
 
-def next_offsets(messages: Iterable[Message]) -> dict[Partition, int]:
-    """For each partition the offset after its last message."""
-    return {partition_of(m): m.offset() + 1 for m in messages}
-
-
 def _partitions(found: Iterable[TopicPartition]) -> frozenset[Partition]:
     return frozenset(Partition(p.topic, p.partition) for p in found)
 
