@@ -10,8 +10,6 @@ from rich.console import Console
 from features.commands.options import Json
 from infra.signals import stop_at_signal
 
-EXIT_FENCED = 3
-
 
 def ingest(
     health_port: Annotated[
@@ -31,17 +29,12 @@ def ingest(
     instance's name. 75: the loop hung and was ended; a new process goes on where it was.
     """
     from features.bootstrap import ingest_until
-    from infra.kafka.errors import Fenced
     from infra.logs import configure_logging
     from infra.settings import load_settings
 
     settings = load_settings()
     configure_logging(json=settings.log_json, level=settings.log_level)
-    try:
-        ingest_until(stop_at_signal(), settings, health_port=health_port)
-    except Fenced as error:
-        typer.echo(f"error: {error}\n  {error.hint}", err=True)
-        raise typer.Exit(EXIT_FENCED) from error
+    ingest_until(stop_at_signal(), settings, health_port=health_port)
 
 
 def audit(
