@@ -3,12 +3,12 @@
 from collections.abc import Callable, Collection, Sequence
 
 from features.batches import BadRecord
-from features.contracts.dead_letters import HEADER_PREFIX, dead_letter_headers, dead_letter_topic
+from features.contracts.dead_letters import dead_letter, dead_letter_topic
 from infra.kafka.consumer import GroupConsumer
 from infra.kafka.errors import TooLarge
 from infra.kafka.message import partition_of
 from infra.kafka.partitions import Partition, Positions
-from infra.kafka.transactions import Record, TransactionalProducer
+from infra.kafka.transactions import TransactionalProducer
 
 CONSUMER = "ingest"
 DEAD_LETTERS = dead_letter_topic(CONSUMER)
@@ -65,30 +65,15 @@ class DeadLetters:
 
     def _send(self, consumer: GroupConsumer, moved: Positions, *, whole: bool) -> None:
         now_us = self._clock_us()
-        records = [_record(bad, now_us, whole=whole) for bad in self._waiting]
+        records = [
+            dead_letter(
+                bad.message,
+                consumer=CONSUMER,
+                code=bad.code,
+                reason=bad.reason,
+                at_us=now_us,
+                whole=whole,
+            )
+            for bad in self._waiting
+        ]
         self._producer.send_all(records, offsets=moved, consumer=consumer)
-
-
-def _record(bad: BadRecord, at_us: int, *, whole: bool) -> Record:
-    """The record's own bytes. If the brokers take no record of its size, its place at least."""
-    message = bad.message
-    marks: list[tuple[str, bytes | None]] = [
-        *dead_letter_headers(
-            consumer=CONSUMER,
-            topic=message.topic(),
-            partition=message.partition(),
-            offset=message.offset(),
-            timestamp_ms=message.timestamp()[1],
-            code=bad.code,
-            reason=bad.reason,
-            at_us=at_us,
-        )
-    ]
-    if not whole:
-        marks.append((f"{HEADER_PREFIX}truncated", b"1"))
-    return Record(
-        topic=DEAD_LETTERS,
-        key=message.key(),
-        value=message.value() if whole else None,
-        headers=[*(message.headers() or ()), *marks],
-    )

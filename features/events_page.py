@@ -10,7 +10,7 @@ from typing import Any
 
 import msgspec
 
-from features.contracts.dead_letters import dead_letter_headers
+from features.contracts.dead_letters import HEADER_PREFIX, dead_letter_headers
 from features.contracts.predictions import SCHEMA, Outcome
 from features.topics import (
     INGEST_DEAD_LETTERS,
@@ -99,8 +99,9 @@ def _dead_letters() -> str:
     names = ", ".join(f"`{name}`" for name, _ in headers)
     return (
         f"## Dead letters: `{INGEST_DEAD_LETTERS}`, `{SERVING_DEAD_LETTERS}`\n\n"
-        "Key, value and headers are those of the record that could not be taken, byte for byte, and"
-        f" so is its timestamp. More headers say what happened: {names}.\n"
+        "Key, value and headers are those of the record that could not be taken, byte for byte."
+        f" More headers say what happened, and when it was sent: {names}. One that the topic does"
+        f" not take whole comes without its value, with `{HEADER_PREFIX}truncated`.\n"
     )
 
 

@@ -14,12 +14,12 @@ import threading
 from collections import deque
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from types import TracebackType
-from typing import NamedTuple, Self
+from typing import NamedTuple
 
 import structlog
 
 from features.order import UNSET
+from infra.background import Background
 from infra.kafka.errors import KafkaFailed
 from infra.kafka.partitions import Positions, has_reached
 
@@ -78,7 +78,7 @@ class Hold:
         return not self._looks or newest_us >= self._looks[-1].newest_us + apart_us
 
 
-class HoldWatch:
+class HoldWatch(Background):
     """Looks at the readers from a thread of its own, every `seconds`.
 
     `open_ends` and `open_answered` connect for as long as their block lasts.
@@ -95,37 +95,19 @@ class HoldWatch:
         self._hold, self._seconds = hold, seconds
         self._open_ends, self._open_answered = open_ends, open_answered
         self._trouble = ""
-        self._closed = threading.Event()
-        self._thread = threading.Thread(target=self._watch, name="readers", daemon=True)
-        self._thread.start()
+        super().__init__("readers", self._watch)
 
-    def close(self) -> None:
-        """Stop looking."""
-        self._closed.set()
-        self._thread.join(timeout=5.0)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()
-
-    def _watch(self) -> None:
-        while not self._closed.is_set():
+    def _watch(self, closed: threading.Event) -> None:
+        while not closed.is_set():
             try:
-                self._look_on()
+                self._look_on(closed)
             except KafkaFailed as error:
                 self._note(str(error))
-                self._closed.wait(self._seconds)
+                closed.wait(self._seconds)
 
-    def _look_on(self) -> None:
+    def _look_on(self, closed: threading.Event) -> None:
         with self._open_ends() as ends, self._open_answered() as answered:
-            while not self._closed.wait(self._seconds):
+            while not closed.wait(self._seconds):
                 self._hold.look(ends=ends, answered=answered)
                 self._trouble = ""
 

@@ -34,7 +34,7 @@ from features.state import CorruptValue
 from features.vocabulary import EventType
 from infra.clock import SECOND
 from infra.errors import EventideError
-from infra.kafka.consumer import GroupConsumer, StartPositions
+from infra.kafka.consumer import GroupConsumer, StartPositions, waiting_for_brokers
 from infra.kafka.errors import KafkaFailed, TransactionAborted, TransactionUnclear
 from infra.kafka.message import Message
 from infra.kafka.partitions import Partition, Positions
@@ -43,7 +43,6 @@ from infra.kafka.watchdog import Watchdog
 log = structlog.get_logger()
 
 IDLE_S = 0.1
-BROKERS_AWAY_S = 30.0
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.5, 30.0
 LOOK_S = 0.25  # between two looks at the online store
 MOVES_IN_A_ROW = 20  # positions that move again and again: someone else writes our partitions
@@ -107,7 +106,7 @@ class Ingest:
 
     def ready(self) -> tuple[bool, str]:
         """Whether events are being taken; if not, why."""
-        why = self._why_not or self._waiting_for_kafka()
+        why = self._why_not or waiting_for_brokers(self._consumer)
         return not why, why or "taking events"
 
     def run(self) -> None:
@@ -300,14 +299,6 @@ class Ingest:
             else:
                 return True
         return False
-
-    def _waiting_for_kafka(self) -> str:
-        consumer = self._consumer
-        if consumer is None or not consumer.joined:
-            return "not in the group yet"
-        if consumer.trouble_s > BROKERS_AWAY_S:
-            return f"no broker for {consumer.trouble_s:.0f} s"
-        return ""
 
     def _show(self, consumer: GroupConsumer) -> None:
         metrics.PARTITIONS.set(len(consumer.owned))

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import msgspec
 
-from features.codec import SCHEMA_HEADER
+from features.codec import schema_headers
 from features.replay_plan import ReplayPlan
 from features.topics import REPLAY_PROGRESS
 from features.vocabulary import EventType
@@ -207,7 +207,7 @@ class _Sender:
 
 
 def _records(rows: pl.DataFrame, events: Mapping[str, EventType]) -> Iterator[Record]:
-    headers = {name: ((SCHEMA_HEADER, e.schema.encode()),) for name, e in events.items()}
+    headers = {name: schema_headers(event) for name, event in events.items()}
     for known_at_us, event, key, payload in rows.select(
         "known_at_us", "event", "key", "payload"
     ).iter_rows():

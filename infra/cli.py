@@ -16,13 +16,15 @@ ENTRY_POINTS = "eventide.commands"
 
 
 def main() -> None:
-    """Run the command line. Exit code 1 and one clear sentence for an error of ours."""
+    """Run the command line. One clear sentence and its exit code for an error of ours."""
     try:
         build_app()()
     except EventideError as error:
         _complain(str(error), error.hint)
+        sys.exit(error.exit_code)
     except ValidationError as error:
         _complain(f"a setting does not fit: {error}", "`eventide settings` lists them all")
+        sys.exit(1)
 
 
 def build_app() -> typer.Typer:
@@ -48,4 +50,3 @@ def _complain(message: str, hint: str | None) -> None:
     console.print(message, markup=False)
     if hint:
         console.print(f"  {hint}", markup=False)
-    sys.exit(1)

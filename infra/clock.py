@@ -3,7 +3,6 @@
 import time
 from datetime import UTC, date, datetime, timedelta
 
-MICROSECOND = 1
 MILLISECOND = 1_000
 SECOND = 1_000_000
 MINUTE = 60 * SECOND

@@ -4,10 +4,12 @@
 class EventideError(Exception):
     """The root of every error that Eventide raises on purpose.
 
-    The command line prints its sentence and `hint` instead of a traceback.
+    The command line prints its sentence and `hint` instead of a traceback, and ends with its
+    `exit_code`.
     """
 
     hint: str | None = None
+    exit_code = 1
 
     def __init__(self, message: str, *, hint: str | None = None) -> None:
         super().__init__(message)

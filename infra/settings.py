@@ -4,7 +4,7 @@ A value comes from, first hit wins: the environment (`EVENTIDE_KAFKA__BOOTSTRAP_
 file `endpoints.json` that `eventide up` writes into the state folder, the default here. So each
 server of the local stack can be replaced by the address of one that runs elsewhere.
 
-Only `__main__.py` files and DAG files call `load_settings`; everything else takes values.
+Only commands and DAG files call `load_settings`; everything else takes values.
 """
 
 import json

@@ -5,8 +5,6 @@ from pathlib import Path
 
 import typer
 
-EXIT_FENCED = 3
-
 app = typer.Typer()
 
 
@@ -32,7 +30,6 @@ def serve(
     """
     # Before anything loads OpenMP: two threads on busy cores cost a factor of twenty.
     os.environ["OMP_NUM_THREADS"] = "1"
-    from infra.kafka.errors import Fenced
     from infra.logs import configure_logging
     from infra.settings import load_settings
     from infra.signals import stop_at_signal
@@ -40,14 +37,10 @@ def serve(
 
     settings = load_settings()
     configure_logging(json=settings.log_json, level=settings.log_level)
-    try:
-        serve_until(
-            stop_at_signal(),
-            settings,
-            project=project or settings.serving.project,
-            health_port=health_port,
-            bundle=bundle,
-        )
-    except Fenced as error:
-        typer.echo(f"error: {error}\n  {error.hint}", err=True)
-        raise typer.Exit(EXIT_FENCED) from error
+    serve_until(
+        stop_at_signal(),
+        settings,
+        project=project or settings.serving.project,
+        health_port=health_port,
+        bundle=bundle,
+    )

@@ -12,14 +12,13 @@ import tempfile
 import threading
 from pathlib import Path
 from random import SystemRandom
-from types import TracebackType
-from typing import Self
 
 import msgspec
 import numpy as np
 import structlog
 
 from features.vocabulary import FeatureService
+from infra.background import Background
 from ml.bundle import Bundle
 from ml.errors import BundleRefused
 from serving import metrics
@@ -131,44 +130,20 @@ class Champion:
         self.trouble = trouble
 
 
-class ChampionWatch:
-    """Refreshes a champion from a thread of its own, every `seconds`, give or take a fifth."""
+class ChampionWatch(Background):
+    """Refreshes a champion from a thread of its own, every `seconds`, give or take a fifth.
+
+    A download that is in its middle at the end is left.
+    """
 
     def __init__(self, champion: Champion, *, seconds: float) -> None:
         self._champion, self._seconds = champion, seconds
-        self._failure: Exception | None = None
-        self._closed = threading.Event()
-        self._thread = threading.Thread(target=self._watch, name="champion", daemon=True)
-        self._thread.start()
+        super().__init__("champion", self._watch)
 
-    def raise_if_failed(self) -> None:
-        """Hand on an error that nobody foresaw, so that it ends the process and is seen."""
-        if self._failure is not None:
-            raise self._failure
-
-    def close(self) -> None:
-        """Stop looking; a download in its middle is left."""
-        self._closed.set()
-        self._thread.join(timeout=5.0)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()
-
-    def _watch(self) -> None:
-        try:
-            while not self._closed.is_set():
-                self._champion.refresh()
-                self._closed.wait(self._seconds * _jitter.uniform(0.8, 1.2))
-        except Exception as error:  # noqa: BLE001  # raised again by the loop
-            self._failure = error
+    def _watch(self, closed: threading.Event) -> None:
+        while not closed.is_set():
+            self._champion.refresh()
+            closed.wait(self._seconds * _jitter.uniform(0.8, 1.2))
 
 
 def check_columns(bundle: Bundle, service: FeatureService) -> None:

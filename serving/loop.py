@@ -17,7 +17,7 @@ from features.errors import StoreUnavailable
 from features.state import CorruptValue
 from infra.clock import now_us
 from infra.errors import EventideError
-from infra.kafka.consumer import GroupConsumer
+from infra.kafka.consumer import GroupConsumer, waiting_for_brokers
 from infra.kafka.errors import Fenced, KafkaFailed, ProducerFailed, TooLarge, TransactionAborted
 from infra.kafka.message import Message
 from infra.kafka.transactions import TransactionalProducer
@@ -36,7 +36,6 @@ Opened = TypeVar("Opened")
 IDLE_S = 0.2
 RETRY_S = 1.0
 ABORTS_IN_A_ROW = 10  # then it is no passing trouble, and a new process may do better
-BROKERS_AWAY_S = 30.0
 
 
 class CurrentModel(Protocol):
@@ -91,7 +90,7 @@ class ServingLoop:
 
     def ready(self) -> tuple[bool, str]:
         """Whether requests are being answered; if not, why."""
-        why = self._why_not or self._waiting_for_kafka()
+        why = self._why_not or waiting_for_brokers(self._consumer)
         return not why, why or "answering requests"
 
     def run(self) -> None:
@@ -256,14 +255,6 @@ class ServingLoop:
         if self._parts.champion.model is None:
             raise _NoModelYet("no model yet: no champion is registered")
         return self._parts.champion.model
-
-    def _waiting_for_kafka(self) -> str:
-        consumer = self._consumer
-        if consumer is None or not consumer.joined:
-            return "not in the group yet"
-        if consumer.trouble_s > BROKERS_AWAY_S:
-            return f"no broker for {consumer.trouble_s:.0f} s"
-        return ""
 
 
 class _NoModelYet(EventideError):

@@ -1,14 +1,14 @@
 """From answers to the records that are sent."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 import msgspec
 
-from features.contracts.dead_letters import HEADER_PREFIX, dead_letter_headers, dead_letter_topic
+from features.contracts.dead_letters import dead_letter, dead_letter_topic
 from features.contracts.predictions import SCHEMA
 from infra.kafka.message import Message
 from infra.kafka.transactions import Record
-from serving.score import Answer, Rejection
+from serving.score import Answer
 
 CONSUMER = "serving"
 DEAD_LETTERS = dead_letter_topic(CONSUMER)
@@ -35,7 +35,14 @@ def records_for(
         for message, answer in zip(messages, answers, strict=True)
     ]
     records += (
-        _dead_letter(message, answer.rejection, answer.outcome.scored_at_us, whole_dead_letters)
+        dead_letter(
+            message,
+            consumer=CONSUMER,
+            code=answer.rejection.code,
+            reason=answer.rejection.reason,
+            at_us=answer.outcome.scored_at_us,
+            whole=whole_dead_letters,
+        )
         for message, answer in zip(messages, answers, strict=True)
         if answer.rejection is not None
     )
@@ -51,25 +58,4 @@ def _outcome(message: Message, answer: Answer, *, topic: str, same_partition: bo
         value=_encode(answer.outcome),
         headers=headers,
         partition=message.partition() if same_partition else None,
-    )
-
-
-def _dead_letter(message: Message, why: Rejection, at_us: int, whole: bool) -> Record:
-    """The request's own bytes. If the brokers take no record of its size, its place at least."""
-    marks: Iterable[tuple[str, bytes | None]] = dead_letter_headers(
-        consumer=CONSUMER,
-        topic=message.topic(),
-        partition=message.partition(),
-        offset=message.offset(),
-        timestamp_ms=message.timestamp()[1],
-        code=why.code,
-        reason=why.reason,
-        at_us=at_us,
-    )
-    truncated = [] if whole else [(f"{HEADER_PREFIX}truncated", b"1")]
-    return Record(
-        topic=DEAD_LETTERS,
-        key=message.key(),
-        value=message.value() if whole else None,
-        headers=[*(message.headers() or ()), *marks, *truncated],
     )

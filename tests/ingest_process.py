@@ -1,8 +1,6 @@
 """`eventide ingest` as a process under the control of a test, events for it, and its audit."""
 
 import json
-import signal
-import subprocess
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,9 +17,9 @@ from infra.kafka.config import producer_config
 from infra.kafka.errors import KafkaFailed
 from infra.settings import KafkaSettings
 from tests.commands import EVENTIDE, environment, run
-from tests.health_pages import health_page
 from tests.recordings import flights
 from tests.servers import free_port, wait_until
+from tests.service_process import ServiceProcess
 
 TOPICS = tuple(e.name for e in event_types())
 GROUP = "eventide-ingest"
@@ -29,7 +27,7 @@ GROUP = "eventide-ingest"
 QUICK_SESSIONS = json.dumps({"session.timeout.ms": "6000", "heartbeat.interval.ms": "1000"})
 
 
-class IngestProcess:
+class IngestProcess(ServiceProcess):
     """One `eventide ingest` with short limits, so that a test meets many polls and flushes."""
 
     def __init__(
@@ -41,51 +39,23 @@ class IngestProcess:
         within: Sequence[str] = (),
         **more: str,
     ) -> None:
-        self.port = free_port()
-        self.log = state / f"ingest-{instance}.log"
-        self._within = within
+        port = free_port()
         short = {
             "EVENTIDE_KAFKA__CLIENT": QUICK_SESSIONS,
             "EVENTIDE_INGEST__INSTANCE": instance,
             "EVENTIDE_INGEST__FLUSH_SECONDS": "0.3",
             "EVENTIDE_INGEST__WATCHDOG_SECONDS": "10",
         }
-        self.env = environment(state, bootstrap_servers, **(short | more))
-        self.process = self.start()
-
-    def start(self) -> "subprocess.Popen[bytes]":
-        """Start it, the first time or again."""
-        command = [*self._within, EVENTIDE, "ingest", "--health-port", str(self.port)]
-        with self.log.open("ab") as log:
-            self.process = subprocess.Popen(command, env=self.env, stdout=log, stderr=log)
-        return self.process
-
-    def restart_if_ended(self) -> None:
-        """What a supervisor does."""
-        if self.process.poll() is not None:
-            self.start()
-
-    def kill(self) -> None:
-        """SIGKILL."""
-        self.process.kill()
-        self.process.wait()
-
-    def stop(self, limit_s: float = 30.0) -> int:
-        """SIGTERM; returns the exit code."""
-        self.process.send_signal(signal.SIGTERM)
-        return self.process.wait(limit_s)
-
-    def get(self, path: str) -> tuple[int, str]:
-        """Status and body of a health page; (0, "") while nothing listens."""
-        return health_page(self.port, path)
+        super().__init__(
+            [*within, EVENTIDE, "ingest", "--health-port", str(port)],
+            env=environment(state, bootstrap_servers, **(short | more)),
+            port=port,
+            log=state / f"ingest-{instance}.log",
+        )
 
     def ready(self) -> bool:
         """Whether it says that it takes events."""
         return self.get("/readyz")[0] == 200
-
-    def text(self) -> str:
-        """Its log so far."""
-        return self.log.read_text(errors="replace")
 
 
 @contextmanager

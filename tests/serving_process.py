@@ -1,11 +1,7 @@
 """`eventide serve` as a process under the control of a test, and the accounting of what it did."""
 
 import json
-import os
 import random
-import signal
-import subprocess
-import sys
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -27,8 +23,9 @@ from infra.kafka.config import producer_config
 from infra.kafka.message import Message
 from infra.kafka.reader import read_all
 from infra.settings import KafkaSettings, Settings
-from tests.health_pages import health_page
+from tests.commands import EVENTIDE, environment
 from tests.servers import free_port, wait_until
+from tests.service_process import ServiceProcess
 from tests.unit.serving.messages import a_request
 
 PREDICTIONS = DOMAIN.predictions_topic
@@ -58,7 +55,7 @@ def prepare_site(kafka: KafkaSettings, state: Path) -> Site:
     return Site(kafka=kafka, state=state)
 
 
-class ServingProcess:
+class ServingProcess(ServiceProcess):
     """One `eventide serve`. `watchdog_s` is short, so that tests of hangs are."""
 
     def __init__(
@@ -72,15 +69,10 @@ class ServingProcess:
         max_batch: int = 100,
         max_wait_ms: int = 2_000,
     ) -> None:
-        self.port = free_port()
-        self.log = site.state / f"serving-{project}{instance}.log"
+        port = free_port()
         source = [] if mlflow_url else ["--bundle", str(site.bundle_of(project))]
-        eventide = str(Path(sys.executable).with_name("eventide"))
         which = ["--project", project] if project else []
-        self._command = [eventide, "serve", "--health-port", str(self.port), *which, *source]
-        self._env = os.environ | {
-            "EVENTIDE_STATE_DIR": str(site.state),
-            "EVENTIDE_KAFKA__BOOTSTRAP_SERVERS": site.kafka.bootstrap_servers,
+        short = {
             # A killed member's partitions move sooner, so that tests with many kills are shorter.
             "EVENTIDE_KAFKA__CLIENT": '{"session.timeout.ms": "6000"}',
             "EVENTIDE_MLFLOW_URL": mlflow_url or "http://127.0.0.1:9",
@@ -91,41 +83,12 @@ class ServingProcess:
             "EVENTIDE_SERVING__POLL_CHAMPION_SECONDS": "0.3",
             "EVENTIDE_SERVING__WATCHDOG_SECONDS": str(watchdog_s),
         }
-        self.process = self.start()
-
-    def start(self) -> "subprocess.Popen[bytes]":
-        """Start it, the first time or again."""
-        with self.log.open("ab") as log:
-            self.process = subprocess.Popen(
-                self._command, env=self._env, stdout=log, stderr=log, start_new_session=True
-            )
-        return self.process
-
-    @property
-    def ended(self) -> int | None:
-        """The exit code of a process that has ended."""
-        return self.process.poll()
-
-    def restart_if_ended(self) -> bool:
-        """What a supervisor does."""
-        if self.ended is None:
-            return False
-        self.start()
-        return True
-
-    def kill(self) -> None:
-        """SIGKILL."""
-        self.process.kill()
-        self.process.wait()
-
-    def stop(self, limit_s: float = 30.0) -> int:
-        """SIGTERM; returns the exit code."""
-        self.process.send_signal(signal.SIGTERM)
-        return self.process.wait(limit_s)
-
-    def get(self, path: str) -> tuple[int, str]:
-        """Status and body of a health page; (0, "") while nothing listens."""
-        return health_page(self.port, path)
+        super().__init__(
+            [EVENTIDE, "serve", "--health-port", str(port), *which, *source],
+            env=environment(site.state, site.kafka.bootstrap_servers, **short),
+            port=port,
+            log=site.state / f"serving-{project}{instance}.log",
+        )
 
     def metric(self, sample: str) -> float:
         """The value of a sample of the metrics page, by its name with labels; 0.0 without one."""
@@ -134,7 +97,7 @@ class ServingProcess:
 
     def ready(self) -> bool:
         """Whether it says that it answers requests."""
-        assert self.ended is None, self.log.read_text()[-3000:]
+        assert self.ended is None, self.text()[-3000:]
         return self.get("/readyz")[0] == 200
 
     def why_not_ready(self) -> str:

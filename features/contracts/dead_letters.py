@@ -3,6 +3,9 @@
 The value is the record's own bytes, unchanged, so that sending it again is a copy.
 """
 
+from infra.kafka.message import Message
+from infra.kafka.transactions import Record
+
 SUFFIX = ".dlq"
 HEADER_PREFIX = "dlq."
 
@@ -10,6 +13,34 @@ HEADER_PREFIX = "dlq."
 def dead_letter_topic(consumer: str) -> str:
     """Each consumer has its own: `ingest.dlq`, `serving.dlq`."""
     return f"{consumer}{SUFFIX}"
+
+
+def dead_letter(
+    message: Message, *, consumer: str, code: str, reason: str, at_us: int, whole: bool = True
+) -> Record:
+    """The record's own bytes. Without `whole`, where the brokers take no record of its size, its
+    place at least.
+    """
+    marks: list[tuple[str, bytes | None]] = [
+        *dead_letter_headers(
+            consumer=consumer,
+            topic=message.topic(),
+            partition=message.partition(),
+            offset=message.offset(),
+            timestamp_ms=message.timestamp()[1],
+            code=code,
+            reason=reason,
+            at_us=at_us,
+        )
+    ]
+    if not whole:
+        marks.append((f"{HEADER_PREFIX}truncated", b"1"))
+    return Record(
+        topic=dead_letter_topic(consumer),
+        key=message.key(),
+        value=message.value() if whole else None,
+        headers=[*(message.headers() or ()), *marks],
+    )
 
 
 def dead_letter_headers(

@@ -29,7 +29,6 @@ from features.words.views import CalendarView, FeatureView
 from infra.clock import MINUTE, span_us
 
 LaneKind = Literal["sum", "number", "lowest", "highest", "code"]
-OWN = "own"
 _COMBINE: Mapping[LaneKind, np.ufunc] = {
     "sum": np.add,
     "number": np.add,

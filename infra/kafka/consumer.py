@@ -18,6 +18,7 @@ log = structlog.get_logger()
 
 LINGER_S = 0.005  # how long a batch that is not full waits for more
 UNKNOWN_TOPIC_GRACE_S = 60.0
+BROKERS_AWAY_S = 30.0
 _MAGIC = b"CGMDv2:"
 
 StartPositions = Callable[[Collection[Partition]], Positions]
@@ -311,6 +312,15 @@ class GroupConsumer:
         self.epoch += 1
 
 
+def waiting_for_brokers(consumer: GroupConsumer | None) -> str:
+    """Why a process takes no records, as far as the brokers go; "" when they give them."""
+    if consumer is None or not consumer.joined:
+        return "not in the group yet"
+    if consumer.trouble_s > BROKERS_AWAY_S:
+        return f"no broker for {consumer.trouble_s:.0f} s"
+    return ""
+
+
 def member_id(metadata: bytes) -> bytes:
     """The member's id in the client's group metadata; empty when it is no member.
 
@@ -324,11 +334,6 @@ def member_id(metadata: bytes) -> bytes:
         )
     # the magic, the generation in four bytes, then group and member, each ended by a zero byte
     return metadata[len(_MAGIC) + 4 :].split(b"\0")[1]
-
-
-def next_offsets(messages: Iterable[Message]) -> dict[Partition, int]:
-    """For each partition the offset after its last message."""
-    return {partition_of(m): m.offset() + 1 for m in messages}
 
 
 def _partitions(found: Iterable[TopicPartition]) -> frozenset[Partition]:

@@ -42,6 +42,7 @@ class Fenced(KafkaFailed):
     """Another process runs under our transactional id, or we slept past the timeout."""
 
     hint = "give each process its own instance name"
+    exit_code = 3  # so that a supervisor can tell it from a crash
 
 
 class TransactionAborted(EventideError):

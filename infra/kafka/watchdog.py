@@ -8,10 +8,10 @@ held is aborted by the brokers, so a new process goes on from the last committed
 import os
 import threading
 from collections.abc import Callable
-from types import TracebackType
-from typing import Self
 
 import structlog
+
+from infra.background import Background
 
 log = structlog.get_logger()
 
@@ -24,7 +24,7 @@ def end_process() -> None:
     os._exit(EXIT_HUNG)
 
 
-class Watchdog:
+class Watchdog(Background):
     """Ends the process when `turn` has not been called for `limit_s` seconds.
 
     It counts its own ticks instead of reading a clock: a machine that slept, or a process that
@@ -35,9 +35,7 @@ class Watchdog:
         self._limit_s = limit_s
         self._on_hang = on_hang
         self._missed_ticks = 0
-        self._closed = threading.Event()
-        self._thread = threading.Thread(target=self._watch, name="watchdog", daemon=True)
-        self._thread.start()
+        super().__init__("watchdog", self._watch)
 
     def turn(self) -> None:
         """The loop is alive."""
@@ -48,24 +46,8 @@ class Watchdog:
         """Whether the loop has turned within the limit."""
         return self._missed_ticks <= TICKS
 
-    def close(self) -> None:
-        """Stop watching."""
-        self._closed.set()
-        self._thread.join()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()
-
-    def _watch(self) -> None:
-        while not self._closed.wait(self._limit_s / TICKS):
+    def _watch(self, closed: threading.Event) -> None:
+        while not closed.wait(self._limit_s / TICKS):
             self._missed_ticks += 1
             if self._missed_ticks > TICKS:
                 log.error("process_hung", limit_s=self._limit_s, exit_code=EXIT_HUNG)

@@ -4,7 +4,8 @@ from datetime import date, timedelta
 
 from features.catalog.purchases.services import BOUGHT_AGAIN, REPEAT_PURCHASE
 from ml.project import Candidate, Expectation, Gate, ModelProject, Slices, When
-from ml.training.candidates import boosted_trees, logistic_regression
+from ml.rules.standard import BETTER_THAN_A_CONSTANT, NO_SILENT_SOURCE, UNSEEN_BY_THE_CHAMPION
+from ml.training.candidates import NEWTON, boosted_trees, logistic_regression
 
 # The newest purchase is never a day old when the shop asks, and its hour is assumed.
 KNOWN_BY_THE_DAY = tuple(n for n in REPEAT_PURCHASE.numbers if "_since_last_" not in n)
@@ -26,30 +27,20 @@ GATES = (
         at_least=1.0,
         why="both outcomes are known once the wait is over: less is a mistake in the windows",
     ),
-    Gate(measure="columns_turned_null", at_most=0, why="a source went silent"),
+    NO_SILENT_SOURCE,
     Gate(
         measure="null_growth",
         at_most=2.0,
         why="a purchase precedes every forecast: one in a hundred without it is a loss on the way",
     ),
-    Gate(
-        measure="log_loss_minus_base_rate_upper",
-        below=0.0,
-        when=When.FIRST,
-        why="otherwise a constant serves as well",
-    ),
+    BETTER_THAN_A_CONSTANT,
     Gate(
         measure="log_loss_minus_reference_upper",
         below=0.0,
         when=When.FIRST,
         why="otherwise counting purchases serves as well",
     ),
-    Gate(
-        measure="champion_overlap_hours",
-        at_most=0.0,
-        when=When.CONTEST,
-        why="a champion that learnt from the days it is judged on cannot be compared",
-    ),
+    UNSEEN_BY_THE_CHAMPION,
     Gate(
         measure="log_loss_minus_champion_upper",
         below=0.0,
@@ -128,7 +119,6 @@ EXPECTATIONS = (
 
 # Few columns and little in them: more and larger trees gained nothing in nine months of runs.
 TREES = {"max_iter": 50, "max_leaf_nodes": 8, "min_samples_leaf": 100, "l2_regularization": 10.0}
-NEWTON = {"solver": "newton-cholesky", "max_iter": 200}
 
 PROJECT = ModelProject(
     name="repeat_purchase",

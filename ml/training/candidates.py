@@ -8,6 +8,10 @@ be written into a serving bundle; see `ml.training.export` for what may be used.
 from collections.abc import Sequence
 from typing import Any
 
+NEWTON = {"solver": "newton-cholesky", "max_iter": 200}
+"""Options of `logistic_regression`: with few columns and many rows, Newton's method takes a quarter
+of the default solver's time."""
+
 
 def boosted_trees(
     categories: Sequence[str], numbers: Sequence[str], *, seed: int, **options: Any

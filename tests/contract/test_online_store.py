@@ -1,13 +1,8 @@
 """What every online store promises."""
 
 import random
-import shutil
-import subprocess
-import sys
-import textwrap
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -15,26 +10,14 @@ import pytest
 from features.adapters.lmdb import LmdbOnlineStore
 from features.adapters.memory import MemoryOnlineStore
 from features.adapters.redis import RedisOnlineStore
-from features.batches import view_rows
-from features.errors import PositionMoved, StoreDamaged, StoreUnavailable
+from features.errors import PositionMoved, StoreUnavailable
 from features.order import UNSET
 from features.ports import OnlineContent, OnlineStore, OnlineUpdate, SeenIds
 from features.shapes import state_of
 from features.state import OtherSchema, settled_to_us
 from infra.clock import SECOND
-from infra.kafka.partitions import Partition
-from tests.made_sales import (
-    CITY_SALES,
-    SHOP_SALES,
-    SOLD,
-    START_US,
-    Sale,
-    reference,
-    rows_of,
-    sale,
-)
-
-P0, P1 = Partition(SOLD.name, 0), Partition(SOLD.name, 1)
+from tests.made_sales import CITY_SALES, SHOP_SALES, START_US, reference, sale
+from tests.sales_stores import P0, P1, content, count, update
 
 
 @pytest.fixture(params=["memory", "lmdb", "redis", "redis-cluster"])
@@ -54,32 +37,6 @@ def _store(request: pytest.FixtureRequest, tmp_path: Path) -> OnlineStore:
     servers = request.getfixturevalue(fixture)
     servers.empty()
     return RedisOnlineStore(servers.url)
-
-
-def update(
-    *sales: Sale,
-    start: int = 0,
-    end: int | None = None,
-    partition: Partition = P0,
-    settled_to: int | None = None,
-    **more: object,
-) -> OnlineUpdate:
-    rows = [view_rows(view, rows_of(sales)) for view in (SHOP_SALES, CITY_SALES) if sales]
-    return OnlineUpdate(
-        changes=[r for r in rows if r is not None],
-        starts={partition: start},
-        ends={partition: start + len(sales) if end is None else end},
-        settled_to_us=UNSET if settled_to is None else START_US + settled_to * SECOND,
-        **more,  # type: ignore[arg-type]
-    )
-
-
-def count(store: OnlineStore, shop: str = "a") -> float:
-    """Sales of a shop, all known by now."""
-    values = store.get([(SHOP_SALES.name, [shop.encode()])])[0]
-    as_of = np.array([START_US + 20 * SECOND])
-    read = state_of(SHOP_SALES).read(values, np.array([0]), as_of).values[0]
-    return float(read[SHOP_SALES.features.index("shop_sales_count_40s")])
 
 
 def test_a_new_store_is_empty(store: OnlineStore) -> None:
@@ -239,18 +196,6 @@ def test_a_cleared_store_is_a_new_one(store: OnlineStore) -> None:
     test_a_new_store_is_empty(store)
 
 
-def content(*sales: Sale, positions: dict[Partition, int], **more: Any) -> OnlineContent:
-    """What a store would hold after these sales."""
-    made = MemoryOnlineStore()
-    made.apply(update(*sales))
-    names = [s.shop.encode() for s in sales]
-    values = made.get([(SHOP_SALES.name, names)])[0]
-    some = [(name, value) for name, value in zip(names, values, strict=True) if value is not None]
-    parts = {"seen": [], "schemas": {}, **more}
-    batches = [(SHOP_SALES.name, [item]) for item in some]  # a store takes them one by one
-    return OnlineContent(values=batches, positions=positions, **parts)
-
-
 def test_a_replaced_store_holds_the_new_content_and_nothing_else(store: OnlineStore) -> None:
     old = SeenIds(partition=P0, first_offset=0, ids=["1"], known_at_us=np.array([1]))
     new = SeenIds(partition=P1, first_offset=3, ids=["9", "8"], known_at_us=np.array([2, 3]))
@@ -321,262 +266,3 @@ def _of_another_schema(change: object) -> object:
     # The same name and rows, but the stored value was made by the state of SHOP_SALES' sibling.
     state = state_of(replace(CITY_SALES, entity=SHOP_SALES.entity))
     return replace(change, state=state)  # type: ignore[type-var]
-
-
-class TestLmdb:
-    """What only a file has to promise."""
-
-    def test_everything_is_there_after_reopening(self, tmp_path: Path) -> None:
-        first = LmdbOnlineStore(str(tmp_path))
-        first.apply(update(sale("1"), schemas={"shop_sales": 1}))
-        first.close()
-        again = LmdbOnlineStore(str(tmp_path), readonly=True)
-        assert count(again) == 1
-        assert again.progress() == {P0: 1}
-        again.close()
-
-    def test_reading_what_is_not_there_says_who_makes_it(self, tmp_path: Path) -> None:
-        with pytest.raises(StoreUnavailable) as caught:
-            LmdbOnlineStore(str(tmp_path / "nowhere"), readonly=True)
-        assert "ingest" in (caught.value.hint or "")
-
-    def test_a_folder_that_cannot_be_made_is_a_clear_error(self, tmp_path: Path) -> None:
-        (tmp_path / "file").write_text("in the way")
-        with pytest.raises(StoreUnavailable, match="file"):
-            LmdbOnlineStore(str(tmp_path / "file"))
-
-    def test_the_map_grows_when_it_is_full(self, tmp_path: Path) -> None:
-        small = LmdbOnlineStore(str(tmp_path), map_bytes=64 * 1024)
-        for i in range(20):
-            shops = [sale(str(n), shop=f"{i}-{n}") for n in range(100)]
-            small.apply(update(*shops, start=i * 100))
-        assert small.progress() == {P0: 2_000}
-        assert small.entities("shop_sales") == 2_000
-        small.close()
-
-    def test_an_update_that_needs_a_larger_map_than_allowed_writes_nothing(
-        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        monkeypatch.setattr("features.adapters.lmdb.MAX_MAP_BYTES", 100_000)
-        small = LmdbOnlineStore(str(tmp_path), map_bytes=64 * 1024)
-        small.apply(update(sale("1")))
-        with pytest.raises(StoreUnavailable, match="has reached"):
-            small.apply(update(*(sale(str(n), shop=f"s{n}") for n in range(2_000)), start=1))
-        assert small.progress() == {P0: 1}
-        small.close()
-
-    def test_readers_in_other_processes_see_whole_updates_and_a_grown_map(
-        self, tmp_path: Path
-    ) -> None:
-        writer = LmdbOnlineStore(str(tmp_path), map_bytes=64 * 1024)
-        writer.apply(update(sale("1")))
-        readers = [_reader(tmp_path) for _ in range(2)]
-        for reader in readers:
-            assert reader.stdout is not None
-            assert reader.stdout.readline() == "1 1\n"
-        for n in range(1, 400):
-            writer.apply(update(sale("x"), sale("y", shop=f"s{n}"), start=2 * n - 1))
-        for reader in readers:
-            output, _ = reader.communicate("go\n", timeout=60)
-            assert output == "400 799\n"
-        writer.close()
-
-    def test_a_reader_of_another_process_sees_the_old_content_or_the_new(
-        self, tmp_path: Path
-    ) -> None:
-        store = LmdbOnlineStore(str(tmp_path), map_bytes=64 * 1024)
-        for n in range(0, 50_000, 1_000):
-            store.apply(update(sale("1"), end=n + 1_000, start=n))
-        reader = _reader(tmp_path)
-        assert reader.stdout is not None
-        assert reader.stdout.readline() == "50 50000\n"
-        shops = [sale(str(n), shop=f"s{n}") for n in range(5_000)]  # the map has to grow
-        store.replace(content(sale("1"), sale("2"), *shops, positions={P1: 7}))
-        assert reader.communicate("go\n", timeout=60)[0] == "2 7\n"
-        store.close()
-
-    def test_a_replacement_killed_in_the_middle_leaves_the_old_content(
-        self, tmp_path: Path
-    ) -> None:
-        store = LmdbOnlineStore(str(tmp_path))
-        store.apply(update(sale("1")))
-        for at in ("content", "step"):
-            writer = subprocess.Popen(
-                [sys.executable, "-c", _SLOW_REPLACER, str(tmp_path), at],
-                stdout=subprocess.PIPE,
-                text=True,
-            )
-            assert writer.stdout is not None
-            assert writer.stdout.readline() == "in the middle\n"
-            writer.kill()
-            writer.communicate()
-            assert (count(store), store.progress()) == (1, {P0: 1})
-            store.apply(update(end=1, start=1))  # no lock is left behind
-        assert sorted(p.name for p in tmp_path.iterdir()) == ["data.mdb", "lock.mdb"]
-        store.close()
-
-    def test_a_file_that_was_deleted_is_not_written_any_more(self, tmp_path: Path) -> None:
-        folder = tmp_path / "online"
-        store = LmdbOnlineStore(str(folder))
-        store.apply(update(sale("1")))
-        shutil.rmtree(folder)
-        with pytest.raises(PositionMoved):
-            store.apply(update(sale("2"), start=1))
-        store.apply(update(sale("1"), sale("2")))
-        assert (count(store), store.progress()) == (2, {P0: 2})
-        store.close()
-
-    def test_a_file_that_was_deleted_is_not_read_any_more(self, tmp_path: Path) -> None:
-        folder = tmp_path / "online"
-        _write_elsewhere(folder)
-        store = LmdbOnlineStore(str(folder), readonly=True)
-        shutil.rmtree(folder)
-        for _ in range(2):
-            with pytest.raises(StoreUnavailable, match="no online store"):
-                store.progress()
-        _write_elsewhere(folder)
-        assert store.progress() == {P1: 500}
-        store.close()
-
-    def test_a_file_that_is_no_store_says_what_to_do_and_can_be_discarded(
-        self, tmp_path: Path
-    ) -> None:
-        LmdbOnlineStore(str(tmp_path)).close()
-        (tmp_path / "data.mdb").write_bytes(b"garbage" * 5_000)
-        for readonly in (True, False):
-            with pytest.raises(StoreDamaged) as caught:
-                LmdbOnlineStore(str(tmp_path), readonly=readonly)
-            assert "eventide features rebuild" in (caught.value.hint or "")
-        LmdbOnlineStore.discard(tmp_path)
-        again = LmdbOnlineStore(str(tmp_path))
-        assert again.progress() == {}
-        again.close()
-
-    def test_two_writing_processes_share_the_file(self, tmp_path: Path) -> None:
-        writer = LmdbOnlineStore(str(tmp_path), map_bytes=64 * 1024)
-        writer.apply(update(sale("1")))
-        _write_elsewhere(tmp_path)
-        writer.apply(update(sale("2"), start=1))
-        assert writer.progress() == {P0: 2, P1: 500}
-        assert writer.entities("shop_sales") == 501
-        with pytest.raises(PositionMoved):
-            writer.apply(update(sale("3"), partition=P1))
-        writer.close()
-
-    def test_an_update_is_one_transaction(self, tmp_path: Path) -> None:
-        """A kill between two of them is too rare to be met by the test that follows."""
-        store = LmdbOnlineStore(str(tmp_path))
-        store._env = counting = _CountsWrites(store._env)
-        seen = SeenIds(partition=P0, first_offset=0, ids=["1"], known_at_us=np.array([1]))
-        newest_us = {P0: START_US}
-        store.apply(update(sale("1"), schemas={"shop_sales": 1}, seen=[seen], newest_us=newest_us))
-        assert counting.writes == 1
-        store.close()
-
-    def test_a_killed_writer_leaves_values_and_positions_of_one_moment(
-        self, tmp_path: Path
-    ) -> None:
-        chance = random.Random(5)
-        for _ in range(12):
-            writer = subprocess.Popen(
-                [sys.executable, "-c", _ENDLESS_WRITER, str(tmp_path)],
-                stdout=subprocess.PIPE,
-                text=True,
-            )
-            assert writer.stdout is not None
-            for _ in range(chance.randint(1, 9)):
-                assert writer.stdout.readline() == "applied\n"
-            writer.kill()
-            writer.communicate()
-            store = LmdbOnlineStore(str(tmp_path))
-            assert count(store) * 100 == store.progress()[P0]
-            store.close()
-
-
-_READER = """
-    import sys
-    from tests.contract.test_online_store import count
-    from features.adapters.lmdb import LmdbOnlineStore
-    store = LmdbOnlineStore(sys.argv[1], readonly=True)
-    for line in (None, sys.stdin):
-        if line is not None:
-            sys.stdin.readline()
-        print(int(count(store)), sum(store.progress().values()), flush=True)
-"""
-_WRITER = textwrap.dedent("""
-    import sys
-    from tests.contract.test_online_store import P1, update
-    from tests.made_sales import sale
-    from features.adapters.lmdb import LmdbOnlineStore
-    store = LmdbOnlineStore(sys.argv[1], map_bytes=64 * 1024)
-    for n in range(5):
-        shops = [sale(str(i), shop=f"other {n} {i}") for i in range(100)]
-        store.apply(update(*shops, partition=P1, start=100 * n))
-""")
-_SLOW_REPLACER = textwrap.dedent("""
-    import sys, time
-    from tests.contract.test_online_store import P0, content
-    from tests.made_sales import sale
-    from features.adapters import lmdb
-    from features.ports import OnlineContent
-    def stop():
-        print("in the middle", flush=True)
-        time.sleep(600)
-    def values():
-        made = content(sale("8"), sale("9"), positions={}).values
-        yield from made
-        if sys.argv[2] == "content":
-            stop()
-    rest = lmdb._put_aside_items
-    def half(waiting):
-        yield next(rest(waiting))
-        stop()
-    lmdb._put_aside_items = half
-    lmdb.LmdbOnlineStore(sys.argv[1]).replace(
-        OnlineContent(values=values(), positions={P0: 9}, seen=[], schemas={})
-    )
-""")
-_ENDLESS_WRITER = textwrap.dedent("""
-    import sys
-    from tests.contract.test_online_store import P0, update
-    from tests.made_sales import sale
-    from features.adapters.lmdb import LmdbOnlineStore
-    store = LmdbOnlineStore(sys.argv[1])
-    at = store.progress().get(P0, 0)
-    while True:
-        shops = [sale(str(i), shop="a" if i == 0 else str(i)) for i in range(100)]
-        store.apply(update(*shops, start=at))
-        at += 100
-        print("applied", flush=True)
-""")
-
-
-class _CountsWrites:
-    """Stands before an environment and counts its writing transactions."""
-
-    def __init__(self, env: Any) -> None:
-        self._env, self.writes = env, 0
-
-    def begin(self, *, write: bool) -> Any:
-        self.writes += write
-        return self._env.begin(write=write)
-
-    def close(self) -> None:
-        self._env.close()
-
-
-def _write_elsewhere(folder: Path) -> None:
-    """500 shops in the other partition, by another process."""
-    other = subprocess.run(
-        [sys.executable, "-c", _WRITER, str(folder)], check=False, capture_output=True, text=True
-    )
-    assert other.returncode == 0, other.stderr
-
-
-def _reader(folder: Path) -> "subprocess.Popen[str]":
-    return subprocess.Popen(
-        [sys.executable, "-c", textwrap.dedent(_READER), str(folder)],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-    )

@@ -19,8 +19,8 @@ from features.adapters.redis_servers import CLUSTER_SHARDS
 from features.errors import PositionMoved, StoreUnavailable
 from features.ports import OnlineStore, SeenIds
 from features.shapes import state_of
-from tests.contract.test_online_store import P0, P1, count, update
 from tests.made_sales import SHOP_SALES, Sale, sale
+from tests.sales_stores import P0, P1, count, update
 from tests.servers import Valkey, ValkeyCluster, valkey, valkey_cluster
 from tests.tls import tls_before
 
@@ -374,7 +374,7 @@ def _process(source: str, *arguments: str) -> "subprocess.Popen[str]":
 _COMMON = textwrap.dedent("""
     import os, signal, sys
     from features.adapters.redis import RedisOnlineStore
-    from tests.contract.test_online_store import P0, P1, update
+    from tests.sales_stores import P0, P1, update
     from tests.contract.test_redis_online_store import Between, one_of_each_shop
     store = RedisOnlineStore(sys.argv[1])
     def die():

@@ -35,11 +35,11 @@ from tests.made_orders import (
     Question,
     Told,
     fields_of,
-    reference,
     rows_of,
     times_of,
     us,
 )
+from tests.orders_reference import reference
 
 HORIZON_S, HOLD_S = 1_000, 15
 SHOPS = ("a", "b")

@@ -180,7 +180,5 @@ def test_the_watch_notices_a_new_champion(champion: Champion, bundle: Path) -> N
 
 def test_an_error_that_nobody_foresaw_is_handed_on(champion: Champion, source: Source) -> None:
     source.inner = None  # type: ignore[assignment]
-    with ChampionWatch(champion, seconds=0.02) as watch:
-        wait_until(lambda: watch._failure is not None, what="it fails")
-        with pytest.raises(AttributeError):
-            watch.raise_if_failed()
+    with ChampionWatch(champion, seconds=0.02) as watch, pytest.raises(AttributeError):
+        wait_until(watch.raise_if_failed, what="it is raised")

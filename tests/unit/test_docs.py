@@ -2,16 +2,19 @@
 
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 import typer.main
 
+from features.codec import CODES
 from infra.cli import build_app
 from infra.settings import Settings
 from infra.settings_table import rows
 
-ROOT = Path(__file__).resolve().parents[3]
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+ROOT = Path(__file__).resolve().parents[2]
+README = ROOT / "README.md"
+PAGES = [README, *sorted((ROOT / "docs").glob("*.md"))]
 FOLDERS = "dags|docs|features|infra|ml|serving|tests"
 
 
@@ -27,10 +30,30 @@ def test_every_file_that_a_page_names_is_there(page: Path) -> None:
     assert [link for link in links if not (page.parent / link).exists()] == []
 
 
+def _commands() -> set[str]:
+    """Every command, as it is typed after `eventide`."""
+    app: Any = typer.main.get_command(build_app())
+    return {
+        " ".join(filter(None, (name, inner)))
+        for name, command in app.commands.items()
+        for inner in getattr(command, "commands", ("",))
+    }
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)
 def test_every_command_that_a_page_names_is_there(page: Path) -> None:
-    commands = set(typer.main.get_command(build_app()).commands)  # type: ignore[attr-defined]
-    assert _named(page, r"`eventide ([a-z]+)") <= commands
+    named = _named(page, r"\beventide (features [a-z]+|(?!features)[a-z]+)(?=[ `\n])")
+    assert named <= _commands()
+
+
+def test_the_readme_names_every_command() -> None:
+    named = _named(README, r"`(?:eventide )?(?:features )?([a-z]+)`")
+    assert {command.split()[-1] for command in _commands()} - named == set()
+
+
+def test_every_reason_of_a_dead_letter_is_on_its_page() -> None:
+    text = (ROOT / "docs" / "delivery.md").read_text()
+    assert [code for code in CODES if f"`{code}`" not in text] == []
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)

@@ -1,0 +1,1 @@
+"""What the commands of `features` do, a module for each subject."""

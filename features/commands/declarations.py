@@ -1,0 +1,60 @@
+"""The commands about what is declared."""
+
+import json
+from typing import Annotated
+
+import typer
+
+from features.commands.options import Json
+
+
+def list_features(
+    as_json: Json = False,
+    page: Annotated[bool, typer.Option("--page", help="Print the page docs/views.md.")] = False,
+) -> None:
+    """Every view: what it is about, from which events, with how many features."""
+    from features.catalog import domains
+    from features.describe import views_table
+    from features.views_page import views_page
+
+    if page:
+        typer.echo(views_page(domains()), nl=False)
+        return
+    rows = views_table(domains())
+    if as_json:
+        typer.echo(json.dumps(rows))
+        return
+    width = max(len(str(row["view"])) for row in rows)
+    for row in rows:
+        typer.echo(
+            f"{row['view']:{width}}  {row['features']:3} features by {row['entity']}"
+            f" from {row['source']}"
+        )
+
+
+def describe(view: Annotated[str, typer.Argument(help="Name of a view.")]) -> None:
+    """One view: its entity, source, windows and features, and what each of them means."""
+    from features.catalog import domains
+    from features.describe import describe_view, find_view
+
+    typer.echo(describe_view(find_view(domains(), view)))
+
+
+def check(as_json: Json = False) -> None:
+    """Check every declaration as far as that goes without data: exit code 1 and the mistake, with
+    its file and line, when one contradicts itself or cannot be computed.
+
+    Without `eventide` the same happens when the module of a declaration is imported.
+    """
+    from features.catalog import domains
+    from features.describe import check_domain
+
+    found = [check_domain(domain) for domain in domains()]
+    if as_json:
+        typer.echo(json.dumps(found))
+        return
+    for domain in found:
+        typer.echo(
+            f"{domain['domain']}: {domain['events']} events, {domain['views']} views,"
+            f" {domain['services']} services: sound"
+        )

@@ -1,0 +1,62 @@
+"""The commands about events: their topics, their schemas, their recordings."""
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from features.commands.options import Json
+
+
+def topics(as_json: Json = False) -> None:
+    """Create every topic that is declared and not there yet. Running it again changes nothing."""
+    from features.catalog import domains
+    from features.topics import topic_specs
+    from infra.kafka.admin import ensure_topics
+    from infra.settings import load_settings
+
+    specs = topic_specs(domains())
+    created = ensure_topics(load_settings().kafka, specs)
+    if as_json:
+        typer.echo(json.dumps({"created": created, "topics": [s.name for s in specs]}))
+    else:
+        typer.echo(f"{len(specs)} topics, {len(created)} created: {', '.join(created) or '-'}")
+
+
+def recording(
+    domain: Annotated[str, typer.Argument(help="The domain; without it, every one.")] = "",
+) -> None:
+    """Build the recordings, once: fetch their sources, verify them, turn them into events."""
+    from features.catalog import domains
+    from features.recording import build, has_recording, recording_of
+    from infra.settings import load_settings
+
+    names = [domain] if domain else [d.name for d in domains() if has_recording(d.name)]
+    for name in names:
+        typer.echo(build(recording_of(name), Path(load_settings().recordings)))
+
+
+def schemas(
+    write: Annotated[bool, typer.Option("--write", help="Bring the files up to date.")] = False,
+    page: Annotated[
+        bool, typer.Option("--page", help="Only print the page docs/events.md.")
+    ] = False,
+) -> None:
+    """Check that the JSON Schema files in the repository are those of the code.
+
+    Exit code 1 when one is not, or when its change would break readers of the old version.
+    """
+    from features import schemas as files
+    from features.catalog import domains
+    from features.events_page import events_page
+
+    if page:
+        typer.echo(events_page(domains()), nl=False)
+        return
+    found = list(files.schema_files(domains()))
+    for path in files.write(found) if write else ():
+        typer.echo(f"wrote {path}")
+    if mistakes := [f.mistake for f in found if f.mistake]:
+        typer.echo("\n".join(mistakes), err=True)
+        raise typer.Exit(1)

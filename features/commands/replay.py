@@ -1,0 +1,109 @@
+"""The command that sends a recording into Kafka."""
+
+import json
+from dataclasses import asdict
+from datetime import datetime
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+
+from features.commands.options import MOMENTS, Json, utc_us
+from infra.signals import stop_at_signal
+
+if TYPE_CHECKING:
+    from features.replay import Replayed
+
+EXIT_STOPPED = 4
+
+
+def replay(
+    domain: Annotated[str, typer.Argument(help="The domain whose recording is sent.")],
+    start: Annotated[
+        datetime | None, typer.Option("--from", formats=MOMENTS, help="First emission time, UTC.")
+    ] = None,
+    until: Annotated[
+        datetime | None, typer.Option(formats=MOMENTS, help="Emission time to end before, UTC.")
+    ] = None,
+    speed: Annotated[
+        float | None,
+        typer.Option(min=0.001, help="Times as fast as it happened. Default: as fast as it goes."),
+    ] = None,
+    only: Annotated[list[str] | None, typer.Option(help="Send only these events.")] = None,
+    without: Annotated[list[str] | None, typer.Option(help="Leave these events out.")] = None,
+    lockstep: Annotated[
+        bool,
+        typer.Option("--lockstep", help="A request waits until what came before it is ingested."),
+    ] = False,
+    late: Annotated[float, typer.Option(help="Fraction of the events to tell late.")] = 0.0,
+    late_mean_minutes: Annotated[float, typer.Option(help="How late, on average.")] = 60.0,
+    duplicates: Annotated[float, typer.Option(help="Fraction of the events to send twice.")] = 0.0,
+    seed: Annotated[int, typer.Option(help="Chooses which events are late or doubled.")] = 0,
+    wait: Annotated[
+        bool, typer.Option("--wait", help="Return when everything is stored, and answered.")
+    ] = False,
+    patience: Annotated[
+        float, typer.Option(min=0, help="Seconds without progress that end a wait for others.")
+    ] = 60.0,
+    restart: Annotated[
+        bool, typer.Option("--restart", help="Send all of it again, from the beginning.")
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """Send a recording into Kafka, with the time stamps of the past.
+
+    The position is committed with the events: a replay that was stopped or killed goes on where it
+    was, without a gap or a double, when the same command is given again. Another span or another
+    option is another replay with its own position.
+
+    Exit code 4: it was stopped before all was sent, or before all that --wait waits for was there.
+    """
+    from features.lockstep import STEP_MINUTES
+    from features.replay_bootstrap import ReplayOptions, run_replay
+    from features.replay_plan import ReplayPlan
+    from infra.settings import load_settings
+
+    plan = ReplayPlan(
+        recording=domain,
+        from_us=utc_us(start) if start else None,
+        until_us=utc_us(until) if until else None,
+        only=tuple(only or ()),
+        without=tuple(without or ()),
+        late=late,
+        late_mean_minutes=late_mean_minutes,
+        duplicates=duplicates,
+        seed=seed,
+        step_minutes=STEP_MINUTES if lockstep else 0,
+    )
+    done = run_replay(
+        load_settings(),
+        plan,
+        ReplayOptions(
+            speed=speed, lockstep=lockstep, wait=wait, restart=restart, patience_s=patience
+        ),
+        stop=stop_at_signal(),
+        console=Console(stderr=True, highlight=False),
+    )
+    if as_json:
+        typer.echo(json.dumps({**asdict(done), "events_per_second": _rate(done)}))
+    else:
+        typer.echo(_sentence(done))
+    if done.stopped:
+        raise typer.Exit(EXIT_STOPPED)
+
+
+def _rate(done: "Replayed") -> int:
+    return round(done.sent / done.seconds) if done.seconds else 0
+
+
+def _sentence(done: "Replayed") -> str:
+    if not done.sent and not done.stopped:
+        return f"all {done.total:,} events were sent before; --restart sends them again"
+    text = f"sent {done.sent:,} events in {done.seconds:.1f} s ({_rate(done):,} a second)"
+    if done.before:
+        text += f", after {done.before:,} that were sent before"
+    if done.stopped and done.before + done.sent == done.total:
+        text += "; not waited until it is stored"
+    elif done.stopped:
+        text += f"; {done.total - done.before - done.sent:,} are left: the same command goes on"
+    return text

@@ -1,0 +1,162 @@
+"""The commands about the stores: to fill, count, rebuild and look after them."""
+
+import json
+from dataclasses import asdict
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from features.commands.options import Json
+from infra.signals import stop_at_signal
+
+
+def ingest(
+    health_port: Annotated[
+        int,
+        typer.Option(
+            help="Port of /healthz, /readyz and /metrics on 127.0.0.1; 0 takes any free one."
+        ),
+    ] = 8081,
+) -> None:
+    """Take events from Kafka into the offline and the online feature store.
+
+    Nothing is lost and nothing counts twice, wherever a process is killed: each store keeps its
+    position beside its data. Unreadable records go to the topic ingest.dlq.
+
+    The first SIGTERM or Ctrl-C writes what was taken and ends with exit code 0, the second ends at
+    once. Exit code 1: Kafka or the stores cannot be used. 3: another process ingests under this
+    instance's name. 75: the loop hung and was ended; a new process goes on where it was.
+    """
+    from features.bootstrap import ingest_until
+    from infra.logs import configure_logging
+    from infra.settings import load_settings
+
+    settings = load_settings()
+    configure_logging(json=settings.log_json, level=settings.log_level)
+    ingest_until(stop_at_signal(), settings, health_port=health_port)
+
+
+def audit(
+    as_json: Json = False,
+    settled: Annotated[
+        bool, typer.Option("--settled", help="Also fail while anything is still on its way.")
+    ] = False,
+) -> None:
+    """Count all that the broker holds against the stores and the outcomes.
+
+    Exit code 1 when anything is missing, doubled, unanswered, answered twice, or when a feature in
+    the online store is not what history says. What is still on its way is `waiting`, and no fault:
+    run it at any time.
+    """
+    from features.audit_report import as_plain, show
+    from features.bootstrap import audit_now
+    from infra.settings import load_settings
+
+    console = Console(stderr=True, highlight=False)
+    with console.status("reading positions") as status:
+        found = audit_now(load_settings(), say=status.update)
+    if as_json:
+        typer.echo(json.dumps(as_plain(found)))
+    else:
+        show(found, Console(highlight=False))
+    if not found.clean or (settled and not found.settled):
+        raise typer.Exit(1)
+
+
+def rebuild(
+    from_topics: Annotated[
+        bool,
+        typer.Option("--from-topics", help="Only empty it; ingest fills it from the topics."),
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """Make the online store again from the offline one, in one step.
+
+    Needed after a change of a view's declaration, after the store's folder was deleted, and when
+    its file cannot be opened. Single damaged values are found and mended by ingest itself.
+
+    It runs beside ingest and serving. They see the old values until the new ones are all there,
+    also when this command is killed. Ingest then brings what was stored since it began, from the
+    topics: for these seconds requests are scored from what was known when it began. Running it
+    again changes nothing.
+
+    Memory holds the values of one view and 250,000 events, or those of one day if it has more. The
+    disk holds the new values twice for a while. Exit code 1: a store does not answer, or there is
+    no offline store yet.
+
+    With --from-topics the store is empty at once and ingest reads all topics again. This takes
+    longer, and until then requests are scored without most of their history; it does not need the
+    offline store.
+    """
+    from features.bootstrap import empty_online, rebuild_online
+    from infra.settings import load_settings
+
+    if from_topics:
+        empty_online(load_settings())
+        typer.echo(
+            json.dumps({"emptied": True})
+            if as_json
+            else "the online store is empty; `eventide ingest` fills it from the topics"
+        )
+        return
+    console = Console(stderr=True, highlight=False)
+    with console.status("reading tables") as status:
+        found = rebuild_online(load_settings(), say=status.update)
+    typer.echo(
+        json.dumps(asdict(found))
+        if as_json
+        else f"made {found.values:,} values of {found.views} views from {found.events:,} events"
+    )
+
+
+def maintain(
+    as_json: Json = False,
+) -> None:
+    """Keep the offline store quick and small: fewer files, a short log, nothing left over.
+
+    For each event's table: puts the files of closed days together, writes a checkpoint, deletes
+    files that left the table longer ago than EVENTIDE_UPKEEP__RETENTION_HOURS, and what crashed
+    writers left. Pinned versions stay readable (`eventide features pins`).
+
+    It runs beside a live ingest, which never waits for it. Running it again changes nothing. The
+    DAG maintain_offline_store does it once a day.
+    """
+    from features.bootstrap import maintain_offline
+    from infra.settings import load_settings
+
+    console = Console(stderr=True, highlight=False)
+    with console.status("reading tables") as status:
+        found = maintain_offline(load_settings(), say=status.update)
+    if as_json:
+        typer.echo(json.dumps([asdict(table) for table in found]))
+        return
+    for table in found:
+        typer.echo(
+            f"{table.event}: {table.files_before:,} files, now {table.files_after:,}"
+            f" ({table.days} days put together); {table.deleted:,} deleted, {table.pinned} pinned"
+        )
+    if not found:
+        typer.echo("the offline store has no table yet")
+
+
+def pins(
+    release: Annotated[str, typer.Option(help="Forget the pins of this name.")] = "",
+    as_json: Json = False,
+) -> None:
+    """Versions of the offline tables that stay readable, and for which training run or export.
+
+    The files that only a released pin kept are deleted by the next `eventide features maintain`.
+    """
+    from features.bootstrap import open_offline
+    from infra.settings import load_settings
+
+    store = open_offline(load_settings())
+    if release:
+        store.unpin(release)
+    found = store.pins()
+    if as_json:
+        typer.echo(json.dumps([asdict(pin) for pin in found]))
+        return
+    for pin in found:
+        typer.echo(f"{pin.name}: {pin.event} at version {pin.version}")

@@ -1,0 +1,125 @@
+"""The command that writes a training set."""
+
+from datetime import datetime
+from pathlib import Path
+from typing import Annotated
+
+import msgspec
+import typer
+from rich.console import Console
+
+from features.commands.options import MOMENTS, Json, utc_us
+from infra.clock import DAY, now_us
+
+
+def export(
+    service: Annotated[
+        str | None, typer.Argument(help="Name of a service, such as flight_delay.")
+    ] = None,
+    label: Annotated[str | None, typer.Option(help="Name of a label of its domain.")] = None,
+    start: Annotated[
+        datetime | None, typer.Option("--from", formats=MOMENTS, help="First decision time, UTC.")
+    ] = None,
+    until: Annotated[
+        datetime | None, typer.Option(formats=MOMENTS, help="Decision time to end before, UTC.")
+    ] = None,
+    as_of: Annotated[
+        datetime | None,
+        typer.Option(
+            "--as-of",
+            formats=MOMENTS,
+            help="The cut-off, UTC: what was not known before it is not used. Default: now.",
+        ),
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder for training_set.parquet and manifest.json.")
+    ] = None,
+    like: Annotated[
+        Path | None,
+        typer.Option(help="Folder of an earlier export (or its manifest.json) to make again."),
+    ] = None,
+    slice_days: Annotated[
+        float,
+        typer.Option(min=0.01, help="Days of decisions in memory at a time. Changes no row."),
+    ] = 30.0,
+    as_json: Json = False,
+) -> None:
+    """Write a training set: a row for each decision, with its features and what happened.
+
+    Each value is the one that serving had, or would have had, at the decision. A decision enters
+    when it is as old at the cut-off as its label may take. The same command with the same --as-of
+    gives the same rows, whatever has come since: the content sha256 in the manifest says so.
+
+    A folder that holds other rows is left as it is (exit code 1); one that holds the same stays.
+
+        eventide features export flight_delay --label late15 --from 2013-01-01 --until 2013-04-01
+        --as-of 2013-04-02 --out sets/spring
+
+    With --like, and nothing else that says what to export, an earlier export is made again at the
+    versions of the tables that its manifest names. Exit code 1 when its rows come out different.
+
+        eventide features export --like sets/spring
+    """
+    named = {"SERVICE": service, "--label": label, "--from": start, "--until": until, "--out": out}
+    if like is not None:
+        if as_of or any(named.values()):
+            raise typer.BadParameter("--like says what to export: name nothing else")
+        _export_again(like, slice_days, as_json=as_json)
+    elif service and label and start and until and out:
+        span = (utc_us(start), utc_us(until))
+        cut_off_us = utc_us(as_of) if as_of else now_us()
+        _export((service, label), span, cut_off_us, out, slice_days, as_json=as_json)
+    else:
+        missing = ", ".join(name for name, value in named.items() if value is None)
+        raise typer.BadParameter(f"say {missing}; or --like alone")
+
+
+def _export(
+    names: tuple[str, str],
+    span_us: tuple[int, int],
+    cut_off_us: int,
+    folder: Path,
+    slice_days: float,
+    *,
+    as_json: bool,
+) -> None:
+    from features.bootstrap import export_training_set
+    from features.catalog import domains
+    from features.export_report import exporting, sentence
+    from features.training_set import Wanted, find
+    from infra.settings import load_settings
+
+    service, label = find(domains(), *names)
+    wanted = Wanted(
+        service=service,
+        label=label,
+        start_us=span_us[0],
+        end_us=span_us[1],
+        known_before_us=cut_off_us,
+    )
+    with exporting(Console(stderr=True, highlight=False)) as told:
+        made, new = export_training_set(
+            load_settings(), wanted, folder, slice_us=round(slice_days * DAY), told=told
+        )
+    typer.echo(
+        _plain({"manifest": made, "new": new}) if as_json else sentence(made, folder, new=new)
+    )
+
+
+def _export_again(place: Path, slice_days: float, *, as_json: bool) -> None:
+    from features.bootstrap import repeat_export
+    from features.export_report import difference, exporting
+    from features.training_set import read_manifest
+    from infra.settings import load_settings
+
+    before = read_manifest(place)
+    with exporting(Console(stderr=True, highlight=False)) as told:
+        made = repeat_export(load_settings(), before, slice_us=round(slice_days * DAY), told=told)
+    same = before.content_sha256 == made.content_sha256
+    typer.echo(_plain({"manifest": made, "same": same}) if as_json else difference(before, made))
+    if not same:
+        raise typer.Exit(1)
+
+
+def _plain(found: dict[str, object]) -> str:
+    return msgspec.json.encode(found).decode()
