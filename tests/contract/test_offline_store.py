@@ -318,6 +318,15 @@ class TestDelta:
             "max.known_at_us": START_US + 7 * SECOND,
         }
 
+    def test_files_are_small_and_another_engine_reads_them(self, tmp_path: Path) -> None:
+        sales = [sale(str(n), n) for n in range(1_000)]
+        DeltaOfflineStore(str(tmp_path), [SOLD]).append(batch(*sales))
+        (file,) = tmp_path.rglob("*.parquet")
+        assert file.stat().st_size < 8 * len(sales)  # five numbers and an id, of 40 bytes and more
+        rows = DeltaTable(str(tmp_path / SOLD.name)).to_pyarrow_table().sort_by("offset")
+        assert rows["event_time_us"].to_pylist() == [s.happened_us for s in sales]
+        assert rows["event_id"].to_pylist() == [s.id for s in sales]
+
     def test_files_outside_a_span_are_not_opened(self, tmp_path: Path) -> None:
         store = DeltaOfflineStore(str(tmp_path), [SOLD])
         store.append(batch(sale("1", 10)))
