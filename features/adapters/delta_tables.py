@@ -154,6 +154,6 @@ def _column(field: pa.Field) -> ColumnProperties:
         # Times, offsets and small numbers: a tenth to a quarter less room, for no CPU.
         encoding="DELTA_BINARY_PACKED" if field.type == pa.int64() else None,
         # Every commit goes through the statistics of all files of the table: of 27 columns that is
-        # 20 ms for 1,000 files, of two a third of it.
+        # 20 ms for 1,000 files, of two a quarter of it.
         statistics_enabled="CHUNK" if field.name in PRUNED_BY else "NONE",
     )
