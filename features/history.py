@@ -363,10 +363,10 @@ def _rows(view: View, event: EventType, frame: pl.DataFrame, group: Int64Array) 
     known = frame["known_at_us"].to_numpy()
     kept = state.kept(event, arrays_in(event, frame, state.fields(event)), known)
     group = group[kept.group]
-    if not len(group) or group.min() >= 0:
+    named = group >= 0
+    if named.all():
         return replace(kept, group=group)
-    named = np.flatnonzero(group >= 0)
-    return kept.at(named, group[named])
+    return kept.at(np.flatnonzero(named), group[named])
 
 
 def _joined(parts: Sequence[Rows]) -> Rows:

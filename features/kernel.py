@@ -139,7 +139,8 @@ class Asked:
     def newest(self) -> "Picked":
         """The row with the largest label, whatever its age."""
         if not len(self.rows):
-            return Picked(self, self._none(), tied=self._none())
+            none = np.full(len(self.questions), -1, np.int64)
+            return Picked(self, none, tied=lambda: np.empty(0, np.int64))
         # Keys of a later group are all higher, so a running maximum starts anew at each group.
         labels = self._label_keys[self.by_known.order]
         highest = np.maximum.accumulate(labels)
@@ -147,11 +148,13 @@ class Asked:
         again = leads[1:] & (highest[1:] == highest[:-1])
         leader = np.maximum.accumulate(np.where(leads, np.arange(len(labels)), 0))
         rows = self._of_own_group(self.by_known.order[leader[self.known - 1]], self.known > 0)
-        return Picked(self, rows, tied=highest[1:][again])
+        tied = highest[1:][again]
+        return Picked(self, rows, tied=lambda: tied)
 
     def oldest(self, edge_us: Int64Array) -> "Picked":
         """The row with the smallest label among those with label >= edge."""
-        return Picked(self, self.lowest(self.rows.label_us, edge_us), tied=self._tied_labels)
+        rows = self.lowest(self.rows.label_us, edge_us)
+        return Picked(self, rows, tied=lambda: self._tied_labels)
 
     def ties(self, rows: Int64Array, tied: Int64Array) -> tuple[Int64Array, Int64Array]:
         """What was known of the same group and label as these rows, one a question, of those whose
@@ -253,9 +256,6 @@ class Asked:
     def _labelled_before(self, edge_us: Int64Array) -> Int64Array:
         return self.by_label.before(self.questions.group, edge_us)
 
-    def _none(self) -> Int64Array:
-        return np.full(len(self.questions), -1, np.int64)
-
     def _of_own_group(self, found: Int64Array, there: BoolArray) -> Int64Array:
         own = there & (self.rows.group[found] == self.questions.group)
         return np.where(own, found, -1)
@@ -285,35 +285,39 @@ class Asked:
 
 
 class Picked:
-    """A row for each question, `rows`; -1 for none.
+    """A row for each question; -1 for none, where `there` is false.
 
     Where several rows of one group and label were known, which is picked says nothing: it stands
-    for all of them. `tied`: the keys (group and label) of which that may be so.
+    for all of them. `tied` gives the keys (group and label) of which that may be so; only columns
+    ask for it, not ages.
     """
 
-    def __init__(self, asked: Asked, rows: Int64Array, *, tied: Int64Array) -> None:
-        self.rows = rows
+    def __init__(self, asked: Asked, rows: Int64Array, *, tied: Callable[[], Int64Array]) -> None:
         self.there = rows >= 0
-        self._asked, self._at = asked, np.maximum(rows, 0)
-        self._ties = asked.ties(rows, tied)
+        self._asked, self._rows, self._tied = asked, rows, tied
+        self._at = np.maximum(rows, 0)
 
     @cached_property
     def label_us(self) -> Int64Array:
         """When it happened; without meaning where there is none."""
         label = self._asked.rows.label_us
-        return label[self._at] if len(label) else np.zeros(len(self.rows), np.int64)
+        return label[self._at] if len(label) else np.zeros(len(self._rows), np.int64)
 
     def greatest(self, column: str, *, turned: bool = False) -> Int64Array:
         """The largest value of a column among those that a row stands for; UNSET where there is
         none. `turned`: of the bitwise complement."""
         rows = self._asked.rows
         if not len(rows):
-            return np.full(len(self.rows), UNSET, np.int64)
+            return np.full(len(self._rows), UNSET, np.int64)
         found = _turned(rows.taken(column, self._at), turned)
         which, tied = self._ties
         if len(which):  # a column is costly to make
             np.maximum.at(found, which, _turned(rows.taken(column, tied), turned))
         return np.where(self.there, found, UNSET)
+
+    @cached_property
+    def _ties(self) -> tuple[Int64Array, Int64Array]:
+        return self._asked.ties(self._rows, self._tied())
 
 
 class WindowSums:

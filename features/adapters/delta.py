@@ -123,7 +123,7 @@ class DeltaOfflineStore:
 
         table = self._open(event) if version is None else self._at(event, version)
         if table is None:
-            return _nothing(event).select(columns)
+            return pl.DataFrame(schema=_types(event)).select(columns)
         rows = _with_defaults(pl.scan_delta(table), event, _added(event, table))
         if event_from_us is not None:
             rows = rows.filter(
@@ -257,17 +257,19 @@ def _check_positions(table: DeltaTable, starts: Positions) -> None:
             )
 
 
-def _nothing(event: EventType) -> "pl.DataFrame":
+def _types(event: EventType) -> "pl.Schema":
+    """Of the columns of an event's table. Not by way of an empty Arrow table, which would import
+    pandas."""
     import polars as pl
 
-    return pl.DataFrame(schema=pl.Schema(schema_of(event)))
+    return pl.Schema(schema_of(event))
 
 
 def _with_defaults(rows: "pl.LazyFrame", event: EventType, added: Sequence[str]) -> "pl.LazyFrame":
     """Rows from before a field was added have its default."""
     import polars as pl
 
-    types, defaults = _nothing(event).schema, filling(event)
+    types, defaults = _types(event), filling(event)
     lacking = [pl.lit(None, types[name]).alias(name) for name in added]
     filled = [pl.col(name).fill_null(value) for name, value in defaults.items()]
     return rows.with_columns(lacking).with_columns(filled)

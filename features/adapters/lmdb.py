@@ -266,7 +266,7 @@ def _write(txn: Any, update: OnlineUpdate) -> None:
 
 
 def _write_schemas(txn: Any, schemas: Mapping[str, int]) -> None:
-    wanted = {_SCHEMA + view.encode(): _bytes(schema_id) for view, schema_id in schemas.items()}
+    wanted = dict(_schema_items(schemas))
     found = dict(_items(txn, _SCHEMA))
     if found == wanted:
         return
@@ -283,8 +283,12 @@ def _content_items(content: OnlineContent) -> Iterator[Items]:
         yield [(prefix + _short(entity), value) for entity, value in values]
     for seen in content.seen:
         yield [(_seen_key(seen.partition, seen.first_offset), pack_seen(seen))]
-    yield [(_SCHEMA + view.encode(), _bytes(i)) for view, i in content.schemas.items()]
+    yield _schema_items(content.schemas)
     yield [(_POSITION + _name(p), _bytes(offset)) for p, offset in content.positions.items()]
+
+
+def _schema_items(schemas: Mapping[str, int]) -> Items:
+    return [(_SCHEMA + view.encode(), _bytes(schema_id)) for view, schema_id in schemas.items()]
 
 
 def _put_aside(file: IO[bytes], items: Items) -> None:

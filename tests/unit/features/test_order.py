@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from features.order import UNSET, Order
+from features.order import RADIX_FROM, UNSET, Order
 
-MANY = 150_000
+MANY = RADIX_FROM + 50_000
 
 
 @pytest.mark.parametrize("groups", [1, 300, 70_000])
