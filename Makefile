@@ -21,9 +21,9 @@ help: ## show this page
 setup: .venv/.ready .tools/.ready ## make the environment in .venv and .tools (once)
 
 # The jars of Kafka and the sources of the recordings: packages too, fetched and verified once.
-.tools/.ready: .venv/.ready infra/stack/kafka_env/jgo.lock.toml features/recording.py $(wildcard features/catalog/*/recording.py)
+.tools/.ready: .venv/.ready infra/local_stack/services/kafka_env/jgo.lock.toml features/replay/recordings.py $(wildcard features/catalog/*/recording.py)
 	@echo "== the jars of Kafka"
-	@$(BIN)/python -m infra.stack.kafka_jars
+	@$(BIN)/python -m infra.local_stack.services.kafka_jars
 	@echo "== the recordings: real events of the past"
 	@$(BIN)/eventide recording
 	@touch $@

@@ -33,9 +33,9 @@ from airflow.sdk import (
 
 from ml.bootstrap import set_switches
 from ml.errors import BundleRefused, DataContractBroken, ProjectMistake, UnsupportedPipeline
-from ml.plain import Plain, PlainSteps
 from ml.project import ModelProject
 from ml.projects import projects
+from ml.serialized_steps import Plain, PlainSteps
 
 set_switches(os.environ)
 

@@ -13,7 +13,7 @@ from infra import settings_table
 from infra.settings import load_settings
 
 if TYPE_CHECKING:
-    from infra.stack.files import ServiceStatus
+    from infra.local_stack.state_files import ServiceStatus
 
 app = typer.Typer()
 
@@ -34,7 +34,7 @@ def up(
     that listen on 127.0.0.1 only. Data, logs and secrets are in the state folder and are found
     again next time. What dies is started again; `eventide down` ends all of it.
     """
-    from infra.stack import control
+    from infra.local_stack import lifecycle as control
 
     settings, console = load_settings(), Console(highlight=False)
     status = control.up(
@@ -50,7 +50,7 @@ def up(
 @app.command()
 def down() -> None:
     """Stop the local stack in order, and whatever a crash left. Data stay."""
-    from infra.stack import control
+    from infra.local_stack import lifecycle as control
 
     console = Console(highlight=False)
     control.down(load_settings(), say=lambda line: console.print(line, markup=False))
@@ -63,8 +63,8 @@ def status(as_json: Json = False) -> None:
 
     Exit code 0 when all is healthy, 3 when something is not or nothing runs.
     """
-    from infra.stack import control
-    from infra.stack.files import READY
+    from infra.local_stack import lifecycle as control
+    from infra.local_stack.state_files import READY
 
     now = control.report(load_settings())
     if as_json:
@@ -85,8 +85,8 @@ def logs(
     lines: Annotated[int, typer.Option("-n", "--lines", help="So many last lines.")] = 40,
 ) -> None:
     """What the services printed, in all their lives. `eventide logs stack`: the supervisor."""
-    from infra.stack.files import StackFiles
-    from infra.stack.logs import read_logs
+    from infra.local_stack.logs import read_logs
+    from infra.local_stack.state_files import StackFiles
 
     files = StackFiles(load_settings().state_dir)
     try:
@@ -100,7 +100,7 @@ def logs(
 @app.command()
 def clean(yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False) -> None:
     """Remove all data, logs and secrets of the stopped local stack. There is no way back."""
-    from infra.stack import control
+    from infra.local_stack import lifecycle as control
 
     settings = load_settings()
     control.check_stopped(settings)
@@ -125,7 +125,7 @@ def settings(as_json: Json = False) -> None:
 
 
 def _say_where(console: Console, services: "list[ServiceStatus]") -> None:
-    from infra.stack import control
+    from infra.local_stack import lifecycle as control
 
     now = load_settings()  # again: the endpoints are known now
     names = {service.name for service in services}

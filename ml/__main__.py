@@ -10,8 +10,8 @@ import typer
 if TYPE_CHECKING:
     from infra.settings import Settings
     from ml.bootstrap import Trainer
-    from ml.records import Outcome
-    from ml.report import Report, VersionReport
+    from ml.live_performance import Report, VersionReport
+    from ml.results import Outcome
 
 app = typer.Typer()
 
@@ -36,7 +36,7 @@ def train(
 
     Exit code 0: promoted, or held for a stated reason. 1: it could not be done.
     """
-    from ml.run import run_day
+    from ml.orchestration import run_day
 
     outcome = run_day(_trainer(project), day.date(), say=lambda line: typer.echo(line, err=True))
     _print(outcome) if json else _describe_outcome(outcome)
@@ -90,7 +90,7 @@ def backfill(
     A day that has been run is not run again. Exit code 1: a run failed; the reason is printed.
     """
     from ml.backfill import backfill as run_days
-    from ml.demo_bootstrap import airflow_api
+    from ml.demo.bootstrap import airflow_api
 
     days = run_days(
         airflow_api(_settings()),
@@ -127,8 +127,8 @@ def demo(
     Starts the local stack when it does not run, and leaves it running. What was done by an earlier
     demo is not done again. Writes what it found to demo/summary.json in the state folder.
     """
-    from ml.demo import tour_of
-    from ml.demo_bootstrap import run_demo
+    from ml.demo.bootstrap import run_demo
+    from ml.demo.demo import tour_of
 
     run_demo(
         tour_of(first_day=first_day.date(), last_day=last_day.date(), live_hours=live_hours),

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import date, timedelta
 from typing import Any
 
-from infra.airflow_api import AirflowApi, DagRun, TaskRun
+from infra.airflow.client import AirflowApi, DagRun, TaskRun
 from infra.errors import EventideError
 
 DAG_APPEARS_WITHIN_S = 90.0

@@ -17,7 +17,7 @@ from ml import projects
 from ml.errors import NothingToReport
 from ml.ports import Examiner, Experiments, History, Plotter, Registry
 from ml.project import ModelProject
-from ml.records import (
+from ml.results import (
     Evaluation,
     Fit,
     Outcome,
@@ -28,11 +28,11 @@ from ml.records import (
     Verdict,
 )
 from ml.steps.decide import decide
-from ml.steps.outcome import outcome
+from ml.steps.summary import outcome
 
 if TYPE_CHECKING:
     from features.contracts.predictions import Outcome as Forecast
-    from ml.report import Report
+    from ml.live_performance import Report
 
 SWITCHES = {
     "OMP_WAIT_POLICY": "PASSIVE",  # waiting threads that spin made a fit six times slower
@@ -134,7 +134,7 @@ class Trainer:
         verdict: Verdict | None = None,
         promotion: Promotion | None = None,
     ) -> Outcome:
-        """See `ml.steps.outcome`."""
+        """See `ml.steps.summary`."""
         return outcome(
             self.project,
             snapshot,
@@ -145,13 +145,13 @@ class Trainer:
         )
 
     def report(self, *, start_us: int, end_us: int) -> Report:
-        """See `ml.report`. What counts as known is all that the offline store holds.
+        """See `ml.live_performance`. What counts as known is all that the offline store holds.
 
         Raises:
             NothingToReport: the store is empty, or see there.
         """
         from features.bootstrap import open_offline
-        from ml.report import report
+        from ml.live_performance import report
 
         store = open_offline(self._settings)
         newest = store.newest_known_at_us(self.project.label.source)
@@ -173,7 +173,7 @@ class Trainer:
         import msgspec
 
         from features.contracts.predictions import Outcome as Forecast
-        from infra.kafka.reader import read_all
+        from infra.kafka.topic_reader import read_all
 
         decode = msgspec.json.Decoder(Forecast).decode
         topic = domain(self.project.domain).predictions_topic
@@ -196,7 +196,7 @@ class Trainer:
     @property
     def _history(self) -> History:
         from features.bootstrap import open_offline
-        from features.history import training_rows
+        from features.retrieval.historical import training_rows
 
         return partial(
             training_rows,
@@ -206,24 +206,24 @@ class Trainer:
 
     @cached_property
     def _experiments(self) -> Experiments:
-        from ml.adapters.mlflow_store import MlflowExperiments
+        from ml.adapters.mlflow import MlflowExperiments
 
         return MlflowExperiments(self._settings.mlflow_url)
 
     @cached_property
     def _registry(self) -> Registry:
-        from ml.adapters.mlflow_store import MlflowRegistry
+        from ml.adapters.mlflow import MlflowRegistry
 
         return MlflowRegistry(self._settings.mlflow_url)
 
     @cached_property
     def _plotter(self) -> Plotter:
-        from ml.adapters.plots import Plots
+        from ml.adapters.matplotlib import Plots
 
         return Plots()
 
     @staticmethod
     def _examiner() -> Examiner:
-        from ml.adapters.expectations import GreatExpectations
+        from ml.adapters.great_expectations import GreatExpectations
 
         return GreatExpectations()

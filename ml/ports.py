@@ -7,17 +7,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
-from features.history import TrainingRows
-from features.vocabulary import FeatureService, Float64Array, Int64Array, Label
+from features.definitions import FeatureService, Float64Array, Int64Array, Label
+from features.retrieval.historical import TrainingRows
 from ml.project import Expectation
-from ml.records import Finding
+from ml.results import Finding
 
 if TYPE_CHECKING:
     import polars as pl
 
 
 class History(Protocol):
-    """`features.history.training_rows`, bound to a store."""
+    """`features.retrieval.historical.training_rows`, bound to a store."""
 
     def __call__(
         self,

@@ -11,7 +11,7 @@ from enum import StrEnum
 from types import MappingProxyType
 from typing import Any, Literal
 
-from features.vocabulary import FeatureService, Label
+from features.definitions import FeatureService, Label
 from ml.errors import ProjectMistake
 
 KEYS = ("entity_id", "decision_time_us", "label")

@@ -30,9 +30,9 @@ def serve(
     """
     # Before anything loads OpenMP: two threads on busy cores cost a factor of twenty.
     os.environ["OMP_NUM_THREADS"] = "1"
-    from infra.logs import configure_logging
+    from infra.logging import configure_logging
+    from infra.process.signals import stop_at_signal
     from infra.settings import load_settings
-    from infra.signals import stop_at_signal
     from serving.bootstrap import serve_until
 
     settings = load_settings()

@@ -9,15 +9,15 @@ import structlog
 
 from features.bootstrap import open_online
 from features.catalog import domain
-from features.codec import decode_message
-from features.online import FeatureReader
-from features.vocabulary import FeatureService
+from features.contracts.codec import decode_message
+from features.definitions import FeatureService
+from features.retrieval.online import FeatureReader
 from infra.clock import MINUTE
-from infra.health import HealthServer
 from infra.kafka.admin import end_observer, topic_partitions
 from infra.kafka.consumer import GroupConsumer
 from infra.kafka.transactions import TransactionalProducer
-from infra.kafka.watchdog import Watchdog
+from infra.process.health import HealthServer
+from infra.process.watchdog import Watchdog
 from infra.settings import Settings
 from ml.project import ModelProject
 from ml.projects import project as find_project

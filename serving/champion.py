@@ -17,9 +17,9 @@ import msgspec
 import numpy as np
 import structlog
 
-from features.vocabulary import FeatureService
-from infra.background import Background
-from ml.bundle import Bundle
+from features.definitions import FeatureService
+from infra.process.background import Background
+from ml.bundle.format import Bundle
 from ml.errors import BundleRefused
 from serving import metrics
 from serving.errors import ModelRefused, ModelUnavailable

@@ -6,8 +6,8 @@ from contextlib import AbstractContextManager, ExitStack
 
 import structlog
 
-from features.order import UNSET
-from features.ports import OnlineStore
+from features.engine.sorting import UNSET
+from features.stores.ports import OnlineStore
 from infra.clock import MILLISECOND
 from infra.kafka.errors import KafkaFailed
 from infra.kafka.partitions import Partition, Positions

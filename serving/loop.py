@@ -12,16 +12,16 @@ from typing import Protocol, TypeVar
 
 import structlog
 
-from features.codec import known_at_us
+from features.contracts.codec import known_at_us
+from features.engine.state import CorruptValue
 from features.errors import StoreUnavailable
-from features.state import CorruptValue
 from infra.clock import now_us
 from infra.errors import EventideError
 from infra.kafka.consumer import GroupConsumer, waiting_for_brokers
 from infra.kafka.errors import Fenced, KafkaFailed, ProducerFailed, TooLarge, TransactionAborted
 from infra.kafka.message import Message
 from infra.kafka.transactions import TransactionalProducer
-from infra.kafka.watchdog import Watchdog
+from infra.process.watchdog import Watchdog
 from serving import metrics
 from serving.errors import ModelFails
 from serving.freshness import Freshness

@@ -6,8 +6,8 @@ from typing import Protocol
 
 import msgspec
 
-from features.online import Vectors
-from features.vocabulary import Int64Array
+from features.definitions import Int64Array
+from features.retrieval.online import Vectors
 from serving.model import ModelVersion
 
 
@@ -36,7 +36,7 @@ class ModelSource(Protocol):
 
 
 class Features(Protocol):
-    """The columns of a feature service for requests, live. `features.online` keeps this."""
+    """The columns of a feature service for requests, live; see `features.retrieval.online`."""
 
     def vectors(self, requests: Sequence[msgspec.Struct], as_of_us: Int64Array) -> Vectors:
         """One row for each request, as of its decision time.

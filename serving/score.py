@@ -7,10 +7,10 @@ from typing import NamedTuple
 import msgspec
 import numpy as np
 
-from features.codec import known_at_us
+from features.contracts.codec import known_at_us
 from features.contracts.predictions import Outcome
+from features.definitions import FeatureService
 from features.errors import MalformedEvent
-from features.vocabulary import FeatureService
 from infra.errors import EventideError
 from infra.kafka.message import Message
 from serving.errors import ModelFails

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import settings
 
 from infra.settings import KafkaSettings
-from tests.servers import (
+from tests.support.servers import (
     Broker,
     Valkey,
     ValkeyCluster,

@@ -4,8 +4,8 @@ import importlib
 import pkgutil
 from functools import cache
 
+from features.definitions import Domain, EventType
 from features.errors import FeatureError
-from features.vocabulary import Domain, EventType
 
 
 @cache

@@ -14,8 +14,8 @@ def list_features(
 ) -> None:
     """Every view: what it is about, from which events, with how many features."""
     from features.catalog import domains
-    from features.describe import views_table
-    from features.views_page import views_page
+    from features.presentation.views import views_table
+    from features.presentation.views_page import views_page
 
     if page:
         typer.echo(views_page(domains()), nl=False)
@@ -35,7 +35,7 @@ def list_features(
 def describe(view: Annotated[str, typer.Argument(help="Name of a view.")]) -> None:
     """One view: its entity, source, windows and features, and what each of them means."""
     from features.catalog import domains
-    from features.describe import describe_view, find_view
+    from features.presentation.views import describe_view, find_view
 
     typer.echo(describe_view(find_view(domains(), view)))
 
@@ -47,7 +47,7 @@ def check(as_json: Json = False) -> None:
     Without `eventide` the same happens when the module of a declaration is imported.
     """
     from features.catalog import domains
-    from features.describe import check_domain
+    from features.catalog_check import check_domain
 
     found = [check_domain(domain) for domain in domains()]
     if as_json:

@@ -12,7 +12,7 @@ from features.commands.options import Json
 def topics(as_json: Json = False) -> None:
     """Create every topic that is declared and not there yet. Running it again changes nothing."""
     from features.catalog import domains
-    from features.topics import topic_specs
+    from features.contracts.topics import topic_specs
     from infra.kafka.admin import ensure_topics
     from infra.settings import load_settings
 
@@ -29,7 +29,7 @@ def recording(
 ) -> None:
     """Build the recordings, once: fetch their sources, verify them, turn them into events."""
     from features.catalog import domains
-    from features.recording import build, has_recording, recording_of
+    from features.replay.recordings import build, has_recording, recording_of
     from infra.settings import load_settings
 
     names = [domain] if domain else [d.name for d in domains() if has_recording(d.name)]
@@ -47,9 +47,9 @@ def schemas(
 
     Exit code 1 when one is not, or when its change would break readers of the old version.
     """
-    from features import schemas as files
     from features.catalog import domains
-    from features.events_page import events_page
+    from features.contracts import json_schema as files
+    from features.presentation.events_page import events_page
 
     if page:
         typer.echo(events_page(domains()), nl=False)

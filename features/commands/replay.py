@@ -9,10 +9,10 @@ import typer
 from rich.console import Console
 
 from features.commands.options import MOMENTS, Json, utc_us
-from infra.signals import stop_at_signal
+from infra.process.signals import stop_at_signal
 
 if TYPE_CHECKING:
-    from features.replay import Replayed
+    from features.replay.replayer import Replayed
 
 EXIT_STOPPED = 4
 
@@ -58,9 +58,9 @@ def replay(
 
     Exit code 4: it was stopped before all was sent, or before all that --wait waits for was there.
     """
-    from features.lockstep import STEP_MINUTES
-    from features.replay_bootstrap import ReplayOptions, run_replay
-    from features.replay_plan import ReplayPlan
+    from features.bootstrap.replay import ReplayOptions, run_replay
+    from features.replay.lockstep import STEP_MINUTES
+    from features.replay.plan import ReplayPlan
     from infra.settings import load_settings
 
     plan = ReplayPlan(

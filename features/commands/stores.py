@@ -8,7 +8,7 @@ import typer
 from rich.console import Console
 
 from features.commands.options import Json
-from infra.signals import stop_at_signal
+from infra.process.signals import stop_at_signal
 
 
 def ingest(
@@ -29,7 +29,7 @@ def ingest(
     instance's name. 75: the loop hung and was ended; a new process goes on where it was.
     """
     from features.bootstrap import ingest_until
-    from infra.logs import configure_logging
+    from infra.logging import configure_logging
     from infra.settings import load_settings
 
     settings = load_settings()
@@ -49,8 +49,8 @@ def audit(
     the online store is not what history says. What is still on its way is `waiting`, and no fault:
     run it at any time.
     """
-    from features.audit_report import as_plain, show
     from features.bootstrap import audit_now
+    from features.presentation.audit import as_plain, show
     from infra.settings import load_settings
 
     console = Console(stderr=True, highlight=False)

@@ -85,8 +85,8 @@ def _export(
 ) -> None:
     from features.bootstrap import export_training_set
     from features.catalog import domains
-    from features.export_report import exporting, sentence
-    from features.training_set import Wanted, find
+    from features.presentation.training_set import exporting, sentence
+    from features.retrieval.training_set import Wanted, find
     from infra.settings import load_settings
 
     service, label = find(domains(), *names)
@@ -108,8 +108,8 @@ def _export(
 
 def _export_again(place: Path, slice_days: float, *, as_json: bool) -> None:
     from features.bootstrap import repeat_export
-    from features.export_report import difference, exporting
-    from features.training_set import read_manifest
+    from features.presentation.training_set import difference, exporting
+    from features.retrieval.training_set import read_manifest
     from infra.settings import load_settings
 
     before = read_manifest(place)

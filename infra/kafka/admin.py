@@ -25,7 +25,7 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]  # its re-expo
 from infra.kafka.config import OPERATION_TIMEOUT_S, client_config, consumer_config
 from infra.kafka.errors import KafkaFailed, Meaning, meaning
 from infra.kafka.partitions import Partition, Positions
-from infra.kafka.patience import ask_until_answered
+from infra.kafka.retry import ask_until_answered
 from infra.settings import KafkaSettings
 
 _RETRY_PAUSE_S = 0.1

@@ -9,9 +9,9 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
 from infra.kafka.config import OPERATION_TIMEOUT_S, consumer_config
 from infra.kafka.errors import ConsumerFailed, Meaning, PositionLost, meaning, on_client_error
-from infra.kafka.message import Message, partition_of
+from infra.kafka.message import ClientError, Message, partition_of
 from infra.kafka.partitions import Partition, Positions
-from infra.kafka.patience import ask_until_answered
+from infra.kafka.retry import ask_until_answered
 from infra.settings import KafkaSettings
 
 log = structlog.get_logger()
@@ -262,7 +262,7 @@ class GroupConsumer:
         self._taken[partition] = next_offset
         return True
 
-    def _note(self, error: KafkaError) -> None:
+    def _note(self, error: ClientError) -> None:
         kind = meaning(error)
         if kind is Meaning.POSITION_LOST:
             raise PositionLost(f"a position is outside its partition: {error.str()}")
@@ -274,7 +274,7 @@ class GroupConsumer:
         if kind is not Meaning.NOTHING:
             self._note_trouble(error)
 
-    def _note_trouble(self, error: KafkaError) -> None:
+    def _note_trouble(self, error: ClientError) -> None:
         log.warning("consumer_trouble", code=error.name(), message=error.str())
         self._trouble_since = self._trouble_since or time.monotonic()
 

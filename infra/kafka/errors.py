@@ -7,6 +7,7 @@ import structlog
 from confluent_kafka import KafkaError
 
 from infra.errors import EventideError
+from infra.kafka.message import ClientError
 
 log = structlog.get_logger()
 
@@ -68,7 +69,7 @@ class Meaning(Enum):
     FATAL = auto()
 
 
-def meaning(error: KafkaError) -> Meaning:
+def meaning(error: ClientError) -> Meaning:
     """How a consumer takes an error. What is not known to heal is fatal."""
     if error.fatal():
         return Meaning.FATAL

@@ -2,9 +2,31 @@
 
 from typing import Protocol
 
-from confluent_kafka import KafkaError
-
 from infra.kafka.partitions import Partition
+
+
+class ClientError(Protocol):
+    """The client's error; a protocol, so that code which takes a `Message` need not load it."""
+
+    def code(self) -> int:
+        """Its number; negative for errors of the client itself."""
+        ...
+
+    def name(self) -> str:
+        """Its constant, such as `_PARTITION_EOF`."""
+        ...
+
+    def str(self) -> str:
+        """What it says to people."""
+        ...
+
+    def fatal(self) -> bool:
+        """Whether the client is of no further use."""
+        ...
+
+    def retriable(self) -> bool:
+        """Whether the same call may succeed later."""
+        ...
 
 
 class Message(Protocol):
@@ -38,7 +60,7 @@ class Message(Protocol):
         """The kind of its timestamp, and milliseconds since 1970."""
         ...
 
-    def error(self) -> KafkaError | None:
+    def error(self) -> ClientError | None:
         """What is wrong, when this is no record; `GroupConsumer.poll` gives none of these."""
         ...
 

@@ -3,8 +3,12 @@
 from datetime import date, timedelta
 
 from features.catalog.flights.services import FLIGHT_DELAY, LATE_15
+from ml.evaluation.default_gates import (
+    BETTER_THAN_A_CONSTANT,
+    NO_SILENT_SOURCE,
+    UNSEEN_BY_THE_CHAMPION,
+)
 from ml.project import Candidate, Expectation, Gate, ModelProject, Slices, When
-from ml.rules.standard import BETTER_THAN_A_CONSTANT, NO_SILENT_SOURCE, UNSEEN_BY_THE_CHAMPION
 from ml.training.candidates import NEWTON, boosted_trees, logistic_regression
 
 SCHEDULE = (

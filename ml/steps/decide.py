@@ -1,8 +1,8 @@
 """The gate: a pure judgement of what was measured."""
 
+from ml.evaluation.gates import check_candidate, reasons
 from ml.project import ModelProject
-from ml.records import Evaluation, Snapshot, Verdict
-from ml.rules.gates import check_candidate, reasons
+from ml.results import Evaluation, Snapshot, Verdict
 
 
 def decide(project: ModelProject, snapshot: Snapshot, evaluation: Evaluation) -> Verdict:

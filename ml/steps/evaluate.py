@@ -11,17 +11,17 @@ from typing import TYPE_CHECKING
 import msgspec
 import numpy as np
 
-from features.vocabulary import Float64Array, Int64Array
+from features.definitions import Float64Array, Int64Array
 from infra.clock import HOUR
-from ml.bundle import Bundle
+from ml.bundle.format import Bundle
+from ml.evaluation import metrics as quality
+from ml.evaluation.split import day_blocks
 from ml.ports import DayRuns, Experiments, Plotter, Registry, Version
 from ml.project import ModelProject
-from ml.records import Evaluation, Fit, Quality, Snapshot, Validation
-from ml.rules import quality
-from ml.rules.window import day_blocks
-from ml.steps.page import CHAMPION, EVALUATION, PLOTS, Page, data_sets, of_day, of_learner
+from ml.results import Evaluation, Fit, Quality, Snapshot, Validation
+from ml.steps.artifacts import write_json
+from ml.steps.run_log import CHAMPION, EVALUATION, PLOTS, Page, data_sets, of_day, of_learner
 from ml.steps.train import SCORES, bundle_scores
-from ml.steps.work import write_json
 
 if TYPE_CHECKING:
     import polars as pl

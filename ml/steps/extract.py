@@ -8,15 +8,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from features.content import content_sha256
-from features.vocabulary import BoolArray
+from features.definitions import BoolArray
+from features.retrieval.content_hash import content_sha256
+from ml.evaluation.gates import check_data, reasons
+from ml.evaluation.null_rates import NullReport, null_report
+from ml.evaluation.split import Window, in_evaluation, in_training, missing_days, window_of
 from ml.ports import History
 from ml.project import ModelProject
-from ml.records import Snapshot
-from ml.rules.gates import check_data, reasons
-from ml.rules.nulls import NullReport, null_report
-from ml.rules.window import Window, in_evaluation, in_training, missing_days, window_of
-from ml.steps.work import once, run_key, write_json
+from ml.results import Snapshot
+from ml.steps.artifacts import once, run_key, write_json
 
 if TYPE_CHECKING:
     import polars as pl

@@ -9,13 +9,13 @@ from typing import Any
 
 import numpy as np
 
-from ml.bundle import Bundle
+from ml.bundle.format import Bundle
 from ml.errors import BundleRefused, MlError
 from ml.ports import Registry, Version
 from ml.project import ModelProject
-from ml.records import Evaluation, Fit, Registration, Snapshot, Verdict
+from ml.results import Evaluation, Fit, Registration, Snapshot, Verdict
 from ml.steps.evaluate import SHA256_TAG
-from ml.steps.page import CHAMPION
+from ml.steps.run_log import CHAMPION
 from ml.steps.train import MAX_DIFFERENCE, PIPELINE, bundle_scores
 from ml.training.frames import to_pandas
 

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ml.bundle import Bundle, BundleInfo, write_bundle
+from ml.bundle.format import Bundle, BundleInfo, write_bundle
 from ml.errors import UnsupportedPipeline
 from ml.project import Candidate, ModelProject
-from ml.records import Fit, Snapshot
-from ml.steps.work import once
+from ml.results import Fit, Snapshot
+from ml.steps.artifacts import once
 from ml.training.frames import to_pandas
 
 if TYPE_CHECKING:
@@ -84,7 +84,7 @@ def _columns(project: ModelProject, snapshot: Snapshot, candidate: Candidate) ->
 def _write_bundle(
     project: ModelProject, snapshot: Snapshot, candidate: Candidate, pipeline: Any, folder: Path
 ) -> str:
-    from ml.training.export import export_pipeline
+    from ml.training.bundle_export import export_pipeline
 
     info = BundleInfo(
         model=project.name,

@@ -6,8 +6,8 @@ from pathlib import Path
 from ml.errors import DataContractBroken
 from ml.ports import Examiner, Experiments, Logged
 from ml.project import ModelProject
-from ml.records import Snapshot, Validation
-from ml.steps.work import once
+from ml.results import Snapshot, Validation
+from ml.steps.artifacts import once
 
 DOCS = "data_docs"
 DOCS_IN_RUN = "data_validation"

@@ -2,7 +2,7 @@
 
 Each takes a frame with the category columns (text, never null: missing is the empty text) and the
 number columns (float64, NaN is missing). One transformer a category column, so that its table can
-be written into a serving bundle; see `ml.training.export` for what may be used.
+be written into a serving bundle; see `ml.training.bundle_export` for what may be used.
 """
 
 from collections.abc import Sequence

@@ -4,7 +4,7 @@ import hashlib
 import shutil
 from pathlib import Path
 
-from ml.bundle import MANIFEST
+from ml.bundle.format import MANIFEST
 from serving.errors import ModelUnavailable
 from serving.model import ModelVersion
 

@@ -12,7 +12,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from features.adapters.delta import DeltaOfflineStore
+from features.stores.delta.store import DeltaOfflineStore
 from tests.benchmarks import made
 from tests.benchmarks.kit import Bar, Cost, Line, cost_of, measure, parser, report, run_module
 from tests.benchmarks.peers.environment import python_of

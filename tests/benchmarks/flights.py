@@ -7,14 +7,14 @@ from zlib import crc32
 import msgspec
 import polars as pl
 
-from features.batches import Decoded, decode_poll
 from features.catalog.flights import DOMAIN
 from features.catalog.flights.events import REQUESTED
-from features.codec import decode, schema_headers
-from features.vocabulary import Int64Array
+from features.contracts.codec import decode, schema_headers
+from features.definitions import Int64Array
+from features.ingestion.decoding import Decoded, decode_poll
 from infra.clock import MILLISECOND, MINUTE, now_us
 from infra.kafka.partitions import Partition, Positions
-from tests.recordings import flights_file
+from tests.support.data.recordings import flights_file
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -3,10 +3,10 @@
     python -m tests.benchmarks.history [--quick] [--no-peer] [--json FILE]
 
 1 M labels, 5 M readings of 100,000 entities over 30 days, at most 7 days old. Ours: the public
-historical path (`features.history`) on a Delta store that our adapter wrote in commits of 50,000
-rows, as ingest does. The peer: Feast's `get_historical_features` on its DuckDB store and a Parquet
-file of the same readings. Ours also drops readings that were sent twice and looks only at what was
-known at the label's time; Feast looks at when it happened.
+historical path (`features.retrieval.historical`) on a Delta store that our adapter wrote in commits
+of 50,000 rows, as ingest does. The peer: Feast's `get_historical_features` on its DuckDB store and
+a Parquet file of the same readings. Ours also drops readings that were sent twice and looks only at
+what was known at the label's time; Feast looks at when it happened.
 """
 
 import argparse
@@ -17,10 +17,10 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
-from features.adapters.delta import DeltaOfflineStore
-from features.history import view_values
-from features.past import Past
-from features.vocabulary import Float64Array
+from features.definitions import Float64Array
+from features.retrieval.event_log import Past
+from features.retrieval.historical import view_values
+from features.stores.delta.store import DeltaOfflineStore
 from tests.benchmarks import made
 from tests.benchmarks.kit import Bar, Line, cost_of, measure, parser, report, run_module, say
 from tests.benchmarks.peers.environment import python_of

@@ -13,9 +13,7 @@ import msgspec
 import numpy as np
 import polars as pl
 
-from features.batches import EventRows
-from features.ports import EventBatch, OfflineStore
-from features.vocabulary import (
+from features.definitions import (
     Aggregation,
     Decision,
     Entity,
@@ -25,6 +23,8 @@ from features.vocabulary import (
     Float64Array,
     Int64Array,
 )
+from features.engine.event_rows import EventRows
+from features.stores.ports import EventBatch, OfflineStore
 from infra.clock import DAY, MILLISECOND, SECOND
 from infra.kafka.partitions import Partition
 

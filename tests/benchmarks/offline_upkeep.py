@@ -18,16 +18,16 @@ from typing import Any
 
 import polars as pl
 
-from features.adapters.delta import DeltaOfflineStore
-from features.adapters.delta_upkeep import DeltaUpkeep
 from features.catalog.flights.events import DEPARTED
-from features.codec import decode
-from features.columns import field_tuples
-from features.ports import EventBatch
-from features.upkeep import Rules, maintain
+from features.contracts.codec import decode
+from features.engine.columns import field_tuples
+from features.maintenance.compaction import Rules, maintain
+from features.stores.delta.maintenance import DeltaUpkeep
+from features.stores.delta.store import DeltaOfflineStore
+from features.stores.ports import EventBatch
 from infra.clock import DAY
 from infra.kafka.partitions import Partition
-from tests.recordings import flights
+from tests.support.data.recordings import flights
 
 COMMIT_ROWS = 200
 COLUMNS = ("event_id", "event_time_us", "carrier", "departure_delay_minutes")

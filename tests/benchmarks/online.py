@@ -20,19 +20,19 @@ from urllib.parse import urlsplit
 
 import numpy as np
 
-from features.adapters.lmdb import LmdbOnlineStore
-from features.adapters.redis import RedisOnlineStore
-from features.batches import EventRows
-from features.hold import Hold
-from features.online import FeatureReader
-from features.online_writer import OnlineWriter
-from features.ports import OnlineStore
+from features.engine.event_rows import EventRows
+from features.ingestion.compaction_watermark import Hold
+from features.ingestion.online_sink import OnlineWriter
+from features.retrieval.online import FeatureReader
+from features.stores.lmdb import LmdbOnlineStore
+from features.stores.ports import OnlineStore
+from features.stores.redis.store import RedisOnlineStore
 from infra.clock import HOUR
 from infra.settings import IngestSettings
 from tests.benchmarks import made
 from tests.benchmarks.kit import Bar, Cost, Line, measure, parser, report, run_module
 from tests.benchmarks.peers.environment import python_of
-from tests.servers import valkey
+from tests.support.servers import valkey
 
 ROWS = 1_000
 

@@ -16,7 +16,7 @@ from typing import Any
 
 import psutil
 
-from infra.stack.files import StackFiles
+from infra.local_stack.state_files import StackFiles
 from tests.benchmarks.kit import Bar, Line, parser, report
 
 EVENTIDE = str(Path(sys.executable).with_name("eventide"))

@@ -24,7 +24,7 @@ from features.catalog import domains
 from features.catalog.flights import DOMAIN
 from features.catalog.flights.events import REQUESTED
 from features.catalog.flights.services import FLIGHT_DELAY
-from features.topics import topic_specs
+from features.contracts.topics import topic_specs
 from infra.clock import to_us
 from infra.kafka.admin import TopicSpec, end_offsets, ensure_topics, group_positions
 from infra.kafka.partitions import has_reached
@@ -41,11 +41,11 @@ from tests.benchmarks.kit import (
     run_module,
 )
 from tests.benchmarks.peers.environment import python_of
-from tests.bundles import a_bundle
-from tests.commands import environment, run, running
-from tests.health_pages import health_page
-from tests.recordings import flights_file
-from tests.servers import free_port, kafka_broker, wait_until
+from tests.support.data.bundles import a_bundle
+from tests.support.data.recordings import flights_file
+from tests.support.health_pages import health_page
+from tests.support.processes.commands import environment, run, running
+from tests.support.servers import free_port, kafka_broker, wait_until
 
 TOPICS = tuple(e.name for e in DOMAIN.events)
 UNTIL, UNTIL_QUICK = date(2014, 2, 1), date(2013, 1, 15)

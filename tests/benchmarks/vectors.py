@@ -10,13 +10,13 @@ import sys
 import tempfile
 from datetime import date
 
-from features.adapters.lmdb import LmdbOnlineStore
 from features.catalog.flights import views
 from features.catalog.flights.services import FLIGHT_DELAY
-from features.hold import Hold
-from features.online import FeatureReader
-from features.online_writer import OnlineWriter
-from features.ports import OnlineStore
+from features.ingestion.compaction_watermark import Hold
+from features.ingestion.online_sink import OnlineWriter
+from features.retrieval.online import FeatureReader
+from features.stores.lmdb import LmdbOnlineStore
+from features.stores.ports import OnlineStore
 from infra.clock import HOUR, to_us
 from infra.kafka.partitions import Partition
 from infra.settings import IngestSettings

@@ -11,11 +11,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from features.adapters.lmdb import LmdbOnlineStore
+from features.engine.deduplication import SeenIds
 from features.errors import PositionMoved, StoreDamaged, StoreUnavailable
-from features.ports import SeenIds
-from tests.made_sales import START_US, sale
-from tests.sales_stores import P0, P1, content, count, update
+from features.stores.lmdb import LmdbOnlineStore
+from tests.support.data.sales import START_US, sale
+from tests.support.stores import P0, P1, content, count, update
 
 
 def test_everything_is_there_after_reopening(tmp_path: Path) -> None:
@@ -53,7 +53,7 @@ def test_the_map_grows_when_it_is_full(tmp_path: Path) -> None:
 def test_an_update_that_needs_a_larger_map_than_allowed_writes_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("features.adapters.lmdb.MAX_MAP_BYTES", 100_000)
+    monkeypatch.setattr("features.stores.lmdb.MAX_MAP_BYTES", 100_000)
     small = LmdbOnlineStore(str(tmp_path), map_bytes=64 * 1024)
     small.apply(update(sale("1")))
     with pytest.raises(StoreUnavailable, match="has reached"):
@@ -190,8 +190,8 @@ def test_a_killed_writer_leaves_values_and_positions_of_one_moment(tmp_path: Pat
 
 _READER = """
     import sys
-    from tests.sales_stores import count
-    from features.adapters.lmdb import LmdbOnlineStore
+    from tests.support.stores import count
+    from features.stores.lmdb import LmdbOnlineStore
     store = LmdbOnlineStore(sys.argv[1], readonly=True)
     for line in (None, sys.stdin):
         if line is not None:
@@ -200,9 +200,9 @@ _READER = """
 """
 _WRITER = textwrap.dedent("""
     import sys
-    from tests.sales_stores import P1, update
-    from tests.made_sales import sale
-    from features.adapters.lmdb import LmdbOnlineStore
+    from tests.support.stores import P1, update
+    from tests.support.data.sales import sale
+    from features.stores.lmdb import LmdbOnlineStore
     store = LmdbOnlineStore(sys.argv[1], map_bytes=64 * 1024)
     for n in range(5):
         shops = [sale(str(i), shop=f"other {n} {i}") for i in range(100)]
@@ -210,10 +210,10 @@ _WRITER = textwrap.dedent("""
 """)
 _SLOW_REPLACER = textwrap.dedent("""
     import sys, time
-    from tests.sales_stores import P0, content
-    from tests.made_sales import sale
-    from features.adapters import lmdb
-    from features.ports import OnlineContent
+    from tests.support.stores import P0, content
+    from tests.support.data.sales import sale
+    from features.stores import lmdb
+    from features.stores.ports import OnlineContent
     def stop():
         print("in the middle", flush=True)
         time.sleep(600)
@@ -233,9 +233,9 @@ _SLOW_REPLACER = textwrap.dedent("""
 """)
 _ENDLESS_WRITER = textwrap.dedent("""
     import sys
-    from tests.sales_stores import P0, update
-    from tests.made_sales import sale
-    from features.adapters.lmdb import LmdbOnlineStore
+    from tests.support.stores import P0, update
+    from tests.support.data.sales import sale
+    from features.stores.lmdb import LmdbOnlineStore
     store = LmdbOnlineStore(sys.argv[1])
     at = store.progress().get(P0, 0)
     while True:

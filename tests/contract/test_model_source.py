@@ -11,13 +11,13 @@ import httpx
 import pytest
 
 from features.catalog.flights.services import FLIGHT_DELAY
-from ml.bundle import Bundle
+from ml.bundle.format import Bundle
 from serving.adapters.folder import FolderModelSource
 from serving.adapters.mlflow_rest import ALIAS, PATH_TAG, SHA256_TAG, MlflowModelSource
 from serving.errors import ModelUnavailable
 from serving.ports import ModelSource
-from tests.bundles import a_bundle
-from tests.servers import free_port
+from tests.support.data.bundles import a_bundle
+from tests.support.servers import free_port
 
 pytestmark = pytest.mark.integration
 

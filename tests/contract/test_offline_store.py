@@ -18,15 +18,15 @@ import pytest
 from deltalake import DeltaTable
 from deltalake.exceptions import CommitFailedError
 
-from features.adapters import delta
-from features.adapters.delta import DeltaOfflineStore
-from features.adapters.memory import MemoryOfflineStore
+from features.definitions import EventType
 from features.errors import PositionMoved, SchemaChanged, StoreUnavailable
-from features.ports import EventBatch, OfflineStore, Pin
-from features.vocabulary import EventType
+from features.stores.delta import store as delta
+from features.stores.delta.store import DeltaOfflineStore
+from features.stores.memory import MemoryOfflineStore
+from features.stores.ports import EventBatch, OfflineStore, Pin
 from infra.clock import DAY, SECOND
 from infra.kafka.partitions import Partition
-from tests.made_sales import SOLD, START_US, Sale, sale
+from tests.support.data.sales import SOLD, START_US, Sale, sale
 
 P0, P1 = Partition(SOLD.name, 0), Partition(SOLD.name, 1)
 SECONDS_A_DAY = DAY // SECOND
@@ -378,8 +378,8 @@ class TestDelta:
 _WRITER = textwrap.dedent("""
     import sys
     from tests.contract.test_offline_store import P0, batch
-    from tests.made_sales import SOLD, sale
-    from features.adapters.delta import DeltaOfflineStore
+    from tests.support.data.sales import SOLD, sale
+    from features.stores.delta.store import DeltaOfflineStore
     from features.errors import PositionMoved
     store = DeltaOfflineStore(sys.argv[1], [SOLD])
     while (at := store.positions([SOLD.name]).get(P0, 0)) < 60:

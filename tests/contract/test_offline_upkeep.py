@@ -12,15 +12,15 @@ from pathlib import Path
 import pytest
 from deltalake import DeltaTable
 
-from features.adapters.delta import DeltaOfflineStore
-from features.adapters.delta_upkeep import DeltaUpkeep
+from features.definitions import EventType
 from features.errors import StoreUnavailable, WriteConflict
-from features.ports import EventBatch
-from features.upkeep import Maintained, Rules, maintain
-from features.vocabulary import EventType
+from features.maintenance.compaction import Maintained, Rules, maintain
+from features.stores.delta.maintenance import DeltaUpkeep
+from features.stores.delta.store import DeltaOfflineStore
+from features.stores.ports import EventBatch
 from infra.clock import DAY, HOUR
 from tests.contract.test_offline_store import P0, SECONDS_A_DAY, batch, ids
-from tests.made_sales import SOLD, sale
+from tests.support.data.sales import SOLD, sale
 
 RULES = Rules(closed_after_us=DAY, retention_hours=1)
 DAYS, A_DAY = 5, 4
@@ -257,8 +257,8 @@ _ROWS = 620
 _WRITER = textwrap.dedent("""
     import sys
     from tests.contract.test_offline_store import P0, SECONDS_A_DAY, batch
-    from tests.made_sales import SOLD, sale
-    from features.adapters.delta import DeltaOfflineStore
+    from tests.support.data.sales import SOLD, sale
+    from features.stores.delta.store import DeltaOfflineStore
     from features.errors import FeatureError
     store, refused = DeltaOfflineStore(sys.argv[1], [SOLD]), 0
     while (at := store.positions([SOLD.name])[P0]) < 620:
@@ -273,9 +273,9 @@ _WRITER = textwrap.dedent("""
 _UPKEEP = textwrap.dedent("""
     import sys
     from tests.contract.test_offline_upkeep import Rules, kept
-    from tests.made_sales import SOLD
-    from features.adapters.delta import DeltaOfflineStore
-    from features.adapters.delta_upkeep import DeltaUpkeep
+    from tests.support.data.sales import SOLD
+    from features.stores.delta.store import DeltaOfflineStore
+    from features.stores.delta.maintenance import DeltaUpkeep
     store, upkeep = DeltaOfflineStore(sys.argv[1], [SOLD]), DeltaUpkeep(sys.argv[1])
     while True:
         kept(store, upkeep, Rules(closed_after_us=0, retention_hours=1))

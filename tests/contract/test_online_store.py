@@ -7,17 +7,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from features.adapters.lmdb import LmdbOnlineStore
-from features.adapters.memory import MemoryOnlineStore
-from features.adapters.redis import RedisOnlineStore
+from features.engine.deduplication import SeenIds
+from features.engine.sorting import UNSET
+from features.engine.state import OtherSchema, settled_to_us
+from features.engine.view_states import state_of
 from features.errors import PositionMoved, StoreUnavailable
-from features.order import UNSET
-from features.ports import OnlineContent, OnlineStore, OnlineUpdate, SeenIds
-from features.shapes import state_of
-from features.state import OtherSchema, settled_to_us
+from features.stores.lmdb import LmdbOnlineStore
+from features.stores.memory import MemoryOnlineStore
+from features.stores.ports import OnlineContent, OnlineStore, OnlineUpdate
+from features.stores.redis.store import RedisOnlineStore
 from infra.clock import SECOND
-from tests.made_sales import CITY_SALES, SHOP_SALES, START_US, reference, sale
-from tests.sales_stores import P0, P1, content, count, update
+from tests.support.data.sales import CITY_SALES, SHOP_SALES, START_US, reference, sale
+from tests.support.stores import P0, P1, content, count, update
 
 
 @pytest.fixture(params=["memory", "lmdb", "redis", "redis-cluster"])

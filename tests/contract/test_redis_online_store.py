@@ -14,15 +14,16 @@ import numpy as np
 import pytest
 from structlog.testing import capture_logs
 
-from features.adapters.redis import RedisOnlineStore
-from features.adapters.redis_servers import CLUSTER_SHARDS
+from features.engine.deduplication import SeenIds
+from features.engine.view_states import state_of
 from features.errors import PositionMoved, StoreUnavailable
-from features.ports import OnlineStore, SeenIds
-from features.shapes import state_of
-from tests.made_sales import SHOP_SALES, Sale, sale
-from tests.sales_stores import P0, P1, count, update
-from tests.servers import Valkey, ValkeyCluster, valkey, valkey_cluster
-from tests.tls import tls_before
+from features.stores.ports import OnlineStore
+from features.stores.redis.servers import CLUSTER_SHARDS
+from features.stores.redis.store import RedisOnlineStore
+from tests.support.data.sales import SHOP_SALES, Sale, sale
+from tests.support.servers import Valkey, ValkeyCluster, valkey, valkey_cluster
+from tests.support.stores import P0, P1, count, update
+from tests.support.tls import tls_before
 
 KILLS = 12
 SHOPS = ["a", *(str(i) for i in range(1, 100))]
@@ -373,8 +374,8 @@ def _process(source: str, *arguments: str) -> "subprocess.Popen[str]":
 
 _COMMON = textwrap.dedent("""
     import os, signal, sys
-    from features.adapters.redis import RedisOnlineStore
-    from tests.sales_stores import P0, P1, update
+    from features.stores.redis.store import RedisOnlineStore
+    from tests.support.stores import P0, P1, update
     from tests.contract.test_redis_online_store import Between, one_of_each_shop
     store = RedisOnlineStore(sys.argv[1])
     def die():

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.commands import environment, run
-from tests.recordings import FOLDER, flights_file
+from tests.support.data.recordings import FOLDER, flights_file
+from tests.support.processes.commands import environment, run
 
 pytestmark = [pytest.mark.integration, pytest.mark.e2e, pytest.mark.timeout(900)]
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from infra.settings import KafkaSettings
-from tests.ingest_process import (
+from tests.support.processes.ingest import (
     Source,
     assert_all_in_place,
     audited,
@@ -15,8 +15,8 @@ from tests.ingest_process import (
     reached,
     wait_until_done,
 )
-from tests.servers import kafka_broker, wait_until
-from tests.small_disk import small_disk
+from tests.support.servers import kafka_broker, wait_until
+from tests.support.small_disk import small_disk
 
 pytestmark = [pytest.mark.integration, pytest.mark.fault]
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from infra.settings import KafkaSettings
-from tests.ingest_process import (
+from tests.support.processes.ingest import (
     IngestProcess,
     Source,
     assert_all_in_place,
@@ -18,7 +18,7 @@ from tests.ingest_process import (
     reached,
     wait_until_done,
 )
-from tests.servers import Broker, kafka_broker, valkey, wait_until
+from tests.support.servers import Broker, kafka_broker, valkey, wait_until
 
 pytestmark = [pytest.mark.integration, pytest.mark.fault]
 
@@ -184,8 +184,8 @@ def _kill(victims: list[IngestProcess]) -> int:
 
 
 def _check_that_dead_letters_are_whole(broker: Broker) -> None:
-    from features.dead_letters import DEAD_LETTERS
-    from infra.kafka.reader import read_all
+    from features.ingestion.dead_letter_sink import DEAD_LETTERS
+    from infra.kafka.topic_reader import read_all
 
     kafka = KafkaSettings(bootstrap_servers=broker.bootstrap_servers)
     for message in read_all(kafka, [DEAD_LETTERS]):

@@ -12,16 +12,16 @@ import msgspec
 import polars as pl
 import pytest
 
-from features.replay import Position
-from features.topics import REPLAY_PROGRESS
+from features.contracts.topics import REPLAY_PROGRESS
+from features.replay.replayer import Position
 from infra.kafka.admin import end_observer
 from infra.kafka.message import Message
 from infra.kafka.partitions import Partition
-from infra.kafka.reader import read_all
+from infra.kafka.topic_reader import read_all
 from infra.settings import KafkaSettings
-from tests.commands import environment, run, running
-from tests.recordings import FOLDER, flights, flights_file
-from tests.servers import Broker, kafka_broker, wait_until
+from tests.support.data.recordings import FOLDER, flights, flights_file
+from tests.support.processes.commands import environment, run, running
+from tests.support.servers import Broker, kafka_broker, wait_until
 
 pytestmark = [pytest.mark.integration, pytest.mark.fault]
 
@@ -83,7 +83,7 @@ def test_a_replay_killed_at_each_step_of_a_transaction_leaves_no_gap_and_no_doub
         for moment, method, nth in STEPS:
             where = [moment, method, str(nth), "replay", "flights", *SHORT_SPAN]
             done = subprocess.run(
-                [sys.executable, "-m", "tests.dying_replay", *where],
+                [sys.executable, "-m", "tests.support.processes.dying_replay", *where],
                 env=env,
                 cwd=ROOT,
                 capture_output=True,

@@ -11,9 +11,8 @@ from features.catalog.flights.events import REQUESTED
 from features.catalog.flights.services import FLIGHT_DELAY
 from infra.kafka.admin import end_offsets, group_positions
 from infra.settings import KafkaSettings
-from tests.bundles import a_bundle
-from tests.servers import Broker, kafka_broker, wait_until
-from tests.serving_process import (
+from tests.support.data.bundles import a_bundle
+from tests.support.processes.serving import (
     Feeder,
     Site,
     all_answered,
@@ -21,6 +20,7 @@ from tests.serving_process import (
     prepare_site,
     serving,
 )
+from tests.support.servers import Broker, kafka_broker, wait_until
 
 pytestmark = pytest.mark.fault
 

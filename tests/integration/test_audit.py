@@ -8,15 +8,15 @@ from typing import Any
 import pytest
 from deltalake import DeltaTable, write_deltalake
 
-from features.adapters.lmdb import LmdbOnlineStore
 from features.catalog.flights.views import ORIGIN_DEPARTURES
-from features.dead_letters import DEAD_LETTERS
-from features.shapes import state_of
-from infra.kafka.reader import read_all
+from features.engine.view_states import state_of
+from features.ingestion.dead_letter_sink import DEAD_LETTERS
+from features.stores.lmdb import LmdbOnlineStore
+from infra.kafka.topic_reader import read_all
 from infra.settings import KafkaSettings
-from tests.commands import environment, run
-from tests.ingest_process import Source, audited, ingesting, wait_until_done
-from tests.servers import kafka_broker
+from tests.support.processes.commands import environment, run
+from tests.support.processes.ingest import Source, audited, ingesting, wait_until_done
+from tests.support.servers import kafka_broker
 
 pytestmark = pytest.mark.integration
 
@@ -129,7 +129,7 @@ def test_a_second_dead_letter_of_one_record_is_doubled(site: Site) -> None:
 
 def _put(store: LmdbOnlineStore, entity: bytes, value: bytes) -> None:
     """Write a value behind the store's back."""
-    from features.adapters import lmdb as adapter
+    from features.stores import lmdb as adapter
 
     with store._transaction(write=True) as txn:
         prefix = adapter._prefix(ORIGIN_DEPARTURES.name)

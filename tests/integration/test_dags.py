@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from ml.projects import projects
-from tests.airflow_process import ask, environment
-from tests.made_events import write_made_flights
+from tests.support.data.flight_events import write_made_flights
+from tests.support.processes.airflow import ask, environment
 
 pytestmark = pytest.mark.integration
 RUN_DAY = "2013-02-15"

@@ -16,21 +16,21 @@ import pytest
 from features.bootstrap import open_offline
 from features.catalog.flights.events import DEPARTED, REQUESTED, FlightDeparted
 from features.catalog.flights.services import FLIGHT_DELAY, LATE_15
-from features.codec import encode
+from features.contracts.codec import encode
 from features.contracts.predictions import Outcome
-from features.history import training_rows
+from features.retrieval.historical import training_rows
 from infra.clock import HOUR, MINUTE, to_us
 from infra.kafka.admin import end_offsets
 from infra.kafka.transactions import Record, TransactionalProducer
 from infra.settings import KafkaSettings, Settings
-from ml.bundle import Bundle, Linear, write_bundle
-from tests.bundles import a_bundle, a_model_file
-from tests.commands import environment, run
-from tests.ingest_process import Source, audited, ingesting, wait_until_done
-from tests.recordings import FOLDER, flights_file
-from tests.servers import kafka_broker, wait_until
-from tests.serving_process import Site, all_answered, outcomes, prepare_site, serving
-from tests.unit.serving.messages import NOON_US, a_request
+from ml.bundle.format import Bundle, Linear, write_bundle
+from tests.support.data.bundles import a_bundle, a_model_file
+from tests.support.data.messages import NOON_US, a_request
+from tests.support.data.recordings import FOLDER, flights_file
+from tests.support.processes.commands import environment, run
+from tests.support.processes.ingest import Source, audited, ingesting, wait_until_done
+from tests.support.processes.serving import Site, all_answered, outcomes, prepare_site, serving
+from tests.support.servers import kafka_broker, wait_until
 
 pytestmark = pytest.mark.integration
 

@@ -9,14 +9,14 @@ from pathlib import Path
 import pytest
 
 from features.catalog.flights.events import DEPARTED, FlightDeparted
-from features.codec import encode
-from features.dead_letters import DEAD_LETTERS
+from features.contracts.codec import encode
+from features.ingestion.dead_letter_sink import DEAD_LETTERS
 from infra.clock import MINUTE, now_us
 from infra.kafka.admin import end_offsets
-from infra.kafka.reader import read_all
+from infra.kafka.topic_reader import read_all
 from infra.settings import KafkaSettings
-from tests.commands import run
-from tests.ingest_process import (
+from tests.support.processes.commands import run
+from tests.support.processes.ingest import (
     TOPICS,
     IngestProcess,
     Source,
@@ -26,7 +26,7 @@ from tests.ingest_process import (
     reached,
     wait_until_done,
 )
-from tests.servers import kafka_broker, wait_until
+from tests.support.servers import kafka_broker, wait_until
 
 pytestmark = pytest.mark.integration
 

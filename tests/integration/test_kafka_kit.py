@@ -30,11 +30,11 @@ from infra.kafka.errors import (
 )
 from infra.kafka.message import Message
 from infra.kafka.partitions import Partition, has_reached
-from infra.kafka.reader import read_all
+from infra.kafka.topic_reader import read_all
 from infra.kafka.transactions import Record, TransactionalProducer
 from infra.settings import KafkaSettings
-from tests.servers import free_port, wait_until
-from tests.topics import committed, feed, new_topics, values
+from tests.support.servers import free_port, wait_until
+from tests.support.topics import committed, feed, new_topics, values
 
 pytestmark = pytest.mark.integration
 

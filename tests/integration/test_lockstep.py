@@ -12,19 +12,19 @@ from features.bootstrap import open_online
 from features.catalog.flights import DOMAIN
 from features.catalog.flights.events import REQUESTED
 from features.catalog.flights.services import FLIGHT_DELAY
-from features.replay import Position
-from features.topics import REPLAY_PROGRESS
+from features.contracts.topics import REPLAY_PROGRESS
+from features.replay.replayer import Position
 from infra.clock import MILLISECOND
 from infra.kafka.admin import TopicSpec, end_offsets, ensure_topics
 from infra.kafka.errors import KafkaFailed
 from infra.kafka.partitions import has_reached
-from infra.kafka.reader import read_all
+from infra.kafka.topic_reader import read_all
 from infra.settings import KafkaSettings, Settings
-from tests.bundles import a_bundle
-from tests.commands import environment, run, running
-from tests.recordings import FOLDER, flights, flights_file
-from tests.servers import kafka_broker, wait_until
-from tests.serving_process import Site, all_answered, outcomes, prepare_site, serving
+from tests.support.data.bundles import a_bundle
+from tests.support.data.recordings import FOLDER, flights, flights_file
+from tests.support.processes.commands import environment, run, running
+from tests.support.processes.serving import Site, all_answered, outcomes, prepare_site, serving
+from tests.support.servers import kafka_broker, wait_until
 
 pytestmark = pytest.mark.integration
 

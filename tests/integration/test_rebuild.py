@@ -16,18 +16,19 @@ import lmdb
 import numpy as np
 import pytest
 
-from features.adapters.lmdb import LmdbOnlineStore
 from features.bootstrap import open_offline
 from features.catalog import event_types
 from features.catalog.flights.events import REQUESTED, ForecastRequested
 from features.catalog.flights.services import FLIGHT_DELAY
-from features.codec import encode, encode_key
-from features.online import FeatureReader
+from features.contracts.codec import encode, encode_key
+from features.retrieval.online import FeatureReader
+from features.stores.lmdb import LmdbOnlineStore
 from infra.settings import KafkaSettings, Settings
-from ml.bundle import Bundle
-from tests.bundles import a_bundle
-from tests.commands import EVENTIDE, environment, run
-from tests.ingest_process import (
+from ml.bundle.format import Bundle
+from tests.support.data.bundles import a_bundle
+from tests.support.data.messages import a_request
+from tests.support.processes.commands import EVENTIDE, environment, run
+from tests.support.processes.ingest import (
     IngestProcess,
     Source,
     assert_all_in_place,
@@ -35,9 +36,8 @@ from tests.ingest_process import (
     ingesting,
     wait_until_done,
 )
-from tests.servers import kafka_broker, wait_until
-from tests.serving_process import ServingProcess, Site, all_answered, outcomes, serving
-from tests.unit.serving.messages import a_request
+from tests.support.processes.serving import ServingProcess, Site, all_answered, outcomes, serving
+from tests.support.servers import kafka_broker, wait_until
 
 pytestmark = pytest.mark.integration
 

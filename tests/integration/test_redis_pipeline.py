@@ -9,12 +9,12 @@ import pytest
 from features.catalog.flights.events import REQUESTED
 from features.catalog.flights.services import FLIGHT_DELAY
 from infra.settings import KafkaSettings
-from tests.bundles import a_bundle
-from tests.commands import environment, run, running
-from tests.ingest_process import audited
-from tests.recordings import FOLDER, flights, flights_file
-from tests.servers import ValkeyCluster, kafka_broker, wait_until
-from tests.serving_process import outcomes, prepare_site, serving
+from tests.support.data.bundles import a_bundle
+from tests.support.data.recordings import FOLDER, flights, flights_file
+from tests.support.processes.commands import environment, run, running
+from tests.support.processes.ingest import audited
+from tests.support.processes.serving import outcomes, prepare_site, serving
+from tests.support.servers import ValkeyCluster, kafka_broker, wait_until
 
 pytestmark = pytest.mark.integration
 

@@ -11,9 +11,9 @@ import polars as pl
 import pytest
 
 from features.catalog.purchases import DOMAIN
-from features.history import training_rows
+from features.retrieval.historical import training_rows
 from infra.clock import DAY, HOUR, to_us
-from ml.adapters.plots import Plots
+from ml.adapters.matplotlib import Plots
 from ml.bootstrap import set_switches
 from ml.ports import History
 from ml.projects.repeat_purchase import PROJECT
@@ -24,14 +24,14 @@ from ml.steps.promote import promote
 from ml.steps.register import register
 from ml.steps.train import train
 from ml.steps.validate import validate
-from tests.recordings import purchases
-from tests.stored import stored
+from tests.support.data.recordings import purchases
+from tests.support.recorded_store import stored
 
 set_switches(os.environ)
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # what the libraries use of Python is old; not ours to mend
-    from ml.adapters.expectations import GreatExpectations
-    from ml.adapters.mlflow_store import MlflowExperiments, MlflowRegistry
+    from ml.adapters.great_expectations import GreatExpectations
+    from ml.adapters.mlflow import MlflowExperiments, MlflowRegistry
 
 pytestmark = [
     pytest.mark.integration,

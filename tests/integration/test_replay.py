@@ -7,13 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from features.topics import REPLAY_PROGRESS
+from features.contracts.topics import REPLAY_PROGRESS
 from infra.clock import MILLISECOND
-from infra.kafka.reader import read_all
+from infra.kafka.topic_reader import read_all
 from infra.settings import KafkaSettings
-from tests.commands import environment, run, running
-from tests.recordings import FOLDER, flights, flights_file
-from tests.servers import Broker, kafka_broker, wait_until
+from tests.support.data.recordings import FOLDER, flights, flights_file
+from tests.support.processes.commands import environment, run, running
+from tests.support.servers import Broker, kafka_broker, wait_until
 
 pytestmark = pytest.mark.integration
 

@@ -14,16 +14,16 @@ from features.catalog import flights as flights_domain
 from features.catalog import purchases as purchases_domain
 from features.catalog.flights.events import REQUESTED as FORECAST_OF_A_FLIGHT
 from features.catalog.purchases.events import REQUESTED
-from features.history import training_rows
+from features.retrieval.historical import training_rows
 from infra.clock import DAY
 from infra.settings import KafkaSettings, Settings
-from ml.bundle import Bundle
+from ml.bundle.format import Bundle
 from ml.projects import flight_delay, repeat_purchase
-from tests.bundles import a_bundle
-from tests.commands import environment, run, running
-from tests.recordings import FOLDER, flights, flights_file, purchases, purchases_file
-from tests.servers import kafka_broker
-from tests.serving_process import Site, outcomes, prepare_site, serving
+from tests.support.data.bundles import a_bundle
+from tests.support.data.recordings import FOLDER, flights, flights_file, purchases, purchases_file
+from tests.support.processes.commands import environment, run, running
+from tests.support.processes.serving import Site, outcomes, prepare_site, serving
+from tests.support.servers import kafka_broker
 
 pytestmark = pytest.mark.integration
 

@@ -11,11 +11,11 @@ import pytest
 from features.catalog.flights.events import REQUESTED
 from features.catalog.flights.services import FLIGHT_DELAY
 from infra.kafka.message import Message
-from infra.kafka.reader import read_all
+from infra.kafka.topic_reader import read_all
 from infra.settings import KafkaSettings
-from tests.bundles import a_bundle
-from tests.servers import kafka_broker, wait_until
-from tests.serving_process import (
+from tests.support.data.bundles import a_bundle
+from tests.support.data.messages import a_message, a_request
+from tests.support.processes.serving import (
     Feeder,
     ServingProcess,
     Site,
@@ -26,7 +26,7 @@ from tests.serving_process import (
     prepare_site,
     serving,
 )
-from tests.unit.serving.messages import a_message, a_request
+from tests.support.servers import kafka_broker, wait_until
 from tests.unit.serving.test_score import POISON
 
 pytestmark = pytest.mark.integration

@@ -11,30 +11,29 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from features.adapters.memory import MemoryOnlineStore
 from features.catalog.flights.events import REQUESTED
 from features.catalog.flights.services import FLIGHT_DELAY
 from features.catalog.flights.views import ALL
+from features.definitions import Int64Array
 from features.errors import StoreUnavailable
-from features.online import FeatureReader, Vectors
-from features.vocabulary import Int64Array
+from features.retrieval.online import FeatureReader, Vectors
+from features.stores.memory import MemoryOnlineStore
 from infra.kafka.admin import end_observer, end_offsets, topic_partitions
 from infra.kafka.consumer import GroupConsumer
 from infra.kafka.errors import TransactionAborted
 from infra.kafka.partitions import Positions
 from infra.kafka.transactions import Record, TransactionalProducer
-from infra.kafka.watchdog import Watchdog
+from infra.process.watchdog import Watchdog
 from infra.settings import KafkaSettings
-from ml.bundle import Bundle
+from ml.bundle.format import Bundle
 from serving.bootstrap import request_decoder
 from serving.freshness import Freshness
 from serving.loop import Answering, Parts, ServingLoop, Topics
 from serving.model import ModelVersion, ServedModel
 from serving.ports import Features
 from serving.score import Scorer
-from tests.bundles import a_bundle
-from tests.servers import kafka_broker, wait_until
-from tests.serving_process import (
+from tests.support.data.bundles import a_bundle
+from tests.support.processes.serving import (
     PREDICTIONS,
     Feeder,
     Site,
@@ -43,6 +42,7 @@ from tests.serving_process import (
     outcomes,
     prepare_site,
 )
+from tests.support.servers import kafka_broker, wait_until
 
 pytestmark = pytest.mark.integration
 

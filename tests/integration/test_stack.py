@@ -14,9 +14,9 @@ import psutil
 import pytest
 from confluent_kafka.admin import AdminClient, NewTopic  # type: ignore[attr-defined]
 
-from infra.stack.files import StackFiles
-from infra.stack.processes import ProcessId, identify, is_alive
-from tests.servers import wait_until
+from infra.local_stack.process_table import ProcessId, identify, is_alive
+from infra.local_stack.state_files import StackFiles
+from tests.support.servers import wait_until
 
 pytestmark = pytest.mark.integration
 

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from infra.stack import control
-from infra.stack.files import StackFiles
-from infra.stack.processes import ProcessId, identify, is_alive, kill_all
-from tests.servers import wait_until
+from infra.local_stack import lifecycle as control
+from infra.local_stack.process_table import ProcessId, identify, is_alive, kill_all
+from infra.local_stack.state_files import StackFiles
+from tests.support.servers import wait_until
 
 pytestmark = [pytest.mark.integration, pytest.mark.fault]
 
@@ -20,9 +20,9 @@ pytestmark = [pytest.mark.integration, pytest.mark.fault]
 SUPERVISOR = """
 import os, signal, sys, structlog
 from pathlib import Path
-from infra.stack.files import StackFiles
-from infra.stack.service import Service
-from infra.stack.supervisor import Supervisor
+from infra.local_stack.state_files import StackFiles
+from infra.local_stack.service import Service
+from infra.local_stack.supervisor import Supervisor
 
 SLEEP = "import time; time.sleep(600)"
 WILD = '''
@@ -55,8 +55,8 @@ supervisor.run()
 GUARD = """
 import sys
 from pathlib import Path
-from infra.stack.files import StackFiles
-from infra.stack.guard import guard
+from infra.local_stack.state_files import StackFiles
+from infra.local_stack.reaper import guard
 
 guard([sys.executable, "-c", sys.argv[2], sys.argv[1]], StackFiles(Path(sys.argv[1])), log=print)
 """

@@ -10,12 +10,12 @@ from typing import Any
 
 import pytest
 
-from ml.adapters.plots import Plots
+from ml.adapters.matplotlib import Plots
 from ml.bootstrap import set_switches
-from ml.bundle import MODEL
+from ml.bundle.format import MODEL
 from ml.errors import BundleRefused, DataContractBroken, MlError, RegistryConflict
 from ml.project import ModelProject
-from ml.records import Evaluation, Fit, Promotion, Registration, Snapshot, Validation, Verdict
+from ml.results import Evaluation, Fit, Promotion, Registration, Snapshot, Validation, Verdict
 from ml.steps.decide import decide
 from ml.steps.evaluate import champion_of, evaluate
 from ml.steps.extract import extract
@@ -23,8 +23,8 @@ from ml.steps.promote import promote
 from ml.steps.register import register
 from ml.steps.train import train
 from ml.steps.validate import validate
-from tests.made_history import MadeHistory
-from tests.small_project import DAY, ROWS_A_DAY, small_project
+from tests.support.data.flight_history import MadeHistory
+from tests.support.data.small_project import DAY, ROWS_A_DAY, small_project
 
 set_switches(os.environ)
 with warnings.catch_warnings():
@@ -33,8 +33,8 @@ with warnings.catch_warnings():
     import mlflow
     import mlflow.pyfunc
 
-    from ml.adapters.expectations import GreatExpectations
-    from ml.adapters.mlflow_store import MlflowExperiments, MlflowRegistry
+    from ml.adapters.great_expectations import GreatExpectations
+    from ml.adapters.mlflow import MlflowExperiments, MlflowRegistry
 
 pytestmark = [
     pytest.mark.integration,

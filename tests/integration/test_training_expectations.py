@@ -13,13 +13,13 @@ from infra.clock import to_us
 from ml.bootstrap import set_switches
 from ml.project import KEYS
 from ml.projects.flight_delay import PROJECT
-from tests.made_history import MadeHistory
-from tests.small_project import DAY
+from tests.support.data.flight_history import MadeHistory
+from tests.support.data.small_project import DAY
 
 set_switches(os.environ)
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # what the library uses of Python is old; not ours to mend
-    from ml.adapters.expectations import GreatExpectations
+    from ml.adapters.great_expectations import GreatExpectations
 
 pytestmark = [
     pytest.mark.integration,

@@ -5,15 +5,27 @@ from pathlib import Path
 import pytest
 from deltalake import DeltaTable
 
-from features.adapters.delta import DeltaOfflineStore
-from features.adapters.delta_upkeep import DeltaUpkeep
+from features.definitions import Domain
 from features.errors import StoreUnavailable
-from features.training_set import Manifest, read_manifest, wanted_again, write_training_set
-from features.vocabulary import Domain
-from tests.commands import environment, run
-from tests.made_events import write_made_flights
-from tests.made_orders import EVENTS, PLACED, SHIPPED, VIEWS, Told
-from tests.order_sets import IN_PARCELS, SERVICE, append, orders, reading, wanted
+from features.retrieval.training_set import (
+    Manifest,
+    read_manifest,
+    wanted_again,
+    write_training_set,
+)
+from features.stores.delta.maintenance import DeltaUpkeep
+from features.stores.delta.store import DeltaOfflineStore
+from tests.support.data.flight_events import write_made_flights
+from tests.support.data.order_training_sets import (
+    IN_PARCELS,
+    SERVICE,
+    append,
+    orders,
+    reading,
+    wanted,
+)
+from tests.support.data.orders import EVENTS, PLACED, SHIPPED, VIEWS, Told
+from tests.support.processes.commands import environment, run
 
 CUT_OFF = 250
 DOMAIN = Domain(

@@ -8,13 +8,14 @@ import pytest
 from deltalake import DeltaTable, Field
 from deltalake.schema import PrimitiveType
 
-from features.adapters.delta_upkeep import DeltaUpkeep
 from features.bootstrap import open_offline
 from features.catalog.flights.events import DEPARTED
+from features.stores.delta.maintenance import DeltaUpkeep
 from infra.settings import KafkaSettings, Settings
 from ml.bootstrap import Trainer
-from tests.commands import environment, run
-from tests.ingest_process import (
+from tests.support.data.flight_events import write_made_flights
+from tests.support.processes.commands import environment, run
+from tests.support.processes.ingest import (
     Source,
     assert_all_in_place,
     audited,
@@ -22,8 +23,7 @@ from tests.ingest_process import (
     reached,
     wait_until_done,
 )
-from tests.made_events import write_made_flights
-from tests.servers import kafka_broker, wait_until
+from tests.support.servers import kafka_broker, wait_until
 
 pytestmark = pytest.mark.integration
 

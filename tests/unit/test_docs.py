@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import typer.main
 
-from features.codec import CODES
+from features.contracts.codec import CODES
 from infra.cli import build_app
 from infra.settings import Settings
 from infra.settings_table import rows

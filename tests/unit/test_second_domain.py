@@ -6,9 +6,9 @@ from pathlib import Path
 
 from features.catalog import domain, domains, event_types
 from features.catalog.purchases.recording import RECORDING
-from features.recording import has_recording, recording_of
-from features.schemas import schema_files
-from features.topics import topic_specs
+from features.contracts.json_schema import schema_files
+from features.contracts.topics import topic_specs
+from features.replay.recordings import has_recording, recording_of
 from ml.projects import project, projects
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -1,7 +1,7 @@
 """Departures from New York's three airports: real flights of 2013."""
 
 from features.catalog.flights import events, services, views
-from features.vocabulary import Domain
+from features.definitions import Domain
 
 DOMAIN = Domain(
     name="flights",

@@ -7,7 +7,7 @@ from datetime import date, timedelta
 
 import numpy as np
 
-from features.vocabulary import Int64Array
+from features.definitions import Int64Array
 from infra.clock import DAY
 
 _FIRST_YEAR, _LAST_YEAR = 1990, 2100

@@ -9,7 +9,7 @@ from datetime import timedelta
 import numpy as np
 
 from features.catalog.flights.events import CANCELLED, DEPARTED, LANDED, SCHEDULED
-from features.vocabulary import Columns, Entity, Float64Array, ItemValue, PreviousView
+from features.definitions import Columns, Entity, Float64Array, ItemValue, PreviousView
 from infra.clock import MINUTE
 
 TURN_ROUND_MINUTES = 45

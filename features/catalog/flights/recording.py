@@ -13,8 +13,8 @@ import polars as pl
 
 from features.catalog.flights import events
 from features.catalog.flights.services import LEAD_MINUTES
-from features.recording import Recording, Source, emitted
-from features.vocabulary import EventType
+from features.definitions import EventType
+from features.definitions.recordings import Recording, Source, emitted
 
 NEW_YORK = "America/New_York"
 # airports.csv does not list these destinations.

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from features.catalog.flights import views
 from features.catalog.flights.events import LANDED, REQUESTED, SCHEDULED
 from features.catalog.flights.holidays import days_from_holiday, local_day
-from features.vocabulary import Columns, Decision, FeatureService, Label, RequestColumn
+from features.definitions import Columns, Decision, FeatureService, Label, RequestColumn
 from infra.clock import MINUTE
 
 LEAD_MINUTES = 60  # two hours cost 0.010 AUC, none gains 0.011 (docs/flights.md)

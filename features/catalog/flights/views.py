@@ -13,7 +13,7 @@ from features.catalog.flights.events import (
     WEATHER,
 )
 from features.catalog.flights.previous_leg import AIRCRAFT, PREVIOUS_LEG
-from features.vocabulary import (
+from features.definitions import (
     Aggregation,
     CalendarView,
     Column,

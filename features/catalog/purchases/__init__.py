@@ -1,7 +1,7 @@
 """Purchases at CDNOW, a record shop on the web: those of 1997's first customers until mid 1998."""
 
 from features.catalog.purchases import events, services, views
-from features.vocabulary import Domain
+from features.definitions import Domain
 
 DOMAIN = Domain(
     name="purchases",

@@ -8,7 +8,7 @@ from typing import Annotated
 
 from msgspec import Meta, Struct
 
-from features.vocabulary import EventType
+from features.definitions import EventType
 
 Id = Annotated[str, Meta(min_length=1, max_length=100)]
 TimeUs = Annotated[int, Meta(ge=631_152_000_000_000, le=4_102_444_800_000_000)]  # 1990 to 2100

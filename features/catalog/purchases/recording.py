@@ -11,7 +11,7 @@ from pathlib import Path
 import polars as pl
 
 from features.catalog.purchases.events import MADE, REQUESTED
-from features.recording import Recording, Source, emitted
+from features.definitions.recordings import Recording, Source, emitted
 from infra.clock import DAY, SECOND
 
 FILE = "/lifetimes/datasets/CDNOW_master.txt"

@@ -4,7 +4,7 @@ from datetime import timedelta
 
 from features.catalog.purchases import views
 from features.catalog.purchases.events import MADE, REQUESTED
-from features.vocabulary import Decision, FeatureService, Label
+from features.definitions import Decision, FeatureService, Label
 from infra.clock import DAY
 
 FORECAST = Decision(

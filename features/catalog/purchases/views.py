@@ -3,7 +3,7 @@
 from datetime import timedelta
 
 from features.catalog.purchases.events import MADE
-from features.vocabulary import Aggregation, Column, Entity, FeatureView
+from features.definitions import Aggregation, Column, Entity, FeatureView
 
 CUSTOMER = Entity(name="customer", keys=("customer_id",))
 

@@ -5,8 +5,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from features.accounting import TopicAccount, account_requests, account_topic, place, places
-from features.vocabulary import Int64Array
+from features.definitions import Int64Array
+from features.maintenance.accounting import (
+    TopicAccount,
+    account_requests,
+    account_topic,
+    place,
+    places,
+)
 
 
 def at(*coordinates: tuple[int, int]) -> Int64Array:

@@ -8,10 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from features.batches import Decoded, decode_poll
 from features.catalog import event_types
 from features.catalog.flights.events import DEPARTED, WEATHER, FlightDeparted, WeatherObserved
-from features.codec import (
+from features.contracts.codec import (
     CODES,
     MAX_BYTES,
     MIN_TIME_US,
@@ -22,8 +21,9 @@ from features.codec import (
     encode_key,
     schema_headers,
 )
+from features.definitions import EventType
 from features.errors import MalformedEvent
-from features.vocabulary import EventType
+from features.ingestion.decoding import Decoded, decode_poll
 from infra.clock import DAY, MINUTE
 
 NOON_US = 1_357_041_600_000_000

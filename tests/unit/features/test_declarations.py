@@ -11,10 +11,8 @@ import pytest
 from features.catalog import domains
 from features.catalog.flights import DOMAIN
 from features.catalog.flights.services import FLIGHT_DELAY
-from features.describe import check_domain
-from features.errors import DeclarationError
-from features.shapes import state_of
-from features.vocabulary import (
+from features.catalog_check import check_domain
+from features.definitions import (
     Aggregation,
     Check,
     Column,
@@ -23,7 +21,9 @@ from features.vocabulary import (
     RequestColumn,
     TimeWindow,
 )
-from tests.made_orders import (
+from features.engine.view_states import state_of
+from features.errors import DeclarationError
+from tests.support.data.orders import (
     ADDED,
     ASKED,
     CALENDAR,

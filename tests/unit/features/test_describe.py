@@ -5,13 +5,13 @@ import io
 import pytest
 from rich.console import Console
 
-from features.accounting import RequestAccount, TopicAccount
-from features.audit import Audit, OnlineAccount
-from features.audit_report import as_plain, show
 from features.catalog import domains
-from features.describe import describe_view, find_view, views_table
 from features.errors import FeatureError
-from tests.made_sales import SHOP_SALES
+from features.maintenance.accounting import RequestAccount, TopicAccount
+from features.maintenance.audit import Audit, OnlineAccount
+from features.presentation.audit import as_plain, show
+from features.presentation.views import describe_view, find_view, views_table
+from tests.support.data.sales import SHOP_SALES
 
 
 def test_every_declared_view_is_listed_with_its_features() -> None:

@@ -4,8 +4,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from features.duplicates import SeenWindow, first_sightings
-from features.ports import SeenIds
+from features.engine.deduplication import SeenIds, SeenWindow, first_sightings
 from infra.kafka.partitions import Partition
 
 P = Partition("t", 0)

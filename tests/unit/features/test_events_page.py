@@ -6,7 +6,7 @@ import msgspec
 
 from features.catalog import domains
 from features.contracts.predictions import Outcome
-from features.events_page import events_page
+from features.presentation.events_page import events_page
 
 PAGE = Path(__file__).parents[3] / "docs" / "events.md"
 

@@ -11,9 +11,9 @@ import pytest
 
 from features.catalog.flights import events
 from features.catalog.flights.recording import MISSING_ZONES, NEW_YORK
-from features.vocabulary import EventType
+from features.definitions import EventType
 from infra.clock import HOUR, MINUTE
-from tests.recordings import flights, flights_source
+from tests.support.data.recordings import flights, flights_source
 
 COUNTS = {
     "flight.scheduled": 336_776,

@@ -9,15 +9,15 @@ import numpy as np
 import polars as pl
 import pytest
 
-from features.adapters.memory import MemoryOfflineStore
 from features.catalog import event_types
 from features.catalog.flights.services import FLIGHT_DELAY, LATE_15
-from features.columns import kinds
-from features.history import training_rows
-from features.ports import EventBatch
+from features.engine.columns import kinds
+from features.retrieval.historical import training_rows
+from features.stores.memory import MemoryOfflineStore
+from features.stores.ports import EventBatch
 from infra.clock import DAY, HOUR, MINUTE
 from infra.kafka.partitions import Partition
-from tests.recordings import flights
+from tests.support.data.recordings import flights
 
 UNTIL_US = 1_358_899_200_000_000  # 23 January 2013
 FROM_US = UNTIL_US - 5 * DAY

@@ -7,26 +7,26 @@ import numpy as np
 import polars as pl
 import pytest
 
-from features.adapters.memory import MemoryOfflineStore, MemoryOnlineStore
-from features.batches import EventRows
 from features.catalog import event_types
 from features.catalog.flights.events import DEPARTED, LANDED, REQUESTED, SCHEDULED
 from features.catalog.flights.services import FLIGHT_DELAY, LATE_15
 from features.catalog.flights.views import ALL
-from features.codec import decode
-from features.columns import field_tuples
-from features.comparison import same_values
-from features.content import content_sha256
+from features.contracts.codec import decode
+from features.definitions import EventType
+from features.engine.columns import field_tuples
+from features.engine.event_rows import EventRows
 from features.errors import DataNotReady, FeatureError
-from features.history import TrainingRows, training_rows
-from features.hold import Hold
-from features.offline_buffer import OfflineBuffer
-from features.online import FeatureReader
-from features.online_writer import OnlineWriter
-from features.vocabulary import EventType
+from features.ingestion.compaction_watermark import Hold
+from features.ingestion.offline_sink import OfflineBuffer
+from features.ingestion.online_sink import OnlineWriter
+from features.maintenance.consistency import same_values
+from features.retrieval.content_hash import content_sha256
+from features.retrieval.historical import TrainingRows, training_rows
+from features.retrieval.online import FeatureReader
+from features.stores.memory import MemoryOfflineStore, MemoryOnlineStore
 from infra.clock import DAY, HOUR, MINUTE
 from infra.kafka.partitions import Partition
-from tests.recordings import flights
+from tests.support.data.recordings import flights
 
 NOON_US = 1_357_041_600_000_000
 EVENTS = {e.name: e for e in event_types()}

@@ -2,12 +2,12 @@
 
 import pytest
 
-from features.hold import Hold, HoldWatch
-from features.order import UNSET
+from features.engine.sorting import UNSET
+from features.ingestion.compaction_watermark import Hold, HoldWatch
 from infra.clock import HOUR
 from infra.kafka.errors import KafkaFailed
 from infra.kafka.partitions import Partition, Positions
-from tests.servers import wait_until
+from tests.support.servers import wait_until
 
 P0, P1 = Partition("asked", 0), Partition("asked", 1)
 NOON = 1_362_139_200_000_000

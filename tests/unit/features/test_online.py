@@ -7,15 +7,15 @@ import msgspec
 import numpy as np
 import pytest
 
-from features.adapters.memory import MemoryOnlineStore
-from features.hold import Hold
-from features.online import FeatureReader
-from features.online_writer import OnlineWriter
-from features.state import OtherSchema
-from features.vocabulary import Aggregation, Decision, EventType, FeatureService, RequestColumn
+from features.definitions import Aggregation, Decision, EventType, FeatureService, RequestColumn
+from features.engine.state import OtherSchema
+from features.ingestion.compaction_watermark import Hold
+from features.ingestion.online_sink import OnlineWriter
+from features.retrieval.online import FeatureReader
+from features.stores.memory import MemoryOnlineStore
 from infra.clock import SECOND
 from infra.kafka.partitions import Partition
-from tests.made_sales import CITY_SALES, SHOP_SALES, SOLD, START_US, Sold, rows_of, sale
+from tests.support.data.sales import CITY_SALES, SHOP_SALES, SOLD, START_US, Sold, rows_of, sale
 
 
 class Asked(msgspec.Struct, frozen=True, kw_only=True):

@@ -4,16 +4,16 @@ from collections.abc import Callable
 
 import pytest
 
-from features import online_care
-from features.adapters.memory import MemoryOnlineStore
-from features.batches import view_rows
+from features.engine.event_rows import view_rows
+from features.engine.sorting import UNSET
+from features.engine.state import CorruptValue
 from features.errors import DataNotReady
-from features.online_care import OnlineCare
-from features.order import UNSET
-from features.ports import OnlineContent, OnlineUpdate
-from features.state import CorruptValue
+from features.ingestion import scrubber as online_care
+from features.ingestion.scrubber import OnlineCare
+from features.stores.memory import MemoryOnlineStore
+from features.stores.ports import OnlineContent, OnlineUpdate
 from infra.kafka.partitions import Partition
-from tests.made_sales import CITY_SALES, SHOP_SALES, SOLD, rows_of, sale
+from tests.support.data.sales import CITY_SALES, SHOP_SALES, SOLD, rows_of, sale
 
 VIEWS = (SHOP_SALES, CITY_SALES)
 SHOPS = [b"s%d" % n for n in range(10)]

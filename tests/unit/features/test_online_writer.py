@@ -5,16 +5,16 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from features.adapters.memory import MemoryOnlineStore
+from features.definitions import FeatureView
+from features.engine.state import OtherSchema
+from features.engine.view_states import state_of
 from features.errors import PositionMoved
-from features.hold import Hold
-from features.online_writer import OnlineWriter
-from features.shapes import state_of
-from features.state import OtherSchema
-from features.vocabulary import FeatureView
+from features.ingestion.compaction_watermark import Hold
+from features.ingestion.online_sink import OnlineWriter
+from features.stores.memory import MemoryOnlineStore
 from infra.clock import SECOND
 from infra.kafka.partitions import Partition
-from tests.made_sales import CITY_SALES, SHOP_SALES, SOLD, START_US, Sale, rows_of, sale
+from tests.support.data.sales import CITY_SALES, SHOP_SALES, SOLD, START_US, Sale, rows_of, sale
 
 P, ASKED = Partition(SOLD.name, 0), Partition("asked", 0)
 
@@ -132,7 +132,7 @@ def test_the_store_knows_the_newest_emission_of_each_partition_through_restarts(
 
 def test_what_a_reader_may_ask_about_is_kept_apart(monkeypatch: pytest.MonkeyPatch) -> None:
     """200 sales in 100 seconds, read as of the 50th: exact while a request waits, not after it."""
-    monkeypatch.setattr("features.state.FOLD_SLACK", 3)
+    monkeypatch.setattr("features.engine.state.FOLD_SLACK", 3)
     hold = Hold(least_us=10 * SECOND, most_us=80 * SECOND)
     for answered, exact in (({}, True), ({ASKED: 1}, False)):
         store = MemoryOnlineStore()

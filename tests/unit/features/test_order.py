@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from features.order import RADIX_FROM, UNSET, Order
+from features.engine.sorting import RADIX_FROM, UNSET, Order
 
 MANY = RADIX_FROM + 50_000
 

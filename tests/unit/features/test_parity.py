@@ -10,20 +10,20 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from features import state
-from features.adapters.memory import MemoryOfflineStore, MemoryOnlineStore
-from features.comparison import same_values
-from features.history import view_values
-from features.hold import Hold
-from features.offline_buffer import OfflineBuffer
-from features.online_writer import OnlineWriter
-from features.past import Past
-from features.shapes import state_of
-from features.state import Answers
-from features.vocabulary import Float64Array
+from features.definitions import Float64Array
+from features.engine import state
+from features.engine.state import Answers
+from features.engine.view_states import state_of
+from features.ingestion.compaction_watermark import Hold
+from features.ingestion.offline_sink import OfflineBuffer
+from features.ingestion.online_sink import OnlineWriter
+from features.maintenance.consistency import same_values
+from features.retrieval.event_log import Past
+from features.retrieval.historical import view_values
+from features.stores.memory import MemoryOfflineStore, MemoryOnlineStore
 from infra.clock import SECOND
 from infra.kafka.partitions import Partition
-from tests.made_sales import (
+from tests.support.data.sales import (
     SHOP_SALES,
     SOLD,
     START_US,

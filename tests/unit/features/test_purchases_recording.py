@@ -11,10 +11,10 @@ import pytest
 
 from features.catalog.purchases import events
 from features.catalog.purchases.recording import RECORDING
-from features.recording import build
-from features.vocabulary import EventType
+from features.definitions import EventType
+from features.replay.recordings import build
 from infra.clock import DAY
-from tests.recordings import purchases, purchases_file, purchases_source
+from tests.support.data.recordings import purchases, purchases_file, purchases_source
 
 COUNTS = {"purchase.made": 69_659, "purchase.forecast_requested": 67_591}
 CONTENT = "911752aa449fba0be4256529d9beb51e5345c7d558eaa7d4adc8da2d297a895c"

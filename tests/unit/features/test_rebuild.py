@@ -9,24 +9,24 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from features import rebuild as rebuilding
-from features import state
-from features.adapters.memory import MemoryOfflineStore, MemoryOnlineStore
-from features.batches import EventRows
-from features.columns import arrays_of
-from features.comparison import same_values
+from features.definitions import EventType, View
+from features.engine import state
+from features.engine.columns import arrays_of
+from features.engine.event_rows import EventRows
+from features.engine.state import Answers, OtherSchema
+from features.engine.view_states import state_of
 from features.errors import DataNotReady, PositionMoved
-from features.hold import Hold
-from features.offline_buffer import OfflineBuffer
-from features.online_writer import OnlineWriter
-from features.ports import Snapshot
-from features.rebuild import Rebuilt, Rules, rebuild
-from features.shapes import state_of
-from features.state import Answers, OtherSchema
-from features.vocabulary import EventType, View
+from features.ingestion.compaction_watermark import Hold
+from features.ingestion.offline_sink import OfflineBuffer
+from features.ingestion.online_sink import OnlineWriter
+from features.maintenance import rebuild as rebuilding
+from features.maintenance.consistency import same_values
+from features.maintenance.rebuild import Rebuilt, Rules, rebuild
+from features.stores.memory import MemoryOfflineStore, MemoryOnlineStore
+from features.stores.ports import Snapshot
 from infra.clock import DAY, SECOND
 from infra.kafka.partitions import Partition, Positions
-from tests.made_orders import (
+from tests.support.data.orders import (
     EVENTS,
     START_US,
     VIEWS,
@@ -37,8 +37,8 @@ from tests.made_orders import (
     rows_of,
     times_of,
 )
-from tests.made_sales import CITY_SALES, SHOP_SALES, SOLD, sale
-from tests.made_sales import rows_of as rows_of_sales
+from tests.support.data.sales import CITY_SALES, SHOP_SALES, SOLD, sale
+from tests.support.data.sales import rows_of as rows_of_sales
 from tests.unit.features.test_view_parity import SHOPS, cuts, histories, questions_about
 
 RULES = Rules(duplicate_horizon_us=1_000 * SECOND, hold_us=15 * SECOND)

@@ -8,9 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from features.errors import FeatureError
-from features.lockstep import LockStep, Stalled, wait_for
-from features.replay import AtSpeed
-from features.replay_plan import ReplayPlan, rows
+from features.replay.lockstep import LockStep, Stalled, wait_for
+from features.replay.plan import ReplayPlan, rows
+from features.replay.replayer import AtSpeed
 from infra.clock import HOUR, SECOND
 from infra.kafka.partitions import Partition
 
@@ -208,6 +208,6 @@ def test_progress_renews_the_patience() -> None:
 
 
 def test_hours_are_what_the_default_reach_is_made_of() -> None:
-    from features.lockstep import AHEAD_US
+    from features.replay.lockstep import AHEAD_US
 
     assert AHEAD_US < 12 * HOUR  # what the online store answers exactly, by default

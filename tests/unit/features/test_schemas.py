@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from features.catalog import domains
-from features.schemas import SchemaFile, breaking_changes, schema_files, write
+from features.contracts.json_schema import SchemaFile, breaking_changes, schema_files, write
 
 FILES = list(schema_files(domains()))
 OLD: dict[str, Any] = {

@@ -9,18 +9,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec import structs
 
-from features.adapters.memory import MemoryOfflineStore
-from features.batches import EventRows
 from features.catalog.flights import DOMAIN
 from features.catalog.flights.services import FLIGHT_DELAY, LATE_15
-from features.codec import decode
-from features.columns import field_tuples
-from features.content import ContentDigest, content_sha256
+from features.contracts.codec import decode
+from features.definitions import FeatureService
+from features.engine.columns import field_tuples
+from features.engine.event_rows import EventRows
 from features.errors import FeatureError
-from features.history import TrainingRows, training_rows
-from features.offline_buffer import OfflineBuffer
-from features.past import Past
-from features.training_set import (
+from features.ingestion.offline_sink import OfflineBuffer
+from features.retrieval.content_hash import ContentDigest, content_sha256
+from features.retrieval.event_log import Past
+from features.retrieval.historical import TrainingRows, training_rows
+from features.retrieval.training_set import (
     FILE,
     MANIFEST,
     TrainingSetDiffers,
@@ -28,11 +28,10 @@ from features.training_set import (
     read_manifest,
     write_training_set,
 )
-from features.vocabulary import FeatureService
+from features.stores.memory import MemoryOfflineStore
 from infra.clock import DAY, HOUR, SECOND
 from infra.kafka.partitions import Partition
-from tests.made_orders import SHIPPED, Told, us
-from tests.order_sets import (
+from tests.support.data.order_training_sets import (
     HORIZON_S,
     IN_PARCELS,
     LAST_S,
@@ -44,7 +43,8 @@ from tests.order_sets import (
     reading,
     wanted,
 )
-from tests.recordings import flights
+from tests.support.data.orders import SHIPPED, Told, us
+from tests.support.data.recordings import flights
 
 
 def full_of(told: list[Told]) -> MemoryOfflineStore:
@@ -150,7 +150,7 @@ def test_no_more_than_a_slice_and_what_it_reaches_back_to_is_read_at_once() -> N
             most = max(most, frame.height)
             return frame
 
-    from features.history import training_slices
+    from features.retrieval.historical import training_slices
 
     end_us = us(41 * 86_400)
     past = Watched(store, horizon_us=HORIZON_S * SECOND)

@@ -2,7 +2,7 @@
 
 from datetime import date
 
-from features.upkeep import closed_days
+from features.maintenance.compaction import closed_days
 from infra.clock import DAY, HOUR, to_us
 
 FIRST, SECOND, THIRD = (date(2013, 1, d) for d in (1, 2, 3))

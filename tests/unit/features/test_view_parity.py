@@ -10,22 +10,22 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec import structs
 
-from features import state
-from features.adapters.memory import MemoryOfflineStore, MemoryOnlineStore
-from features.batches import view_rows
-from features.columns import arrays_of
-from features.comparison import same_values
-from features.history import view_values
-from features.hold import Hold
-from features.offline_buffer import OfflineBuffer
-from features.online_writer import OnlineWriter
-from features.past import Past
-from features.shapes import state_of
-from features.state import Answers
-from features.vocabulary import Float64Array, View
+from features.definitions import Float64Array, View
+from features.engine import state
+from features.engine.columns import arrays_of
+from features.engine.event_rows import view_rows
+from features.engine.state import Answers
+from features.engine.view_states import state_of
+from features.ingestion.compaction_watermark import Hold
+from features.ingestion.offline_sink import OfflineBuffer
+from features.ingestion.online_sink import OnlineWriter
+from features.maintenance.consistency import same_values
+from features.retrieval.event_log import Past
+from features.retrieval.historical import view_values
+from features.stores.memory import MemoryOfflineStore, MemoryOnlineStore
 from infra.clock import SECOND
 from infra.kafka.partitions import Partition
-from tests.made_orders import (
+from tests.support.data.orders import (
     ASKED,
     EVENTS,
     PLACED,
@@ -39,7 +39,7 @@ from tests.made_orders import (
     times_of,
     us,
 )
-from tests.orders_reference import reference
+from tests.support.reference.orders import reference
 
 HORIZON_S, HOLD_S = 1_000, 15
 SHOPS = ("a", "b")

@@ -3,9 +3,9 @@
 from pathlib import Path
 
 from features.catalog import domains
-from features.describe import feature_meanings
-from features.views_page import views_page
-from tests.made_orders import VIEWS
+from features.presentation.views import feature_meanings
+from features.presentation.views_page import views_page
+from tests.support.data.orders import VIEWS
 
 PAGE = Path(__file__).parents[3] / "docs" / "views.md"
 

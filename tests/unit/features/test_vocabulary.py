@@ -10,8 +10,8 @@ from features.catalog import domain, domains, event_types
 from features.catalog.flights.events import DEPARTED, FlightDeparted
 from features.catalog.flights.services import FLIGHT_DELAY
 from features.catalog.flights.views import ORIGIN, ORIGIN_DEPARTURES
+from features.definitions import Aggregation, Entity, EventType, window_name
 from features.errors import DeclarationError, FeatureError
-from features.vocabulary import Aggregation, Entity, EventType, window_name
 
 HOUR = timedelta(hours=1)
 

@@ -6,16 +6,16 @@ from datetime import timedelta
 import numpy as np
 import pytest
 
+from features.definitions import Column, FeatureView
+from features.engine.numbers import from_sortable, sortable
+from features.engine.sorting import UNSET
+from features.engine.state import CorruptValue, OtherSchema, ViewState, settled_to_us
+from features.engine.view_states import state_of
+from features.engine.windowed import WindowState
 from features.errors import DeclarationError
-from features.numbers import from_sortable, sortable
-from features.order import UNSET
-from features.shapes import state_of
-from features.shapes.over_time import WindowState
-from features.state import CorruptValue, OtherSchema, ViewState, settled_to_us
-from features.vocabulary import Column, FeatureView
 from infra.clock import SECOND
-from tests.made_orders import ADDED, OVERDUE, PLACED, SPREAD
-from tests.made_sales import SHOP_SALES, SOLD, START_US, Sale, sale
+from tests.support.data.orders import ADDED, OVERDUE, PLACED, SPREAD
+from tests.support.data.sales import SHOP_SALES, SOLD, START_US, Sale, sale
 
 STATE = state_of(SHOP_SALES)
 LONGEST_S = 40

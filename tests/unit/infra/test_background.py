@@ -7,8 +7,8 @@ import threading
 import pytest
 from structlog.testing import capture_logs
 
-from infra.background import Background
-from tests.servers import wait_until
+from infra.process.background import Background
+from tests.support.servers import wait_until
 
 
 def test_the_work_goes_on_until_it_is_closed() -> None:
@@ -52,7 +52,7 @@ def test_an_owner_does_not_wait_for_ever_for_work_that_does_not_listen() -> None
 
 def test_a_process_ends_though_work_goes_on() -> None:
     program = (
-        "import time; from infra.background import Background;"
+        "import time; from infra.process.background import Background;"
         "Background('work', lambda closed: time.sleep(600))"
     )
     subprocess.run([sys.executable, "-c", program], check=True, timeout=120)

@@ -8,8 +8,11 @@ from typing import Any
 import pytest
 import yaml
 
+from infra.local_stack import definition as plan
+from infra.local_stack.services import airflow as airflow_server
+from infra.local_stack.services import eventide as pipeline
+from infra.local_stack.services import kafka
 from infra.settings import Settings
-from infra.stack import airflow_server, kafka, pipeline, plan
 
 ROOT = Path(__file__).parents[3]
 COMPOSE: dict[str, Any] = yaml.safe_load((ROOT / "docker-compose.yaml").read_text())

@@ -19,12 +19,12 @@ from packaging.utils import canonicalize_name
 ROOT = Path(__file__).parents[3]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 EXTRAS = {"serving": ["serving"], "ingest": ["history"]}
-ONLINE_STORES = ("features.adapters.lmdb", "features.adapters.redis")
+ONLINE_STORES = ("features.stores.lmdb", "features.stores.redis.store")
 MODULES = {
     "serving": ["infra.cli", "serving.__main__", "serving.bootstrap", *ONLINE_STORES],
     "ingest": [
         *("infra.cli", "features.__main__", "features.bootstrap", *ONLINE_STORES),
-        "features.adapters.delta",
+        "features.stores.delta.store",
     ],
 }
 HIDE = """

@@ -6,7 +6,7 @@ import httpx
 import pytest
 from prometheus_client import Counter
 
-from infra.health import HealthServer, PortBusy
+from infra.process.health import HealthServer, PortBusy
 
 
 class Process:

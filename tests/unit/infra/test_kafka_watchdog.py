@@ -4,7 +4,7 @@ import subprocess
 import sys
 import threading
 
-from infra.kafka.watchdog import EXIT_HUNG, Watchdog
+from infra.process.watchdog import EXIT_HUNG, Watchdog
 
 
 def test_a_loop_that_stands_still_is_noticed() -> None:
@@ -27,7 +27,7 @@ def test_a_loop_that_turns_is_left_alone() -> None:
 
 def test_a_process_that_hangs_ends_with_the_documented_code() -> None:
     program = (
-        "import threading; from infra.kafka.watchdog import Watchdog;"
+        "import threading; from infra.process.watchdog import Watchdog;"
         "Watchdog(0.1); threading.Event().wait(60)"
     )
     assert subprocess.run([sys.executable, "-c", program], check=False).returncode == EXIT_HUNG

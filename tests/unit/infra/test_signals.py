@@ -7,12 +7,12 @@ from textwrap import dedent
 
 import pytest
 
-from infra.signals import EXIT_SECOND_SIGNAL
+from infra.process.signals import EXIT_SECOND_SIGNAL
 
 # The main thread waits for the worker without a limit, and each signal arrives in a third thread.
 PROGRAM = dedent("""
     import signal, sys, threading
-    from infra.signals import stop_at_signal
+    from infra.process.signals import stop_at_signal
 
     stop = stop_at_signal()
 

@@ -3,9 +3,9 @@
 from collections.abc import Callable
 from concurrent.futures import Future
 
-from infra.stack.files import ServiceState
-from infra.stack.life import LONGEST_BACK_OFF_S, STEADY_S, Life, back_off_s
-from infra.stack.service import Service
+from infra.local_stack.service import Service
+from infra.local_stack.service_state import LONGEST_BACK_OFF_S, STEADY_S, Life, back_off_s
+from infra.local_stack.state_files import ServiceState
 
 
 class Clock:

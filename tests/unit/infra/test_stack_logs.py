@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from infra.stack.files import StackFiles
-from infra.stack.logs import read_logs, trim
-from infra.stack.service import StackError
+from infra.local_stack.logs import read_logs, trim
+from infra.local_stack.service import StackError
+from infra.local_stack.state_files import StackFiles
 
 
 @pytest.fixture

@@ -6,13 +6,13 @@ from pathlib import Path
 import pytest
 from pydantic import SecretStr
 
+from infra.local_stack import definition as plan
+from infra.local_stack.ports import PortWish, choose_ports
+from infra.local_stack.secrets import airflow_login, airflow_secrets
+from infra.local_stack.service import Service, StackError, with_dependencies
+from infra.local_stack.services.kafka import plan_kafka, server_properties
+from infra.local_stack.services.postgres import plan_postgres
 from infra.settings import Settings, StackSettings
-from infra.stack import plan
-from infra.stack.kafka import plan_kafka, server_properties
-from infra.stack.ports import PortWish, choose_ports
-from infra.stack.postgres import plan_postgres
-from infra.stack.secrets import airflow_login, airflow_secrets
-from infra.stack.service import Service, StackError, with_dependencies
 
 PORTS = {wish.name: wish.usual for wish in plan.port_wishes(StackSettings())}
 

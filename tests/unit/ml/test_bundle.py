@@ -18,7 +18,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import MinMaxScaler, OneHotEncoder
 
-from ml.bundle import (
+from ml.bundle.format import (
     MANIFEST,
     MODEL,
     TREES,
@@ -31,8 +31,8 @@ from ml.bundle import (
     write_bundle,
 )
 from ml.errors import BundleRefused, UnsupportedPipeline
+from ml.training.bundle_export import export_pipeline
 from ml.training.candidates import boosted_trees, logistic_regression
-from ml.training.export import export_pipeline
 
 CATEGORIES, NUMBERS = ("carrier", "dest"), ("wind", "delay", "unused", "age")
 USED = ("wind", "delay", "age")

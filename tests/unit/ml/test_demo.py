@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from ml import demo
-from ml.demo import TourFailed, steps, tour_of
+from ml.demo import demo
+from ml.demo.demo import TourFailed, steps, tour_of
 
 TOUR = tour_of(first_day=date(2013, 3, 31), last_day=date(2013, 4, 1), live_hours=48)
 

@@ -5,9 +5,9 @@ from typing import Any
 import pytest
 
 from ml.errors import ProjectMistake
+from ml.evaluation.gates import check_candidate, check_data, reasons
 from ml.project import Gate, When
 from ml.projects.flight_delay import PROJECT
-from ml.rules.gates import check_candidate, check_data, reasons
 
 GOOD_DATA: dict[str, float | None] = {
     "training_rows": 60_000,

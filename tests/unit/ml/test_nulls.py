@@ -2,7 +2,7 @@
 
 import pytest
 
-from ml.rules.nulls import null_report
+from ml.evaluation.null_rates import null_report
 
 
 def test_a_column_without_values_in_training_is_unusable_and_no_alarm() -> None:

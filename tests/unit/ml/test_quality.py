@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from sklearn.metrics import brier_score_loss, log_loss
 
-from features.vocabulary import Float64Array, Int64Array
-from ml.rules import quality
+from features.definitions import Float64Array, Int64Array
+from ml.evaluation import metrics as quality
 
 RNG = np.random.default_rng(7)
 

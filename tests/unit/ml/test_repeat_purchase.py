@@ -9,19 +9,19 @@ import polars as pl
 import pytest
 
 from features.catalog.purchases import DOMAIN
-from features.history import training_rows
-from features.vocabulary import Float64Array, Int64Array
+from features.definitions import Float64Array, Int64Array
+from features.retrieval.historical import training_rows
 from infra.clock import DAY, HOUR, span_us, to_us
+from ml.evaluation.metrics import bias, day_block_interval, log_losses
+from ml.evaluation.split import day_blocks
 from ml.ports import History
 from ml.project import When
 from ml.projects.repeat_purchase import PROJECT
-from ml.records import Snapshot
-from ml.rules.quality import bias, day_block_interval, log_losses
-from ml.rules.window import day_blocks
+from ml.results import Snapshot
 from ml.steps.extract import extract
 from ml.steps.train import train
-from tests.recordings import purchases
-from tests.stored import stored
+from tests.support.data.recordings import purchases
+from tests.support.recorded_store import stored
 
 RUN_DAY = date(1997, 6, 30)
 CUTOFF_US = to_us(RUN_DAY) + HOUR

@@ -9,10 +9,10 @@ import pytest
 from features.contracts.predictions import Outcome
 from infra.clock import DAY, HOUR, to_us
 from ml.errors import NothingToReport
-from ml.report import Report, report
-from tests.made_history import MadeHistory
-from tests.small_project import DAY as RUN_DAY
-from tests.small_project import small_project
+from ml.live_performance import Report, report
+from tests.support.data.flight_history import MadeHistory
+from tests.support.data.small_project import DAY as RUN_DAY
+from tests.support.data.small_project import small_project
 
 PROJECT = small_project()
 HISTORY = MadeHistory(rows_a_day=200)

@@ -9,15 +9,15 @@ import pytest
 
 from infra.clock import DAY
 from ml.errors import UnsupportedPipeline
+from ml.evaluation.split import window_of
 from ml.project import Candidate
-from ml.records import Fit, Snapshot
-from ml.rules.window import window_of
+from ml.results import Fit, Snapshot
 from ml.steps.extract import extract
 from ml.steps.train import train
 from ml.training.candidates import logistic_regression
-from tests.made_history import MadeHistory
-from tests.small_project import DAY as RUN_DAY
-from tests.small_project import ROWS_A_DAY, small_project
+from tests.support.data.flight_history import MadeHistory
+from tests.support.data.small_project import DAY as RUN_DAY
+from tests.support.data.small_project import ROWS_A_DAY, small_project
 
 PROJECT = small_project()
 WINDOW = window_of(PROJECT, RUN_DAY)

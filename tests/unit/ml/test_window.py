@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from infra.clock import DAY, HOUR, from_us, span_us
+from ml.evaluation.split import day_blocks, in_evaluation, in_training, missing_days, window_of
 from ml.projects.flight_delay import PROJECT
-from ml.rules.window import day_blocks, in_evaluation, in_training, missing_days, window_of
 
 WINDOW = window_of(PROJECT, date(2013, 4, 1))
 WAIT_US = span_us(PROJECT.label.max_wait)

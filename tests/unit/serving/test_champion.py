@@ -5,13 +5,13 @@ from pathlib import Path
 import pytest
 
 from features.catalog.flights.services import FLIGHT_DELAY
-from ml.bundle import MODEL, Bundle
+from ml.bundle.format import MODEL, Bundle
 from serving.adapters.folder import FolderModelSource
 from serving.champion import Champion, ChampionWatch, check_columns
 from serving.errors import ModelRefused, ModelUnavailable
 from serving.model import ModelVersion
-from tests.bundles import a_bundle
-from tests.servers import wait_until
+from tests.support.data.bundles import a_bundle
+from tests.support.servers import wait_until
 
 
 class Source:

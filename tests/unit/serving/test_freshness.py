@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from features.adapters.memory import MemoryOnlineStore
-from features.order import UNSET
-from features.ports import OnlineUpdate
+from features.engine.sorting import UNSET
+from features.stores.memory import MemoryOnlineStore
+from features.stores.ports import OnlineUpdate
 from infra.kafka.errors import KafkaFailed
 from infra.kafka.partitions import Partition, Positions
 from serving.freshness import PAUSE_S, Freshness, complete_to_us

@@ -9,8 +9,8 @@ HEAVY = ("pandas", "polars", "mlflow", "sklearn", "pyarrow", "deltalake", "airfl
 def test_serving_imports_no_heavy_library() -> None:
     program = (
         "import sys; import infra.cli; infra.cli.build_app(); import serving.bootstrap;"
-        "import ml.projects; ml.projects.projects(); import features.adapters.lmdb;"
-        "import features.adapters.redis;"
+        "import ml.projects; ml.projects.projects(); import features.stores.lmdb;"
+        "import features.stores.redis.store;"
         f"print([name for name in {HEAVY!r} if name in sys.modules])"
     )
     done = subprocess.run(

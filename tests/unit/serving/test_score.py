@@ -8,20 +8,20 @@ import msgspec
 import numpy as np
 import pytest
 
-from features.adapters.memory import MemoryOnlineStore
 from features.catalog.flights.services import FLIGHT_DELAY
-from features.codec import encode
+from features.contracts.codec import encode
+from features.definitions import Int64Array
 from features.errors import StoreUnavailable
-from features.online import FeatureReader, Vectors
-from features.vocabulary import Int64Array
-from ml.bundle import Bundle
+from features.retrieval.online import FeatureReader, Vectors
+from features.stores.memory import MemoryOnlineStore
+from ml.bundle.format import Bundle
 from serving.bootstrap import request_decoder
 from serving.errors import ModelFails
 from serving.model import ModelVersion, ServedModel
 from serving.ports import Features
 from serving.score import UNSCORABLE, WHOLE_BATCH, Answer, Scorer
-from tests.bundles import a_bundle, a_model_file
-from tests.unit.serving.messages import NOON_US, AMessage, a_message, a_request
+from tests.support.data.bundles import a_bundle, a_model_file
+from tests.support.data.messages import NOON_US, AMessage, a_message, a_request
 
 LATER_US = NOON_US + 1
 

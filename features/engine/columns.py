@@ -1,0 +1,106 @@
+"""From records to columns, and from fields to entity keys: the same for live and past events."""
+
+from collections.abc import Mapping, Sequence
+from functools import cache
+from operator import attrgetter
+from typing import Any, Literal
+
+import msgspec
+import numpy as np
+from msgspec import inspect
+from numpy.typing import NDArray
+
+from features.definitions import Entity, Int64Array
+from features.errors import DeclarationError
+
+Kind = Literal["int", "nullable_int", "float", "text"]
+"""How a field looks in an array: int64, float64 with NaN for null (also a nullable integer), or
+objects that are str or None."""
+
+KEY_SEPARATOR = "\x1f"  # between the parts of an entity's key
+_DTYPES: Mapping[Kind, type] = {
+    "int": np.int64,
+    "nullable_int": np.float64,
+    "float": np.float64,
+    "text": object,
+}
+
+
+@cache
+def kinds(record: type[msgspec.Struct]) -> Mapping[str, Kind]:
+    """The kind of each field of a record, in order.
+
+    Raises:
+        DeclarationError: a field is neither text nor a number.
+    """
+    info = inspect.type_info(record)
+    if not isinstance(info, inspect.StructType):
+        raise DeclarationError(f"{record.__name__} is not a msgspec Struct")
+    return {f.name: _kind(record.__name__, f) for f in info.fields}
+
+
+def dtype_of(kind: Kind) -> type:
+    """The numpy type of a kind."""
+    return _DTYPES[kind]
+
+
+def field_tuples(records: Sequence[msgspec.Struct], fields: Sequence[str]) -> dict[str, Any]:
+    """Field name -> tuple of its values, one for each record."""
+    if not records or len(fields) < 2:
+        return {f: tuple(getattr(r, f) for r in records) for f in fields}
+    return dict(zip(fields, zip(*map(attrgetter(*fields), records), strict=True), strict=True))
+
+
+def array_of(values: Sequence[Any], kind: Kind) -> NDArray[Any]:
+    """The array that a declaration's `compute` is given for a field."""
+    return np.array(values, dtype=_DTYPES[kind])
+
+
+def arrays_of(
+    tuples: Mapping[str, Sequence[Any]], record: type[msgspec.Struct], fields: Sequence[str]
+) -> dict[str, NDArray[Any]]:
+    """The arrays of some fields."""
+    found = kinds(record)
+    return {f: array_of(tuples[f], found[f]) for f in fields}
+
+
+def entity_keys(entity: Entity, tuples: Mapping[str, Sequence[Any]]) -> list[str | None]:
+    """The entity of each row: its key fields, joined. None where one of them is null."""
+    columns = [tuples[k] for k in entity.keys]
+    if len(columns) == 1:
+        return [None if k is None else str(k) for k in columns[0]]
+    return [
+        None if None in row else KEY_SEPARATOR.join(map(str, row))
+        for row in zip(*columns, strict=True)
+    ]
+
+
+def encode_keys(keys: Sequence[str | None]) -> tuple[list[bytes], Int64Array]:
+    """The distinct keys as bytes, and for each row the index of its own; -1 for None."""
+    index = {key: i for i, key in enumerate(dict.fromkeys(keys))}
+    array = np.fromiter(map(index.__getitem__, keys), np.int64, len(keys))
+    if None in index:
+        gone = index.pop(None)
+        array = np.where(array == gone, -1, array - (array > gone))
+    return [k.encode() for k in index if k is not None], array
+
+
+def _kind(record: str, field: inspect.Field) -> Kind:
+    kind, nullable = _plain_kind(field.type)
+    if kind is None:
+        raise DeclarationError(f"{record}.{field.name}: a field is text or a number, or null")
+    return "nullable_int" if kind == "int" and nullable else kind
+
+
+def _plain_kind(found: inspect.Type) -> tuple[Kind | None, bool]:
+    if isinstance(found, inspect.UnionType):
+        parts = [p for p in found.types if not isinstance(p, inspect.NoneType)]
+        kind = _plain_kind(parts[0])[0] if len(parts) == 1 else None
+        return kind, len(parts) < len(found.types)
+    if isinstance(found, inspect.StrType):
+        return "text", False
+    if isinstance(found, inspect.FloatType):
+        return "float", False
+    if isinstance(found, inspect.IntType | inspect.BoolType):
+        return "int", False
+    return None, False

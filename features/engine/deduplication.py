@@ -1,0 +1,109 @@
+"""When an event that was sent twice counts once: the one rule that both stores share.
+
+*Drop an event if the sighting of its id before it, in the order of offsets of its partition, was
+emitted at most a horizon before it.* A dropped sighting counts as one too. The key of an event
+decides its partition, so an id stays in one.
+"""
+
+from collections import deque
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from features.definitions import BoolArray, Int64Array, View
+from infra.kafka.partitions import Partition
+
+
+@dataclass(frozen=True, kw_only=True)
+class SeenIds:
+    """Event ids of one partition in the order of their offsets, and when each was emitted.
+
+    `first_offset` names the slice: it is the position before the batch that brought the ids.
+    """
+
+    partition: Partition
+    first_offset: int
+    ids: Sequence[str]
+    known_at_us: Int64Array
+
+
+class SeenWindow:
+    """The ids of one partition that were seen of late; events pass it in the order of offsets.
+
+    An id is kept until the partition's newest event is `keep_us` younger than it (two horizons
+    unless given). So live and past agree about events that are out of their order of emission by
+    less than `keep_us - horizon_us`; give no less than what a question may still reach back to.
+    """
+
+    def __init__(
+        self, horizon_us: int, slices: Iterable[SeenIds] = (), *, keep_us: int | None = None
+    ) -> None:
+        self._horizon_us = horizon_us
+        self._keep_us = 2 * horizon_us if keep_us is None else keep_us
+        self._last: dict[str, int] = {}
+        self._slices: deque[SeenIds] = deque()
+        self._newest_us = 0
+        for found in slices:
+            self._last.update(zip(found.ids, found.known_at_us.tolist(), strict=True))
+            self._note(found)
+
+    def __len__(self) -> int:
+        return len(self._last)
+
+    def first_sightings(self, seen: SeenIds) -> BoolArray:
+        """Which of these events count; they are remembered, counted or not."""
+        last, horizon = self._last, self._horizon_us
+        counts = np.empty(len(seen.ids), bool)
+        for i, (event_id, known) in enumerate(
+            zip(seen.ids, seen.known_at_us.tolist(), strict=True)
+        ):
+            before = last.get(event_id)
+            counts[i] = before is None or known - before > horizon
+            last[event_id] = known
+        self._note(seen)
+        return counts
+
+    def forget(self) -> list[int]:
+        """Drop slices that can matter no more; returns their first offsets."""
+        gone = []
+        limit = self._newest_us - self._keep_us
+        while self._slices and self._slices[0].known_at_us.max() < limit:
+            old = self._slices.popleft()
+            gone.append(old.first_offset)
+            for event_id in old.ids:
+                if self._last.get(event_id, limit) < limit:
+                    del self._last[event_id]
+        return gone
+
+    def _note(self, seen: SeenIds) -> None:
+        if len(seen.ids):
+            self._slices.append(seen)
+            self._newest_us = max(self._newest_us, int(seen.known_at_us.max()))
+
+
+def ids_kept_us(views: Iterable[View], *, horizon_us: int, hold_us: int) -> int:
+    """How long the ids of an event are kept for the views that it is a source of.
+
+    A whole span may be sent again: as long as an event can be inside a window of a question that
+    is answered exactly, its id has to be known, or it would count twice.
+    """
+    longest_us = max((view.reach_us for view in views), default=0)
+    return max(2 * horizon_us, longest_us + hold_us)
+
+
+def first_sightings(
+    *,
+    ids: Int64Array,
+    partitions: Int64Array,
+    offsets: Int64Array,
+    known_at_us: Int64Array,
+    horizon_us: int,
+) -> BoolArray:
+    """Which events count, by the same rule; `ids` are codes, rows are in any order."""
+    order = np.lexsort((offsets, ids, partitions))
+    group, code, known = partitions[order], ids[order], known_at_us[order]
+    counts = np.ones(len(order), bool)
+    again = (group[1:] == group[:-1]) & (code[1:] == code[:-1])
+    counts[order[1:]] = ~(again & (known[1:] - known[:-1] <= horizon_us))
+    return counts

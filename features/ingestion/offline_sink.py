@@ -1,0 +1,86 @@
+"""The offline sink of ingest: gathers events and commits them in large pieces."""
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from itertools import chain
+from typing import Any
+
+import numpy as np
+
+from features.definitions import EventType
+from features.engine.event_rows import EventRows, at_or_above
+from features.stores.ports import EventBatch, OfflineStore
+from infra.kafka.partitions import Partition, Positions
+
+
+class OfflineBuffer:
+    """Holds what is not committed yet of the partitions that it was told to `load`."""
+
+    def __init__(
+        self, store: OfflineStore, events: Mapping[str, EventType], *, clock_us: Callable[[], int]
+    ) -> None:
+        self._store, self._events, self._clock_us = store, events, clock_us
+        self._positions: dict[Partition, int] = {}  # in the store
+        self._taken: dict[Partition, int] = {}
+        self._pieces: dict[str, list[tuple[EventRows, int]]] = {}
+        self.rows = 0
+
+    def load(self, partitions: Collection[Partition]) -> Positions:
+        """Read positions anew; partitions without one are left out.
+
+        Raises:
+            StoreUnavailable: the store does not answer.
+        """
+        stored = self._store.positions({p.topic for p in partitions})
+        found = {p: stored[p] for p in partitions if p in stored}
+        self._positions |= {p: found.get(p, 0) for p in partitions}
+        return found
+
+    def add(self, rows: Sequence[EventRows], taken: Positions) -> None:
+        """Keep the events at or above our positions for the next `flush`."""
+        now_us = self._clock_us()
+        for found in rows:
+            new = at_or_above(found, self._positions)
+            if len(new):
+                self._pieces.setdefault(new.event.name, []).append((new, now_us))
+                self.rows += len(new)
+        self._taken |= taken
+
+    def drop(self) -> None:
+        """Forget what is not committed: it will be read again."""
+        self._pieces, self._taken, self.rows = {}, {}, 0
+
+    def flush(self) -> int:
+        """Commit everything, with the positions; returns how many rows.
+
+        Raises:
+            PositionMoved, StoreUnavailable: some topics may be committed; `drop` and `load`.
+        """
+        moved = {p: o for p, o in self._taken.items() if o > self._positions[p]}
+        for topic in sorted({p.topic for p in moved}):
+            ends = {p: o for p, o in moved.items() if p.topic == topic}
+            starts = {p: self._positions[p] for p in ends}
+            self._store.append(
+                EventBatch(
+                    event=self._events[topic],
+                    columns=_columns(self._events[topic], self._pieces.get(topic, [])),
+                    starts=starts,
+                    ends=ends,
+                )
+            )
+            self._positions |= ends
+        rows = self.rows
+        self.drop()
+        return rows
+
+
+def _columns(event: EventType, pieces: Sequence[tuple[EventRows, int]]) -> dict[str, Sequence[Any]]:
+    columns: dict[str, Any] = {
+        name: list(chain.from_iterable(rows.fields[name] for rows, _ in pieces))
+        for name in event.fields
+    }
+    nothing = np.empty(0, np.int64)
+    for name in ("known_at_us", "partition", "offset"):
+        columns[name] = np.concatenate([nothing, *(getattr(rows, name) for rows, _ in pieces)])
+    stamps = [np.full(len(rows), at_us, np.int64) for rows, at_us in pieces]
+    columns["ingest_time_us"] = np.concatenate([nothing, *stamps])
+    return columns

@@ -1,0 +1,160 @@
+"""The online sink of ingest: drops what it has, drops what was sent twice, folds in the rest."""
+
+from collections.abc import Collection, Sequence
+
+import numpy as np
+
+from features.definitions import BoolArray, View
+from features.engine.deduplication import SeenIds, SeenWindow, ids_kept_us
+from features.engine.event_rows import EventRows, at_or_above, view_rows
+from features.engine.sorting import UNSET
+from features.engine.state import OtherSchema, ViewRows
+from features.engine.view_states import state_of
+from features.errors import PositionMoved
+from features.ingestion.compaction_watermark import Hold
+from features.stores.ports import OnlineStore, OnlineUpdate
+from infra.kafka.partitions import Partition, Positions
+
+
+class OnlineWriter:
+    """Writes the partitions that it was told to `load`; one at a time owns a partition.
+
+    `hold` says how far values may be settled: from there on the store answers exactly.
+    """
+
+    def __init__(
+        self,
+        store: OnlineStore,
+        views: Sequence[View],
+        *,
+        duplicate_horizon_us: int,
+        hold: Hold,
+    ) -> None:
+        self._store = store
+        self._views: dict[str, list[View]] = {}
+        for view in views:
+            for event in view.sources:
+                self._views.setdefault(event.name, []).append(view)
+        self._schemas = {v.name: state_of(v).schema_id for v in views}
+        self._horizon_us, self._hold = duplicate_horizon_us, hold
+        self._positions: dict[Partition, int] = {}
+        self._seen: dict[Partition, SeenWindow] = {}
+        self._newest_us: dict[Partition, int] = {}
+        self.duplicates = 0  # dropped since the start
+
+    def load(self, partitions: Collection[Partition]) -> Positions:
+        """Read positions and seen ids anew; partitions without a position are left out.
+
+        Raises:
+            OtherSchema: the store was built under other declarations.
+            StoreUnavailable: it does not answer.
+        """
+        self._check_schemas()
+        progress = self._store.progress()
+        found = {p: progress[p] for p in partitions if p in progress}
+        newest_us = self._store.newest_known_us()
+        for partition in partitions:
+            self._newest_us[partition] = newest_us.get(partition, UNSET)
+            self._positions[partition] = found.get(partition, 0)
+            slices = self._store.seen(partition) if partition.topic in self._views else ()
+            self._seen[partition] = SeenWindow(
+                self._horizon_us, slices, keep_us=self._keep_us(partition.topic)
+            )
+        return found
+
+    def write(self, rows: Sequence[EventRows], taken: Positions) -> None:
+        """Apply the events at or above our positions, and move these to `taken`.
+
+        Raises:
+            PositionMoved, StoreUnavailable: nothing was written; `load` before the next write.
+        """
+        ends = {p: o for p, o in taken.items() if o > self._positions[p]}
+        if not ends:
+            return
+        changes: list[ViewRows] = []
+        seen: list[SeenIds] = []
+        newest_us: dict[Partition, int] = {}
+        for found in rows:
+            new = at_or_above(found, self._positions)
+            if len(new):
+                newest_us |= self._newest_of(new)
+                changes += self._changes(new, seen)
+        self._store.apply(
+            OnlineUpdate(
+                changes=changes,
+                starts={p: self._positions[p] for p in ends},
+                ends=ends,
+                settled_to_us=self._settled_to_us(),
+                seen=seen,
+                forget=[(s.partition, o) for s in seen for o in self._seen[s.partition].forget()],
+                schemas=self._schemas,
+                newest_us=newest_us,
+            )
+        )
+        self._positions |= ends
+
+    def check(self, partitions: Collection[Partition]) -> None:
+        """Whether the store still stands where we left it: somebody may have replaced it.
+
+        Raises:
+            PositionMoved: it does not; `load` before the next write.
+            StoreUnavailable: it does not answer.
+        """
+        progress = self._store.progress()
+        for partition in partitions:
+            found, ours = progress.get(partition, 0), self._positions.get(partition)
+            if ours is not None and found != ours:
+                raise PositionMoved(
+                    f"the online store stands at {found} of {partition.topic}-{partition.number},"
+                    f" not at {ours}: it was replaced"
+                )
+
+    def _keep_us(self, topic: str) -> int:
+        views = self._views.get(topic, ())
+        return ids_kept_us(views, horizon_us=self._horizon_us, hold_us=self._hold.most_us)
+
+    def _changes(self, rows: EventRows, seen: list[SeenIds]) -> list[ViewRows]:
+        """What the events bring to the views; the ids that they had go to `seen`."""
+        views = self._views.get(rows.event.name, ())
+        if not views:
+            return []
+        counted = rows.where(self._first_sightings(rows, seen))
+        found = [view_rows(view, counted) for view in views] if len(counted) else []
+        return [change for change in found if change is not None]
+
+    def _first_sightings(self, rows: EventRows, seen: list[SeenIds]) -> BoolArray:
+        counts = np.ones(len(rows), bool)
+        ids = rows.fields["event_id"]
+        for number in np.unique(rows.partition).tolist():
+            partition = Partition(rows.event.name, number)
+            at = np.flatnonzero(rows.partition == number)
+            found = SeenIds(
+                partition=partition,
+                first_offset=self._positions[partition],
+                ids=[ids[i] for i in at.tolist()],
+                known_at_us=rows.known_at_us[at],
+            )
+            counts[at] = self._seen[partition].first_sightings(found)
+            seen.append(found)
+        self.duplicates += int(len(counts) - counts.sum())
+        return counts
+
+    def _newest_of(self, rows: EventRows) -> dict[Partition, int]:
+        """The newest emission that each of their partitions has brought, with these rows."""
+        found = {}
+        for number in np.unique(rows.partition).tolist():
+            partition = Partition(rows.event.name, number)
+            newest = int(rows.known_at_us[rows.partition == number].max())
+            found[partition] = max(newest, self._newest_us[partition])
+        self._newest_us |= found
+        return found
+
+    def _settled_to_us(self) -> int:
+        return self._hold.settled_to_us(max(self._newest_us.values(), default=UNSET))
+
+    def _check_schemas(self) -> None:
+        stored = self._store.schemas()
+        for view, schema_id in self._schemas.items():
+            # A view that is new has missed the events below the store's positions.
+            if stored and stored.get(view) != schema_id:
+                raise OtherSchema(view)

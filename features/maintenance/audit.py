@@ -1,0 +1,260 @@
+"""The audit: all that the broker holds against what the stores and the output topics hold.
+
+The order of reading makes it safe while everything runs: first the positions that ingest and
+serving claim to have reached, then the topics, then the stores. What lies below a claimed position
+has to be somewhere by then.
+"""
+
+from array import array
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+
+import msgspec
+import numpy as np
+
+from features.contracts.dead_letters import HEADER_PREFIX
+from features.contracts.predictions import Outcome
+from features.definitions import Domain, EventType, Int64Array
+from features.maintenance.accounting import (
+    RequestAccount,
+    TopicAccount,
+    account_requests,
+    account_topic,
+    place,
+    places,
+)
+from features.stores.ports import OfflineStore, OnlineStore
+from infra.kafka.message import Message
+from infra.kafka.partitions import Partition, Positions
+
+Reader = Callable[[Iterable[str]], Iterable[Message]]
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class OnlineAccount:
+    """How the online store stands.
+
+    `waiting` records are not applied yet. `values_checked` features of all entities were compared
+    with the historical ones; `values_different` were not equal. Nothing is compared while records
+    wait or the stores move: the two sides would be of different moments.
+    """
+
+    waiting: int
+    values_checked: int
+    values_different: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Audit:
+    """What an audit found."""
+
+    topics: Sequence[TopicAccount]
+    requests: Sequence[RequestAccount]
+    online: OnlineAccount
+
+    @property
+    def clean(self) -> bool:
+        """Nothing missing, doubled, unanswered, answered twice or different."""
+        return not (
+            any(t.missing or t.doubled for t in self.topics)
+            or any(r.unanswered or r.answered_twice for r in self.requests)
+            or self.online.values_different
+        )
+
+    @property
+    def settled(self) -> bool:
+        """Nothing on its way any more."""
+        waiting = [*(t.waiting for t in self.topics), *(r.waiting for r in self.requests)]
+        return not (any(waiting) or self.online.waiting)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Claims:
+    """What ingest and serving had committed before anything else was read."""
+
+    ingested: Positions
+    served: Positions
+
+
+@dataclass(frozen=True, kw_only=True)
+class DeadLetterTopics:
+    """Where unreadable records go, by consumer."""
+
+    ingest: str
+    serving: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Sent:
+    """The records of one topic: their places, and hashes of the ids that can be read."""
+
+    places: Int64Array
+    ids: Int64Array
+
+
+def audit(
+    domains: Sequence[Domain],
+    *,
+    claims: Claims,
+    read: Reader,
+    offline: OfflineStore,
+    online: OnlineStore,
+    dead_letters: DeadLetterTopics,
+    compare_online: Callable[[Domain], tuple[int, int]],
+    say: Say,
+) -> Audit:
+    """Count everything. `compare_online` gives (values checked, values different) of a domain."""
+    events = [event for domain in domains for event in domain.events]
+    say("reading the topics of events")
+    sent = _read_events(read, events)
+    say("reading the dead letters")
+    dead = _read_dead_letters(read, dead_letters.ingest)
+    say("reading the offline store")
+    topics = [
+        account_topic(
+            event.name,
+            sent=sent[event.name].places,
+            stored=_known(_stored(offline, event), sent[event.name].places),
+            dead=_known(dead.get(event.name, _EMPTY), sent[event.name].places),
+            positions=_of_topic(claims.ingested, event.name),
+            event_ids=sent[event.name].ids,
+        )
+        for event in events
+    ]
+    say("reading the outcomes")
+    requests = [r for d in domains for r in _account_requests(d, read, sent, claims.served)]
+    say("comparing the online store with history")
+    return Audit(
+        topics=topics,
+        requests=requests,
+        online=_account_online(domains, online, sent, compare_online),
+    )
+
+
+class _Id(msgspec.Struct):
+    """The one field of an event that the audit reads."""
+
+    event_id: str
+
+
+_EMPTY: Int64Array = np.empty(0, np.int64)
+
+
+def _read_events(read: Reader, events: Sequence[EventType]) -> dict[str, _Sent]:
+    found = {event.name: (array("q"), array("q")) for event in events}
+    decode = msgspec.json.Decoder(_Id).decode
+    for message in read(found):
+        where, ids = found[message.topic()]
+        where.append(place(message.partition(), message.offset()))
+        try:
+            ids.append(hash(decode(message.value() or b"").event_id))
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            continue  # a dead letter, if ingest agrees: it has no id to count
+    return {
+        topic: _Sent(places=np.array(where, np.int64), ids=np.array(ids, np.int64))
+        for topic, (where, ids) in found.items()
+    }
+
+
+def _read_dead_letters(read: Reader, topic: str) -> dict[str, Int64Array]:
+    """The places of the dead-lettered records, by the topic that they came from."""
+    found: dict[str, array[int]] = {}
+    for message in read([topic]):
+        headers = {
+            k: (v or b"").decode()
+            for k, v in message.headers() or []
+            if k.startswith(HEADER_PREFIX)
+        }
+        origin = headers[f"{HEADER_PREFIX}topic"]
+        where = place(
+            int(headers[f"{HEADER_PREFIX}partition"]), int(headers[f"{HEADER_PREFIX}offset"])
+        )
+        found.setdefault(origin, array("q")).append(where)
+    return {origin: np.array(where, np.int64) for origin, where in found.items()}
+
+
+def _stored(offline: OfflineStore, event: EventType) -> Int64Array:
+    if offline.version(event) is None:
+        return _EMPTY
+    rows = offline.read(event, columns=("partition", "offset"))
+    return places(rows["partition"].to_numpy(), rows["offset"].to_numpy())
+
+
+def _known(found: Int64Array, sent: Int64Array) -> Int64Array:
+    """What was sent before the audit began; the stores may have gone on since."""
+    return found[np.isin(found, sent)]
+
+
+def _account_requests(
+    domain: Domain, read: Reader, sent: dict[str, _Sent], served: Positions
+) -> list[RequestAccount]:
+    topics = list(dict.fromkeys(s.decision.request.name for s in domain.services))
+    answers = _read_outcomes(read, domain.predictions_topic, topics)
+    return [
+        account_requests(
+            topic,
+            asked=sent[topic].places,
+            predicted=_known(answers[topic]["predicted"], sent[topic].places),
+            rejected=_known(answers[topic]["rejected"], sent[topic].places),
+            stale=len(_known(answers[topic]["stale"], sent[topic].places)),
+            positions=_of_topic(served, topic),
+        )
+        for topic in topics
+    ]
+
+
+def _read_outcomes(
+    read: Reader, predictions: str, topics: Sequence[str]
+) -> dict[str, dict[str, Int64Array]]:
+    kinds = ("predicted", "rejected", "stale")
+    found = {topic: {kind: array("q") for kind in kinds} for topic in topics}
+    decode = msgspec.json.Decoder(Outcome).decode
+    for message in read([predictions]):
+        outcome = decode(message.value() or b"")
+        topic, partition, offset = outcome.source.rsplit("-", 2)
+        where = place(int(partition), int(offset))
+        found[topic][outcome.outcome].append(where)
+        if outcome.features_fresh is False:
+            found[topic]["stale"].append(where)
+    return {
+        topic: {kind: np.array(where, np.int64) for kind, where in of_topic.items()}
+        for topic, of_topic in found.items()
+    }
+
+
+def _account_online(
+    domains: Sequence[Domain],
+    online: OnlineStore,
+    sent: dict[str, _Sent],
+    compare: Callable[[Domain], tuple[int, int]],
+) -> OnlineAccount:
+    progress = online.progress()
+    viewed = {e.name for domain in domains for view in domain.views for e in view.sources}
+    waiting = sum(_waiting(sent[topic].places, _of_topic(progress, topic)) for topic in viewed)
+    compared = [(0, 0)] if waiting else [compare(domain) for domain in domains]
+    return OnlineAccount(
+        waiting=waiting,
+        values_checked=sum(checked for checked, _ in compared),
+        values_different=sum(different for _, different in compared),
+    )
+
+
+def _waiting(sent: Int64Array, positions: dict[int, int]) -> int:
+    nothing = account_requests(
+        "", asked=sent, predicted=_EMPTY, rejected=_EMPTY, positions=positions
+    )
+    return nothing.waiting
+
+
+def _of_topic(positions: Positions, topic: str) -> dict[int, int]:
+    return {p.number: offset for p, offset in positions.items() if p.topic == topic}
+
+
+def claimed(ingested: Positions, served: Positions) -> Claims:
+    """The claims of both groups; a partition that was never committed claims nothing."""
+    return Claims(ingested=_real(ingested), served=_real(served))
+
+
+def _real(positions: Positions) -> dict[Partition, int]:
+    return {p: offset for p, offset in positions.items() if offset >= 0}

@@ -1,0 +1,69 @@
+"""An audit for people and for machines."""
+
+from dataclasses import asdict
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from features.maintenance.audit import Audit
+
+_BAD = frozenset({"missing", "doubled", "unanswered", "answered twice"})
+
+
+def as_plain(found: Audit) -> dict[str, Any]:
+    """The audit as JSON types, with the two verdicts and the totals over all topics."""
+    topics = [asdict(t) for t in found.topics]
+    requests = [asdict(r) for r in found.requests]
+    return {
+        "clean": found.clean,
+        "settled": found.settled,
+        "totals": {"events": _totals(topics), "requests": _totals(requests)},
+        "topics": topics,
+        "requests": requests,
+        "online": asdict(found.online),
+    }
+
+
+def show(found: Audit, console: Console) -> None:
+    """The audit as tables, with the verdict in the last line."""
+    console.print(_table("events", [asdict(t) for t in found.topics]))
+    console.print(_table("requests", [asdict(r) for r in found.requests]))
+    online = found.online
+    console.print(
+        f"online store: {online.values_checked:,} feature values compared with history,"
+        f" {online.values_different:,} different, {online.waiting:,} events waiting"
+    )
+    if not online.values_checked:
+        console.print("  (none are compared while events are on their way to either store)")
+    console.print(_verdict(found))
+
+
+def _verdict(found: Audit) -> str:
+    if not found.clean:
+        return "[bold red]not clean[/]: see the red figures; `eventide logs` tells what happened"
+    if not found.settled:
+        return "[bold green]clean[/], and some is still on its way"
+    return "[bold green]clean[/]: everything that was sent is in its place, once"
+
+
+def _table(title: str, rows: list[dict[str, Any]]) -> Table:
+    table = Table(title=title, title_justify="left")
+    names = [name for name in rows[0] if name != "topic"] if rows else []
+    table.add_column("topic", no_wrap=True)
+    for name in names:
+        table.add_column(name.replace("_", " "), justify="right")
+    total = {"topic": "all", **_totals(rows)}
+    for row in [*rows, total] if len(rows) > 1 else rows:
+        cells = [_cell(name.replace("_", " "), row[name]) for name in names]
+        table.add_row(row["topic"], *cells, end_section=row is rows[-1])
+    return table
+
+
+def _cell(name: str, value: int) -> str:
+    return f"[bold red]{value:,}[/]" if value and name in _BAD else f"{value:,}"
+
+
+def _totals(rows: list[dict[str, Any]]) -> dict[str, int]:
+    names = [name for name in rows[0] if name != "topic"] if rows else []
+    return {name: sum(row[name] for row in rows) for name in names}

@@ -1,0 +1,157 @@
+"""Declarations in plain words."""
+
+from collections.abc import Iterable, Iterator, Sequence
+
+from features.definitions import (
+    Aggregation,
+    CalendarView,
+    Domain,
+    FeatureView,
+    OpenView,
+    PreviousView,
+    PythonView,
+    TimeWindow,
+    View,
+    window_name,
+)
+from features.errors import FeatureError
+
+_MEANINGS = {
+    "count": "how many events; 0 for none",
+    "sum": "sum of {column}; 0 for none",
+    "mean": "mean of {column}; nothing for none",
+    "rate": "share of events with {column}; nothing for none",
+    "min": "smallest {column}; nothing for none",
+    "max": "largest {column}; nothing for none",
+    "first": "{column} of the oldest event; nothing for none or if it has none",
+    "last": "{column} of the newest event; nothing for none or if it has none",
+    "change": "{column} of the newest event less that of the oldest; nothing for none",
+    "distinct": "how many different {column}; 0 for none",
+    "since_first": "minutes since the oldest event; nothing for none",
+    "since_last": "minutes since the newest event; nothing for none",
+}
+_OPEN_MEANINGS = {
+    "count": "how many are open",
+    "mean_minutes": "how long those have been due, on average in minutes; nothing for none",
+}
+
+
+def views_table(domains: Iterable[Domain]) -> list[dict[str, str | int]]:
+    """One row a view: domain, view, entity, source, features (how many)."""
+    return [
+        {
+            "domain": domain.name,
+            "view": view.name,
+            "entity": ", ".join(view.entity.keys),
+            "source": ", ".join(e.name for e in view.sources),
+            "features": len(view.features),
+        }
+        for domain in domains
+        for view in domain.views
+    ]
+
+
+def find_view(domains: Sequence[Domain], name: str) -> View:
+    """The view of that name.
+
+    Raises:
+        FeatureError: there is none.
+    """
+    views = {view.name: view for domain in domains for view in domain.views}
+    if name not in views:
+        raise FeatureError(f"no view {name!r}", hint=f"declared: {', '.join(sorted(views))}")
+    return views[name]
+
+
+def describe_view(view: View) -> str:
+    """Some lines about a view; the last ones are its features."""
+    sources = ", ".join(e.name for e in view.sources)
+    meanings = list(feature_meanings(view))
+    width = max(len(name) for name, _ in meanings)
+    return "\n".join(
+        [
+            f"{view.name}: about {', '.join(view.entity.keys)}, from {sources}",
+            counts_for(view),
+            *check_lines(view),
+            "",
+            *(f"  {name:{width}}  {meaning}" for name, meaning in meanings),
+        ]
+    )
+
+
+def counts_for(view: View) -> str:
+    """Which events the value at time t uses."""
+    match view:
+        case FeatureView(exclude_self=own):
+            but = f", without those that share its {own}" if own else ""
+            return (
+                "at time t, with window W: the events with known_at < t and"
+                f" event_time >= t - W{but}"
+            )
+        case CalendarView():
+            return (
+                f"at time t: the events with known_at < t whose {view.at} lies in the span, which"
+                f" begins at most {window_name(view.reach)} before t"
+            )
+        case OpenView():
+            closed = ", ".join(e.name for e in view.closed_by)
+            return (
+                f"at time t: each {view.item} whose {view.opened.name} is known before t and whose"
+                f" {view.due} lies in the {window_name(view.reach)} before t, and about which no"
+                f" {closed} is known before t"
+            )
+        case PreviousView():
+            unless = ", ".join(e.name for e in view.unless)
+            but = f", and about which no {unless} is" if unless else ""
+            return (
+                f"at time t: the {view.item} with the latest {view.order} in the"
+                f" {window_name(view.reach)} before the request's {view.before}, whose"
+                f" {view.opened.name} is known before t{but}"
+            )
+        case _:
+            return (
+                "at time t: a function of the events with known_at < t and event_time >="
+                f" t - {window_name(view.ttl)}"
+            )
+
+
+def check_lines(view: View) -> Iterator[str]:
+    """The checks of the view's events, a line each."""
+    for event in view.sources:
+        for check in event.checks:
+            what = {
+                "blank": f"else {check.field} counts as null",
+                "dead_letter": "else the event is refused",
+                "stop": "else no training set is made",
+            }[check.otherwise]
+            yield f"check of {event.name}: {check.name}, {what}"
+
+
+def feature_meanings(view: View) -> Iterator[tuple[str, str]]:
+    """(name, meaning) of each feature, in the order of the values."""
+    match view:
+        case FeatureView():
+            for name, (a, _, window) in zip(view.features, view.parts, strict=True):
+                yield name, f"{_meaning(a)}, {_window(window)}"
+        case CalendarView():
+            spans = [(a, s) for a in view.aggregations for s in view.spans]
+            for name, (a, span) in zip(view.features, spans, strict=True):
+                yield name, f"{_meaning(a)}, span {span.name}"
+        case OpenView():
+            for name, what in zip(view.features, view.gives, strict=True):
+                yield name, _OPEN_MEANINGS[what]
+        case PreviousView():
+            for name, value in zip(view.features, view.values, strict=True):
+                yield name, value.meaning
+        case PythonView():
+            for name in view.features:
+                yield name, f"see {view.compute.__module__}.{view.compute.__qualname__}"
+
+
+def _meaning(aggregation: Aggregation) -> str:
+    return _MEANINGS[aggregation.operation].format(column=aggregation.column)
+
+
+def _window(window: TimeWindow) -> str:
+    hop = f" in hops of {window_name(window.hop)}" if window.hop_us > 1 else ""
+    return f"{window.name}{hop}"

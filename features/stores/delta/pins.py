@@ -1,0 +1,53 @@
+"""Which versions have to stay readable: a small Delta table beside those of the events, so that it
+lies on every storage they can lie on."""
+
+import pyarrow as pa
+from deltalake import DeltaTable, write_deltalake
+
+from features.errors import StoreUnavailable, WriteConflict
+from features.stores.delta.tables import HOOKS, Tables, reaching
+from features.stores.ports import Pin
+
+NAME = "_pins"  # no event has such a name
+
+_SCHEMA = pa.schema([("event", pa.string()), ("version", pa.int64()), ("name", pa.string())])
+
+
+class DeltaPins:
+    """Adds, removes and lists the pins under a root."""
+
+    def __init__(self, tables: Tables) -> None:
+        self._tables = tables
+
+    def add(self, pin: Pin) -> None:
+        """Nothing happens if it is there."""
+        if pin in self.all():
+            return
+        row = pa.table([[pin.event], [pin.version], [pin.name]], schema=_SCHEMA)
+        with reaching(f"cannot pin version {pin.version} of {pin.event}"):
+            write_deltalake(self._made(), row, mode="append", post_commithook_properties=HOOKS)
+
+    def remove(self, name: str) -> None:
+        """Remove all of that name."""
+        if all(pin.name != name for pin in self.all()):
+            return
+        quoted = name.replace("'", "''")
+        try:
+            with reaching(f"cannot remove the pins of {name}"):
+                self._made().delete(f"name = '{quoted}'", post_commithook_properties=HOOKS)
+        except WriteConflict as error:
+            raise StoreUnavailable(f"{error}", hint="try again") from error
+
+    def all(self) -> list[Pin]:
+        """Each one once, by event, version and name."""
+        table = self._tables.open(NAME)
+        if table is None:
+            return []
+        with reaching("cannot read the pins"):
+            rows = table.to_pyarrow_table().to_pylist()
+        found = {Pin(**row) for row in rows}
+        return sorted(found, key=lambda p: (p.event, p.version, p.name))
+
+    def _made(self) -> DeltaTable:
+        found = self._tables.open(NAME)
+        return found or self._tables.create(NAME, _SCHEMA, partition_by=[])

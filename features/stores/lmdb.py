@@ -1,0 +1,355 @@
+"""The online store in LMDB: a file that many processes map, one writing transaction at a time.
+
+Values, positions and seen ids change in one transaction, so a reader never sees one without the
+others. The file is not forced to disk at each commit: a killed process loses nothing, a power cut
+may; the store can always be made again from the offline one, or from the topics.
+"""
+
+import os
+import struct
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from hashlib import blake2b
+from itertools import islice
+from pathlib import Path
+from tempfile import TemporaryFile
+from typing import IO, Any
+
+import lmdb
+import msgspec
+
+from features.engine.deduplication import SeenIds
+from features.engine.state import merge_rows
+from features.errors import PositionMoved, StoreDamaged, StoreUnavailable
+from features.stores.ports import OnlineContent, OnlineUpdate, Page
+from features.stores.seen_ids import pack_seen, unpack_seen
+from infra.kafka.partitions import Partition, Positions
+
+MAP_BYTES = 1 << 30  # address space, not disk: the file grows as it is filled
+MAX_MAP_BYTES = 1 << 40
+MAX_KEY = 500  # LMDB takes 511 bytes
+MAX_READERS = 512
+
+_VALUE, _POSITION, _NEWEST, _SEEN, _SCHEMA = b"v", b"p", b"n", b"s", b"m"
+_FILES = ("lock.mdb", "data.mdb")
+_DAMAGES = (
+    lmdb.InvalidError,
+    lmdb.VersionMismatchError,
+    lmdb.CorruptedError,
+    lmdb.PageNotFoundError,
+)
+_LENGTH = struct.Struct("<Q")
+
+Items = list[tuple[bytes, bytes]]
+
+
+class LmdbOnlineStore:
+    """See `features.stores.ports.OnlineStore`."""
+
+    def __init__(self, folder: str, *, readonly: bool = False, map_bytes: int = MAP_BYTES) -> None:
+        self._folder = Path(folder)
+        self._readonly = readonly
+        self._map_bytes = map_bytes
+        self._env = self._open()
+        self._file = self._file_there()
+
+    def apply(self, update: OnlineUpdate) -> None:
+        """See the port. The map grows when it is full; a full disk is StoreUnavailable."""
+        while True:
+            try:
+                with self._transaction(write=True) as txn:
+                    _check_positions(txn, update.starts)
+                    _write(txn, update)
+            except lmdb.MapFullError as error:
+                self._grow(error)
+            else:
+                return
+
+    def get(self, wanted: Sequence[tuple[str, Sequence[bytes]]]) -> list[list[bytes | None]]:
+        """See the port."""
+        with self._transaction() as txn:
+            return [
+                [txn.get(prefix + _short(e)) for e in entities]
+                for prefix, entities in ((_prefix(view), found) for view, found in wanted)
+            ]
+
+    def progress(self) -> Positions:
+        """See the port."""
+        with self._transaction() as txn:
+            return {_partition(key): _number(value) for key, value in _items(txn, _POSITION)}
+
+    def newest_known_us(self) -> Mapping[Partition, int]:
+        """See the port."""
+        with self._transaction() as txn:
+            return {_partition(key): _number(value) for key, value in _items(txn, _NEWEST)}
+
+    def seen(self, partition: Partition) -> list[SeenIds]:
+        """See the port."""
+        prefix = _SEEN + _name(partition)
+        with self._transaction() as txn:
+            slices = [(key[len(prefix) :], bytes(v)) for key, v in _items(txn, prefix)]
+        return [unpack_seen(partition, _number(key), value) for key, value in slices]
+
+    def schemas(self) -> Mapping[str, int]:
+        """See the port."""
+        with self._transaction() as txn:
+            return {key[1:].decode(): _number(value) for key, value in _items(txn, _SCHEMA)}
+
+    def entities(self, view: str) -> int:
+        """See the port."""
+        with self._transaction() as txn:
+            return sum(1 for _ in _items(txn, _prefix(view)))
+
+    def page(self, view: str, *, after: bytes, limit: int) -> Page:
+        """See the port: in the order of the keys."""
+        prefix = _prefix(view)
+        with self._transaction() as txn:
+            found = list(islice(_items(txn, prefix, start=prefix + after), limit + 1))
+        last = found[limit][0].removeprefix(prefix) if len(found) > limit else b""
+        return Page(values=[value for _, value in found[:limit]], after=last)
+
+    def clear(self) -> None:
+        """See the port."""
+        with self._transaction(write=True) as txn:
+            self._drop(txn)
+
+    def replace(self, content: OnlineContent) -> None:
+        """See the port. What is new waits in a nameless file, which goes with this process."""
+        with self._waiting_file() as waiting:
+            for items in _content_items(content):
+                _put_aside(waiting, items)
+            try:
+                self._replace(waiting)
+            except StoreDamaged:
+                self.discard(self._folder)
+                self._replace(waiting)
+
+    @staticmethod
+    def discard(folder: str | Path) -> None:
+        """Delete a store that cannot be used. Processes that still have it open notice."""
+        for name in _FILES:
+            (Path(folder) / name).unlink(missing_ok=True)
+
+    def close(self) -> None:
+        """See the port."""
+        self._env.close()
+
+    @contextmanager
+    def _waiting_file(self) -> Iterator[IO[bytes]]:
+        try:
+            self._folder.mkdir(parents=True, exist_ok=True)
+            with TemporaryFile(dir=self._folder) as file:
+                yield file
+        except OSError as error:
+            raise StoreUnavailable(
+                f"cannot write a new online store in {self._folder}: {error}"
+            ) from error
+
+    def _replace(self, waiting: IO[bytes]) -> None:
+        while True:
+            try:
+                with self._transaction(write=True) as txn:
+                    self._drop(txn)
+                    for items in _put_aside_items(waiting):
+                        txn.cursor().putmulti(items)
+            except lmdb.MapFullError as error:
+                self._grow(error)
+            else:
+                return
+
+    def _drop(self, txn: Any) -> None:
+        txn.drop(self._env.open_db(None, txn=txn), delete=False)
+
+    def _open(self) -> Any:
+        if self._readonly and not (self._folder / "data.mdb").exists():
+            raise StoreUnavailable(
+                f"there is no online store in {self._folder}",
+                hint="ingest makes it: `eventide up`, or `eventide ingest`",
+            )
+        try:
+            self._folder.mkdir(parents=True, exist_ok=True)
+            # `lock` stays on for readers: it keeps the pages that they read from being reused.
+            return lmdb.open(
+                str(self._folder),
+                map_size=self._map_bytes,
+                readonly=self._readonly,
+                sync=False,
+                metasync=False,
+                max_readers=MAX_READERS,
+                readahead=False,
+            )
+        except _DAMAGES as error:
+            raise self._damaged(error) from error
+        except (lmdb.Error, OSError) as error:
+            raise StoreUnavailable(
+                f"cannot open the online store {self._folder}: {error}"
+            ) from error
+
+    def _file_there(self) -> tuple[int, int] | None:
+        """Which file the store's name leads to; None for none."""
+        try:
+            found = os.stat(self._folder / _FILES[-1])
+        except FileNotFoundError:
+            return None
+        return found.st_dev, found.st_ino
+
+    def _open_if_replaced(self) -> None:
+        """A file that was deleted stays open and would be written to, and read, for ever."""
+        if self._file is not None and self._file == self._file_there():
+            return
+        self._file = None
+        self._env.close()
+        self._env = self._open()
+        self._file = self._file_there()
+
+    def _damaged(self, error: lmdb.Error) -> StoreDamaged:
+        return StoreDamaged(
+            f"the online store {self._folder} is damaged: {error}",
+            hint="make it again from the offline store: `eventide features rebuild`",
+        )
+
+    @contextmanager
+    def _transaction(self, *, write: bool = False) -> Iterator[Any]:
+        """A transaction of the store as it is now; the client's errors become ours."""
+        self._open_if_replaced()
+        try:
+            try:
+                txn = self._env.begin(write=write)
+            except lmdb.MapResizedError:
+                self._env.set_mapsize(0)  # another process made it larger: take its size
+                txn = self._env.begin(write=write)
+            with txn:
+                yield txn
+        except lmdb.MapFullError:
+            raise
+        except _DAMAGES as error:
+            raise self._damaged(error) from error
+        except (lmdb.Error, OSError) as error:
+            raise StoreUnavailable(
+                f"the online store {self._folder} failed: {error}",
+                hint="is the disk full? the store can be made again: `eventide features rebuild`",
+            ) from error
+
+    def _grow(self, error: lmdb.Error) -> None:
+        size = self._env.info()["map_size"] * 2
+        if size > MAX_MAP_BYTES:
+            raise StoreUnavailable(
+                f"the online store {self._folder} has reached {MAX_MAP_BYTES} bytes"
+            ) from error
+        self._env.set_mapsize(size)
+
+
+def _check_positions(txn: Any, starts: Positions) -> None:
+    for partition, start in starts.items():
+        stored = txn.get(_POSITION + _name(partition))
+        found = 0 if stored is None else _number(stored)
+        if found != start:
+            raise PositionMoved(
+                f"the online store stands at {found} of {partition.topic}-{partition.number},"
+                f" not at {start}: another process writes it",
+                hint="each partition has one writer; is a second group of ingest running?",
+            )
+
+
+def _write(txn: Any, update: OnlineUpdate) -> None:
+    for change in update.changes:
+        prefix = _prefix(change.state.name)
+        merge_rows(change, update.settled_to_us, get=_getter(txn, prefix), put=_putter(txn, prefix))
+    for seen in update.seen:
+        txn.put(_seen_key(seen.partition, seen.first_offset), pack_seen(seen))
+    for partition, first_offset in update.forget:
+        txn.delete(_seen_key(partition, first_offset))
+    _write_schemas(txn, update.schemas)
+    for partition, end in update.ends.items():
+        txn.put(_POSITION + _name(partition), _bytes(end))
+    for partition, newest_us in update.newest_us.items():
+        txn.put(_NEWEST + _name(partition), _bytes(newest_us))
+
+
+def _write_schemas(txn: Any, schemas: Mapping[str, int]) -> None:
+    wanted = dict(_schema_items(schemas))
+    found = dict(_items(txn, _SCHEMA))
+    if found == wanted:
+        return
+    for key in found.keys() - wanted.keys():
+        txn.delete(key)
+    for key, schema_id in wanted.items():
+        txn.put(key, schema_id)
+
+
+def _content_items(content: OnlineContent) -> Iterator[Items]:
+    """All keys and values, as `_write` would leave them."""
+    for view, values in content.values:
+        prefix = _prefix(view)
+        yield [(prefix + _short(entity), value) for entity, value in values]
+    for seen in content.seen:
+        yield [(_seen_key(seen.partition, seen.first_offset), pack_seen(seen))]
+    yield _schema_items(content.schemas)
+    yield [(_POSITION + _name(p), _bytes(offset)) for p, offset in content.positions.items()]
+
+
+def _schema_items(schemas: Mapping[str, int]) -> Items:
+    return [(_SCHEMA + view.encode(), _bytes(schema_id)) for view, schema_id in schemas.items()]
+
+
+def _put_aside(file: IO[bytes], items: Items) -> None:
+    packed = msgspec.msgpack.encode(items)
+    file.write(_LENGTH.pack(len(packed)))
+    file.write(packed)
+
+
+def _put_aside_items(file: IO[bytes]) -> Iterator[Items]:
+    file.seek(0)
+    while header := file.read(_LENGTH.size):
+        packed = file.read(_LENGTH.unpack(header)[0])
+        yield msgspec.msgpack.decode(packed, type=Items)
+
+
+def _seen_key(partition: Partition, first_offset: int) -> bytes:
+    return _SEEN + _name(partition) + _bytes(first_offset)
+
+
+def _getter(txn: Any, prefix: bytes) -> Callable[[bytes], bytes | None]:
+    return lambda entity: txn.get(prefix + _short(entity))
+
+
+def _putter(txn: Any, prefix: bytes) -> Callable[[bytes, bytes], Any]:
+    return lambda entity, value: txn.put(prefix + _short(entity), value)
+
+
+def _items(txn: Any, prefix: bytes, *, start: bytes | None = None) -> Iterator[tuple[bytes, bytes]]:
+    cursor = txn.cursor()
+    if not cursor.set_range(start or prefix):
+        return
+    for key, value in cursor:
+        if not key.startswith(prefix):
+            return
+        yield key, value
+
+
+def _prefix(view: str) -> bytes:
+    return _VALUE + blake2b(view.encode(), digest_size=6).digest()
+
+
+def _short(entity: bytes) -> bytes:
+    """The entity as part of a key; a very long one by its digest."""
+    if len(entity) <= MAX_KEY:
+        return b"=" + entity
+    return b"#" + blake2b(entity, digest_size=32).digest()
+
+
+def _name(partition: Partition) -> bytes:
+    return partition.topic.encode() + b"\0" + partition.number.to_bytes(4, "big")
+
+
+def _partition(key: bytes) -> Partition:
+    topic, number = key[1:-5], key[-4:]
+    return Partition(topic.decode(), int.from_bytes(number, "big"))
+
+
+def _bytes(number: int) -> bytes:
+    return number.to_bytes(8, "big")
+
+
+def _number(value: bytes) -> int:
+    return int.from_bytes(value, "big")

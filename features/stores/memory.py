@@ -1,0 +1,201 @@
+"""Both stores in memory: for tests, and for trying a declaration on a few events."""
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from features.definitions import EventType
+from features.engine.deduplication import SeenIds
+from features.engine.state import merge_rows
+from features.errors import PositionMoved, StoreUnavailable
+from features.stores.ports import META, EventBatch, OnlineContent, OnlineUpdate, Page, Pin, Snapshot
+from features.stores.schema_evolution import Stored, added_fields, filling, stored_types
+from infra.clock import DAY, from_us
+from infra.kafka.partitions import Partition, Positions
+
+if TYPE_CHECKING:
+    import polars as pl
+
+
+class MemoryOnlineStore:
+    """See `features.stores.ports.OnlineStore`."""
+
+    def __init__(self) -> None:
+        self._values: dict[str, dict[bytes, bytes]] = {}
+        self._positions: dict[Partition, int] = {}
+        self._newest_us: dict[Partition, int] = {}
+        self._seen: dict[tuple[Partition, int], SeenIds] = {}
+        self._schemas: dict[str, int] = {}
+
+    def apply(self, update: OnlineUpdate) -> None:
+        """See the port."""
+        _check(self._positions, update.starts)
+        values = {view: dict(found) for view, found in self._values.items()}
+        for change in update.changes:
+            view = values.setdefault(change.state.name, {})
+            merge_rows(change, update.settled_to_us, get=view.get, put=view.__setitem__)
+        self._values = values
+        self._positions |= update.ends
+        self._newest_us |= update.newest_us
+        self._schemas = dict(update.schemas)
+        self._seen |= {(s.partition, s.first_offset): s for s in update.seen}
+        for forgotten in update.forget:
+            self._seen.pop(forgotten, None)
+
+    def get(self, wanted: Sequence[tuple[str, Sequence[bytes]]]) -> list[list[bytes | None]]:
+        """See the port."""
+        return [
+            [self._values.get(view, {}).get(entity) for entity in entities]
+            for view, entities in wanted
+        ]
+
+    def progress(self) -> Positions:
+        """See the port."""
+        return dict(self._positions)
+
+    def newest_known_us(self) -> Mapping[Partition, int]:
+        """See the port."""
+        return dict(self._newest_us)
+
+    def seen(self, partition: Partition) -> list[SeenIds]:
+        """See the port."""
+        return [s for (p, _), s in sorted(self._seen.items(), key=lambda i: i[0]) if p == partition]
+
+    def schemas(self) -> Mapping[str, int]:
+        """See the port."""
+        return dict(self._schemas)
+
+    def entities(self, view: str) -> int:
+        """See the port."""
+        return len(self._values.get(view, {}))
+
+    def page(self, view: str, *, after: bytes, limit: int) -> Page:
+        """See the port."""
+        values = self._values.get(view, {})
+        found = sorted(entity for entity in values if entity > after or not after)
+        last = found[limit - 1] if len(found) > limit else b""
+        return Page(values=[values[entity] for entity in found[:limit]], after=last)
+
+    def clear(self) -> None:
+        """See the port."""
+        self._values, self._positions, self._seen = {}, {}, {}
+        self._schemas, self._newest_us = {}, {}
+
+    def replace(self, content: OnlineContent) -> None:
+        """See the port."""
+        values: dict[str, dict[bytes, bytes]] = {}
+        for view, some in content.values:
+            values.setdefault(view, {}).update(some)
+        self._values, self._positions = values, dict(content.positions)
+        self._seen = {(s.partition, s.first_offset): s for s in content.seen}
+        self._schemas = dict(content.schemas)
+
+    def close(self) -> None:
+        """See the port."""
+
+
+class MemoryOfflineStore:
+    """See `features.stores.ports.OfflineStore`. A version is a number of commits."""
+
+    def __init__(self) -> None:
+        self._commits: dict[str, list[pl.DataFrame]] = {}
+        self._stored: dict[str, dict[str, Stored]] = {}  # the fields that a table has
+        self._positions: dict[Partition, int] = {}
+        self._pins: set[tuple[str, int, str]] = set()
+
+    def positions(self, topics: Iterable[str]) -> Positions:
+        """See the port."""
+        wanted = set(topics)
+        return {p: o for p, o in self._positions.items() if p.topic in wanted}
+
+    def append(self, batch: EventBatch) -> None:
+        """See the port."""
+        import polars as pl
+
+        self._check_fit(batch.event)
+        _check(self._positions, batch.starts)
+        frame = pl.DataFrame(dict(batch.columns), schema=_schema(batch.event))
+        self._commits.setdefault(batch.event.name, []).append(frame)
+        self._stored[batch.event.name] = stored_types(batch.event)
+        self._positions |= batch.ends
+
+    def version(self, event: EventType) -> int | None:
+        """See the port."""
+        self._check_fit(event)
+        commits = self._commits.get(event.name)
+        return len(commits) if commits else None
+
+    def snapshot(self, event: EventType) -> Snapshot | None:
+        """See the port."""
+        version = self.version(event)
+        if version is None:
+            return None
+        times = self.read(event, columns=["event_time_us"])["event_time_us"]
+        return Snapshot(
+            version=version,
+            positions=self.positions([event.name]),
+            newest_known_at_us=self.newest_known_at_us(event),
+            rows=Counter(from_us(t - t % DAY).date() for t in times),
+        )
+
+    def newest_known_at_us(self, event: EventType, *, version: int | None = None) -> int | None:
+        """See the port."""
+        frame = self.read(event, columns=["known_at_us"], version=version)
+        newest: Any = frame["known_at_us"].max()
+        return newest
+
+    def read(
+        self,
+        event: EventType,
+        *,
+        columns: Sequence[str],
+        event_from_us: int | None = None,
+        event_until_us: int | None = None,
+        version: int | None = None,
+    ) -> "pl.DataFrame":
+        """See the port."""
+        import polars as pl
+
+        self._check_fit(event)
+        commits = self._commits.get(event.name, [])[:version]
+        frame = pl.concat([pl.DataFrame(schema=_schema(event)), *commits], how="diagonal")
+        frame = frame.with_columns(pl.col(f).fill_null(v) for f, v in filling(event).items())
+        if event_from_us is not None:
+            frame = frame.filter(pl.col("event_time_us") >= event_from_us)
+        if event_until_us is not None:
+            frame = frame.filter(pl.col("event_time_us") < event_until_us)
+        return frame.select(columns)
+
+    def pin(self, event: EventType, version: int, name: str) -> None:
+        """See the port."""
+        if not 0 < version <= len(self._commits.get(event.name, [])):
+            raise StoreUnavailable(f"{event.name} has no version {version}")
+        self._pins.add((event.name, version, name))
+
+    def unpin(self, name: str) -> None:
+        """See the port."""
+        self._pins = {pin for pin in self._pins if pin[2] != name}
+
+    def pins(self) -> list[Pin]:
+        """See the port."""
+        return [Pin(event=e, version=v, name=n) for e, v, n in sorted(self._pins)]
+
+    def _check_fit(self, event: EventType) -> None:
+        if event.name in self._stored:
+            added_fields(event, self._stored[event.name])
+
+
+def _check(positions: Positions, starts: Positions) -> None:
+    for partition, start in starts.items():
+        if positions.get(partition, 0) != start:
+            raise PositionMoved(
+                f"the store stands at {positions.get(partition, 0)} of {partition}, not at {start}"
+            )
+
+
+def _schema(event: EventType) -> "dict[str, Any]":
+    import polars as pl
+
+    types: dict[Stored, Any] = {"int": pl.Int64, "float": pl.Float64, "text": pl.String}
+    fields = {name: types[stored] for name, stored in stored_types(event).items()}
+    return fields | dict.fromkeys(META, pl.Int64)

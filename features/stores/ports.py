@@ -1,0 +1,286 @@
+"""What ingest, history and serving need of a store, in our words.
+
+Every adapter passes the same contract tests (`tests/contract`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Protocol
+
+from features.definitions import EventType
+from features.engine.deduplication import SeenIds
+from infra.kafka.partitions import Partition, Positions
+
+if TYPE_CHECKING:
+    from datetime import date
+
+    import polars as pl
+
+    from features.engine.state import ViewRows
+
+META = ("known_at_us", "ingest_time_us", "partition", "offset")
+"""What the offline store keeps of an event beside its own fields (and the topic, its name)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class EventBatch:
+    """Events of one type, for the offline store.
+
+    `columns` has the record's fields and those of `META`, all of one length; rows of a partition
+    are in the order of their offsets. `starts` is where the writer believes the store to stand for
+    each partition in it, `ends` where it will stand: the next offset. A batch without rows only
+    moves positions.
+    """
+
+    event: EventType
+    columns: Mapping[str, Sequence[Any]]
+    starts: Positions
+    ends: Positions
+
+    def __len__(self) -> int:
+        return len(self.columns["offset"])
+
+
+@dataclass(frozen=True, kw_only=True)
+class Snapshot:
+    """An event's table at one moment: the version to read it at, and what it says of itself.
+
+    `positions` are those of this version: reading at it gives exactly the events below them.
+    `rows`: how many there are, by the day on which they happened.
+    """
+
+    version: int
+    positions: Positions
+    newest_known_at_us: int | None
+    rows: Mapping[date, int]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pin:
+    """A version of an event's table that has to stay readable; `name` says for whom."""
+
+    event: str
+    version: int
+    name: str
+
+
+class OfflineStore(Protocol):
+    """Every event that was ever ingested, raw, once for each time it was sent.
+
+    An event's record may get new fields with a default: rows from before have that default. Any
+    other change of a record is refused by every call that is given it.
+
+    Every method raises StoreUnavailable when the store does not answer, and SchemaChanged when the
+    event's record no longer fits what is stored.
+    """
+
+    def positions(self, topics: Iterable[str]) -> Positions:
+        """The next offset of each partition that was ever written; others are left out."""
+        ...
+
+    def append(self, batch: EventBatch) -> None:
+        """Add rows and move positions: both or neither.
+
+        Raises:
+            PositionMoved: the store does not stand at `batch.starts`; nothing was written.
+            StoreUnavailable: not known to be written; ask `positions`.
+        """
+        ...
+
+    def version(self, event: EventType) -> int | None:
+        """The version of the event's table: reading at it gives the same rows again, for as long
+        as the upkeep retains files, and for ever if it is pinned."""
+        ...
+
+    def snapshot(self, event: EventType) -> Snapshot | None:
+        """The newest version with its positions; None if nothing was ever written.
+
+        It is readable for as long as `version` promises.
+        """
+        ...
+
+    def pin(self, event: EventType, version: int, name: str) -> None:
+        """Keep a version readable until `unpin`. Pinning it again changes nothing.
+
+        Raises:
+            StoreUnavailable: there is no such version.
+        """
+        ...
+
+    def unpin(self, name: str) -> None:
+        """Forget all pins of that name; files that only they kept go at the next upkeep."""
+        ...
+
+    def pins(self) -> Sequence[Pin]:
+        """Every pin, by event, version and name."""
+        ...
+
+    def newest_known_at_us(self, event: EventType, *, version: int | None = None) -> int | None:
+        """The latest `known_at_us` in the event's table; None when it is empty."""
+        ...
+
+    def read(
+        self,
+        event: EventType,
+        *,
+        columns: Sequence[str],
+        event_from_us: int | None = None,
+        event_until_us: int | None = None,
+        version: int | None = None,
+    ) -> pl.DataFrame:
+        """Rows with `event_from_us <= event_time_us < event_until_us`, in no order.
+
+        `columns` are fields of the record or names in `META`. Duplicates are still in it.
+        """
+        ...
+
+
+class OfflineUpkeep(Protocol):
+    """Keeps the tables of an offline store few in files, beside a writer that goes on writing.
+
+    No method changes what any reader sees, and each may be called again at any time.
+    """
+
+    def files(self, event: EventType) -> int:
+        """How many files its table has; 0 when there is none."""
+        ...
+
+    def crowded(self, event: EventType) -> Sequence[date]:
+        """The days whose rows lie in more files than their size asks for."""
+        ...
+
+    def compact(self, event: EventType, day: date) -> None:
+        """Put the files of a day together, sorted by key and time, if it is crowded still.
+
+        Raises:
+            WriteConflict: another process wrote to the day or compacts the table; look again.
+        """
+        ...
+
+    def checkpoint(self, event: EventType) -> None:
+        """Sum up the log, so that opening the table does not read all of it."""
+        ...
+
+    def vacuum(self, event: EventType, *, retention_hours: int, keep: Collection[int]) -> int:
+        """Delete files that have been out of the table for longer than the retention, and those
+        of crashed writers that are older; but none that a version in `keep` needs.
+
+        Returns how many.
+        """
+        ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class OnlineUpdate:
+    """One batch for the online store.
+
+    `starts` is where the writer believes the store to stand, `ends` where it will stand: of the
+    same partitions, at least one, and further. Values may settle what was known before
+    `settled_to_us`. `forget` names slices of seen ids (partition, first offset) that are too old
+    to matter. `schemas`: the schema id of every view that the writer keeps, with or without rows
+    in this update; any other view may miss some of its events from now on, so the store no longer
+    answers for it. `newest_us`: the newest `known_at_us` that was applied of a partition, this
+    update included; others keep theirs.
+    """
+
+    changes: Sequence[ViewRows]
+    starts: Positions
+    ends: Positions
+    settled_to_us: int
+    seen: Sequence[SeenIds] = ()
+    forget: Sequence[tuple[Partition, int]] = ()
+    schemas: Mapping[str, int] = field(default_factory=dict)
+    newest_us: Mapping[Partition, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class OnlineContent:
+    """All that an online store holds, made elsewhere.
+
+    `values`: batches of (view name, [(entity, value)]), which are made as they are taken.
+    """
+
+    values: Iterable[tuple[str, Sequence[tuple[bytes, bytes]]]]
+    positions: Positions
+    seen: Sequence[SeenIds]
+    schemas: Mapping[str, int]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Page:
+    """Some values of a view. `after` asks for those that come next; it is empty at the end."""
+
+    values: Sequence[bytes]
+    after: bytes
+
+
+class OnlineStore(Protocol):
+    """The state of every view and entity, for reading within microseconds.
+
+    One writer a partition, any number of reading processes. A reader sees whole updates only; in a
+    store on several machines it may see an update here that is not there yet, but all that lies
+    below `progress`.
+    """
+
+    def apply(self, update: OnlineUpdate) -> None:
+        """Fold the rows in, move the positions, keep the ids: all of it or nothing.
+
+        Raises:
+            PositionMoved: the store does not stand at `update.starts`; nothing was written.
+            StoreUnavailable: not known to be written; ask `progress`.
+        """
+        ...
+
+    def get(self, wanted: Sequence[tuple[str, Sequence[bytes]]]) -> list[list[bytes | None]]:
+        """For each (view name, entities): their values, None where there is none.
+
+        All of one call are of one moment, on one machine.
+        """
+        ...
+
+    def progress(self) -> Positions:
+        """The next offset of each partition: what lies below it is in the values."""
+        ...
+
+    def newest_known_us(self) -> Mapping[Partition, int]:
+        """The newest `known_at_us` in the values, for each partition that brought any event."""
+        ...
+
+    def seen(self, partition: Partition) -> list[SeenIds]:
+        """The ids kept for a partition, oldest slice first."""
+        ...
+
+    def schemas(self) -> Mapping[str, int]:
+        """The views that were kept from the first event on: name -> schema id."""
+        ...
+
+    def entities(self, view: str) -> int:
+        """How many entities have a value."""
+        ...
+
+    def page(self, view: str, *, after: bytes, limit: int) -> Page:
+        """About `limit` values of a view, in an order of the store's own; `after` is empty at
+        first. A value that is there all the while is met once a round."""
+        ...
+
+    def clear(self) -> None:
+        """Forget everything, positions too: ingest then builds it anew from the topics."""
+        ...
+
+    def replace(self, content: OnlineContent) -> None:
+        """Forget everything and hold this instead, in one step.
+
+        Readers and writers meet the old content or the new one, never a part of it, also after a
+        crash. All of `content` is taken before the step, so that nobody waits while it is made. A
+        store that is damaged is made anew.
+
+        Raises:
+            StoreUnavailable: the old content is still there.
+        """
+        ...
+
+    def close(self) -> None:
+        """Let go of files and connections."""
+        ...

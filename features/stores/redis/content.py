@@ -1,0 +1,68 @@
+"""The whole of an online store in Redis: written into a generation that nobody reads yet.
+
+While it is being written its keys have a time to live, so that what an interruption leaves goes by
+itself. They lose it before one script begins the generation: the step that readers and writers see.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from secrets import randbelow
+
+from features.errors import StoreUnavailable
+from features.stores.ports import OnlineContent
+from features.stores.redis.names import Names, partition_name
+from features.stores.redis.scripts import BEGIN
+from features.stores.redis.servers import Command, Servers, script
+from features.stores.seen_ids import pack_seen
+
+KEPT_S = 3_600  # longer than the whole takes; a later batch gives no key more time
+AT_ONCE = 1_000
+_FAR = 1 << 40  # no `clear` and no other content comes to the same number
+
+
+def put_content(content: OnlineContent, names: Names, servers: Servers) -> Names:
+    """Write it and begin its generation; returns its names.
+
+    Raises:
+        StoreUnavailable: a server does not answer, or the store was emptied or replaced meanwhile;
+            the generation of `names` goes on, or what came after it.
+    """
+    new = replace(names, generation=b"%d" % (int(names.generation) + 1 + randbelow(_FAR)))
+    keys: dict[bytes, None] = {}
+    for commands in _writes(content, new):
+        servers.ask(commands)
+        written = [command[1] for command in commands]
+        servers.ask([("EXPIRE", key, KEPT_S) for key in written])
+        keys |= dict.fromkeys(key for key in written if isinstance(key, bytes))
+    lasting = list(keys)
+    for start in range(0, len(lasting), AT_ONCE):
+        if not all(servers.ask([("PERSIST", key) for key in lasting[start : start + AT_ONCE]])):
+            raise StoreUnavailable("the new online store took too long to write: it has expired")
+    begun = servers.ask([script(BEGIN, (names.counter,), names.generation, new.generation)])[0]
+    if not begun:
+        raise StoreUnavailable(
+            "the online store was emptied or replaced while a new one was being written",
+            hint="run it again",
+        )
+    return new
+
+
+def _writes(content: OnlineContent, names: Names) -> Iterator[list[Command]]:
+    for view, values in content.values:
+        prefixes = names.values(view)
+        for start in range(0, len(values), AT_ONCE):
+            yield [
+                ("SET", prefixes[names.shard_of(entity)] + entity, value)
+                for entity, value in values[start : start + AT_ONCE]
+            ]
+    for seen in content.seen:
+        key = names.seen(seen.partition)
+        yield [("HSET", key, str(seen.first_offset), pack_seen(seen))]
+    for key in names.positions:
+        yield _hash(key, [(partition_name(p), o) for p, o in content.positions.items()])
+    for key in (names.schemas, names.declared):
+        yield _hash(key, list(content.schemas.items()))
+
+
+def _hash(key: bytes, fields: Sequence[tuple[str, int]]) -> list[Command]:
+    return [("HSET", key, *(str(part) for field in fields for part in field))] if fields else []

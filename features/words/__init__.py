@@ -1,1 +1,0 @@
-"""The words to declare with. `features.vocabulary` has them all in one place."""

@@ -1,0 +1,73 @@
+"""Reads whole topics, outside any group."""
+
+from collections.abc import Iterable, Iterator
+from typing import cast
+
+from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
+
+from infra.kafka.admin import end_offsets, first_offsets
+from infra.kafka.config import consumer_config
+from infra.kafka.errors import KafkaFailed, Meaning, meaning
+from infra.kafka.message import ClientError, Message, partition_of
+from infra.kafka.partitions import Partition, Positions
+from infra.settings import KafkaSettings
+
+BATCH = 1_000
+PATIENCE_S = 30.0
+_WAIT_S = 0.5
+
+
+def read_all(
+    kafka: KafkaSettings, topics: Iterable[str], *, start: Positions | None = None
+) -> Iterator[Message]:
+    """Every committed record from `start` (or the beginning) to what is the end at the call.
+
+    In order by partition; partitions are mixed. What is sent later is not waited for, but open
+    transactions are: what they hold came before the call.
+
+    Raises:
+        KafkaFailed: a topic is not there, or the brokers fall silent.
+    """
+    names = list(topics)
+    ends = end_offsets(kafka, names)
+    starts = {**first_offsets(kafka, names), **(start or {})}
+    left = {p: end for p, end in ends.items() if starts[p] < end}
+    consumer = Consumer(consumer_config(kafka, group="eventide-reader", instance="reader"))
+    try:
+        consumer.assign([TopicPartition(p.topic, p.number, starts[p]) for p in left])
+        yield from _read(consumer, left)
+    finally:
+        consumer.close()
+
+
+def _read(consumer: Consumer, left: dict[Partition, int]) -> Iterator[Message]:
+    """Records below the ends in `left`; a partition is taken out of it at its end."""
+    silent_s = 0.0
+    while left:
+        found = cast(list[Message], consumer.consume(BATCH, _WAIT_S))
+        silent_s = 0.0 if found else silent_s + _WAIT_S
+        if silent_s > PATIENCE_S:
+            raise KafkaFailed(f"no records for {PATIENCE_S:.0f} s; unread: {sorted(left)}")
+        for message in found:
+            partition = partition_of(message)
+            if (error := message.error()) is not None:
+                _complain_unless_harmless(error)
+                _leave(left, partition, reached=_end_reached(error, message))
+            elif partition in left and message.offset() < left[partition]:
+                yield message
+                _leave(left, partition, reached=message.offset() + 1)
+
+
+def _end_reached(error: ClientError, message: Message) -> int:
+    return message.offset() if error.code() == KafkaError._PARTITION_EOF else 0
+
+
+def _leave(left: dict[Partition, int], partition: Partition, *, reached: int) -> None:
+    """Strike out a partition whose end is reached; the end may be a marker, which is no record."""
+    if reached >= left.get(partition, reached + 1):
+        del left[partition]
+
+
+def _complain_unless_harmless(error: ClientError) -> None:
+    if meaning(error) not in (Meaning.NOTHING, Meaning.TRANSIENT):
+        raise KafkaFailed(f"{error.name()}: {error.str()}") from KafkaException(error)

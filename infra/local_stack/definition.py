@@ -1,0 +1,159 @@
+"""The stack, declared: which services it has, where they live, what each needs before it."""
+
+import os
+import sys
+from pathlib import Path
+
+import msgspec
+
+from infra.local_stack.ports import PortWish
+from infra.local_stack.service import Service
+from infra.local_stack.services import airflow, kafka, mlflow, postgres
+from infra.local_stack.services import eventide as pipeline
+from infra.settings import Settings, StackSettings
+
+_PORTS = {  # name: (field of StackSettings, the service that listens, the usual port)
+    kafka.NAME: ("kafka_port", kafka.NAME, 9092),
+    "kafka-controller": ("kafka_controller_port", kafka.NAME, 9093),
+    mlflow.NAME: ("mlflow_port", mlflow.NAME, 5000),
+    "airflow": ("airflow_port", airflow.API, 8080),
+    pipeline.INGEST: ("ingest_port", pipeline.INGEST, 9101),
+    pipeline.SERVING: ("serving_port", pipeline.SERVING, 9102),
+}
+
+COMMON_ENVIRONMENT = {
+    # Waiting threads of OpenMP would spin on the cores that others need.
+    "OMP_WAIT_POLICY": "PASSIVE",
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "GX_ANALYTICS_ENABLED": "false",
+    "PYTHONUNBUFFERED": "1",
+}
+
+
+def port_wishes(stack: StackSettings) -> list[PortWish]:
+    """The ports of all servers that may be started here."""
+    return [
+        PortWish(
+            name=name,
+            service=service,
+            variable=f"EVENTIDE_STACK__{field}".upper(),
+            asked=getattr(stack, field),
+            usual=usual,
+        )
+        for name, (field, service, usual) in _PORTS.items()
+    ]
+
+
+def services(settings: Settings, ports: dict[str, int]) -> list[Service]:
+    """Every service that is not replaced by an address elsewhere, in the order of a reading.
+
+    Raises:
+        JarsMissing: Kafka is to be started and was not fetched.
+    """
+    stack = settings.stack
+    all_of_them = [
+        *([] if stack.kafka else [_kafka(settings, ports)]),
+        *([] if stack.postgres.get_secret_value() else [_postgres(settings)]),
+        *([] if stack.mlflow else [_mlflow(settings, ports)]),
+        *([] if stack.airflow else airflow.airflow_services(_airflow_plan(settings, ports))),
+        *_pipeline(ports),
+    ]
+    here = {service.name for service in all_of_them}
+    return [_without_absent(service, here) for service in all_of_them]
+
+
+def endpoints(stack: StackSettings, ports: dict[str, int]) -> dict[str, object]:
+    """Where every process finds the servers: the content of the endpoints file."""
+    return {
+        "kafka": {"bootstrap_servers": stack.kafka or f"127.0.0.1:{ports[kafka.NAME]}"},
+        "mlflow_url": stack.mlflow or f"http://127.0.0.1:{ports[mlflow.NAME]}",
+        "airflow_url": stack.airflow or f"http://127.0.0.1:{ports['airflow']}",
+    }
+
+
+def environment(settings: Settings, base: dict[str, str]) -> dict[str, str]:
+    """What every process of the stack gets on top of its own: ours, cleaned, and the state."""
+    env = {key: value for key, value in base.items() if key not in _NOT_INHERITED}
+    programs = str(Path(sys.executable).parent)
+    return {
+        **env,
+        **COMMON_ENVIRONMENT,
+        "PATH": f"{programs}{os.pathsep}{base.get('PATH', os.defpath)}",
+        "EVENTIDE_STATE_DIR": str(settings.state_dir),
+    }
+
+
+_NOT_INHERITED = {
+    "PYTHONDONTWRITEBYTECODE",  # without bytecode on disk every start costs twice as much
+    "PYTHONWARNINGS",
+}
+
+
+def secrets_folder(settings: Settings) -> Path:
+    """Where secrets are kept."""
+    return settings.state_dir / "secrets"
+
+
+def _kafka(settings: Settings, ports: dict[str, int]) -> Service:
+    return kafka.kafka_service(
+        kafka.plan_kafka(
+            settings.state_dir / "kafka",
+            port=ports[kafka.NAME],
+            controller_port=ports["kafka-controller"],
+            heap_mib=settings.stack.kafka_heap_mib,
+        )
+    )
+
+
+def _postgres_plan(settings: Settings) -> postgres.PostgresPlan:
+    return postgres.plan_postgres(settings.state_dir / "postgres")
+
+
+def _postgres(settings: Settings) -> Service:
+    return postgres.postgres_service(_postgres_plan(settings))
+
+
+def _database_url(settings: Settings, database: str) -> str:
+    elsewhere = settings.stack.postgres.get_secret_value()
+    if elsewhere:
+        return f"{elsewhere.rstrip('/')}/{database}"
+    return _postgres_plan(settings).url(database)
+
+
+def _mlflow(settings: Settings, ports: dict[str, int]) -> Service:
+    return mlflow.mlflow_service(
+        mlflow.MlflowPlan(
+            folder=settings.state_dir / "mlflow",
+            port=ports[mlflow.NAME],
+            database_url=_database_url(settings, "mlflow"),
+            after=(postgres.NAME,),
+        )
+    )
+
+
+def _airflow_plan(settings: Settings, ports: dict[str, int]) -> airflow.AirflowPlan:
+    return airflow.AirflowPlan(
+        home=settings.state_dir / "airflow",
+        secrets=secrets_folder(settings),
+        port=ports["airflow"],
+        database_url=_database_url(settings, "airflow"),
+        dags=settings.stack.dags.resolve(),
+        slots=settings.stack.airflow_slots,
+        after=(postgres.NAME,),
+    )
+
+
+def _pipeline(ports: dict[str, int]) -> list[Service]:
+    return [
+        pipeline.topics_service(after=(kafka.NAME,)),
+        pipeline.ingest_service(port=ports[pipeline.INGEST], after=(pipeline.TOPICS,)),
+        pipeline.serving_service(
+            port=ports[pipeline.SERVING], after=(pipeline.TOPICS, pipeline.INGEST, mlflow.NAME)
+        ),
+    ]
+
+
+def _without_absent(service: Service, here: set[str]) -> Service:
+    """What runs elsewhere is not waited for."""
+    after = tuple(name for name in service.after if name in here)
+    return msgspec.structs.replace(service, after=after)

@@ -1,0 +1,183 @@
+"""One service under supervision: from waiting to healthy, and back when it dies.
+
+Pure but for the process itself, which `Hands` starts and ends: the rules are tested without any.
+"""
+
+import time
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future
+from typing import Protocol
+
+from infra.local_stack.service import Service
+from infra.local_stack.state_files import READY, ServiceState, ServiceStatus
+
+CHECK_STARTING_S = 0.25
+CHECK_RUNNING_S = 5.0
+CHECKS_MISSED = 3
+"""So many bad answers in a row make a running service unhealthy."""
+FIRST_BACK_OFF_S = 0.5
+LONGEST_BACK_OFF_S = 30.0
+STEADY_S = 60.0
+"""A service that was up for so long starts again without delay when it dies."""
+
+
+class Hands(Protocol):
+    """What a service's life needs done."""
+
+    def start(self, service: Service, /) -> int:
+        """Start the process; its pid."""
+        ...
+
+    def exit_code(self, service: Service, /) -> int | None:
+        """Of the process that was started last; None while it runs."""
+        ...
+
+    def clear(self, service: Service, /) -> None:
+        """End whatever the dead process left behind."""
+        ...
+
+    def run(self, work: Callable[[], bool], /) -> "Future[bool]":
+        """Do something slow elsewhere."""
+        ...
+
+
+def back_off_s(failures: int) -> float:
+    """Pause before the next start after so many failures in a row: doubles up to a limit."""
+    return min(FIRST_BACK_OFF_S * 2.0 ** max(failures - 1, 0), LONGEST_BACK_OFF_S)
+
+
+class Life:
+    """State of one service. `advance` is called all the time and never blocks."""
+
+    def __init__(
+        self,
+        service: Service,
+        hands: Hands,
+        *,
+        began_s: float,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self.service = service
+        self._hands, self._clock, self._began_s = hands, clock, began_s
+        self.state: ServiceState = "waiting"
+        self.note = ""
+        self.restarts = 0
+        self.pid: int | None = None
+        self._seconds: float | None = None
+        self._failures = self._missed = 0
+        self._due_s = 0.0
+        self._started_s = 0.0
+        self._work: Future[bool] | None = None
+
+    @property
+    def status(self) -> ServiceStatus:
+        """For the command line."""
+        return ServiceStatus(
+            name=self.service.name,
+            state=self.state,
+            pid=self.pid,
+            restarts=self.restarts,
+            seconds=self._seconds,
+            note=self.note,
+            address=self.service.address,
+        )
+
+    def advance(self, states: Mapping[str, ServiceState]) -> None:
+        """One step, given the states of all services."""
+        match self.state:
+            case "waiting" | "restarting":
+                if self._clock() >= self._due_s and self._may_start(states):
+                    self._prepare()
+            case "preparing":
+                self._start_when_prepared()
+            case "starting" | "healthy" | "unhealthy":
+                self._watch()
+            case "done" | "stopped":
+                pass
+
+    def stop(self) -> None:
+        """The supervisor has ended the process, if there was one. What is done stays done."""
+        if self.state != "done":
+            self.state, self.pid, self.note = "stopped", None, ""
+
+    def _may_start(self, states: Mapping[str, ServiceState]) -> bool:
+        return all(states[name] in READY for name in self.service.after)
+
+    def _prepare(self) -> None:
+        if self.service.once and self.service.is_done():
+            self._became("done")
+            return
+        self.state = "preparing"
+
+        def work() -> bool:
+            self.service.prepare()
+            return True
+
+        self._work = self._hands.run(work)
+
+    def _start_when_prepared(self) -> None:
+        assert self._work is not None
+        if not self._work.done():
+            return
+        error = self._work.exception()
+        self._work = None
+        if error is not None:
+            self._failed(f"cannot be prepared: {error}")
+            return
+        self._started_s = self._clock()
+        self.pid = self._hands.start(self.service)
+        self.state, self._due_s, self._missed = "starting", 0.0, 0
+
+    def _watch(self) -> None:
+        code = self._hands.exit_code(self.service)
+        if code is None:
+            if not self.service.once:
+                self._check()
+            return
+        self.pid, self._work = None, None
+        self._hands.clear(self.service)
+        if self.service.once and code == 0:
+            self._became("done")
+        else:
+            self._failed(f"ended with {code}" if code >= 0 else f"killed by signal {-code}")
+
+    def _check(self) -> None:
+        if self._work is None:
+            if self._clock() >= self._due_s:
+                started_s = self._started_s
+                self._work = self._hands.run(lambda: self.service.healthy(started_s))
+            return
+        if not self._work.done():
+            return
+        error, work = self._work.exception(), self._work
+        self._work = None
+        self._judge(error is None and work.result(), error)
+        running = self.state != "starting"
+        self._due_s = self._clock() + (CHECK_RUNNING_S if running else CHECK_STARTING_S)
+
+    def _judge(self, is_healthy: bool, error: BaseException | None) -> None:
+        if is_healthy:
+            self._missed = 0
+            if self.state != "healthy":
+                self._became("healthy")
+            return
+        self._missed += 1
+        if error is not None and not isinstance(error, OSError):
+            self.note = f"health check: {type(error).__name__}: {error}"
+        if self.state == "healthy" and self._missed >= CHECKS_MISSED:
+            self.state, self.note = "unhealthy", "does not answer as it should"
+
+    def _became(self, state: ServiceState) -> None:
+        self.state = state
+        self.note = f"restarted {self.restarts} times" if self.restarts else ""
+        if self._seconds is None:
+            self._seconds = round(self._clock() - self._began_s, 1)
+
+    def _failed(self, why: str) -> None:
+        if self._clock() - self._started_s > STEADY_S:
+            self._failures = 0
+        self._failures += 1
+        self.restarts += 1
+        pause_s = back_off_s(self._failures)
+        self._due_s = self._clock() + pause_s
+        self.state, self.note = "restarting", f"{why}; again in {pause_s:g} s"

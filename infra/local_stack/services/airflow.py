@@ -1,0 +1,150 @@
+"""Airflow's four processes on one database, and the one-time set-up of that database."""
+
+import hashlib
+import importlib.metadata
+import sys
+from datetime import datetime
+from pathlib import Path
+
+import msgspec
+
+from infra.local_stack.health_checks import answers_ok, json_of
+from infra.local_stack.secrets import USERNAME, airflow_login, airflow_secrets, login_file
+from infra.local_stack.service import Service
+
+SETUP, API, SCHEDULER = "airflow-setup", "api-server", "scheduler"
+DAG_PROCESSOR, TRIGGERER = "dag-processor", "triggerer"
+
+POOLS = {"training": 2, "promotion": 1}
+"""Slots: candidates that train side by side, and promotions, which never do."""
+
+
+class AirflowPlan(msgspec.Struct, frozen=True, kw_only=True):
+    """Where Airflow lives, what it stores in and which DAGs it runs."""
+
+    home: Path
+    secrets: Path
+    port: int
+    database_url: str
+    dags: Path
+    slots: int
+    after: tuple[str, ...]
+
+    @property
+    def url(self) -> str:
+        """Of the API and the pages."""
+        return f"http://127.0.0.1:{self.port}"
+
+
+def airflow_services(plan: AirflowPlan) -> list[Service]:
+    """Set-up first; the scheduler last, for a task that runs before the API answers fails."""
+    return [
+        _setup(plan),
+        _part(plan, API, after=(SETUP,)),
+        _part(plan, DAG_PROCESSOR, after=(SETUP,)),
+        _part(plan, TRIGGERER, "--skip-serve-logs", after=(SETUP,)),
+        _part(plan, SCHEDULER, "--skip-serve-logs", after=(API,)),
+    ]
+
+
+def airflow_environment(plan: AirflowPlan) -> dict[str, str]:
+    """The configuration that all of Airflow's processes share, as environment variables."""
+    shared = airflow_secrets(plan.secrets)
+    airflow_login(plan.secrets)
+    return {
+        "AIRFLOW_HOME": str(plan.home),
+        "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": plan.database_url,
+        "AIRFLOW__LOGGING__BASE_LOG_FOLDER": str(plan.home / "logs"),
+        "AIRFLOW__LOGGING__COLORED_CONSOLE_LOG": "False",
+        **_core(plan, fernet_key=shared.fernet),
+        **_api(plan, secret_key=shared.api, jwt_secret=shared.jwt),
+        **_PACE,
+    }
+
+
+def _core(plan: AirflowPlan, *, fernet_key: str) -> dict[str, str]:
+    return {
+        "AIRFLOW__CORE__DAGS_FOLDER": str(plan.dags),
+        "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
+        "AIRFLOW__CORE__EXECUTOR": "LocalExecutor",
+        "AIRFLOW__CORE__PARALLELISM": str(plan.slots),
+        "AIRFLOW__CORE__DAGS_ARE_PAUSED_AT_CREATION": "False",
+        "AIRFLOW__CORE__FERNET_KEY": fernet_key,
+        "AIRFLOW__CORE__MP_START_METHOD": "fork",
+        "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_USERS": f"{USERNAME}:admin",
+        "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_PASSWORDS_FILE": str(login_file(plan.secrets)),
+    }
+
+
+def _api(plan: AirflowPlan, *, secret_key: str, jwt_secret: str) -> dict[str, str]:
+    return {
+        "AIRFLOW__API__HOST": "127.0.0.1",
+        "AIRFLOW__API__PORT": str(plan.port),
+        "AIRFLOW__API__BASE_URL": plan.url,
+        "AIRFLOW__API__WORKERS": "1",
+        "AIRFLOW__API__SECRET_KEY": secret_key,
+        "AIRFLOW__API_AUTH__JWT_SECRET": jwt_secret,
+        "AIRFLOW__API_AUTH__JWT_ISSUER": "eventide",
+        # Tasks of LocalExecutor that outlive their token fail: longer than any task's timeout.
+        "AIRFLOW__EXECUTION_API__JWT_EXPIRATION_TIME": "86400",
+    }
+
+
+_PACE = {
+    # Between tasks: 0.2 s would gain little more and keep a tenth of a core busy.
+    "AIRFLOW__SCHEDULER__SCHEDULER_IDLE_SLEEP_TIME": "0.5",
+    "AIRFLOW__DAG_PROCESSOR__PARSING_PROCESSES": "1",
+    "AIRFLOW__DAG_PROCESSOR__MIN_FILE_PROCESS_INTERVAL": "60",
+    "AIRFLOW__DAG_PROCESSOR__REFRESH_INTERVAL": "30",
+    # A busy laptop answers late; the defaults give up after 5 s.
+    "AIRFLOW__WORKERS__EXECUTION_API_TIMEOUT": "30",
+    "AIRFLOW__WORKERS__EXECUTION_API_RETRIES": "10",
+}
+
+
+def _setup(plan: AirflowPlan) -> Service:
+    """Migrate the database and make the pools, when the version or the database is new to us."""
+    marker = plan.home / "database_ready"
+    version = importlib.metadata.version("apache-airflow-core")
+    wanted = hashlib.sha256(f"{version} {plan.database_url} {POOLS}".encode()).hexdigest()
+    pools = tuple(f"{name}={slots}" for name, slots in POOLS.items())
+    return Service(
+        name=SETUP,
+        command=(
+            *(sys.executable, "-m", "infra.local_stack.services.airflow_database"),
+            *(str(marker), wanted, *pools),
+        ),
+        is_done=lambda: marker.exists() and marker.read_text() == wanted,
+        prepare=lambda: plan.home.mkdir(parents=True, exist_ok=True),
+        env=airflow_environment(plan),
+        once=True,
+        after=plan.after,
+    )
+
+
+def _part(plan: AirflowPlan, name: str, *options: str, after: tuple[str, ...]) -> Service:
+    return Service(
+        name=name,
+        command=(str(Path(sys.executable).with_name("airflow")), name, *options),
+        healthy=lambda started_s: _is_healthy(plan.url, name, started_s),
+        env=airflow_environment(plan),
+        cwd=plan.home,
+        after=after,
+        # The scheduler waits for its tasks, and may wait for ever.
+        stop_limit_s=15.0,
+        address=plan.url if name == API else "",
+    )
+
+
+def _is_healthy(url: str, name: str, started_s: float) -> bool:
+    if name == API:
+        # The execution API is built at its first call: paid here, not by the first task.
+        return answers_ok(f"{url}/api/v2/version") and answers_ok(f"{url}/execution/health")
+    key = name.replace("-", "_")
+    said = json_of(f"{url}/api/v2/monitor/health")[key]
+    beat = said[f"latest_{key}_heartbeat"]
+    return (
+        said["status"] == "healthy"
+        and beat is not None
+        and datetime.fromisoformat(beat).timestamp() >= started_s
+    )

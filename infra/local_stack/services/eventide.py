@@ -1,0 +1,39 @@
+"""Eventide's own processes, started by command: the kit does not import what lies above it."""
+
+import sys
+from pathlib import Path
+
+from infra.local_stack.health_checks import answers_ok
+from infra.local_stack.service import Service
+
+TOPICS, INGEST, SERVING = "topics", "ingest", "serving"
+
+
+def topics_service(*, after: tuple[str, ...]) -> Service:
+    """Makes the topics that are not there yet."""
+    return Service(name=TOPICS, command=_eventide("topics"), once=True, after=after)
+
+
+def ingest_service(*, port: int, after: tuple[str, ...]) -> Service:
+    """Events into the feature stores."""
+    return _consumer(INGEST, "ingest", port=port, after=after)
+
+
+def serving_service(*, port: int, after: tuple[str, ...]) -> Service:
+    """Requests into predictions. Healthy without a model: it waits for the first champion."""
+    return _consumer(SERVING, "serve", port=port, after=after)
+
+
+def _consumer(name: str, command: str, *, port: int, after: tuple[str, ...]) -> Service:
+    url = f"http://127.0.0.1:{port}"
+    return Service(
+        name=name,
+        command=_eventide(command, "--health-port", str(port)),
+        healthy=lambda _: answers_ok(f"{url}/healthz"),
+        after=after,
+        address=f"{url}/metrics",
+    )
+
+
+def _eventide(*words: str) -> tuple[str, ...]:
+    return (str(Path(sys.executable).with_name("eventide")), *words)

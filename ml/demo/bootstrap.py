@@ -1,0 +1,72 @@
+"""Puts the tour together: Airflow's login, the stores that its report reads, its pages."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import msgspec
+
+from features.bootstrap import open_offline
+from features.catalog import domain
+from features.contracts.predictions import Outcome
+from infra.airflow.client import AirflowApi
+from infra.clock import to_us
+from infra.kafka.topic_reader import read_all
+from infra.settings import Settings
+from ml.demo.demo import Say, Tour, run_tour, write_summary
+from ml.demo.report import Pages, report_lines, sample_lines
+
+
+def airflow_api(settings: Settings) -> AirflowApi:
+    """The Airflow of the settings, with the login of the local stack unless another is set."""
+    username, password = _airflow_login(settings)
+    return AirflowApi(settings.airflow_url, username=username, password=password)
+
+
+def run_demo(tour: Tour, settings: Settings, *, say: Say) -> None:
+    """Run the tour, print its report, write its summary.
+
+    Raises:
+        TourFailed: a command failed.
+    """
+    found = run_tour(tour, say=lambda line: say(f"\n== {line}"))
+    # The stack may have chosen other ports than those of the settings that we started with.
+    settings = type(settings)()
+    found["samples"] = _samples(tour, settings)
+    file = settings.state_dir / "demo" / "summary.json"
+    write_summary(found, file)
+    say("")
+    for line in report_lines(found, found["samples"], _pages(settings)):
+        say(line)
+    say(f"all of it: {file}")
+
+
+def _samples(tour: Tour, settings: Settings) -> list[str]:
+    return sample_lines(
+        _outcomes(settings, domain(tour.domain).predictions_topic),
+        domain=domain(tour.domain),
+        store=open_offline(settings),
+        start_us=to_us(tour.history_until),
+        end_us=to_us(tour.live_until),
+    )
+
+
+def _outcomes(settings: Settings, topic: str) -> Iterator[Any]:
+    decode = msgspec.json.Decoder(Outcome).decode
+    return (decode(m.value() or b"") for m in read_all(settings.kafka, [topic]))
+
+
+def _pages(settings: Settings) -> Pages:
+    user, password = _airflow_login(settings)
+    return Pages(
+        mlflow=settings.mlflow_url, airflow=settings.airflow_url, user=user, password=password
+    )
+
+
+def _airflow_login(settings: Settings) -> tuple[str, str]:
+    from infra.local_stack import lifecycle as control
+
+    if settings.airflow_username:
+        return settings.airflow_username, settings.airflow_password.get_secret_value()
+    return control.login(settings)

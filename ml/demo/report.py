@@ -1,0 +1,169 @@
+"""What the tour found, in plain words."""
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from features.contracts.predictions import Outcome
+from features.definitions import Domain
+from features.stores.ports import OfflineStore
+from infra.clock import from_us
+
+SAMPLES = 5
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pages:
+    """Where people look."""
+
+    mlflow: str
+    airflow: str
+    user: str
+    password: str
+
+
+def report_lines(found: Mapping[str, Any], samples: Iterable[str], pages: Pages) -> Iterator[str]:
+    """The closing report, a line at a time."""
+    yield from _events(found)
+    yield ""
+    for run in found["training"]:
+        yield from _training(run)
+    yield ""
+    yield from _live(found["report"])
+    yield ""
+    yield "five of them:"
+    yield from (f"  {line}" for line in samples)
+    yield ""
+    yield _audit(found["audit"])
+    yield f"time     {found['seconds']['all']:.0f} s in all"
+    yield ""
+    yield from _where(pages)
+
+
+def sample_lines(
+    outcomes: Iterable[Outcome], *, domain: Domain, store: OfflineStore, start_us: int, end_us: int
+) -> list[str]:
+    """Some forecasts of the span, from the lowest to the highest, and what became of each."""
+    import polars as pl
+
+    found = sorted(
+        (
+            o
+            for o in outcomes
+            if o.score is not None and start_us <= (o.decision_time_us or 0) < end_us
+        ),
+        key=lambda o: (o.score or 0.0, o.event_id or ""),
+    )
+    chosen = [found[i * (len(found) - 1) // (SAMPLES - 1)] for i in range(SAMPLES)] if found else []
+    ids = [o.entity_id for o in chosen]
+
+    def rows(event: str, *columns: str) -> dict[str, dict[str, Any]]:
+        table = store.read(domain.by_name[event], columns=("flight_id", *columns))
+        wanted = table.filter(pl.col("flight_id").is_in(ids))
+        return {row["flight_id"]: row for row in wanted.iter_rows(named=True)}
+
+    flights = rows(
+        "flight.scheduled",
+        "carrier",
+        "flight",
+        "origin",
+        "dest",
+        "scheduled_departure_us",
+        "local_minute",
+    )
+    landed = rows("flight.landed", "arrival_delay_minutes")
+    cancelled = rows("flight.cancelled")
+    return [
+        _sample(
+            o.score or 0.0,
+            flights[str(o.entity_id)],
+            landed.get(str(o.entity_id)),
+            o.entity_id in cancelled,
+        )
+        for o in chosen
+    ]
+
+
+def _sample(
+    score: float, flight: Mapping[str, Any], landed: Mapping[str, Any] | None, cancelled: bool
+) -> str:
+    day: datetime = from_us(flight["scheduled_departure_us"])
+    hour, minute = divmod(flight["local_minute"], 60)
+    name = f"{flight['carrier']} {flight['flight']} {flight['origin']} to {flight['dest']}"
+    return (
+        f"{name}, {hour:02}:{minute:02} on {day:%-d %B}: {score:.0%} likely to land 15 minutes late"
+        f" or more; it {_fate(landed, cancelled=cancelled)}"
+    )
+
+
+def _fate(landed: Mapping[str, Any] | None, *, cancelled: bool) -> str:
+    if landed is None:
+        return "was cancelled" if cancelled else "was diverted, or had not landed yet"
+    delay = landed["arrival_delay_minutes"]
+    if delay == 0:
+        return "landed on the minute"
+    minutes = "minute" if abs(delay) == 1 else "minutes"
+    return f"landed {abs(delay)} {minutes} {'late' if delay > 0 else 'early'}"
+
+
+def _events(found: Mapping[str, Any]) -> Iterator[str]:
+    history, live = found["history"], found["live"]
+    yield (
+        f"history  {history['total']:,} events"
+        + (f", sent at {history['events_per_second']:,} a second" if history["sent"] else "")
+    )
+    yield f"live     {live['total']:,} events in step with ingest and serving"
+    yield f"stored   {found['audit']['totals']['events']['stored']:,} rows in the offline store"
+
+
+def _training(run: Mapping[str, Any]) -> Iterator[str]:
+    outcome = run["report"]
+    yield (
+        f"{run['day']}  {outcome['decision']}: {outcome['candidate'] or 'no candidate'},"
+        f" {outcome['training_rows']:,} rows, judged on {outcome['evaluation_rows']:,} later ones"
+        f" ({run['seconds']:.0f} s)"
+    )
+    for name, numbers in outcome["metrics"].items():
+        auc = f", AUC {numbers['roc_auc']:.3f}" if "roc_auc" in numbers else ""
+        yield f"            {name}: log loss {numbers['log_loss']:.4f}{auc}"
+    for reason in outcome["reasons"]:
+        yield f"            {reason}"
+
+
+def _live(report: Mapping[str, Any]) -> Iterator[str]:
+    total = report["total"]
+    yield (
+        f"live     {report['forecasts']:,} forecasts, {report['rejected']} rejected,"
+        f" {report['inexact']} with inexact features, {report['stale']} with stale ones;"
+        f" {total['model']['rows']:,} have landed"
+    )
+    for title, key in (
+        ("the model", "model"),
+        ("the timetable alone", "reference"),
+        ("the base rate", "base_rate"),
+    ):
+        scores = total[key]
+        auc = "" if scores["roc_auc"] is None else f", AUC {scores['roc_auc']:.3f}"
+        yield f"         {title:20} log loss {scores['log_loss']:.4f}{auc}"
+
+
+def _audit(audit: Mapping[str, Any]) -> str:
+    events, requests = audit["totals"]["events"], audit["totals"]["requests"]
+    return (
+        f"audit    {events['sent']:,} sent, {events['missing']} missing,"
+        f" {events['doubled']} doubled;"
+        f" {requests['asked']:,} asked, {requests['unanswered']} unanswered,"
+        f" {requests['answered_twice']} answered twice;"
+        f" {audit['online']['values_different']} of {audit['online']['values_checked']:,}"
+        " online values differ from history"
+    )
+
+
+def _where(pages: Pages) -> Iterator[str]:
+    yield f"MLflow   {pages.mlflow} (choose 'Model training' at the top left)"
+    yield f"Airflow  {pages.airflow}, user {pages.user}, password {pages.password}"
+    yield "next     eventide status"
+    yield "         eventide replay flights --from 2013-04-04 --until 2013-04-05 --speed 600"
+    yield "         eventide train flight_delay --day 2013-04-03"
+    yield "         make down"

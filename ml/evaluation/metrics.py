@@ -1,0 +1,113 @@
+"""How good forecasts were, and how sure one can be that others were better."""
+
+from collections.abc import Iterator, Mapping, Sequence
+
+import numpy as np
+from msgspec import Struct
+from numpy.typing import NDArray
+
+from features.definitions import Float64Array, Int64Array
+
+CERTAIN = 1e-7  # a score of exactly 0 or 1 would cost infinity
+CALIBRATION_BINS = 15
+RESAMPLES = 2_000
+CONFIDENCE = 0.90
+
+
+class Interval(Struct, frozen=True, kw_only=True):
+    """A difference of mean losses and the ends of its day-block interval."""
+
+    value: float
+    lower: float
+    upper: float
+
+
+class Slice(Struct, frozen=True, kw_only=True):
+    """One part of the decisions: `carrier=US`."""
+
+    name: str
+    rows: int
+    log_loss: float
+    change: float | None = None  # minus the champion's on the same rows
+
+
+def log_losses(labels: Int64Array, scores: Float64Array) -> Float64Array:
+    """-log of the probability given to what happened, for each row."""
+    p = np.clip(scores, CERTAIN, 1 - CERTAIN)
+    return -np.where(labels == 1, np.log(p), np.log1p(-p))
+
+
+def brier(labels: Int64Array, scores: Float64Array) -> float:
+    """Mean squared distance of score and label."""
+    return float(np.mean((scores - labels) ** 2))
+
+
+def bias(labels: Int64Array, scores: Float64Array) -> float:
+    """Mean score minus share of positives: above zero cries wolf."""
+    return float(scores.mean() - labels.mean())
+
+
+def calibration(
+    labels: Int64Array, scores: Float64Array, *, bins: int = CALIBRATION_BINS
+) -> list[tuple[float, float, int]]:
+    """(mean score, share of positives, rows) of bins of equal row counts, lowest scores first."""
+    order = np.argsort(scores, kind="stable")
+    parts = [part for part in np.array_split(order, bins) if len(part)]
+    return [(float(scores[p].mean()), float(labels[p].mean()), len(p)) for p in parts]
+
+
+def calibration_error(labels: Int64Array, scores: Float64Array) -> float:
+    """ECE: mean distance of score and share over the bins, weighted by rows."""
+    table = calibration(labels, scores)
+    return sum(abs(score - share) * rows for score, share, rows in table) / len(labels)
+
+
+def day_block_interval(
+    differences: Float64Array,
+    days: NDArray[np.int64],
+    *,
+    seed: int,
+    resamples: int = RESAMPLES,
+    confidence: float = CONFIDENCE,
+) -> Interval:
+    """The mean of per-row differences, and how much it hangs on which days there were.
+
+    Whole days are drawn again with replacement: the flights of a day share their weather, so rows
+    are no independent witnesses. With a per-row interval, noise looks like progress.
+    """
+    _, block = np.unique(days, return_inverse=True)
+    sums, rows = np.bincount(block, weights=differences), np.bincount(block)
+    draws = np.random.default_rng(seed).integers(0, len(rows), size=(resamples, len(rows)))
+    means = sums[draws].sum(axis=1) / rows[draws].sum(axis=1)
+    tail = (1 - confidence) / 2
+    lower, upper = np.quantile(means, [tail, 1 - tail])
+    return Interval(value=float(differences.mean()), lower=float(lower), upper=float(upper))
+
+
+def slices(
+    categories: Mapping[str, Sequence[str]],
+    losses: Float64Array,
+    champion_losses: Float64Array | None,
+    *,
+    min_rows: int,
+) -> list[Slice]:
+    """Loss by each value of each category with at least `min_rows` rows."""
+    return [
+        Slice(
+            name=name,
+            rows=int(rows.sum()),
+            log_loss=float(losses[rows].mean()),
+            change=None
+            if champion_losses is None
+            else float((losses - champion_losses)[rows].mean()),
+        )
+        for name, rows in _parts(categories)
+        if rows.sum() >= min_rows
+    ]
+
+
+def _parts(categories: Mapping[str, Sequence[str]]) -> Iterator[tuple[str, NDArray[np.bool_]]]:
+    for column, texts in categories.items():
+        values, codes = np.unique(np.asarray(texts, dtype=str), return_inverse=True)
+        for code, value in enumerate(values):
+            yield f"{column}={value}", codes == code

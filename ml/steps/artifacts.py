@@ -1,0 +1,71 @@
+"""The work folder: files appear whole or not at all."""
+
+import hashlib
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from msgspec import Struct
+
+from ml.project import Candidate, ModelProject
+from ml.results import R
+
+RESULT = "result.json"
+
+
+@contextmanager
+def whole_folder(folder: Path) -> Iterator[Path]:
+    """A new folder to write into, which takes its place when the block has ended well."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".new-") as temporary:
+        fresh = Path(temporary) / "fresh"
+        fresh.mkdir()
+        yield fresh
+        shutil.rmtree(folder, ignore_errors=True)  # left by an attempt without a result
+        fresh.rename(folder)
+
+
+def once(folder: Path, kind: type[R], work: Callable[[Path], R]) -> R:
+    """The result of `work`, which writes into the folder it is given; done before: read again."""
+    done = folder / RESULT
+    if done.is_file():
+        return msgspec.json.decode(done.read_bytes(), type=kind)
+    with whole_folder(folder) as fresh:
+        result = work(fresh)
+        write_json(fresh / RESULT, result)
+    return result
+
+
+def write_json(file: Path, content: Struct | Mapping[str, Any]) -> None:
+    """Readable JSON, floats whole."""
+    file.write_bytes(msgspec.json.format(msgspec.json.encode(content), indent=1))
+
+
+def run_key(project: ModelProject, snapshot_sha256: str) -> str:
+    """Names a run's data and declaration together, 16 hexadecimal digits."""
+    declared = msgspec.json.encode(_declaration(project), order="sorted")
+    return hashlib.sha256(declared + snapshot_sha256.encode()).hexdigest()[:16]
+
+
+def _declaration(project: ModelProject) -> dict[str, Any]:
+    """All that decides the result of a run. Functions count by their names."""
+    return {
+        "learners": [_learner(c) for c in project.learners],
+        "columns": project.columns,
+        "label": project.label.name,
+        "evaluation_days": project.evaluation_days,
+        "threshold": project.threshold,
+        "gates": msgspec.to_builtins(project.gates),
+        "slices": msgspec.to_builtins(project.slices),
+        "expectations": [[e.kind, dict(e.arguments), e.severity] for e in project.expectations],
+        "seed": project.seed,
+    }
+
+
+def _learner(candidate: Candidate) -> list[Any]:
+    build = f"{candidate.build.__module__}.{candidate.build.__qualname__}"
+    return [candidate.name, build, dict(candidate.options), candidate.columns]

@@ -1,0 +1,91 @@
+"""What is written into MLflow of a day and of each learner."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+
+from ml.ports import DataSet, Logged
+from ml.results import Evaluation, Fit, Snapshot, Validation
+from ml.steps.train import BUNDLE, PIPELINE
+from ml.steps.validate import pages
+
+CHAMPION = "champion"
+EVALUATION = "evaluation.json"
+PLOTS = "plots"
+
+
+@dataclass(frozen=True)
+class Page:
+    """All that is known of a day when it is written down; `folder` holds the files made for it."""
+
+    snapshot: Snapshot
+    validation: Validation
+    evaluation: Evaluation
+    folder: Path
+
+
+def of_day(page: Page) -> Logged:
+    """The day's own run: the measures that the gates see, the data and its pages."""
+    snapshot, evaluation = page.snapshot, page.evaluation
+    warned = "; ".join(f.sentence for f in page.validation.findings)
+    return Logged(
+        params={**_params(snapshot), "learner": f"best: {evaluation.best}"},
+        metrics={
+            **{k: v for k, v in evaluation.measures.items() if v is not None},
+            "base_rate": evaluation.base_rate,
+            "base_rate_log_loss": evaluation.base_rate_log_loss,
+            "expectations_warned": len(page.validation.findings),
+        },
+        tags={"eventide.warnings": warned[:4_000]} if warned else {},
+        artifacts={
+            PLOTS: page.folder / PLOTS,
+            "": page.folder / EVALUATION,
+            "snapshot": snapshot.file("manifest.json"),
+            **pages(snapshot),
+        },
+    )
+
+
+def of_learner(page: Page, fit: Fit) -> Logged:
+    """A learner's run: its quality, and itself, so that a held candidate is not lost."""
+    qualities = page.evaluation.qualities
+    metrics: dict[str, float] = msgspec.structs.asdict(qualities[fit.learner])
+    metrics.pop("learner")
+    metrics |= {"fit_seconds": fit.fit_seconds, "bundle_parity": fit.parity}
+    if CHAMPION in qualities:
+        # The page shows two decimals: only as a number of its own is the difference visible.
+        metrics["log_loss_minus_champion"] = metrics["log_loss"] - qualities[CHAMPION].log_loss
+    metrics["log_loss_minus_base_rate"] = metrics["log_loss"] - page.evaluation.base_rate_log_loss
+    return Logged(
+        params={**_params(page.snapshot), "learner": fit.learner},
+        metrics=metrics,
+        tags={"eventide.learner": fit.learner},
+        artifacts={
+            PLOTS: page.folder / PLOTS,
+            "bundle": fit.file(BUNDLE),
+            "pipeline": fit.file(PIPELINE),
+        },
+    )
+
+
+def data_sets(snapshot: Snapshot) -> list[DataSet]:
+    """The two frames; both are known by the sha256 of the whole snapshot."""
+    return [
+        DataSet(
+            name=f"{snapshot.project}_{context}",
+            file=snapshot.file(f"{context}.parquet"),
+            sha256=snapshot.sha256,
+            context=context,
+        )
+        for context in ("training", "evaluation")
+    ]
+
+
+def _params(snapshot: Snapshot) -> dict[str, object]:
+    """Few, and the same for every run: the compare page plots each of them."""
+    return {
+        "day": snapshot.window.day,
+        "training_rows": snapshot.training_rows,
+        "evaluation_rows": snapshot.evaluation_rows,
+    }

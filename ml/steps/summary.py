@@ -1,0 +1,44 @@
+"""The end of a run in plain words."""
+
+from __future__ import annotations
+
+import msgspec
+
+from ml.project import ModelProject
+from ml.results import Evaluation, Outcome, Promotion, Snapshot, Validation, Verdict
+
+
+def outcome(
+    project: ModelProject,
+    snapshot: Snapshot,
+    *,
+    validation: Validation | None,
+    evaluation: Evaluation | None,
+    verdict: Verdict | None,
+    promotion: Promotion | None,
+) -> Outcome:
+    """Promoted, or held with the reasons; whatever step the run got to."""
+    return Outcome(
+        project=project.name,
+        day=snapshot.window.day,
+        decision="promoted" if promotion else "held",
+        reasons=verdict.reasons if verdict else snapshot.held,
+        candidate=evaluation.best if evaluation else None,
+        version=promotion.version if promotion else None,
+        champion=evaluation.champion if evaluation else None,
+        run_id=evaluation.run_id if evaluation else None,
+        training_rows=snapshot.training_rows,
+        evaluation_rows=snapshot.evaluation_rows,
+        metrics=_metrics(evaluation) if evaluation else {},
+        warnings=tuple(f.sentence for f in validation.findings) if validation else (),
+    )
+
+
+def _metrics(evaluation: Evaluation) -> dict[str, dict[str, float]]:
+    metrics = {}
+    for name, quality in evaluation.qualities.items():
+        numbers = msgspec.structs.asdict(quality)
+        numbers.pop("learner")
+        metrics[name] = numbers
+    metrics["base_rate"] = {"log_loss": evaluation.base_rate_log_loss}
+    return metrics

@@ -1,0 +1,55 @@
+"""Bundles of a tiny model, for tests that need a model but no training."""
+
+import hashlib
+from pathlib import Path
+
+from features.definitions import FeatureService
+from ml.bundle.format import (
+    BundleInfo,
+    CategoryBlock,
+    Linear,
+    ModelFile,
+    NumberBlock,
+    write_bundle,
+)
+
+
+def a_bundle(
+    folder: Path, service: FeatureService, *, intercept: float = -1.0, numbers: int | None = None
+) -> str:
+    """Write `a_model_file`; returns the sha256 of its manifest."""
+    return write_bundle(folder, a_model_file(service, intercept=intercept, numbers=numbers))
+
+
+def a_model_file(
+    service: FeatureService, *, intercept: float = -1.0, numbers: int | None = None
+) -> ModelFile:
+    """A linear model of all columns; its score rises with each number that is there.
+
+    `intercept` tells models apart. With `numbers` it knows only the first of them, as if another
+    release had trained it.
+    """
+    columns = service.numbers[:numbers]
+    encoder = (
+        *(
+            CategoryBlock(column=c, values=("AA", "JFK"), rows=((0.5,), (0.25,)), otherwise=(0.0,))
+            for c in service.categories
+        ),
+        NumberBlock(columns=columns, fill=(0.0,) * len(columns), scale=(1e4,) * len(columns)),
+    )
+    width = sum(block.width for block in encoder)
+    return ModelFile(
+        info=BundleInfo(
+            model=service.name,
+            candidate="linear",
+            service=service.name,
+            day="2013-03-01",
+            trained_until_us=1_362_096_000_000_000,
+            snapshot_sha256=hashlib.sha256(b"").hexdigest(),
+            threshold=0.5,
+        ),
+        categories=service.categories,
+        numbers=columns,
+        encoder=encoder,
+        estimator=Linear(weights=(0.1,) * width, intercept=intercept),
+    )

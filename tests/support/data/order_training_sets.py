@@ -1,0 +1,140 @@
+"""Training sets of the made-up orders: what is decided, how it came out, stores full of them."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import timedelta
+
+import numpy as np
+from msgspec import structs
+
+from features.definitions import Decision, FeatureService, Label, RequestColumn
+from features.retrieval.training_set import Reading, Wanted
+from features.stores.ports import EventBatch, OfflineStore
+from infra.clock import SECOND
+from infra.kafka.partitions import Partition
+from tests.support.data.orders import (
+    ADDED,
+    ASKED,
+    DROPPED,
+    EVENTS,
+    FOREIGN,
+    PLACED,
+    SHIPPED,
+    SPREAD,
+    TIMED,
+    VIEWS,
+    Told,
+    us,
+)
+
+WAIT_S, HORIZON_S, LAST_S = 60, 30, 400
+SERVICE = FeatureService(
+    name="on_its_way",
+    decision=Decision(
+        request=ASKED,
+        source=PLACED,
+        entity_id="order_id",
+        at=lambda e: e["due_us"] - 5 * SECOND,
+    ),
+    request_columns=(
+        RequestColumn(name="shop", compute=lambda e: e["shop"], reads=("shop",), category=True),
+    ),
+    views=VIEWS,
+)
+# Views of short reach: what lies before a slice is then not read as a whole for the others' sake.
+NEAR = replace(SERVICE, views=(ADDED, TIMED, FOREIGN, SPREAD))
+IN_PARCELS = Label(
+    name="in_parcels",
+    source=SHIPPED,
+    entity_id="order_id",
+    value=lambda e: e["parcels"] >= 1,
+    reads=("parcels",),
+    max_wait=timedelta(seconds=WAIT_S),
+)
+
+
+def wanted(*, cut_off: int = LAST_S, end: int = LAST_S, start: int = 0) -> Wanted:
+    """Decisions of these seconds as of that one."""
+    return Wanted(
+        service=SERVICE,
+        label=IN_PARCELS,
+        start_us=us(start),
+        end_us=us(end),
+        known_before_us=us(cut_off),
+    )
+
+
+def reading(*, slice_s: int) -> Reading:
+    """With slices of so many seconds."""
+    return Reading(
+        slice_us=slice_s * SECOND,
+        duplicate_horizon_us=HORIZON_S * SECOND,
+        ready_tolerance_us=LAST_S * SECOND,
+    )
+
+
+def orders(*, seed: int, count: int) -> list[Told]:
+    """Orders of 300 seconds: told late, twice or never, shipped early, late, twice or not."""
+    rng, told = np.random.default_rng(seed), []
+    for n in range(count):
+        happened = int(rng.integers(0, 300))
+        about = {"order": f"o{n}", "shop": str(rng.choice(["a", "b"]))}
+        told.append(
+            Told(
+                what=PLACED.name,
+                id=f"placed{n}",
+                happened=happened,
+                known=happened + int(rng.choice([0, 0, 1, 11, 45])),
+                customer=str(rng.choice(["c1", "c2", "c3"])),
+                cents=int(rng.integers(-3, 7)),
+                weight=float(rng.choice([-0.0, 1.5, 0.14, 2_000.0])),
+                due=happened + int(rng.integers(0, 80)),
+                **about,
+            )
+        )
+        for k in range(int(rng.integers(0, 3))):
+            left = happened + int(rng.integers(0, 120))
+            told.append(
+                Told(
+                    what=str(rng.choice([SHIPPED.name, DROPPED.name])),
+                    id=f"end{n}-{k}",
+                    happened=left,
+                    known=left + int(rng.choice([0, 1, 40])),
+                    parcels=rng.choice([None, 0, 1, 2]),
+                    **about,
+                )
+            )
+    again = [told[i] for i in rng.integers(0, len(told), len(told) // 8)]
+    told += [
+        structs.replace(
+            e,
+            known=e.known + int(rng.integers(0, 2 * HORIZON_S)),
+            happened=e.happened + int(rng.integers(0, HORIZON_S)),  # the source's clock was wrong
+        )
+        for e in again
+    ]
+    return sorted(told, key=lambda e: e.known)
+
+
+def append(store: OfflineStore, told: Sequence[Told]) -> None:
+    """As ingest does, behind what is there."""
+    for event in EVENTS:
+        own = [e for e in told if e.what == event.name]
+        if not own:
+            continue
+        records, partition = [e.record() for e in own], Partition(event.name, 0)
+        first = store.positions([event.name]).get(partition, 0)
+        store.append(
+            EventBatch(
+                event=event,
+                columns={
+                    **{f: [getattr(r, f) for r in records] for f in event.fields},
+                    "known_at_us": [us(e.known) for e in own],
+                    "ingest_time_us": [us(e.known) for e in own],
+                    "partition": [0] * len(own),
+                    "offset": list(range(first, first + len(own))),
+                },
+                starts={partition: first},
+                ends={partition: first + len(own)},
+            )
+        )

@@ -1,0 +1,43 @@
+"""`eventide replay` that is killed at one exact step of its transactions.
+
+    python -m tests.support.processes.dying_replay before|after METHOD N ARGUMENT...
+
+SIGKILL comes right before or after the N-th call of that method of the Kafka client's producer.
+"""
+
+import os
+import signal
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import confluent_kafka
+
+from infra.cli import main
+from infra.kafka import transactions
+
+
+def dying_producer(moment: str, method: str, nth: int) -> type[confluent_kafka.Producer]:
+    """The client's producer, which dies there."""
+    calls = 0
+
+    def killing(self: confluent_kafka.Producer, *arguments: Any, **options: Any) -> Any:
+        nonlocal calls
+        calls += 1
+        if calls == nth and moment == "before":
+            os.kill(os.getpid(), signal.SIGKILL)
+        done = original(self, *arguments, **options)
+        if calls == nth:
+            self.flush(10)  # what was produced is on the broker, so that there is something to undo
+            os.kill(os.getpid(), signal.SIGKILL)
+        return done
+
+    original: Callable[..., Any] = getattr(confluent_kafka.Producer, method)
+    return type("DyingProducer", (confluent_kafka.Producer,), {method: killing})
+
+
+if __name__ == "__main__":
+    when, what, count, *command = sys.argv[1:]
+    transactions.Producer = dying_producer(when, what, int(count))  # type: ignore[misc]
+    sys.argv = ["eventide", *command]
+    main()

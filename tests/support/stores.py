@@ -1,0 +1,54 @@
+"""Updates of online stores with the made-up sales, and how to read them."""
+
+from typing import Any
+
+import numpy as np
+
+from features.engine.event_rows import view_rows
+from features.engine.sorting import UNSET
+from features.engine.view_states import state_of
+from features.stores.memory import MemoryOnlineStore
+from features.stores.ports import OnlineContent, OnlineStore, OnlineUpdate
+from infra.clock import SECOND
+from infra.kafka.partitions import Partition
+from tests.support.data.sales import CITY_SALES, SHOP_SALES, SOLD, START_US, Sale, rows_of
+
+P0, P1 = Partition(SOLD.name, 0), Partition(SOLD.name, 1)
+
+
+def update(
+    *sales: Sale,
+    start: int = 0,
+    end: int | None = None,
+    partition: Partition = P0,
+    settled_to: int | None = None,
+    **more: object,
+) -> OnlineUpdate:
+    rows = [view_rows(view, rows_of(sales)) for view in (SHOP_SALES, CITY_SALES) if sales]
+    return OnlineUpdate(
+        changes=[r for r in rows if r is not None],
+        starts={partition: start},
+        ends={partition: start + len(sales) if end is None else end},
+        settled_to_us=UNSET if settled_to is None else START_US + settled_to * SECOND,
+        **more,  # type: ignore[arg-type]
+    )
+
+
+def count(store: OnlineStore, shop: str = "a") -> float:
+    """Sales of a shop, all known by now."""
+    values = store.get([(SHOP_SALES.name, [shop.encode()])])[0]
+    as_of = np.array([START_US + 20 * SECOND])
+    read = state_of(SHOP_SALES).read(values, np.array([0]), as_of).values[0]
+    return float(read[SHOP_SALES.features.index("shop_sales_count_40s")])
+
+
+def content(*sales: Sale, positions: dict[Partition, int], **more: Any) -> OnlineContent:
+    """What a store would hold after these sales."""
+    made = MemoryOnlineStore()
+    made.apply(update(*sales))
+    names = [s.shop.encode() for s in sales]
+    values = made.get([(SHOP_SALES.name, names)])[0]
+    some = [(name, value) for name, value in zip(names, values, strict=True) if value is not None]
+    parts = {"seen": [], "schemas": {}, **more}
+    batches = [(SHOP_SALES.name, [item]) for item in some]  # a store takes them one by one
+    return OnlineContent(values=batches, positions=positions, **parts)
