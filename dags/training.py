@@ -32,10 +32,10 @@ from airflow.sdk import (
 )
 
 from ml.bootstrap import set_switches
-from ml.errors import BundleRefused, DataContractBroken, ProjectMistake, UnsupportedPipeline
+from ml.errors import BundleRefused, DataContractBroken, InvalidProject, UnsupportedPipeline
 from ml.project import ModelProject
 from ml.projects import projects
-from ml.serialized_steps import Plain, PlainSteps
+from ml.serialized_steps import Plain, SerializedSteps
 
 set_switches(os.environ)
 
@@ -48,7 +48,7 @@ RETRIES: dict[str, Any] = {
     "retry_policy": ExceptionRetryPolicy(
         rules=[
             RetryRule(exception=error, action=RetryAction.FAIL, reason="a retry cannot help")
-            for error in (BundleRefused, DataContractBroken, ProjectMistake, UnsupportedPipeline)
+            for error in (BundleRefused, DataContractBroken, InvalidProject, UnsupportedPipeline)
         ]
     ),
 }
@@ -173,10 +173,10 @@ def report(
     )
 
 
-def _steps(project: str) -> PlainSteps:
+def _steps(project: str) -> SerializedSteps:
     from infra.settings import load_settings
 
-    return PlainSteps(project, load_settings())
+    return SerializedSteps(project, load_settings())
 
 
 def _daily(project: ModelProject) -> CronDataIntervalTimetable:

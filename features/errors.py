@@ -30,7 +30,7 @@ class StoreDamaged(StoreUnavailable):
     """What lies in a store is not what was written there, so it cannot be opened or read."""
 
 
-class PositionMoved(FeatureError):
+class OffsetConflict(FeatureError):
     """Another writer has moved a partition's position in a store; read the position anew."""
 
 

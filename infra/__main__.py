@@ -42,7 +42,7 @@ def up(
         only=[name.strip() for name in only.split(",") if name.strip()],
         limit_s=timeout,
         environ=dict(os.environ),
-        say=lambda line: console.print(line, markup=False),
+        on_progress=lambda line: console.print(line, markup=False),
     )
     _say_where(console, status.services)
 
@@ -53,7 +53,7 @@ def down() -> None:
     from infra.local_stack import lifecycle as control
 
     console = Console(highlight=False)
-    control.down(load_settings(), say=lambda line: console.print(line, markup=False))
+    control.down(load_settings(), on_progress=lambda line: console.print(line, markup=False))
     console.print("nothing runs")
 
 

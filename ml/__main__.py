@@ -38,7 +38,9 @@ def train(
     """
     from ml.orchestration import run_day
 
-    outcome = run_day(_trainer(project), day.date(), say=lambda line: typer.echo(line, err=True))
+    outcome = run_day(
+        _trainer(project), day.date(), on_progress=lambda line: typer.echo(line, err=True)
+    )
     _print(outcome) if json else _describe_outcome(outcome)
 
 
@@ -98,7 +100,7 @@ def backfill(
         first=first.date(),
         last=last.date(),
         again=again,
-        say=lambda line: typer.echo(line, err=True),
+        on_progress=lambda line: typer.echo(line, err=True),
     )
     if json:
         _print(days)
@@ -133,7 +135,7 @@ def demo(
     run_demo(
         tour_of(first_day=first_day.date(), last_day=last_day.date(), live_hours=live_hours),
         _settings(),
-        say=typer.echo,
+        on_progress=typer.echo,
     )
 
 

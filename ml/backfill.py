@@ -38,7 +38,7 @@ def backfill(
     first: date,
     last: date,
     again: bool = False,
-    say: Callable[[str], None],
+    on_progress: Callable[[str], None],
 ) -> list[TrainedDay]:
     """Run the project's DAG for the days `first` to `last` and wait for the end of each.
 
@@ -56,10 +56,14 @@ def backfill(
         DAG_APPEARS_WITHIN_S,
         f"Airflow has not created all {days} runs of {dag}",
     )
-    return [_watch(api, dag, first + timedelta(days=i), say=say) for i in range(days)]
+    return [
+        _watch(api, dag, first + timedelta(days=i), on_progress=on_progress) for i in range(days)
+    ]
 
 
-def _watch(api: AirflowApi, dag: str, day: date, *, say: Callable[[str], None]) -> TrainedDay:
+def _watch(
+    api: AirflowApi, dag: str, day: date, *, on_progress: Callable[[str], None]
+) -> TrainedDay:
     """Say each change of state of the day's run until it ends."""
     begun = time.monotonic()
     told: dict[str, str] = {}
@@ -69,7 +73,7 @@ def _watch(api: AirflowApi, dag: str, day: date, *, say: Callable[[str], None]) 
         for task in api.tasks(dag, run.run_id):
             if told.get(task.name) != task.state and task.state not in ("waiting", "scheduled"):
                 told[task.name] = task.state
-                say(_line(day, task))
+                on_progress(_line(day, task))
         return run.finished
 
     _wait(ended, RUN_TAKES_AT_MOST_S, f"the run of {day} has not ended")

@@ -7,7 +7,7 @@ class MlError(EventideError):
     """The root of this package's errors."""
 
 
-class ProjectMistake(MlError):
+class InvalidProject(MlError):
     """A project contradicts itself or its service; it is found when its module is imported."""
 
 

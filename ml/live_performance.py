@@ -1,4 +1,4 @@
-"""How good were the forecasts that were served? Judged by what really happened.
+"""How good were the forecasts that were served? ScoredEvaluationSet by what really happened.
 
 Each is compared, on the same decisions, with two forecasts that anybody could have made at the
 beginning of the span: the share of positives until then, and the project's reference model trained

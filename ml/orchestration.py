@@ -9,10 +9,10 @@ from ml.bootstrap import Trainer
 from ml.results import Outcome
 
 T = TypeVar("T")
-Say = Callable[[str], None]
+StatusCallback = Callable[[str], None]
 
 
-def run_day(trainer: Trainer, day: date, *, say: Say) -> Outcome:
+def run_day(trainer: Trainer, day: date, *, on_progress: StatusCallback) -> Outcome:
     """Train, judge and, when it is good enough, promote. A day that was run changes nothing.
 
     Raises:
@@ -23,7 +23,7 @@ def run_day(trainer: Trainer, day: date, *, say: Say) -> Outcome:
     def step(title: str, work: Callable[[], T], describe: Callable[[T], str]) -> T:
         begun = time.monotonic()
         done = work()
-        say(f"{title:<22} {time.monotonic() - begun:6.1f} s  {describe(done)}")
+        on_progress(f"{title:<22} {time.monotonic() - begun:6.1f} s  {describe(done)}")
         return done
 
     snapshot = step(

@@ -12,7 +12,7 @@ from types import MappingProxyType
 from typing import Any, Literal
 
 from features.definitions import FeatureService, Label
-from ml.errors import ProjectMistake
+from ml.errors import InvalidProject
 
 KEYS = ("entity_id", "decision_time_us", "label")
 """Columns of a training set beside the service's own."""
@@ -23,7 +23,7 @@ class When(StrEnum):
 
     ALWAYS = "always"
     FIRST = "no champion yet"
-    CONTEST = "against a champion"
+    HAS_CHAMPION = "against a champion"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,22 +75,22 @@ MEASURES: Mapping[str, Measure] = MappingProxyType(
             ),
             Measure(
                 name="log_loss_minus_champion_upper",
-                when=When.CONTEST,
+                when=When.HAS_CHAMPION,
                 meaning="the same, minus that of the champion",
             ),
             Measure(
                 name="champion_absolute_bias",
-                when=When.CONTEST,
+                when=When.HAS_CHAMPION,
                 meaning="|bias| of the champion on the same decisions",
             ),
             Measure(
                 name="worst_slice_change",
-                when=When.CONTEST,
+                when=When.HAS_CHAMPION,
                 meaning="log loss minus the champion's in the slice where that is worst",
             ),
             Measure(
                 name="champion_overlap_hours",
-                when=When.CONTEST,
+                when=When.HAS_CHAMPION,
                 meaning="how far the champion's training reaches into the evaluation",
             ),
         )
@@ -117,17 +117,17 @@ class Gate:
     def __post_init__(self) -> None:
         for name in filter(None, (self.measure, self.or_at_most)):
             if name not in MEASURES:
-                raise ProjectMistake(
+                raise InvalidProject(
                     f"a gate names an unknown measure {name!r}", hint=f"known: {sorted(MEASURES)}"
                 )
             if MEASURES[name].when not in (When.ALWAYS, self.when):
-                raise ProjectMistake(
+                raise InvalidProject(
                     f"{name} exists only {MEASURES[name].when}; say so in its `when`"
                 )
         if sum(bound is not None for bound in (self.at_least, self.at_most, self.below)) != 1:
-            raise ProjectMistake(f"gate {self.measure}: give one of at_least, at_most and below")
+            raise InvalidProject(f"gate {self.measure}: give one of at_least, at_most and below")
         if not self.why:
-            raise ProjectMistake(f"gate {self.measure}: say why")
+            raise InvalidProject(f"gate {self.measure}: say why")
 
     @property
     def of_data(self) -> bool:
@@ -149,7 +149,7 @@ class Expectation:
 
     def __post_init__(self) -> None:
         if not self.kind.startswith("expect_"):
-            raise ProjectMistake(f"{self.kind!r} is no expectation: their names begin with expect_")
+            raise InvalidProject(f"{self.kind!r} is no expectation: their names begin with expect_")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -216,7 +216,7 @@ class ModelProject:
             0 < self.evaluation_days < self.history_days, "more history than evaluation, please"
         )
         self._require(0 < self.threshold < 1, "the threshold lies between 0 and 1")
-        for when in (When.FIRST, When.CONTEST):
+        for when in (When.FIRST, When.HAS_CHAMPION):
             judged = any(not g.of_data and g.when in (when, When.ALWAYS) for g in self.gates)
             self._require(judged, f"no gate judges a candidate when there is {when}")
 
@@ -234,12 +234,12 @@ class ModelProject:
         """The candidate or reference of that name.
 
         Raises:
-            ProjectMistake: there is none.
+            InvalidProject: there is none.
         """
         for learner in self.learners:
             if learner.name == name:
                 return learner
-        raise ProjectMistake(
+        raise InvalidProject(
             f"{self.name} has no candidate {name!r}",
             hint=f"it has {[c.name for c in self.learners]}",
         )
@@ -250,4 +250,4 @@ class ModelProject:
 
     def _require(self, holds: bool, mistake: str) -> None:
         if not holds:
-            raise ProjectMistake(f"project {self.name}: {mistake}")
+            raise InvalidProject(f"project {self.name}: {mistake}")

@@ -21,7 +21,7 @@ from ml.results import (
 Plain = dict[str, Any]
 
 
-class PlainSteps:
+class SerializedSteps:
     """Each method is the step of that name; see `ml.steps`."""
 
     def __init__(self, project: str, settings: Settings) -> None:

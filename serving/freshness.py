@@ -107,14 +107,14 @@ class Freshness:
     def _complete_to_us(self, emitted_us: int, positions: Positions, *, ends: Positions) -> int:
         return complete_to_us(
             self._partitions,
-            newest_us=self._store.newest_known_us(),
+            newest_us=self._store.newest_known_at_us(),
             positions=positions,
             ends=ends,
             asked_us=emitted_us,
         )
 
     def _progress(self) -> Positions:
-        found = self._store.progress()
+        found = self._store.positions()
         return {p: found.get(p, 0) for p in self._partitions}
 
     def _ends(self) -> Positions:

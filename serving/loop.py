@@ -114,7 +114,7 @@ class ServingLoop:
         consumer = self._consumer = self._parts.join(topics)
         try:
             while not self._stop.is_set():
-                self._watchdog.turn()
+                self._watchdog.heartbeat()
                 self._parts.check()
                 self._turn(consumer, answering, topics)
         finally:
@@ -161,7 +161,7 @@ class ServingLoop:
             )
 
     def _goes_on(self) -> bool:
-        self._watchdog.turn()
+        self._watchdog.heartbeat()
         return not self._stop.is_set()
 
     def _commit(
@@ -224,7 +224,7 @@ class ServingLoop:
     def _open(self, opener: Callable[[], Opened]) -> Opened | None:
         """What it opens, as soon as that can be opened; None when we are to stop."""
         while not self._stop.is_set():
-            self._watchdog.turn()
+            self._watchdog.heartbeat()
             self._parts.check()
             try:
                 opened = opener()

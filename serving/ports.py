@@ -7,7 +7,7 @@ from typing import Protocol
 import msgspec
 
 from features.definitions import Int64Array
-from features.retrieval.online import Vectors
+from features.retrieval.online import FeatureVectors
 from serving.model import ModelVersion
 
 
@@ -38,7 +38,7 @@ class ModelSource(Protocol):
 class Features(Protocol):
     """The columns of a feature service for requests, live; see `features.retrieval.online`."""
 
-    def vectors(self, requests: Sequence[msgspec.Struct], as_of_us: Int64Array) -> Vectors:
+    def vectors(self, requests: Sequence[msgspec.Struct], as_of_us: Int64Array) -> FeatureVectors:
         """One row for each request, as of its decision time.
 
         Raises:

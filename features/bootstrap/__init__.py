@@ -13,22 +13,22 @@ from features.catalog import domains, event_types
 from features.contracts.topics import INGEST_DEAD_LETTERS, SERVING_DEAD_LETTERS
 from features.definitions import Domain, View
 from features.errors import StoreDamaged
-from features.ingestion.compaction_watermark import LOOK_S, Hold, HoldWatch
-from features.ingestion.dead_letter_sink import DeadLetters
+from features.ingestion.compaction_watermark import LOOK_S, CompactionWatermark, ReaderWatch
+from features.ingestion.dead_letter_sink import DeadLetterSink
 from features.ingestion.loop import Connections, Ingest, Limits, Sinks
-from features.ingestion.offline_sink import OfflineBuffer
-from features.ingestion.online_sink import OnlineWriter
-from features.ingestion.scrubber import OnlineCare
+from features.ingestion.offline_sink import OfflineSink
+from features.ingestion.online_sink import OnlineSink
+from features.ingestion.scrubber import Scrubber
 from features.maintenance.audit import Audit, DeadLetterTopics, audit, claimed
-from features.maintenance.compaction import Maintained, Rules, maintain
+from features.maintenance.compaction import MaintenanceResult, Rules, maintain
 from features.maintenance.consistency import compare_views
-from features.maintenance.rebuild import Rebuilt, rebuild
+from features.maintenance.rebuild import RebuildResult, rebuild
 from features.maintenance.rebuild import Rules as RebuildRules
 from features.retrieval.training_set import (
     Manifest,
-    Reading,
-    Told,
-    Wanted,
+    ProgressCallback,
+    ReadOptions,
+    TrainingSetSpec,
     repeat_training_set,
     write_training_set,
 )
@@ -61,19 +61,21 @@ def open_offline(settings: Settings) -> OfflineStore:
     )
 
 
-def maintain_offline(settings: Settings, *, say: Callable[[str], None]) -> list[Maintained]:
+def maintain_offline(
+    settings: Settings, *, on_progress: Callable[[str], None]
+) -> list[MaintenanceResult]:
     """Maintain the offline store of this installation; see `features.maintenance.compaction`."""
-    from features.stores.delta.maintenance import DeltaUpkeep
+    from features.stores.delta.maintenance import DeltaMaintenance
 
     return maintain(
         event_types(),
         open_offline(settings),
-        DeltaUpkeep(settings.offline_store, options=_offline_options(settings)),
+        DeltaMaintenance(settings.offline_store, options=_offline_options(settings)),
         rules=Rules(
             closed_after_us=int(settings.upkeep.closed_after_hours * HOUR),
             retention_hours=settings.upkeep.retention_hours,
         ),
-        say=say,
+        on_progress=on_progress,
     )
 
 
@@ -105,22 +107,27 @@ def ingest_until(stop: threading.Event, settings: Settings, *, health_port: int)
 
     Raises:
         KafkaFailed: see `Ingest.run`.
-        OtherSchema: the online store was built under other declarations.
+        ViewSchemaMismatch: the online store was built under other declarations.
         PortBusy: the health port is taken.
     """
-    hold = build_hold(settings)
+    watermark = build_watermark(settings)
     with (
         closing(open_online(settings, readonly=False)) as online,
         Watchdog(settings.ingest.watchdog_seconds) as watchdog,
-        HoldWatch(
-            hold,
+        ReaderWatch(
+            watermark,
             open_ends=partial(_request_ends, settings.kafka),
             open_answered=partial(group_observer, settings.kafka, settings.serving.group),
             seconds=LOOK_S,
         ),
     ):
         ingest = build_ingest(
-            settings, open_offline(settings), online, hold=hold, stop=stop, watchdog=watchdog
+            settings,
+            open_offline(settings),
+            online,
+            watermark=watermark,
+            stop=stop,
+            watchdog=watchdog,
         )
         with (
             HealthServer(
@@ -136,12 +143,12 @@ def ingest_until(stop: threading.Event, settings: Settings, *, health_port: int)
     log.info("ingest_stopped")
 
 
-def audit_now(settings: Settings, *, say: Callable[[str], None]) -> Audit:
-    """Audit this installation as it stands; `say` is told what is being done.
+def audit_now(settings: Settings, *, on_progress: Callable[[str], None]) -> Audit:
+    """Audit this installation as it stands; `on_progress` is told what is being done.
 
     Raises:
         KafkaFailed, StoreUnavailable: a part does not answer.
-        OtherSchema: the online store was built under other declarations.
+        ViewSchemaMismatch: the online store was built under other declarations.
     """
     # What is claimed comes first: whatever lies below it has to be somewhere by then.
     claims = claimed(
@@ -158,11 +165,11 @@ def audit_now(settings: Settings, *, say: Callable[[str], None]) -> Audit:
             online=online,
             dead_letters=DeadLetterTopics(ingest=INGEST_DEAD_LETTERS, serving=SERVING_DEAD_LETTERS),
             compare_online=partial(_compare, settings, offline, online),
-            say=say,
+            on_progress=on_progress,
         )
 
 
-def rebuild_online(settings: Settings, *, say: Callable[[str], None]) -> Rebuilt:
+def rebuild_online(settings: Settings, *, on_progress: Callable[[str], None]) -> RebuildResult:
     """Make the online store again from the offline one; see `features.maintenance.rebuild`.
 
     Raises:
@@ -171,7 +178,7 @@ def rebuild_online(settings: Settings, *, say: Callable[[str], None]) -> Rebuilt
     """
     offline = open_offline(settings)
     with closing(_open_to_replace(settings)) as online:
-        return _rebuild(settings, offline, online, say)
+        return _rebuild(settings, offline, online, on_progress)
 
 
 def empty_online(settings: Settings) -> None:
@@ -195,8 +202,11 @@ def _open_to_replace(settings: Settings) -> OnlineStore:
 
 
 def _rebuild(
-    settings: Settings, offline: OfflineStore, online: OnlineStore, say: Callable[[str], None]
-) -> Rebuilt:
+    settings: Settings,
+    offline: OfflineStore,
+    online: OnlineStore,
+    on_progress: Callable[[str], None],
+) -> RebuildResult:
     return rebuild(
         declared_views(),
         event_types(),
@@ -206,7 +216,7 @@ def _rebuild(
             duplicate_horizon_us=int(settings.ingest.duplicate_horizon_hours * HOUR),
             hold_us=int(settings.ingest.hold_hours_max * HOUR),
         ),
-        say=say,
+        on_progress=on_progress,
     )
 
 
@@ -215,26 +225,33 @@ def _offline_options(settings: Settings) -> dict[str, str]:
 
 
 def export_training_set(
-    settings: Settings, wanted: Wanted, folder: Path, *, slice_us: int, told: Told
+    settings: Settings,
+    spec: TrainingSetSpec,
+    folder: Path,
+    *,
+    slice_us: int,
+    on_progress: ProgressCallback,
 ) -> tuple[Manifest, bool]:
     """See `features.retrieval.training_set.write_training_set`."""
     return write_training_set(
-        wanted, open_offline(settings), folder, reading=_reading(settings, slice_us, told)
+        spec, open_offline(settings), folder, options=_reading(settings, slice_us, on_progress)
     )
 
 
-def repeat_export(settings: Settings, before: Manifest, *, slice_us: int, told: Told) -> Manifest:
+def repeat_export(
+    settings: Settings, before: Manifest, *, slice_us: int, on_progress: ProgressCallback
+) -> Manifest:
     """See `features.retrieval.training_set.repeat_training_set`."""
     return repeat_training_set(
-        before, domains(), open_offline(settings), reading=_reading(settings, slice_us, told)
+        before, domains(), open_offline(settings), options=_reading(settings, slice_us, on_progress)
     )
 
 
-def _reading(settings: Settings, slice_us: int, told: Told) -> Reading:
-    return Reading(
+def _reading(settings: Settings, slice_us: int, on_progress: ProgressCallback) -> ReadOptions:
+    return ReadOptions(
         slice_us=slice_us,
         duplicate_horizon_us=int(settings.ingest.duplicate_horizon_hours * HOUR),
-        told=told,
+        on_progress=on_progress,
     )
 
 
@@ -251,10 +268,12 @@ def _compare(
     return found.checked, found.different
 
 
-def build_hold(settings: Settings) -> Hold:
+def build_watermark(settings: Settings) -> CompactionWatermark:
     """How long ingest keeps events apart."""
     ingest = settings.ingest
-    return Hold(least_us=int(ingest.hold_hours * HOUR), most_us=int(ingest.hold_hours_max * HOUR))
+    return CompactionWatermark(
+        least_us=int(ingest.hold_hours * HOUR), most_us=int(ingest.hold_hours_max * HOUR)
+    )
 
 
 def build_ingest(
@@ -262,7 +281,7 @@ def build_ingest(
     offline: OfflineStore,
     online: OnlineStore,
     *,
-    hold: Hold,
+    watermark: CompactionWatermark,
     stop: threading.Event,
     watchdog: Watchdog,
 ) -> Ingest:
@@ -274,17 +293,17 @@ def build_ingest(
     )
     return Ingest(
         Sinks(
-            online=OnlineWriter(
+            online=OnlineSink(
                 online,
                 declared_views(),
                 duplicate_horizon_us=int(ingest.duplicate_horizon_hours * HOUR),
-                hold=hold,
+                watermark=watermark,
             ),
-            online_care=OnlineCare(
+            scrubber=Scrubber(
                 online, declared_views(), rebuild=partial(_rebuild, settings, offline, online)
             ),
-            offline=OfflineBuffer(offline, events, clock_us=now_us),
-            dead_letters=DeadLetters(producer, clock_us=now_us),
+            offline=OfflineSink(offline, events, clock_us=now_us),
+            dead_letters=DeadLetterSink(producer, clock_us=now_us),
         ),
         Connections(
             open_producer=partial(_open, settings.kafka, events, producer),

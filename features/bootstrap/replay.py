@@ -129,7 +129,7 @@ def _pace(
             yield LockStep(
                 frame,
                 requests=_requests(found),
-                applied=online.progress,
+                applied=online.positions,
                 answered=answered,
                 batch=BATCH,
                 sent_before=_ends(settings, found),

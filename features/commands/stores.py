@@ -55,7 +55,7 @@ def audit(
 
     console = Console(stderr=True, highlight=False)
     with console.status("reading positions") as status:
-        found = audit_now(load_settings(), say=status.update)
+        found = audit_now(load_settings(), on_progress=status.update)
     if as_json:
         typer.echo(json.dumps(as_plain(found)))
     else:
@@ -102,7 +102,7 @@ def rebuild(
         return
     console = Console(stderr=True, highlight=False)
     with console.status("reading tables") as status:
-        found = rebuild_online(load_settings(), say=status.update)
+        found = rebuild_online(load_settings(), on_progress=status.update)
     typer.echo(
         json.dumps(asdict(found))
         if as_json
@@ -127,7 +127,7 @@ def maintain(
 
     console = Console(stderr=True, highlight=False)
     with console.status("reading tables") as status:
-        found = maintain_offline(load_settings(), say=status.update)
+        found = maintain_offline(load_settings(), on_progress=status.update)
     if as_json:
         typer.echo(json.dumps([asdict(table) for table in found]))
         return

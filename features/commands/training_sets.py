@@ -86,20 +86,20 @@ def _export(
     from features.bootstrap import export_training_set
     from features.catalog import domains
     from features.presentation.training_set import exporting, sentence
-    from features.retrieval.training_set import Wanted, find
+    from features.retrieval.training_set import TrainingSetSpec, find
     from infra.settings import load_settings
 
     service, label = find(domains(), *names)
-    wanted = Wanted(
+    spec = TrainingSetSpec(
         service=service,
         label=label,
         start_us=span_us[0],
         end_us=span_us[1],
         known_before_us=cut_off_us,
     )
-    with exporting(Console(stderr=True, highlight=False)) as told:
+    with exporting(Console(stderr=True, highlight=False)) as on_progress:
         made, new = export_training_set(
-            load_settings(), wanted, folder, slice_us=round(slice_days * DAY), told=told
+            load_settings(), spec, folder, slice_us=round(slice_days * DAY), on_progress=on_progress
         )
     typer.echo(
         _plain({"manifest": made, "new": new}) if as_json else sentence(made, folder, new=new)
@@ -113,8 +113,10 @@ def _export_again(place: Path, slice_days: float, *, as_json: bool) -> None:
     from infra.settings import load_settings
 
     before = read_manifest(place)
-    with exporting(Console(stderr=True, highlight=False)) as told:
-        made = repeat_export(load_settings(), before, slice_us=round(slice_days * DAY), told=told)
+    with exporting(Console(stderr=True, highlight=False)) as on_progress:
+        made = repeat_export(
+            load_settings(), before, slice_us=round(slice_days * DAY), on_progress=on_progress
+        )
     same = before.content_sha256 == made.content_sha256
     typer.echo(_plain({"manifest": made, "same": same}) if as_json else difference(before, made))
     if not same:

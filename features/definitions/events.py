@@ -18,7 +18,7 @@ BoolArray = NDArray[np.bool_]
 Columns = Mapping[str, NDArray[Any]]
 """Fields of many events: name -> array; all arrays have the same length."""
 
-Remedy = Literal["blank", "dead_letter", "stop"]
+CheckAction = Literal["blank", "dead_letter", "stop"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,7 +34,7 @@ class Check:
     name: str
     holds: Callable[[Columns], BoolArray]
     reads: tuple[str, ...]
-    otherwise: Remedy
+    otherwise: CheckAction
     field: str | None = None  # what is blanked
 
     def __post_init__(self) -> None:
@@ -87,7 +87,7 @@ class EventType:
         """`known_after` in microseconds."""
         return span_us(self.known_after)
 
-    def checks_that(self, remedy: Remedy) -> tuple[Check, ...]:
+    def checks_that(self, remedy: CheckAction) -> tuple[Check, ...]:
         """The checks with that remedy."""
         return tuple(c for c in self.checks if c.otherwise == remedy)
 

@@ -24,7 +24,7 @@ class ReachesBack:
         return span_us(self.reach)
 
     @property
-    def back_us(self) -> int:
+    def lookback_us(self) -> int:
         """How long before a question an event about it may have happened, in microseconds."""
         return span_us(self.reach + self.ahead)
 
@@ -69,7 +69,7 @@ class OpenView(ReachesBack):
         return tuple(f"{self.name}_{what}" for what in self.gives)
 
     @property
-    def asks(self) -> tuple[str, ...]:
+    def request_fields(self) -> tuple[str, ...]:
         """Fields that a question has beside the keys of the entity."""
         return ()
 
@@ -137,7 +137,7 @@ class PreviousView(ReachesBack):
         return tuple(f"{self.name}_{v.name}" for v in self.values)
 
     @property
-    def asks(self) -> tuple[str, ...]:
+    def request_fields(self) -> tuple[str, ...]:
         """Fields that a question has beside the keys of the entity."""
         return tuple(dict.fromkeys((self.before, *self.asks_for)))
 

@@ -55,7 +55,7 @@ class FeatureService:
     def __post_init__(self) -> None:
         readable = set(self.decision.request.fields) & set(self.decision.source.fields)
         needed = {f for c in self.request_columns for f in c.reads} | {self.decision.entity_id}
-        needed |= {f for v in self.views for f in (*v.entity.keys, *v.asks)}
+        needed |= {f for v in self.views for f in (*v.entity.keys, *v.request_fields)}
         missing = sorted(needed - readable)
         require(not missing, f"service {self.name}: requests and history lack {missing}")
         for column in self.request_columns:

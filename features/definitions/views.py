@@ -82,12 +82,12 @@ class FeatureView:
         return max(w.length_us + w.hop_us - 1 for w in self.windows)
 
     @property
-    def back_us(self) -> int:
+    def lookback_us(self) -> int:
         """How long before a question an event may have happened and count, in microseconds."""
         return self.reach_us
 
     @property
-    def asks(self) -> tuple[str, ...]:
+    def request_fields(self) -> tuple[str, ...]:
         """Fields that a question has beside the keys of the entity."""
         return () if self.exclude_self is None else (self.exclude_self,)
 
@@ -151,7 +151,7 @@ class CalendarView(ReachesBack):
         return tuple(a.feature(self.name, s.name) for a in self.aggregations for s in self.spans)
 
     @property
-    def asks(self) -> tuple[str, ...]:
+    def request_fields(self) -> tuple[str, ...]:
         """Fields that a question has beside the keys of the entity."""
         return tuple(dict.fromkeys(f for s in self.spans for f in s.reads))
 
@@ -199,12 +199,12 @@ class PythonView:
         return span_us(self.ttl)
 
     @property
-    def back_us(self) -> int:
+    def lookback_us(self) -> int:
         """How long before a question an event may have happened and count, in microseconds."""
         return self.reach_us
 
     @property
-    def asks(self) -> tuple[str, ...]:
+    def request_fields(self) -> tuple[str, ...]:
         """Fields that a question has beside the keys of the entity."""
         return ()
 

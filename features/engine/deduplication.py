@@ -28,7 +28,7 @@ class SeenIds:
     known_at_us: Int64Array
 
 
-class SeenWindow:
+class DeduplicationWindow:
     """The ids of one partition that were seen of late; events pass it in the order of offsets.
 
     An id is kept until the partition's newest event is `keep_us` younger than it (two horizons

@@ -62,7 +62,7 @@ def view_rows(view: View, rows: EventRows) -> ViewRows | None:
     return ViewRows(state=state, entities=entities, codes=codes, rows=head) if len(head) else None
 
 
-def at_or_above(rows: EventRows, positions: Positions) -> EventRows:
+def not_yet_applied(rows: EventRows, positions: Positions) -> EventRows:
     """The rows that a sink which stands at `positions` (0 where it has none) does not have yet."""
     numbers = range(int(rows.partition.max()) + 1)
     found = [positions.get(Partition(rows.event.name, n), 0) for n in numbers]

@@ -12,11 +12,11 @@ from numpy.typing import NDArray
 
 from features.definitions.events import BoolArray, Columns, EventType, Float64Array, Int64Array
 from features.definitions.lifecycle_views import ItemView, OpenView, PreviousView
-from features.engine.checks import believed, needed
+from features.engine.checks import nullify_invalid, required_fields
 from features.engine.columns import kinds
 from features.engine.digests import digests
 from features.engine.numbers import from_sortable, sortable
-from features.engine.point_in_time import Questions, Rows
+from features.engine.point_in_time import PointInTimeQueries, Rows
 from features.engine.sorting import HIGHEST, Order, chunks, pairs, running
 from features.engine.state import ViewState
 from features.errors import DeclarationError
@@ -50,11 +50,11 @@ class _OfItems(ViewState):
             found[name] = values
         return found
 
-    def reachable(self, rows: NDArray[np.void], settled_to: Int64Array) -> BoolArray:
+    def reachable(self, rows: NDArray[np.void], compacted_through: Int64Array) -> BoolArray:
         """See the base class: by its place in the order; a thing that is not opened yet by when it
         was first heard of."""
         heard = np.minimum.reduce([rows[known] for known in self._parts])
-        oldest = settled_to - self.view.reach_us
+        oldest = compacted_through - self.view.reach_us
         there = rows[OPENED] != HIGHEST
         found: BoolArray = np.where(
             there, rows[ORDER] >= oldest, heard >= oldest - span_us(self.view.ahead)
@@ -125,7 +125,7 @@ class OpenState(_OfItems):
     def fields(self, event: EventType) -> tuple[str, ...]:
         """See the base class."""
         due = (self.view.due,) if event == self.view.opened else ()
-        return needed(event, (self.view.item, *due))
+        return required_fields(event, (self.view.item, *due))
 
     def kept(self, event: EventType, events: Columns, known_at_us: Int64Array) -> Rows:
         """See the base class."""
@@ -137,7 +137,7 @@ class OpenState(_OfItems):
             columns[CLOSED] = known_at_us
         return self._rows(events, known_at_us, columns)
 
-    def answers(self, rows: Rows, questions: Questions) -> Float64Array:
+    def answers(self, rows: Rows, questions: PointInTimeQueries) -> Float64Array:
         """See the base class.
 
         A thing is open for every t with `begin < t <= end`: the number of begins before t less the
@@ -185,11 +185,11 @@ class PreviousState(_OfItems):
     def fields(self, event: EventType) -> tuple[str, ...]:
         """See the base class."""
         order = (self.view.order,) if event == self.view.opened else ()
-        return needed(event, (self.view.item, *order, *self._kept.get(event, ())))
+        return required_fields(event, (self.view.item, *order, *self._kept.get(event, ())))
 
     def kept(self, event: EventType, events: Columns, known_at_us: Int64Array) -> Rows:
         """See the base class."""
-        events = believed(event, events)
+        events = nullify_invalid(event, events)
         columns = self._blank(len(known_at_us))
         columns[_known(self.view, event)] = known_at_us
         if event == self.view.opened:
@@ -198,7 +198,7 @@ class PreviousState(_OfItems):
             columns[f"{event.name}.{field}"] = sortable(events[field])
         return self._rows(events, known_at_us, columns)
 
-    def answers(self, rows: Rows, questions: Questions) -> Float64Array:
+    def answers(self, rows: Rows, questions: PointInTimeQueries) -> Float64Array:
         """See the base class."""
         items = self._items(rows)
         before = np.asarray(questions.fields[self.view.before], np.int64)
@@ -208,7 +208,9 @@ class PreviousState(_OfItems):
         values = [np.asarray(v.compute(item, asked), np.float64) for v in self.view.values]
         return np.column_stack(values)
 
-    def _previous(self, items: Rows, questions: Questions, before: Int64Array) -> Int64Array:
+    def _previous(
+        self, items: Rows, questions: PointInTimeQueries, before: Int64Array
+    ) -> Int64Array:
         """The thing that each question looks up; -1 for none."""
         by_id = np.lexsort((items.label_us, items.columns[ORDER], items.group))
         order = Order(items.group[by_id], items.columns[ORDER][by_id])
@@ -253,7 +255,7 @@ def _taken(values: Int64Array, pick: Int64Array) -> Int64Array:
 
 
 def _sums_before(
-    group: Int64Array, time: Int64Array, table: Int64Array, questions: Questions
+    group: Int64Array, time: Int64Array, table: Int64Array, questions: PointInTimeQueries
 ) -> Int64Array:
     order = Order(group, time)
     return running(table, order)[order.before(questions.group, questions.as_of_us)]

@@ -58,12 +58,12 @@ class Rows:
     def taken(self, name: str, index: Int64Array) -> Int64Array:
         """A column of some of the rows. One that is made when it is asked for is made of these
         only."""
-        if isinstance(self.columns, Computed):
+        if isinstance(self.columns, LazyColumns):
             return self.columns.taken(name, index)
         return self.columns[name][index]
 
 
-class Computed(Mapping[str, Int64Array]):
+class LazyColumns(Mapping[str, Int64Array]):
     """Columns that are made of events when they are asked for: those of a large history are never
     all in memory at once."""
 
@@ -88,7 +88,7 @@ class Computed(Mapping[str, Int64Array]):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Questions:
+class PointInTimeQueries:
     """What is asked: for which group, as of when. A group without rows is a fair question.
 
     `fields`: what the request says, for the views that read it.
@@ -101,19 +101,19 @@ class Questions:
     def __len__(self) -> int:
         return len(self.group)
 
-    def at(self, index: Int64Array, group: Int64Array) -> "Questions":
+    def at(self, index: Int64Array, group: Int64Array) -> "PointInTimeQueries":
         """Some of the questions, about other groups."""
-        return Questions(
+        return PointInTimeQueries(
             group=group,
             as_of_us=self.as_of_us[index],
             fields={name: values[index] for name, values in self.fields.items()},
         )
 
 
-class Asked:
+class PointInTimeIndex:
     """Rows and the questions about them, sorted once for all that is asked of them."""
 
-    def __init__(self, rows: Rows, questions: Questions) -> None:
+    def __init__(self, rows: Rows, questions: PointInTimeQueries) -> None:
         self.rows, self.questions = rows, questions
         self.by_known = Order(rows.group, rows.known_us)
         # How many rows come before each question, of its own group and of those before it.
@@ -136,11 +136,11 @@ class Asked:
             total[level.asked] += sums[b] - sums[a]
         return total
 
-    def newest(self) -> "Picked":
+    def newest(self) -> "SelectedRows":
         """The row with the largest label, whatever its age."""
         if not len(self.rows):
             none = np.full(len(self.questions), -1, np.int64)
-            return Picked(self, none, tied=lambda: np.empty(0, np.int64))
+            return SelectedRows(self, none, tied=lambda: np.empty(0, np.int64))
         # Keys of a later group are all higher, so a running maximum starts anew at each group.
         labels = self._label_keys[self.by_known.order]
         highest = np.maximum.accumulate(labels)
@@ -149,12 +149,12 @@ class Asked:
         leader = np.maximum.accumulate(np.where(leads, np.arange(len(labels)), 0))
         rows = self._of_own_group(self.by_known.order[leader[self.known - 1]], self.known > 0)
         tied = highest[1:][again]
-        return Picked(self, rows, tied=lambda: tied)
+        return SelectedRows(self, rows, tied=lambda: tied)
 
-    def oldest(self, edge_us: Int64Array) -> "Picked":
+    def oldest(self, edge_us: Int64Array) -> "SelectedRows":
         """The row with the smallest label among those with label >= edge."""
         rows = self.lowest(self.rows.label_us, edge_us)
-        return Picked(self, rows, tied=lambda: self._tied_labels)
+        return SelectedRows(self, rows, tied=lambda: self._tied_labels)
 
     def ties(self, rows: Int64Array, tied: Int64Array) -> tuple[Int64Array, Int64Array]:
         """What was known of the same group and label as these rows, one a question, of those whose
@@ -194,13 +194,13 @@ class Asked:
             best[asked] = np.minimum(best[asked], found)
         return self._of_own_group(order[np.minimum(best, n - 1)], best < n) if n else best - 1
 
-    def distinct(self, codes: Int64Array, moves: "Moving") -> Int64Array:
+    def distinct(self, codes: Int64Array, moves: "SlidingWindow") -> Int64Array:
         """How many different `codes` have a row in a window; UNSET codes do not count.
 
         Of the rows of one code only the newest known one matters: each counts from the time when it
         became known as the newest until the next one did. That is a sum of +1 and -1.
         """
-        steps = Asked(self._steps(codes), self.questions)
+        steps = PointInTimeIndex(self._steps(codes), self.questions)
         return steps.sums(steps.rows.counts[:, None]).over(moves)[:, 0]
 
     def _steps(self, codes: Int64Array) -> Rows:
@@ -284,7 +284,7 @@ class Asked:
             )
 
 
-class Picked:
+class SelectedRows:
     """A row for each question; -1 for none, where `there` is false.
 
     Where several rows of one group and label were known, which is picked says nothing: it stands
@@ -292,7 +292,9 @@ class Picked:
     ask for it, not ages.
     """
 
-    def __init__(self, asked: Asked, rows: Int64Array, *, tied: Callable[[], Int64Array]) -> None:
+    def __init__(
+        self, asked: PointInTimeIndex, rows: Int64Array, *, tied: Callable[[], Int64Array]
+    ) -> None:
         self.there = rows >= 0
         self._asked, self._rows, self._tied = asked, rows, tied
         self._at = np.maximum(rows, 0)
@@ -303,7 +305,7 @@ class Picked:
         label = self._asked.rows.label_us
         return label[self._at] if len(label) else np.zeros(len(self._rows), np.int64)
 
-    def greatest(self, column: str, *, turned: bool = False) -> Int64Array:
+    def max_of(self, column: str, *, turned: bool = False) -> Int64Array:
         """The largest value of a column among those that a row stands for; UNSET where there is
         none. `turned`: of the bitwise complement."""
         rows = self._asked.rows
@@ -323,12 +325,12 @@ class Picked:
 class WindowSums:
     """Sums over windows, whose edges follow the time of the question."""
 
-    def __init__(self, asked: Asked, table: Int64Array) -> None:
+    def __init__(self, asked: PointInTimeIndex, table: Int64Array) -> None:
         self._asked, self._table = asked, table
         self._known = running(table, asked.by_known)[asked.known]
         self._labelled = running(table, asked.by_label)
 
-    def over(self, moves: "Moving") -> Int64Array:
+    def over(self, moves: "SlidingWindow") -> Int64Array:
         """The sums of the rows with label >= edge; (questions, columns of the table)."""
         questions = self._asked.questions
         edge = moves.edge(questions.as_of_us)
@@ -336,7 +338,7 @@ class WindowSums:
         self._add_told_late(total, moves)
         return total
 
-    def _add_told_late(self, total: Int64Array, moves: "Moving") -> None:
+    def _add_told_late(self, total: Int64Array, moves: "SlidingWindow") -> None:
         """Add the sums of the rows with `label < edge` and `known >= t`."""
         rows, order = self._asked.rows, self._asked.by_time
         # Subtracting UNSET would wrap round.
@@ -356,7 +358,7 @@ class WindowSums:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Moving:
+class SlidingWindow:
     """How an edge follows a question: `floor(t - length, hop)`."""
 
     length_us: int

@@ -5,10 +5,10 @@ from numpy.typing import NDArray
 
 from features.definitions.events import BoolArray, Columns, EventType, Float64Array, Int64Array
 from features.definitions.views import PythonView
-from features.engine.checks import believed, needed
+from features.engine.checks import nullify_invalid, required_fields
 from features.engine.columns import kinds
 from features.engine.numbers import fingerprint, from_sortable, sortable
-from features.engine.point_in_time import Questions, Rows
+from features.engine.point_in_time import PointInTimeQueries, Rows
 from features.engine.sorting import UNSET
 from features.engine.state import ViewState, merged_columns
 from features.errors import DeclarationError
@@ -32,11 +32,11 @@ class PythonState(ViewState):
 
     def fields(self, event: EventType) -> tuple[str, ...]:
         """See the base class."""
-        return needed(event, ("event_time_us", *self._kept[event]))
+        return required_fields(event, ("event_time_us", *self._kept[event]))
 
     def kept(self, event: EventType, events: Columns, known_at_us: Int64Array) -> Rows:
         """See the base class."""
-        events = believed(event, events)
+        events = nullify_invalid(event, events)
         n = len(known_at_us)
         columns = {name: np.full(n, UNSET, np.int64) for name in self.columns}
         columns[SOURCE] = np.full(n, list(self._kept).index(event), np.int64)
@@ -50,7 +50,7 @@ class PythonState(ViewState):
             columns=columns,
         )
 
-    def sameness(self) -> tuple[str, ...]:
+    def merge_key_columns(self) -> tuple[str, ...]:
         """See the base class."""
         return self.columns
 
@@ -58,12 +58,12 @@ class PythonState(ViewState):
         """See the base class."""
         return merged_columns(rows, starts, {"count": np.add})
 
-    def reachable(self, rows: NDArray[np.void], settled_to: Int64Array) -> BoolArray:
+    def reachable(self, rows: NDArray[np.void], compacted_through: Int64Array) -> BoolArray:
         """See the base class."""
-        found: BoolArray = rows["label"] >= settled_to - self.view.reach_us
+        found: BoolArray = rows["label"] >= compacted_through - self.view.reach_us
         return found
 
-    def answers(self, rows: Rows, questions: Questions) -> Float64Array:
+    def answers(self, rows: Rows, questions: PointInTimeQueries) -> Float64Array:
         """See the base class."""
         columns = [rows.columns[name] for name in self.columns]
         order = np.lexsort((*columns, rows.label_us, rows.group))

@@ -7,10 +7,10 @@ are dropped, all others are kept. A question may be asked for any `t >= settled_
                    | label, count, int64 columns | label, known, int64 columns
 
 The label says what a row is about: the time when it happened, or the thing that it speaks of.
-`settled_to`: what was known before it is settled. A settled row may stand for several events and no
-longer says when each was known, because every question knows it. Updating only appends to the head,
-without parsing, so the appends of several writers commute; a head that has grown is folded into the
-settled rows. Every row carries a check, so damage is noticed and never served.
+`compacted_through`: what was known before it is settled. A settled row may stand for several events
+and no longer says when each was known, because every question knows it. Updating only appends to
+the head, without parsing, so the appends of several writers commute; a head that has grown is
+folded into the settled rows. Every row carries a check, so damage is noticed and never served.
 """
 
 import hashlib
@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 from features.definitions.events import BoolArray, Columns, EventType, Float64Array, Int64Array
 from features.definitions.views import View
 from features.engine.numbers import fingerprint
-from features.engine.point_in_time import Questions, Rows
+from features.engine.point_in_time import PointInTimeQueries, Rows
 from features.engine.sorting import UNSET
 from features.errors import FeatureError
 
@@ -42,14 +42,16 @@ HEADER = np.dtype(
     ]
 )
 HEADER_SIZE = HEADER.itemsize
-FOLD_SLACK = 16  # head rows beyond twice those left by the last fold that are worth the next one
+COMPACTION_SLACK = (
+    16  # head rows beyond twice those left by the last fold that are worth the next one
+)
 CHECK = "check"
 _CHECK_PRIME = np.uint64(0x9E3779B97F4A7C15)
 _HEADER_SALT = 0x51ED270B
 _HEADER = struct.Struct("<qqqqq")
 
 
-class OtherSchema(FeatureError):
+class ViewSchemaMismatch(FeatureError):
     """A value was written under another declaration of its view and must not be served."""
 
     def __init__(self, view: str) -> None:
@@ -74,7 +76,7 @@ class CorruptValue(FeatureError):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Answers:
+class ViewValues:
     """`values`: float64 (questions, features of the view), NaN for nothing. `exact`: False where
     the question was older than what the state still tells apart."""
 
@@ -86,7 +88,7 @@ class Answers:
 class _Parsed:
     """Rows of several values, one after the other, and how many of them each value has."""
 
-    settled_to: Int64Array
+    compacted_through: Int64Array
     settled: NDArray[np.void]
     settled_group: Int64Array
     head: NDArray[np.void]
@@ -129,7 +131,7 @@ class ViewState(ABC):
         does not count for the view is left out."""
 
     @abstractmethod
-    def answers(self, rows: Rows, questions: Questions) -> Float64Array:
+    def answers(self, rows: Rows, questions: PointInTimeQueries) -> Float64Array:
         """The view's features, (questions, features): for rows of the state as for those of
         history."""
 
@@ -137,22 +139,24 @@ class ViewState(ABC):
     def merged(self, rows: NDArray[np.void], starts: Int64Array) -> NDArray[np.void]:
         """One settled row for each stretch of equal rows; `starts` are where they begin."""
 
-    def sameness(self) -> tuple[str, ...]:
+    def merge_key_columns(self) -> tuple[str, ...]:
         """Columns beside the label that rows must share to be merged."""
         return ()
 
-    def ready(self, head: NDArray[np.void], settled_to: Int64Array, /) -> BoolArray:
+    def ready(self, head: NDArray[np.void], compacted_through: Int64Array, /) -> BoolArray:
         """Which head rows may be settled."""
-        found: BoolArray = head["known"] < settled_to
+        found: BoolArray = head["known"] < compacted_through
         return found
 
-    def relabelled(self, rows: NDArray[np.void], _settled_to: Int64Array, /) -> NDArray[np.void]:
+    def truncated_to_hop(
+        self, rows: NDArray[np.void], _settled_to: Int64Array, /
+    ) -> NDArray[np.void]:
         """Settled rows under the label that questions still can tell from others."""
         return rows
 
     @abstractmethod
-    def reachable(self, rows: NDArray[np.void], settled_to: Int64Array) -> BoolArray:
-        """Which settled rows a question at `settled_to` or later can still reach."""
+    def reachable(self, rows: NDArray[np.void], compacted_through: Int64Array) -> BoolArray:
+        """Which settled rows a question at `compacted_through` or later can still reach."""
 
     def packed(self, rows: Rows) -> NDArray[np.void]:
         """Head rows, sealed."""
@@ -166,45 +170,48 @@ class ViewState(ABC):
         """The value with packed head rows added, and whether it is worth a fold by now.
 
         Raises:
-            OtherSchema: the value belongs to another declaration.
+            ViewSchemaMismatch: the value belongs to another declaration.
             CorruptValue: its header is damaged.
         """
         grown = (value or self.empty) + rows
-        return grown, self.worth_a_fold(grown[:HEADER_SIZE], len(grown))
+        return grown, self.needs_compaction(grown[:HEADER_SIZE], len(grown))
 
-    def worth_a_fold(self, header: bytes, length: int) -> bool:
+    def needs_compaction(self, header: bytes, length: int) -> bool:
         """Whether a value of that length has grown enough: a fold costs as much as the value is
         long, so it waits until the head has doubled, and the cost an event stays constant.
 
         Raises:
-            OtherSchema: the value belongs to another declaration.
+            ViewSchemaMismatch: the value belongs to another declaration.
             CorruptValue: its header is damaged.
         """
         schema_id, _, settled, left, _ = _HEADER.unpack_from(header.ljust(HEADER_SIZE, b"\0"))
         if schema_id != self.schema_id or len(header) < HEADER_SIZE:
             self._headers([header])  # it says whether the header is damaged or of another schema
         head_bytes = length - HEADER_SIZE - settled * self.settled_row.itemsize
-        return bool(head_bytes > (FOLD_SLACK + 2 * left) * self.head_row.itemsize)
+        return bool(head_bytes > (COMPACTION_SLACK + 2 * left) * self.head_row.itemsize)
 
-    def fold(self, values: Sequence[bytes], settled_to_us: int) -> list[bytes]:
-        """Settle what was known before `settled_to_us`, merge it and drop what is out of reach.
+    def fold(self, values: Sequence[bytes], compacted_through_us: int) -> list[bytes]:
+        """Merge what was known before `compacted_through_us` and drop what is out of reach.
 
-        No answer to a question at `t >= settled_to_us` changes. `settled_to` never goes back: a
-        value keeps its own where that is later, for it no longer can answer for what is before.
+        No answer to a question at `t >= compacted_through_us` changes. `compacted_through` never
+        goes back: a value keeps its own where that is later, for it no longer can answer for what
+        is before.
 
         Raises:
-            OtherSchema: a value belongs to another declaration.
+            ViewSchemaMismatch: a value belongs to another declaration.
             CorruptValue: a value is damaged.
         """
         found = self._parse(values)
-        settled_to = np.maximum(found.settled_to, settled_to_us)
-        ready = self.ready(found.head, settled_to[found.head_group])
+        compacted_through = np.maximum(found.compacted_through, compacted_through_us)
+        ready = self.ready(found.head, compacted_through[found.head_group])
         group = np.concatenate([found.settled_group, found.head_group[ready]])
         rows = np.concatenate([found.settled, self._as_settled(found.head[ready])])
-        reachable = self.reachable(rows, settled_to[group])
+        reachable = self.reachable(rows, compacted_through[group])
         rows, group = rows[reachable], group[reachable]
-        rows, group = self._merge(self.relabelled(rows, settled_to[group]), group)
-        return self._pack(settled_to, rows, group, found.head[~ready], found.head_group[~ready])
+        rows, group = self._merge(self.truncated_to_hop(rows, compacted_through[group]), group)
+        return self._pack(
+            compacted_through, rows, group, found.head[~ready], found.head_group[~ready]
+        )
 
     def read(
         self,
@@ -212,26 +219,26 @@ class ViewState(ABC):
         which: Int64Array,
         as_of_us: Int64Array,
         fields: Columns | None = None,
-    ) -> Answers:
+    ) -> ViewValues:
         """Answers to questions (`values[which[i]]`, `as_of_us[i]`); which -1 is no entity at all.
 
         `fields`: what the requests say, at least those that the view asks for.
 
         Raises:
-            OtherSchema: a value belongs to another declaration.
+            ViewSchemaMismatch: a value belongs to another declaration.
             CorruptValue: a value is damaged.
         """
         # One empty value more, for the questions about nothing.
         found = self._parse([*(v or self.empty for v in values), self.empty])
         which = np.where(which < 0, len(values), which)
-        questions = Questions(group=which, as_of_us=as_of_us, fields=fields or {})
-        return Answers(
+        questions = PointInTimeQueries(group=which, as_of_us=as_of_us, fields=fields or {})
+        return ViewValues(
             values=self.answers(self._all_rows(found), questions),
-            exact=as_of_us >= found.settled_to[which],
+            exact=as_of_us >= found.compacted_through[which],
         )
 
     def verify(self, values: Sequence[bytes]) -> None:
-        """Raises CorruptValue or OtherSchema unless every value is whole."""
+        """Raises CorruptValue or ViewSchemaMismatch unless every value is whole."""
         self._parse(values)
 
     def _parse(self, values: Sequence[bytes]) -> _Parsed:
@@ -244,7 +251,7 @@ class ViewState(ABC):
         cuts = list(zip(values, ends.tolist(), strict=True))
         numbers = np.arange(len(values))
         found = _Parsed(
-            settled_to=headers["settled_to"],
+            compacted_through=headers["settled_to"],
             settled=np.frombuffer(b"".join([v[HEADER_SIZE:e] for v, e in cuts]), self.settled_row),
             settled_group=np.repeat(numbers, headers["settled"]),
             head=np.frombuffer(b"".join([v[e:] for v, e in cuts]), self.head_row),
@@ -261,7 +268,7 @@ class ViewState(ABC):
         if (damaged | (headers["settled"] < 0)).any():
             raise CorruptValue(self.name, np.flatnonzero(damaged).tolist())
         if (headers["schema"] != self.schema_id).any():
-            raise OtherSchema(self.name)
+            raise ViewSchemaMismatch(self.name)
         return headers
 
     def _check(self, found: _Parsed) -> None:
@@ -304,7 +311,7 @@ class ViewState(ABC):
         """One row for each (group, label, sameness), sorted by them."""
         if not len(rows):
             return rows, group
-        keys = [*(rows[c] for c in self.sameness()), rows["label"], group]
+        keys = [*(rows[c] for c in self.merge_key_columns()), rows["label"], group]
         order = np.lexsort(keys)
         new = np.zeros(len(rows), bool)
         new[0] = True
@@ -317,16 +324,16 @@ class ViewState(ABC):
 
     def _pack(
         self,
-        settled_to: Int64Array,
+        compacted_through: Int64Array,
         rows: NDArray[np.void],
         group: Int64Array,
         head: NDArray[np.void],
         head_group: Int64Array,
     ) -> list[bytes]:
-        numbers = np.arange(len(settled_to) + 1)
+        numbers = np.arange(len(compacted_through) + 1)
         row_cuts, head_cuts = np.searchsorted(group, numbers), np.searchsorted(head_group, numbers)
-        headers = np.zeros(len(settled_to), HEADER)
-        headers["schema"], headers["settled_to"] = self.schema_id, settled_to
+        headers = np.zeros(len(compacted_through), HEADER)
+        headers["schema"], headers["settled_to"] = self.schema_id, compacted_through
         headers["settled"], headers["left"] = np.diff(row_cuts), np.diff(head_cuts)
         headers[CHECK] = _checks(headers, _HEADER_SALT)
         parts = (
@@ -357,15 +364,15 @@ class ViewRows:
                 yield entity, packed[start:end]
 
 
-def settled_to_us(value: bytes) -> int:
+def compacted_through_us(value: bytes) -> int:
     """From when on a value answers exactly."""
-    settled_to: int = _HEADER.unpack_from(value)[1]
-    return settled_to
+    compacted_through: int = _HEADER.unpack_from(value)[1]
+    return compacted_through
 
 
 def merge_rows(
     change: ViewRows,
-    settled_to_us: int,
+    compacted_through_us: int,
     *,
     get: Callable[[bytes], bytes | None],
     put: Callable[[bytes, bytes], Any],
@@ -374,13 +381,13 @@ def merge_rows(
     state = change.state
     grown: list[tuple[bytes, bytes]] = []
     for entity, rows in change.by_entity():
-        value, worth_a_fold = state.append(get(entity), rows)
-        if worth_a_fold:
+        value, needs_compaction = state.append(get(entity), rows)
+        if needs_compaction:
             grown.append((entity, value))
         else:
             put(entity, value)
     if grown:
-        folded = state.fold([value for _, value in grown], settled_to_us)
+        folded = state.fold([value for _, value in grown], compacted_through_us)
         for (entity, _), value in zip(grown, folded, strict=True):
             put(entity, value)
 

@@ -18,18 +18,18 @@ from features.definitions.events import (
     Int64Array,
 )
 from features.definitions.views import CalendarView, FeatureView
-from features.engine.checks import believed, needed
+from features.engine.checks import nullify_invalid, required_fields
 from features.engine.columns import array_of, kinds
 from features.engine.digests import digests
 from features.engine.numbers import fingerprint, from_sortable, sortable, whole
 from features.engine.point_in_time import (
-    Asked,
-    Computed,
+    LazyColumns,
     Maker,
-    Moving,
-    Picked,
-    Questions,
+    PointInTimeIndex,
+    PointInTimeQueries,
     Rows,
+    SelectedRows,
+    SlidingWindow,
     WindowSums,
 )
 from features.engine.sorting import HIGHEST, UNSET, chunks, pairs
@@ -95,21 +95,21 @@ class _OverTime(ViewState):
         for lane in self._lanes:
             column = self._declared.get(lane.of)
             read += [lane.of] if column is None else column.reads
-        return needed(event, (*read, *self._placed_by()))
+        return required_fields(event, (*read, *self._placed_by()))
 
     def kept(self, event: EventType, events: Columns, known_at_us: Int64Array) -> Rows:
         """See the base class."""
-        events = believed(event, events)
+        events = nullify_invalid(event, events)
         n = len(known_at_us)
         return Rows(
             group=np.arange(n),
             label_us=self._labels(events),
             known_us=known_at_us,
             counts=np.broadcast_to(np.int64(1), n),
-            columns=Computed(events, {lane.name: self._maker(lane) for lane in self._lanes}),
+            columns=LazyColumns(events, {lane.name: self._maker(lane) for lane in self._lanes}),
         )
 
-    def sameness(self) -> tuple[str, ...]:
+    def merge_key_columns(self) -> tuple[str, ...]:
         """See the base class."""
         return tuple(lane.name for lane in self._lanes if lane.kind == "code")
 
@@ -118,9 +118,9 @@ class _OverTime(ViewState):
         combine = {a.name: _COMBINE[a.kind] for a in self._lanes if a.kind != "code"}
         return merged_columns(rows, starts, {"count": np.add, **combine})
 
-    def reachable(self, rows: NDArray[np.void], settled_to: Int64Array) -> BoolArray:
+    def reachable(self, rows: NDArray[np.void], compacted_through: Int64Array) -> BoolArray:
         """See the base class."""
-        found: BoolArray = rows["label"] >= settled_to - self.view.reach_us
+        found: BoolArray = rows["label"] >= compacted_through - self.view.reach_us
         return found
 
     def _labels(self, events: Columns) -> Int64Array:
@@ -182,14 +182,16 @@ class WindowState(_OverTime):
         hops = any(w.hop_us > 1 for w in self.view.windows)
         return hops and not any(a.operation in TIMED for a in self.view.aggregations)
 
-    def answers(self, rows: Rows, questions: Questions) -> Float64Array:
+    def answers(self, rows: Rows, questions: PointInTimeQueries) -> Float64Array:
         """See the base class."""
         values = self._values(rows, questions)
         if self.view.exclude_self is not None:
             self._without_own(values, rows, questions, self.view.exclude_self)
         return values
 
-    def relabelled(self, rows: NDArray[np.void], settled_to: Int64Array, /) -> NDArray[np.void]:
+    def truncated_to_hop(
+        self, rows: NDArray[np.void], compacted_through: Int64Array, /
+    ) -> NDArray[np.void]:
         """See the base class: a row moves to the beginning of the hop of the shortest window that
         can still reach it; longer windows have the same edge there, for hops divide each other."""
         if not self.coarse or not len(rows):
@@ -197,16 +199,16 @@ class WindowState(_OverTime):
         rows = rows.copy()
         label = rows["label"].copy()
         for window in reversed(self.view.windows):
-            within = label >= _moving(window).edge(settled_to)
+            within = label >= _moving(window).edge(compacted_through)
             rows["label"] = np.where(within, label - label % window.hop_us, rows["label"])
         return rows
 
     def _labels(self, events: Columns) -> Int64Array:
         return np.asarray(events["event_time_us"], np.int64)
 
-    def _values(self, rows: Rows, questions: Questions) -> Float64Array:
+    def _values(self, rows: Rows, questions: PointInTimeQueries) -> Float64Array:
         out = np.empty((len(questions), len(self.view.features)), order="F")  # filled by columns
-        found = _Found(Asked(rows, questions), partial(self._table, rows))
+        found = _Found(PointInTimeIndex(rows, questions), partial(self._table, rows))
         for i, (a, _, window) in enumerate(self.view.parts):
             out[:, i] = self._feature(a, window, found)
         return out
@@ -228,7 +230,7 @@ class WindowState(_OverTime):
         self,
         values: Float64Array,
         rows: Rows,
-        questions: Questions,
+        questions: PointInTimeQueries,
         field: str,
     ) -> None:
         """Answer anew, in place, what has own events among its rows: each such question becomes a
@@ -258,9 +260,9 @@ class CalendarState(_OverTime):
 
     view: CalendarView
 
-    def answers(self, rows: Rows, questions: Questions) -> Float64Array:
+    def answers(self, rows: Rows, questions: PointInTimeQueries) -> Float64Array:
         """See the base class."""
-        asked = Asked(rows, questions)
+        asked = PointInTimeIndex(rows, questions)
         table, where = self._table(rows)
         totals, within = [], []
         for span in self.view.spans:
@@ -292,13 +294,13 @@ class _Found:
     """What several features share, found once."""
 
     def __init__(
-        self, asked: Asked, table: Callable[[], tuple[Int64Array, Mapping[str, int]]]
+        self, asked: PointInTimeIndex, table: Callable[[], tuple[Int64Array, Mapping[str, int]]]
     ) -> None:
         self.asked, self._make_table = asked, table
         self._as_of = asked.questions.as_of_us
         self._totals: dict[TimeWindow, Int64Array] = {}
         self._inside: dict[TimeWindow, BoolArray] = {}
-        self._oldest: dict[TimeWindow, Picked] = {}
+        self._oldest: dict[TimeWindow, SelectedRows] = {}
 
     def totals(self, window: TimeWindow) -> Int64Array:
         """The sums of the table over a window."""
@@ -311,7 +313,7 @@ class _Found:
         pick, inside = self._newest, self._newest_within(window)
         if column is None:
             return np.where(inside, (self._as_of - pick.label_us) / MINUTE, np.nan)
-        return np.where(inside, from_sortable(pick.greatest(f"highest:{column}")), np.nan)
+        return np.where(inside, from_sortable(pick.max_of(f"highest:{column}")), np.nan)
 
     def oldest(self, window: TimeWindow, column: str | None) -> Float64Array:
         """`first` of a column, or the minutes since then."""
@@ -319,7 +321,7 @@ class _Found:
         if column is None:
             return np.where(pick.there, (self._as_of - pick.label_us) / MINUTE, np.nan)
         # Turned over, the smallest is the largest; nothing (HIGHEST) then is UNSET.
-        return from_sortable(~pick.greatest(f"lowest:{column}", turned=True))
+        return from_sortable(~pick.max_of(f"lowest:{column}", turned=True))
 
     def extreme(self, window: TimeWindow, column: str, *, largest: bool) -> Float64Array:
         """`max` or `min` of a column."""
@@ -348,7 +350,7 @@ class _Found:
         return self.asked.sums(self._table[0])
 
     @cached_property
-    def _newest(self) -> Picked:
+    def _newest(self) -> SelectedRows:
         return self.asked.newest()
 
     def _newest_within(self, window: TimeWindow) -> BoolArray:
@@ -357,14 +359,14 @@ class _Found:
             self._inside[window] = self._newest.there & (self._newest.label_us >= edge)
         return self._inside[window]
 
-    def _oldest_within(self, window: TimeWindow) -> Picked:
+    def _oldest_within(self, window: TimeWindow) -> SelectedRows:
         if window not in self._oldest:
             self._oldest[window] = self.asked.oldest(_moving(window).edge(self._as_of))
         return self._oldest[window]
 
 
-def _moving(window: TimeWindow) -> Moving:
-    return Moving(length_us=window.length_us, hop_us=window.hop_us)
+def _moving(window: TimeWindow) -> SlidingWindow:
+    return SlidingWindow(length_us=window.length_us, hop_us=window.hop_us)
 
 
 def _lanes(view: FeatureView | CalendarView, declared: Mapping[str, Column]) -> tuple[_Lane, ...]:

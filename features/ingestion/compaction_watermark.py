@@ -31,26 +31,26 @@ LOOKS = 1_000  # so many are remembered at most: they lie a thousandth of `most_
 Ask = Callable[[], Positions]
 
 
-class Look(NamedTuple):
+class ReaderCheckpoint(NamedTuple):
     """Whoever has answered up to `ends` has answered what was asked before `newest_us` was in."""
 
     newest_us: int
     ends: Positions
 
 
-class Hold:
+class CompactionWatermark:
     """How far values may be settled: not what readers may still ask about, but never less.
 
-    One thread asks `settled_to_us`, another one tells of the readers.
+    One thread asks `compacted_through_us`, another one tells of the readers.
     """
 
     def __init__(self, *, least_us: int, most_us: int) -> None:
         self.least_us, self.most_us = least_us, max(least_us, most_us)
         self.newest_us = UNSET
-        self._looks: deque[Look] = deque()
+        self._looks: deque[ReaderCheckpoint] = deque()
         self._free_us = UNSET  # readers are done with what was asked before this was in
 
-    def settled_to_us(self, newest_us: int) -> int:
+    def compacted_through_us(self, newest_us: int) -> int:
         """What was known before it may be settled, as of the newest event. Never goes back."""
         if newest_us == UNSET:
             return UNSET
@@ -59,7 +59,7 @@ class Hold:
         asked_us = UNSET if self._free_us == UNSET else self._free_us - self.least_us
         return max(asked_us, self.newest_us - self.most_us)
 
-    def look(self, *, ends: Ask, answered: Ask) -> None:
+    def observe(self, *, ends: Ask, answered: Ask) -> None:
         """Note how far the readers are. `ends` of the request topics, `answered` by the readers.
 
         Raises:
@@ -68,7 +68,7 @@ class Hold:
         newest_us = self.newest_us  # before the ends are asked: what came later may be in them
         found = ends()
         if newest_us != UNSET and self._is_worth_a_look(newest_us):
-            self._looks.append(Look(newest_us, found))
+            self._looks.append(ReaderCheckpoint(newest_us, found))
         done = answered()
         while self._looks and has_reached(done, self._looks[0].ends):
             self._free_us = self._looks.popleft().newest_us
@@ -78,7 +78,7 @@ class Hold:
         return not self._looks or newest_us >= self._looks[-1].newest_us + apart_us
 
 
-class HoldWatch(Background):
+class ReaderWatch(Background):
     """Looks at the readers from a thread of its own, every `seconds`.
 
     `open_ends` and `open_answered` connect for as long as their block lasts.
@@ -86,13 +86,13 @@ class HoldWatch(Background):
 
     def __init__(
         self,
-        hold: Hold,
+        watermark: CompactionWatermark,
         *,
         open_ends: Callable[[], AbstractContextManager[Ask]],
         open_answered: Callable[[], AbstractContextManager[Ask]],
         seconds: float,
     ) -> None:
-        self._hold, self._seconds = hold, seconds
+        self._watermark, self._seconds = watermark, seconds
         self._open_ends, self._open_answered = open_ends, open_answered
         self._trouble = ""
         super().__init__("readers", self._watch)
@@ -108,7 +108,7 @@ class HoldWatch(Background):
     def _look_on(self, closed: threading.Event) -> None:
         with self._open_ends() as ends, self._open_answered() as answered:
             while not closed.wait(self._seconds):
-                self._hold.look(ends=ends, answered=answered)
+                self._watermark.observe(ends=ends, answered=answered)
                 self._trouble = ""
 
     def _note(self, trouble: str) -> None:

@@ -14,7 +14,7 @@ CONSUMER = "ingest"
 DEAD_LETTERS = dead_letter_topic(CONSUMER)
 
 
-class DeadLetters:
+class DeadLetterSink:
     """Holds what is not sent yet. Bad records below the group's position were sent before."""
 
     def __init__(self, producer: TransactionalProducer, *, clock_us: Callable[[], int]) -> None:

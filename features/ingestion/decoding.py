@@ -8,7 +8,7 @@ import numpy as np
 
 from features.contracts.codec import decode_message
 from features.definitions import EventType
-from features.engine.checks import broken
+from features.engine.checks import violations
 from features.engine.columns import arrays_of, field_tuples
 from features.engine.event_rows import EventRows
 from features.errors import MalformedEvent
@@ -87,7 +87,7 @@ def _refuse(rows: EventRows, messages: Sequence[Message]) -> tuple[EventRows, li
     reasons: dict[int, str] = {}
     for check in rows.event.checks_that("dead_letter"):
         arrays = arrays_of(rows.fields, rows.event.record, check.reads)
-        for i in np.flatnonzero(broken(check, arrays)).tolist():
+        for i in np.flatnonzero(violations(check, arrays)).tolist():
             reasons.setdefault(i, f"it breaks the check {check.name!r}")
     if not reasons:
         return rows, []

@@ -25,13 +25,13 @@ import structlog
 
 from features.definitions import EventType
 from features.engine.state import CorruptValue
-from features.errors import PositionMoved, StoreDamaged, StoreUnavailable
+from features.errors import OffsetConflict, StoreDamaged, StoreUnavailable
 from features.ingestion import metrics
-from features.ingestion.dead_letter_sink import DeadLetters
+from features.ingestion.dead_letter_sink import DeadLetterSink
 from features.ingestion.decoding import BadRecord, Decoded, decode_poll
-from features.ingestion.offline_sink import OfflineBuffer
-from features.ingestion.online_sink import OnlineWriter
-from features.ingestion.scrubber import OnlineCare
+from features.ingestion.offline_sink import OfflineSink
+from features.ingestion.online_sink import OnlineSink
+from features.ingestion.scrubber import Scrubber
 from infra.clock import SECOND
 from infra.errors import EventideError
 from infra.kafka.consumer import GroupConsumer, StartPositions, waiting_for_brokers
@@ -52,10 +52,10 @@ MOVES_IN_A_ROW = 20  # positions that move again and again: someone else writes 
 class Sinks:
     """Where events go."""
 
-    online: OnlineWriter
-    online_care: OnlineCare
-    offline: OfflineBuffer
-    dead_letters: DeadLetters
+    online: OnlineSink
+    scrubber: Scrubber
+    offline: OfflineSink
+    dead_letters: DeadLetterSink
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -114,7 +114,7 @@ class Ingest:
 
         Raises:
             KafkaFailed: end the process; a new one goes on from the positions in the sinks.
-            OtherSchema: the online store was built under other declarations.
+            ViewSchemaMismatch: the online store was built under other declarations.
         """
         # First of all: it ends what a predecessor left open, which hides the group's positions.
         if not self._wait_for(self._connections.open_producer):
@@ -123,7 +123,7 @@ class Ingest:
         self._why_not = ""
         try:
             while not self._stop.is_set():
-                self._watchdog.turn()
+                self._watchdog.heartbeat()
                 self._guarded(consumer, self._turn)
             self._why_not = "stopping"
             self._guarded(consumer, self._flush)
@@ -159,7 +159,7 @@ class Ingest:
         if self._resume_at is None and time.monotonic() >= self._look_at:
             self._look_at = time.monotonic() + LOOK_S
             self._sinks.online.check(consumer.owned)
-            self._sinks.online_care.look()
+            self._sinks.scrubber.scan()
 
     def _take(self, messages: Sequence[Message], taken: Positions) -> None:
         with metrics.STAGE_SECONDS.labels(stage="decode").time():
@@ -198,7 +198,7 @@ class Ingest:
         """Run a step; after any doubt drop what is in hand and start over from the positions."""
         try:
             step(consumer)
-        except PositionMoved as error:
+        except OffsetConflict as error:
             self._moves += 1
             log.warning("position_moved", why=str(error), hint=error.hint, in_a_row=self._moves)
             if self._moves >= MOVES_IN_A_ROW:
@@ -209,20 +209,20 @@ class Ingest:
             self._start_over(consumer, why="transaction_aborted")
         except CorruptValue as error:
             metrics.DAMAGED.inc(len(error.indexes))
-            self._mend(consumer, error)
+            self._repair(consumer, error)
         except StoreDamaged as error:
-            self._mend(consumer, error)
+            self._repair(consumer, error)
         except StoreUnavailable as error:
             self._wait_out(consumer, error)
 
-    def _mend(self, consumer: GroupConsumer, error: EventideError) -> None:
+    def _repair(self, consumer: GroupConsumer, error: EventideError) -> None:
         log.error("online_store_damaged", why=str(error))
         self._why_not = f"the online store is being made again: {error}"
         try:
             # What was taken is in the online store, which must not go back behind it.
             self._sinks.offline.flush()
-            self._sinks.online_care.mend(lambda _: self._watchdog.turn())
-        except (StoreUnavailable, PositionMoved) as failed:
+            self._sinks.scrubber.repair(lambda _: self._watchdog.heartbeat())
+        except (StoreUnavailable, OffsetConflict) as failed:
             self._wait_out(consumer, failed)  # the damage is met again
         else:
             metrics.MENDED.inc()
@@ -289,7 +289,7 @@ class Ingest:
     def _wait_for(self, opener: Callable[[], None]) -> bool:
         """Open it as soon as the brokers answer; False when we are to stop."""
         while not self._stop.is_set():
-            self._watchdog.turn()
+            self._watchdog.heartbeat()
             try:
                 opener()
             except KafkaFailed as error:

@@ -7,12 +7,12 @@ from typing import Any
 import numpy as np
 
 from features.definitions import EventType
-from features.engine.event_rows import EventRows, at_or_above
+from features.engine.event_rows import EventRows, not_yet_applied
 from features.stores.ports import EventBatch, OfflineStore
 from infra.kafka.partitions import Partition, Positions
 
 
-class OfflineBuffer:
+class OfflineSink:
     """Holds what is not committed yet of the partitions that it was told to `load`."""
 
     def __init__(
@@ -39,7 +39,7 @@ class OfflineBuffer:
         """Keep the events at or above our positions for the next `flush`."""
         now_us = self._clock_us()
         for found in rows:
-            new = at_or_above(found, self._positions)
+            new = not_yet_applied(found, self._positions)
             if len(new):
                 self._pieces.setdefault(new.event.name, []).append((new, now_us))
                 self.rows += len(new)
@@ -53,7 +53,7 @@ class OfflineBuffer:
         """Commit everything, with the positions; returns how many rows.
 
         Raises:
-            PositionMoved, StoreUnavailable: some topics may be committed; `drop` and `load`.
+            OffsetConflict, StoreUnavailable: some topics may be committed; `drop` and `load`.
         """
         moved = {p: o for p, o in self._taken.items() if o > self._positions[p]}
         for topic in sorted({p.topic for p in moved}):

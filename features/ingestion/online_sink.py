@@ -5,21 +5,21 @@ from collections.abc import Collection, Sequence
 import numpy as np
 
 from features.definitions import BoolArray, View
-from features.engine.deduplication import SeenIds, SeenWindow, ids_kept_us
-from features.engine.event_rows import EventRows, at_or_above, view_rows
+from features.engine.deduplication import DeduplicationWindow, SeenIds, ids_kept_us
+from features.engine.event_rows import EventRows, not_yet_applied, view_rows
 from features.engine.sorting import UNSET
-from features.engine.state import OtherSchema, ViewRows
+from features.engine.state import ViewRows, ViewSchemaMismatch
 from features.engine.view_states import state_of
-from features.errors import PositionMoved
-from features.ingestion.compaction_watermark import Hold
+from features.errors import OffsetConflict
+from features.ingestion.compaction_watermark import CompactionWatermark
 from features.stores.ports import OnlineStore, OnlineUpdate
 from infra.kafka.partitions import Partition, Positions
 
 
-class OnlineWriter:
+class OnlineSink:
     """Writes the partitions that it was told to `load`; one at a time owns a partition.
 
-    `hold` says how far values may be settled: from there on the store answers exactly.
+    `watermark` says how far values may be settled: from there on the store answers exactly.
     """
 
     def __init__(
@@ -28,7 +28,7 @@ class OnlineWriter:
         views: Sequence[View],
         *,
         duplicate_horizon_us: int,
-        hold: Hold,
+        watermark: CompactionWatermark,
     ) -> None:
         self._store = store
         self._views: dict[str, list[View]] = {}
@@ -36,9 +36,9 @@ class OnlineWriter:
             for event in view.sources:
                 self._views.setdefault(event.name, []).append(view)
         self._schemas = {v.name: state_of(v).schema_id for v in views}
-        self._horizon_us, self._hold = duplicate_horizon_us, hold
+        self._horizon_us, self._watermark = duplicate_horizon_us, watermark
         self._positions: dict[Partition, int] = {}
-        self._seen: dict[Partition, SeenWindow] = {}
+        self._seen: dict[Partition, DeduplicationWindow] = {}
         self._newest_us: dict[Partition, int] = {}
         self.duplicates = 0  # dropped since the start
 
@@ -46,18 +46,18 @@ class OnlineWriter:
         """Read positions and seen ids anew; partitions without a position are left out.
 
         Raises:
-            OtherSchema: the store was built under other declarations.
+            ViewSchemaMismatch: the store was built under other declarations.
             StoreUnavailable: it does not answer.
         """
         self._check_schemas()
-        progress = self._store.progress()
+        progress = self._store.positions()
         found = {p: progress[p] for p in partitions if p in progress}
-        newest_us = self._store.newest_known_us()
+        newest_us = self._store.newest_known_at_us()
         for partition in partitions:
             self._newest_us[partition] = newest_us.get(partition, UNSET)
             self._positions[partition] = found.get(partition, 0)
-            slices = self._store.seen(partition) if partition.topic in self._views else ()
-            self._seen[partition] = SeenWindow(
+            slices = self._store.seen_ids(partition) if partition.topic in self._views else ()
+            self._seen[partition] = DeduplicationWindow(
                 self._horizon_us, slices, keep_us=self._keep_us(partition.topic)
             )
         return found
@@ -66,7 +66,7 @@ class OnlineWriter:
         """Apply the events at or above our positions, and move these to `taken`.
 
         Raises:
-            PositionMoved, StoreUnavailable: nothing was written; `load` before the next write.
+            OffsetConflict, StoreUnavailable: nothing was written; `load` before the next write.
         """
         ends = {p: o for p, o in taken.items() if o > self._positions[p]}
         if not ends:
@@ -75,7 +75,7 @@ class OnlineWriter:
         seen: list[SeenIds] = []
         newest_us: dict[Partition, int] = {}
         for found in rows:
-            new = at_or_above(found, self._positions)
+            new = not_yet_applied(found, self._positions)
             if len(new):
                 newest_us |= self._newest_of(new)
                 changes += self._changes(new, seen)
@@ -84,7 +84,7 @@ class OnlineWriter:
                 changes=changes,
                 starts={p: self._positions[p] for p in ends},
                 ends=ends,
-                settled_to_us=self._settled_to_us(),
+                compacted_through_us=self._settled_to_us(),
                 seen=seen,
                 forget=[(s.partition, o) for s in seen for o in self._seen[s.partition].forget()],
                 schemas=self._schemas,
@@ -97,21 +97,21 @@ class OnlineWriter:
         """Whether the store still stands where we left it: somebody may have replaced it.
 
         Raises:
-            PositionMoved: it does not; `load` before the next write.
+            OffsetConflict: it does not; `load` before the next write.
             StoreUnavailable: it does not answer.
         """
-        progress = self._store.progress()
+        progress = self._store.positions()
         for partition in partitions:
             found, ours = progress.get(partition, 0), self._positions.get(partition)
             if ours is not None and found != ours:
-                raise PositionMoved(
+                raise OffsetConflict(
                     f"the online store stands at {found} of {partition.topic}-{partition.number},"
                     f" not at {ours}: it was replaced"
                 )
 
     def _keep_us(self, topic: str) -> int:
         views = self._views.get(topic, ())
-        return ids_kept_us(views, horizon_us=self._horizon_us, hold_us=self._hold.most_us)
+        return ids_kept_us(views, horizon_us=self._horizon_us, hold_us=self._watermark.most_us)
 
     def _changes(self, rows: EventRows, seen: list[SeenIds]) -> list[ViewRows]:
         """What the events bring to the views; the ids that they had go to `seen`."""
@@ -150,11 +150,11 @@ class OnlineWriter:
         return found
 
     def _settled_to_us(self) -> int:
-        return self._hold.settled_to_us(max(self._newest_us.values(), default=UNSET))
+        return self._watermark.compacted_through_us(max(self._newest_us.values(), default=UNSET))
 
     def _check_schemas(self) -> None:
-        stored = self._store.schemas()
+        stored = self._store.schema_ids()
         for view, schema_id in self._schemas.items():
             # A view that is new has missed the events below the store's positions.
             if stored and stored.get(view) != schema_id:
-                raise OtherSchema(view)
+                raise ViewSchemaMismatch(view)

@@ -19,7 +19,7 @@ log = structlog.get_logger()
 VALUES_A_LOOK = 1_000  # 3 to 10 ms
 
 
-class OnlineCare:
+class Scrubber:
     """Goes round all values of the declared views, some at each look."""
 
     def __init__(
@@ -34,7 +34,7 @@ class OnlineCare:
         self._at = 0
         self._after = b""
 
-    def look(self) -> None:
+    def scan(self) -> None:
         """Verify the next values; after the last ones the round begins again.
 
         Raises:
@@ -51,14 +51,14 @@ class OnlineCare:
             self._at = (self._at + 1) % len(self._views)
         state_of(view).verify(page.values)
 
-    def mend(self, say: Callable[[str], None]) -> None:
+    def repair(self, on_progress: Callable[[str], None]) -> None:
         """Make the store again; without an offline store it is emptied, and ingest makes both.
 
         Raises:
             StoreUnavailable: the online store is as it was.
         """
         try:
-            self._rebuild(say)
+            self._rebuild(on_progress)
         except DataNotReady:
             self._store.clear()
         log.info("online_store_mended")

@@ -28,7 +28,7 @@ from infra.kafka.message import Message
 from infra.kafka.partitions import Partition, Positions
 
 Reader = Callable[[Iterable[str]], Iterable[Message]]
-Say = Callable[[str], None]
+StatusCallback = Callable[[str], None]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,15 +102,15 @@ def audit(
     online: OnlineStore,
     dead_letters: DeadLetterTopics,
     compare_online: Callable[[Domain], tuple[int, int]],
-    say: Say,
+    on_progress: StatusCallback,
 ) -> Audit:
     """Count everything. `compare_online` gives (values checked, values different) of a domain."""
     events = [event for domain in domains for event in domain.events]
-    say("reading the topics of events")
+    on_progress("reading the topics of events")
     sent = _read_events(read, events)
-    say("reading the dead letters")
+    on_progress("reading the dead letters")
     dead = _read_dead_letters(read, dead_letters.ingest)
-    say("reading the offline store")
+    on_progress("reading the offline store")
     topics = [
         account_topic(
             event.name,
@@ -122,9 +122,9 @@ def audit(
         )
         for event in events
     ]
-    say("reading the outcomes")
+    on_progress("reading the outcomes")
     requests = [r for d in domains for r in _account_requests(d, read, sent, claims.served)]
-    say("comparing the online store with history")
+    on_progress("comparing the online store with history")
     return Audit(
         topics=topics,
         requests=requests,
@@ -229,7 +229,7 @@ def _account_online(
     sent: dict[str, _Sent],
     compare: Callable[[Domain], tuple[int, int]],
 ) -> OnlineAccount:
-    progress = online.progress()
+    progress = online.positions()
     viewed = {e.name for domain in domains for view in domain.views for e in view.sources}
     waiting = sum(_waiting(sent[topic].places, _of_topic(progress, topic)) for topic in viewed)
     compared = [(0, 0)] if waiting else [compare(domain) for domain in domains]

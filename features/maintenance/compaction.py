@@ -12,7 +12,7 @@ import stamina
 
 from features.definitions import EventType
 from features.errors import WriteConflict
-from features.stores.ports import OfflineStore, OfflineUpkeep
+from features.stores.ports import OfflineMaintenance, OfflineStore
 from infra.clock import DAY, to_us
 
 ATTEMPTS = 8
@@ -20,7 +20,7 @@ DAYS_A_CHECKPOINT = 16  # each day opens the table: a first run over a year woul
 
 
 @dataclass(frozen=True, kw_only=True)
-class Maintained:
+class MaintenanceResult:
     """What was done to an event's table."""
 
     event: str
@@ -42,18 +42,22 @@ class Rules:
 def maintain(
     events: Sequence[EventType],
     store: OfflineStore,
-    upkeep: OfflineUpkeep,
+    upkeep: OfflineMaintenance,
     *,
     rules: Rules,
-    say: Callable[[str], None],
-) -> list[Maintained]:
-    """Do it for every event that has a table; `say` is told what is being done.
+    on_progress: Callable[[str], None],
+) -> list[MaintenanceResult]:
+    """Do it for every event that has a table; `on_progress` is told what is being done.
 
     Raises:
         StoreUnavailable: what was done until then stays done.
         WriteConflict: another upkeep works on the same tables, again and again.
     """
-    return [_maintain(event, store, upkeep, rules, say) for event in events if upkeep.files(event)]
+    return [
+        _maintain(event, store, upkeep, rules, on_progress)
+        for event in events
+        if upkeep.files(event)
+    ]
 
 
 def closed_days(
@@ -68,27 +72,27 @@ def closed_days(
 def _maintain(
     event: EventType,
     store: OfflineStore,
-    upkeep: OfflineUpkeep,
+    upkeep: OfflineMaintenance,
     rules: Rules,
-    say: Callable[[str], None],
-) -> Maintained:
+    on_progress: Callable[[str], None],
+) -> MaintenanceResult:
     before = upkeep.files(event)
     days = closed_days(
-        upkeep.crowded(event),
+        upkeep.days_to_compact(event),
         newest_known_at_us=store.newest_known_at_us(event) or 0,
         closed_after_us=rules.closed_after_us,
     )
     for n, day in enumerate(days, start=1):
-        say(f"{event.name}: files of {day}, {n} of {len(days)} days")
+        on_progress(f"{event.name}: files of {day}, {n} of {len(days)} days")
         _compact(event, upkeep, day)
         if n % DAYS_A_CHECKPOINT == 0:
             upkeep.checkpoint(event)
-    say(f"{event.name}: checkpoint")
+    on_progress(f"{event.name}: checkpoint")
     upkeep.checkpoint(event)
-    say(f"{event.name}: vacuum")
+    on_progress(f"{event.name}: vacuum")
     pinned = {pin.version for pin in store.pins() if pin.event == event.name}
     deleted = upkeep.vacuum(event, retention_hours=rules.retention_hours, keep=pinned)
-    return Maintained(
+    return MaintenanceResult(
         event=event.name,
         days=len(days),
         files_before=before,
@@ -98,7 +102,7 @@ def _maintain(
     )
 
 
-def _compact(event: EventType, upkeep: OfflineUpkeep, day: date) -> None:
+def _compact(event: EventType, upkeep: OfflineMaintenance, day: date) -> None:
     """Whoever comes second tries again: that is the upkeep, never ingest."""
     for attempt in stamina.retry_context(on=WriteConflict, attempts=ATTEMPTS):
         with attempt:

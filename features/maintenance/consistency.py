@@ -10,7 +10,7 @@ import numpy as np
 from features.definitions import BoolArray, EventType, FeatureService, Float64Array, View
 from features.engine.columns import arrays_of, encode_keys, entity_keys
 from features.engine.view_states import state_of
-from features.retrieval.event_log import DUPLICATE_HORIZON_US, Past
+from features.retrieval.event_log import DUPLICATE_HORIZON_US, EventLog
 from features.retrieval.historical import view_values
 from features.stores.ports import OfflineStore, OnlineStore
 from infra.clock import DAY, HOUR
@@ -52,7 +52,7 @@ def compare_views(
 
     Raises:
         StoreUnavailable: a store does not answer.
-        OtherSchema: the online store was built under other declarations.
+        ViewSchemaMismatch: the online store was built under other declarations.
     """
     nothing = Comparison(checked=0, different=0)
     events = {e.name: e for v in views for e in v.sources}
@@ -60,11 +60,11 @@ def compare_views(
     before = _positions(online, topics)
     if before != dict(offline.positions(topics)):
         return nothing
-    past = Past(offline, horizon_us=duplicate_horizon_us)
+    event_log = EventLog(offline, horizon_us=duplicate_horizon_us)
     newest = [offline.newest_known_at_us(event) for event in events.values()]
     times = [t for t in newest if t is not None]
     found = [
-        _compare(_asked(view, services, past, max(times) + 1), past, online)
+        _compare(_asked(view, services, event_log, max(times) + 1), event_log, online)
         for view in views
         if times
     ]
@@ -82,7 +82,7 @@ def same_values(a: Float64Array, b: Float64Array) -> BoolArray:
 
 
 def _positions(online: OnlineStore, topics: Collection[str]) -> dict[Partition, int]:
-    return {p: offset for p, offset in online.progress().items() if p.topic in topics}
+    return {p: offset for p, offset in online.positions().items() if p.topic in topics}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,37 +96,39 @@ class _Asked:
     decided_by: EventType | None
 
 
-def _compare(asked: _Asked, past: Past, online: OnlineStore) -> Comparison:
+def _compare(asked: _Asked, event_log: EventLog, online: OnlineStore) -> Comparison:
     view, entities, source = asked.view, asked.entities, asked.decided_by
     keys, which = encode_keys(
         entity_keys(view.entity, {k: entities[k].to_list() for k in view.entity.keys})
     )
     values = online.get([(view.name, keys)])[0]
     rows = entities.to_dict(as_series=False)
-    fields = arrays_of(rows, source.record, view.asks) if source else {}
+    fields = arrays_of(rows, source.record, view.request_fields) if source else {}
     checked = different = 0
-    for back_us in MOMENTS_BACK_US:
-        as_of_us = np.full(entities.height, asked.end_us - back_us, np.int64)
+    for lookback_us in MOMENTS_BACK_US:
+        as_of_us = np.full(entities.height, asked.end_us - lookback_us, np.int64)
         live = state_of(view).read(values, which, as_of_us, fields)
-        then = view_values(view, past, entities, as_of_us, decided_by=source)[live.exact]
+        then = view_values(view, event_log, entities, as_of_us, decided_by=source)[live.exact]
         checked += then.size
         different += int((~same_values(live.values[live.exact], then)).sum())
     only_online = max(0, online.entities(view.name) - entities.height) if source is None else 0
     return Comparison(checked=checked, different=different + only_online * len(view.features))
 
 
-def _asked(view: View, services: Sequence[FeatureService], past: Past, end_us: int) -> _Asked:
+def _asked(
+    view: View, services: Sequence[FeatureService], event_log: EventLog, end_us: int
+) -> _Asked:
     """A view that asks for nothing: about every entity that its events were ever about. One that
     does: about what was decided of late, for only a decision can say it."""
     import polars as pl
 
     keys = list(view.entity.keys)
-    if not view.asks:
-        told = [past.store.read(event, columns=keys) for event in view.sources]
+    if not view.request_fields:
+        told = [event_log.store.read(event, columns=keys) for event in view.sources]
         entities = pl.concat(told).unique().drop_nulls().sort(keys)
         return _Asked(view=view, entities=entities, end_us=end_us, decided_by=None)
     source = next(s.decision.source for s in services if view in s.views)
-    fields = list(dict.fromkeys((*keys, *view.asks)))
-    decided = past.store.read(source, columns=fields, event_from_us=end_us - DECIDED_WITHIN_US)
+    fields = list(dict.fromkeys((*keys, *view.request_fields)))
+    decided = event_log.store.read(source, columns=fields, event_from_us=end_us - DECIDED_WITHIN_US)
     entities = decided.drop_nulls(keys).unique().sort(fields)
     return _Asked(view=view, entities=entities, end_us=end_us, decided_by=source)

@@ -22,7 +22,7 @@ from features.engine.sorting import UNSET
 from features.engine.state import merge_rows
 from features.engine.view_states import state_of
 from features.errors import DataNotReady
-from features.retrieval.event_log import first_of_each
+from features.retrieval.event_log import drop_duplicates_mask
 from features.stores.ports import OfflineStore, OnlineContent, OnlineStore, Snapshot
 from infra.clock import DAY, from_us, to_us
 from infra.kafka.partitions import Partition
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
     import polars as pl
 
-    Say = Callable[[str], None]
+    StatusCallback = Callable[[str], None]
 
 SLICE_ROWS = 250_000
 FOLDED_AT_ONCE = 5_000
@@ -49,7 +49,7 @@ class Rules:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Rebuilt:
+class RebuildResult:
     """What an online store was made from, and what it holds now.
 
     `versions`: of the tables, by event. `values`: one for each view and entity.
@@ -68,9 +68,9 @@ def rebuild(
     offline: OfflineStore,
     online: OnlineStore,
     rules: Rules,
-    say: "Say",
-) -> Rebuilt:
-    """Replace all that `online` holds; `say` is told what is being done.
+    on_progress: "StatusCallback",
+) -> RebuildResult:
+    """Replace all that `online` holds; `on_progress` is told what is being done.
 
     `events`: all that ingest takes, also those that no view reads, for their positions.
 
@@ -86,8 +86,8 @@ def rebuild(
             hint="run `eventide ingest`, which makes both from the topics",
         )
     history = _History(offline, tables, rules)
-    made = _Made(views, history, say)
-    say("reading the ids of events")
+    made = _Made(views, history, on_progress)
+    on_progress("reading the ids of events")
     seen = [s for event in tables for s in history.seen(event, views)]
     online.replace(
         OnlineContent(
@@ -97,7 +97,7 @@ def rebuild(
             schemas={v.name: state_of(v).schema_id for v in views},
         )
     )
-    return Rebuilt(
+    return RebuildResult(
         versions={e.name: s.version for e, s in tables.items()},
         events=sum(sum(s.rows.values()) for s in tables.values()),
         views=len(views),
@@ -116,12 +116,14 @@ class _Span:
 class _Made:
     """The values of all views in batches, a view after the other."""
 
-    def __init__(self, views: Sequence[View], history: "_History", say: "Say") -> None:
-        self._views, self._history, self._say = views, history, say
+    def __init__(
+        self, views: Sequence[View], history: "_History", on_progress: "StatusCallback"
+    ) -> None:
+        self._views, self._history, self._say = views, history, on_progress
         self.count = 0
 
     def __iter__(self) -> Iterator[tuple[str, list[tuple[bytes, bytes]]]]:
-        settled_to_us = self._history.settled_to_us
+        compacted_through_us = self._history.compacted_through_us
         for n, view in enumerate(self._views, start=1):
             values = self._of_view(view, f"view {view.name}, {n} of {len(self._views)}")
             self.count += len(values)
@@ -129,7 +131,7 @@ class _Made:
             while some := list(islice(items, FOLDED_AT_ONCE)):
                 self._say(f"view {view.name}: {self.count:,} values")
                 # All of them, grown or not: a value says from when on it answers exactly.
-                folded = state_of(view).fold([value for _, value in some], settled_to_us)
+                folded = state_of(view).fold([value for _, value in some], compacted_through_us)
                 yield view.name, [(e, v) for (e, _), v in zip(some, folded, strict=True)]
 
     def _of_view(self, view: View, what: str) -> dict[bytes, bytes]:
@@ -138,7 +140,7 @@ class _Made:
         for event in view.sources:
             for span in history.spans(event):
                 self._say(f"{what}: {event.name} since {from_us(span.from_us):%Y-%m-%d}")
-                if span.until_us <= history.settled_to_us - view.back_us:
+                if span.until_us <= history.compacted_through_us - view.lookback_us:
                     # Out of reach. Yet without a value its entity would seem to have no past.
                     for entity in history.entities(view, event, span):
                         values.setdefault(entity, empty)
@@ -146,7 +148,7 @@ class _Made:
                 change = view_rows(view, history.events(view, event, span))
                 if change is not None:
                     merge_rows(
-                        change, history.settled_to_us, get=values.get, put=values.__setitem__
+                        change, history.compacted_through_us, get=values.get, put=values.__setitem__
                     )
         return values
 
@@ -160,7 +162,7 @@ class _History:
         self._store, self._tables, self._rules = store, tables, rules
         known = [s.newest_known_at_us for s in tables.values()]
         newest = max((k for k in known if k is not None), default=None)
-        self.settled_to_us = UNSET if newest is None else newest - rules.hold_us
+        self.compacted_through_us = UNSET if newest is None else newest - rules.hold_us
 
     def spans(self, event: EventType) -> list[_Span]:
         """Whole days with events."""
@@ -177,7 +179,7 @@ class _History:
             from_us=span.from_us - self._rules.duplicate_horizon_us,
             until_us=span.until_us,
         )
-        counts = first_of_each(frame, horizon_us=self._rules.duplicate_horizon_us)
+        counts = drop_duplicates_mask(frame, horizon_us=self._rules.duplicate_horizon_us)
         frame = frame.filter(counts & (frame["event_time_us"].to_numpy() >= span.from_us))
         return EventRows(
             event=event,

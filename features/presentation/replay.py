@@ -43,19 +43,19 @@ def sending(console: Console, total: int) -> Iterator[Told]:
 def waiting(console: Console, group: str) -> Iterator[Left]:
     """Tells how far a consumer group still has to go."""
     if not console.is_terminal:
-        say = _now_and_then(console)
-        yield lambda left: say(lambda: f"waiting for {group}: {left:,} to go")
+        on_progress = _now_and_then(console)
+        yield lambda left: on_progress(lambda: f"waiting for {group}: {left:,} to go")
         return
     with console.status("waiting") as line:
         yield lambda left: line.update(f"waiting for {group}: {left:,} to go")
 
 
 def _lines_of_sending(console: Console, total: int) -> Told:
-    say, rate = _now_and_then(console), _rate()
+    on_progress, rate = _now_and_then(console), _rate()
 
     def told(sent: int, known_at_us: int) -> None:
         speed = rate(sent)
-        say(lambda: f"sent {sent:,} of {total:,}, {speed}, at {_clock(known_at_us)}")
+        on_progress(lambda: f"sent {sent:,} of {total:,}, {speed}, at {_clock(known_at_us)}")
 
     return told
 
@@ -63,13 +63,13 @@ def _lines_of_sending(console: Console, total: int) -> Told:
 def _now_and_then(console: Console) -> Callable[[Callable[[], str]], None]:
     last = time.monotonic()
 
-    def say(line: Callable[[], str]) -> None:
+    def on_progress(line: Callable[[], str]) -> None:
         nonlocal last
         if time.monotonic() - last >= LINE_EVERY_S:
             last = time.monotonic()
             console.print(line())
 
-    return say
+    return on_progress
 
 
 def _rate() -> Callable[[int], str]:

@@ -9,12 +9,12 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
-from features.retrieval.training_set import FILE, Manifest, Told
+from features.retrieval.training_set import FILE, Manifest, ProgressCallback
 from infra.clock import from_us
 
 
 @contextmanager
-def exporting(console: Console) -> Iterator[Told]:
+def exporting(console: Console) -> Iterator[ProgressCallback]:
     """A bar of the slices for people; a log is told nothing."""
     columns = (
         TextColumn("slices"),

@@ -193,7 +193,7 @@ class _Sender:
             Record(topic=REPLAY_PROGRESS, key=key, value=value),
         ]
         for attempt in range(1, ABORTS_IN_A_ROW + 1):
-            watchdog.turn()
+            watchdog.heartbeat()
             try:
                 self.producer.send_all(records, arrived=arrived)
             except TransactionAborted:

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from features.definitions import BoolArray, Check, Columns, Entity, EventType, Int64Array
-from features.engine.checks import broken
+from features.engine.checks import violations
 from features.engine.columns import KEY_SEPARATOR, dtype_of, kinds
 from features.engine.deduplication import first_sightings
 from features.errors import CheckFailed, DataNotReady
@@ -43,7 +43,7 @@ class Events(Protocol):
 
 
 @dataclass
-class Past:
+class EventLog:
     """Events of the offline store at pinned versions, each one once. Notes what it gave out."""
 
     store: OfflineStore
@@ -93,7 +93,7 @@ class Past:
         frame = self.store.read(
             event, columns=columns, event_from_us=earlier, event_until_us=until_us, version=version
         )
-        counts = first_of_each(frame, horizon_us=self.horizon_us)
+        counts = drop_duplicates_mask(frame, horizon_us=self.horizon_us)
         if from_us is not None:
             counts &= frame["event_time_us"].to_numpy() >= from_us
         if not counts.all():
@@ -136,7 +136,7 @@ class Past:
             entry["offsets"][key] = [min(a, first), max(b, last)]
 
 
-def first_of_each(frame: pl.DataFrame, *, horizon_us: int) -> BoolArray:
+def drop_duplicates_mask(frame: pl.DataFrame, *, horizon_us: int) -> BoolArray:
     """Which rows are no duplicates. Most histories have none, which their hashes tell at a
     fraction of the cost: equal ids have equal hashes."""
     counts = np.ones(frame.height, bool)
@@ -199,7 +199,7 @@ def entity_codes(entity: Entity, frames: Sequence[pl.DataFrame]) -> list[Int64Ar
 
 
 def _stop_unless(check: Check, event: EventType, frame: pl.DataFrame) -> None:
-    bad = broken(check, arrays_in(event, frame, check.reads))
+    bad = violations(check, arrays_in(event, frame, check.reads))
     if bad.any():
         example = frame["event_id"][int(bad.argmax())]
         raise CheckFailed(

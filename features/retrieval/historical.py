@@ -15,7 +15,7 @@ import numpy as np
 
 from features.definitions import EventType, FeatureService, Float64Array, Int64Array, Label, View
 from features.engine.columns import kinds
-from features.engine.point_in_time import Questions, Rows
+from features.engine.point_in_time import PointInTimeQueries, Rows
 from features.engine.request_columns import request_values
 from features.engine.view_states import state_of
 from features.errors import FeatureError
@@ -23,8 +23,8 @@ from features.retrieval.content_hash import ContentDigest
 from features.retrieval.event_log import (
     DUPLICATE_HORIZON_US,
     EARLY_US,
+    EventLog,
     Events,
-    Past,
     arrays_in,
     entity_codes,
 )
@@ -80,12 +80,12 @@ def training_rows(
     """
     import polars as pl
 
-    past = Past(store, versions=versions, horizon_us=duplicate_horizon_us)
-    past.require(sources(service, label), until_us=known_before_us - ready_tolerance_us)
+    event_log = EventLog(store, versions=versions, horizon_us=duplicate_horizon_us)
+    event_log.require(sources(service, label), until_us=known_before_us - ready_tolerance_us)
     slices = training_slices(
         service,
         label,
-        past,
+        event_log,
         start_us=start_us,
         end_us=end_us,
         known_before_us=known_before_us,
@@ -106,7 +106,7 @@ def training_rows(
             "known_before_us": known_before_us,
             "rows": frame.height,
             "labelled": frame.height - frame["label"].null_count(),
-            "tables": past.used,
+            "tables": event_log.used,
             "sha256": digest.hexdigest(),
         },
     )
@@ -115,20 +115,20 @@ def training_rows(
 def training_slices(
     service: FeatureService,
     label: Label,
-    past: Past,
+    event_log: EventLog,
     *,
     start_us: int,
     end_us: int,
     known_before_us: int,
     slice_us: int = SLICE_US,
-    told: Callable[[int, int], None] | None = None,
+    on_progress: Callable[[int, int], None] | None = None,
 ) -> Iterator[pl.DataFrame]:
     """The frame of `training_rows` in pieces, by the time of the decisions; one piece at least.
 
     Each piece holds the decisions of at most `slice_us`, and is made of the events that they can
-    reach back to: of those before the slice, as much is read again as `view.back_us` says. Memory
-    goes with the slice, not with the span; the rows are the same for every `slice_us`. `told` hears
-    before each piece how many are done, and of how many.
+    reach back to: of those before the slice, as much is read again as `view.lookback_us` says.
+    Memory goes with the slice, not with the span; the rows are the same for every `slice_us`.
+    Before each piece `on_progress` is given how many are done, and of how many.
 
     Raises: see `training_rows`.
     """
@@ -136,13 +136,13 @@ def training_slices(
         raise FeatureError(
             f"decisions until {from_us(end_us)} cannot be known by {from_us(known_before_us)}"
         )
-    slices = _slices(service, past, (start_us, end_us), known_before_us, slice_us)
+    slices = _slices(service, event_log, (start_us, end_us), known_before_us, slice_us)
     for done, part in enumerate(slices):
-        if told:
-            told(done, len(slices))
-        decisions = _decisions(service, past, part, known_before_us)
-        yield _frame(service, past, decisions).hstack(
-            labels_of(label, past, decisions, known_before_us=known_before_us)
+        if on_progress:
+            on_progress(done, len(slices))
+        decisions = _decisions(service, event_log, part, known_before_us)
+        yield _frame(service, event_log, decisions).hstack(
+            labels_of(label, event_log, decisions, known_before_us=known_before_us)
         )
 
 
@@ -165,7 +165,7 @@ class Slice:
 
 def view_values(
     view: View,
-    past: Events,
+    event_log: Events,
     decisions: pl.DataFrame,
     as_of_us: Int64Array,
     *,
@@ -181,10 +181,10 @@ def view_values(
     state = state_of(view)
     from_us, until_us = _reach(view, as_of_us)
     frames = [
-        past.events(event, _fields(view, event), from_us=from_us, until_us=until_us)
+        event_log.events(event, _fields(view, event), from_us=from_us, until_us=until_us)
         for event in view.sources
     ]
-    asked, *told = entity_codes(view.entity, [decisions, *frames])
+    asked, *on_progress = entity_codes(view.entity, [decisions, *frames])
     # Keys and places are texts and numbers of every event: they are let go before the work begins.
     frames = [
         frame.select(*dict.fromkeys(("known_at_us", *state.fields(event))))
@@ -192,15 +192,19 @@ def view_values(
     ]
     parts = [
         _rows(view, event, frame, group)
-        for event, frame, group in zip(view.sources, frames, told, strict=True)
+        for event, frame, group in zip(view.sources, frames, on_progress, strict=True)
     ]
-    fields = arrays_in(decided_by, decisions, view.asks) if decided_by else {}
-    questions = Questions(group=asked, as_of_us=as_of_us, fields=fields)
+    fields = arrays_in(decided_by, decisions, view.request_fields) if decided_by else {}
+    questions = PointInTimeQueries(group=asked, as_of_us=as_of_us, fields=fields)
     return state.answers(parts[0] if len(parts) == 1 else _joined(parts), questions)
 
 
 def _slices(
-    service: FeatureService, past: Past, span: tuple[int, int], known_before_us: int, slice_us: int
+    service: FeatureService,
+    event_log: EventLog,
+    span: tuple[int, int],
+    known_before_us: int,
+    slice_us: int,
 ) -> list[Slice]:
     """The slices that hold a decision, in order; an empty one when there is none.
 
@@ -210,13 +214,13 @@ def _slices(
     source, found = service.decision.source, _decision_numbers(service)
     start_us, end_us = span
     spans: dict[int, tuple[int, int]] = {}
-    for first, last in past.blocks(source, until_us=known_before_us + EARLY_US):
-        frame = past.store.read(
+    for first, last in event_log.blocks(source, until_us=known_before_us + EARLY_US):
+        frame = event_log.store.read(
             source,
             columns=tuple(dict.fromkeys(("event_time_us", *found))),
             event_from_us=first,
             event_until_us=last,
-            version=(past.versions or {}).get(source.name),
+            version=(event_log.versions or {}).get(source.name),
         )
         at = service.decision.at(arrays_in(source, frame, found))
         asked = (at >= start_us) & (at < end_us)
@@ -246,17 +250,19 @@ def _extremes(group: Int64Array, values: Int64Array) -> Iterator[tuple[int, int,
     yield from zip(group[starts].tolist(), low.tolist(), high.tolist(), strict=True)
 
 
-def _decisions(service: FeatureService, past: Past, part: Slice, known_before_us: int) -> Decisions:
+def _decisions(
+    service: FeatureService, event_log: EventLog, part: Slice, known_before_us: int
+) -> Decisions:
     import polars as pl
 
     decision = service.decision
     fields = _decision_fields(service)
-    frame = past.events(
+    frame = event_log.events(
         decision.source,
         fields,
         from_us=part.happened_from_us,
         # What the slice ends with may be a second sighting: the first one may have a later time.
-        until_us=part.happened_until_us + past.horizon_us,
+        until_us=part.happened_until_us + event_log.horizon_us,
     )
     frame = frame.filter(pl.col("known_at_us") < known_before_us)
     at = decision.at(arrays_in(decision.source, frame, fields))
@@ -272,7 +278,7 @@ def _decisions(service: FeatureService, past: Past, part: Slice, known_before_us
 
 def _decision_fields(service: FeatureService) -> tuple[str, ...]:
     decision = service.decision
-    asked = [f for v in service.views for f in (*v.entity.keys, *v.asks)]
+    asked = [f for v in service.views for f in (*v.entity.keys, *v.request_fields)]
     reads = [f for c in service.request_columns for f in c.reads]
     numbers = _decision_numbers(service)
     return tuple(dict.fromkeys((decision.entity_id, *asked, *reads, *numbers)))
@@ -284,7 +290,7 @@ def _decision_numbers(service: FeatureService) -> tuple[str, ...]:
     return tuple(f for f, kind in fields.items() if kind != "text")
 
 
-def _frame(service: FeatureService, past: Past, decisions: Decisions) -> pl.DataFrame:
+def _frame(service: FeatureService, event_log: EventLog, decisions: Decisions) -> pl.DataFrame:
     import polars as pl
 
     reads = tuple(dict.fromkeys(f for c in service.request_columns for f in c.reads))
@@ -292,7 +298,7 @@ def _frame(service: FeatureService, past: Past, decisions: Decisions) -> pl.Data
     own = request_values(
         service, arrays_in(source, decisions.frame, reads), len(decisions.as_of_us)
     )
-    held = _Held(service.views, past, decisions.as_of_us)
+    held = _Held(service.views, event_log, decisions.as_of_us)
     tables = [
         view_values(view, held, decisions.frame, decisions.as_of_us, decided_by=source)
         for view in service.views
@@ -310,7 +316,7 @@ def _frame(service: FeatureService, past: Past, decisions: Decisions) -> pl.Data
 
 def _reach(view: View, as_of_us: Int64Array) -> tuple[int, int]:
     """From when until when events happen that count for one of these questions."""
-    return int(as_of_us.min()) - view.back_us, int(as_of_us.max()) + EARLY_US
+    return int(as_of_us.min()) - view.lookback_us, int(as_of_us.max()) + EARLY_US
 
 
 def _fields(view: View, event: EventType) -> tuple[str, ...]:
@@ -320,14 +326,14 @@ def _fields(view: View, event: EventType) -> tuple[str, ...]:
 class _Held:
     """Events of one slice: each table is read once for all views, and held by event time."""
 
-    def __init__(self, views: Sequence[View], past: Past, as_of_us: Int64Array) -> None:
+    def __init__(self, views: Sequence[View], event_log: EventLog, as_of_us: Int64Array) -> None:
         self._frames: dict[str, pl.DataFrame] = {}
         if not len(as_of_us):
             return
         until_us = int(as_of_us.max()) + EARLY_US
         for event in dict.fromkeys(e for v in views for e in v.sources):
             of = [v for v in views if event in v.sources]
-            self._frames[event.name] = past.events(
+            self._frames[event.name] = event_log.events(
                 event,
                 tuple(dict.fromkeys(f for v in of for f in _fields(v, event))),
                 from_us=min(_reach(v, as_of_us)[0] for v in of),

@@ -10,7 +10,7 @@ import numpy as np
 
 from features.definitions import Entity, Int64Array, Label
 from features.engine.label_windows import happened_within
-from features.retrieval.event_log import EARLY_US, Past, arrays_in, entity_codes
+from features.retrieval.event_log import EARLY_US, EventLog, arrays_in, entity_codes
 from infra.clock import DAY, span_us
 
 if TYPE_CHECKING:
@@ -27,23 +27,25 @@ class Decisions:
 
 
 def labels_of(
-    label: Label, past: Past, decisions: Decisions, *, known_before_us: int
+    label: Label, event_log: EventLog, decisions: Decisions, *, known_before_us: int
 ) -> pl.DataFrame:
     """Columns label and label_known_at_us for the decisions; of several the first known counts."""
     import polars as pl
 
     if label.within is not None:
-        return _within(label, label.within, past, decisions, known_before_us=known_before_us)
+        return _within(label, label.within, event_log, decisions, known_before_us=known_before_us)
     fields = tuple(dict.fromkeys((label.entity_id, *label.reads)))
     asked = pl.DataFrame(
         {"entity_id": decisions.entity_id, "at": pl.Series(decisions.as_of_us, dtype=pl.Int64)}
     ).with_row_index()
     # A label has all the time until the cut-off: the table is gone through for every slice.
     earliest = int(decisions.as_of_us.min(initial=known_before_us)) - DAY
-    blocks = past.blocks(label.source, from_us=earliest, until_us=known_before_us + EARLY_US)
+    blocks = event_log.blocks(label.source, from_us=earliest, until_us=known_before_us + EARLY_US)
     known = pl.concat(
         [
-            _told(label, past.events(label.source, fields, from_us=first, until_us=last), asked)
+            _told(
+                label, event_log.events(label.source, fields, from_us=first, until_us=last), asked
+            )
             for first, last in blocks or [(earliest, earliest)]
         ]
     )
@@ -57,7 +59,12 @@ def labels_of(
 
 
 def _within(
-    label: Label, within: timedelta, past: Past, decisions: Decisions, *, known_before_us: int
+    label: Label,
+    within: timedelta,
+    event_log: EventLog,
+    decisions: Decisions,
+    *,
+    known_before_us: int,
 ) -> pl.DataFrame:
     """The same for a label that says whether anything happens within a span."""
     import polars as pl
@@ -65,7 +72,7 @@ def _within(
     within_us, wait_us = span_us(within), span_us(label.max_wait)
     fields = tuple(dict.fromkeys((label.entity_id, *label.reads)))
     asked_us = decisions.as_of_us
-    frame = past.events(
+    frame = event_log.events(
         label.source,
         fields,
         from_us=int(asked_us.min(initial=known_before_us)),

@@ -18,7 +18,7 @@ from features.definitions import Domain, FeatureService, Label
 from features.engine.view_states import state_of
 from features.errors import FeatureError
 from features.retrieval.content_hash import ContentDigest
-from features.retrieval.event_log import DUPLICATE_HORIZON_US, Past
+from features.retrieval.event_log import DUPLICATE_HORIZON_US, EventLog
 from features.retrieval.historical import READY_TOLERANCE_US, SLICE_US, sources, training_slices
 from features.stores.ports import OfflineStore
 from infra.clock import from_us, span_us
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     import polars as pl
 
 FILE, MANIFEST = "training_set.parquet", "manifest.json"
-Told = Callable[[int, int], None]  # slices that are done, slices in all
+ProgressCallback = Callable[[int, int], None]  # slices that are done, slices in all
 
 
 class TrainingSetDiffers(FeatureError):
@@ -69,7 +69,7 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Wanted:
+class TrainingSetSpec:
     """What to export. `versions`: event name -> version of its table, instead of the newest.
 
     Raises FeatureError when the decisions would end after the cut-off.
@@ -98,17 +98,21 @@ class Wanted:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Reading:
+class ReadOptions:
     """How history is read. None of it but the horizon changes the rows."""
 
     slice_us: int = SLICE_US
     duplicate_horizon_us: int = DUPLICATE_HORIZON_US
     ready_tolerance_us: int = READY_TOLERANCE_US
-    told: Told | None = None
+    on_progress: ProgressCallback | None = None
 
 
 def write_training_set(
-    wanted: Wanted, store: OfflineStore, folder: Path, *, reading: Reading | None = None
+    spec: TrainingSetSpec,
+    store: OfflineStore,
+    folder: Path,
+    *,
+    options: ReadOptions | None = None,
 ) -> tuple[Manifest, bool]:
     """Write `training_set.parquet` and `manifest.json`; the manifest, and whether it is new.
 
@@ -123,7 +127,7 @@ def write_training_set(
     folder.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory(dir=folder, prefix=".draft-") as draft:
         fresh = Path(draft) / FILE
-        made = _write(wanted, store, fresh, reading or Reading())
+        made = _write(spec, store, fresh, options or ReadOptions())
         before = read_manifest(folder) if (folder / MANIFEST).exists() else None
         if before and before.content_sha256 != made.content_sha256:
             raise TrainingSetDiffers(
@@ -134,7 +138,7 @@ def write_training_set(
         if before and _is(folder / FILE, before.file_sha256):
             return before, False
         fresh.replace(folder / FILE)
-        _pin(wanted, store, folder, made)
+        _pin(spec, store, folder, made)
         noted = Path(draft) / MANIFEST
         noted.write_bytes(msgspec.json.format(msgspec.json.encode(made), indent=2) + b"\n")
         noted.replace(folder / MANIFEST)
@@ -146,25 +150,25 @@ def repeat_training_set(
     domains: Sequence[Domain],
     store: OfflineStore,
     *,
-    reading: Reading | None = None,
+    options: ReadOptions | None = None,
 ) -> Manifest:
     """Make the rows of a manifest once more, at its versions, and keep nothing but the new one.
 
     Raises: see `write_training_set`, and `find`.
     """
-    wanted = wanted_again(manifest, domains)
+    spec = spec_from_manifest(manifest, domains)
     with TemporaryDirectory(prefix="eventide-") as draft:
-        return _write(wanted, store, Path(draft) / FILE, reading or Reading())
+        return _write(spec, store, Path(draft) / FILE, options or ReadOptions())
 
 
-def wanted_again(manifest: Manifest, domains: Sequence[Domain]) -> Wanted:
+def spec_from_manifest(manifest: Manifest, domains: Sequence[Domain]) -> TrainingSetSpec:
     """What a manifest was made from, at its versions.
 
     Raises:
         FeatureError: its service or its label is not declared any more.
     """
     service, label = find(domains, manifest.service, manifest.label)
-    return Wanted(
+    return TrainingSetSpec(
         service=service,
         label=label,
         start_us=manifest.start_us,
@@ -205,31 +209,33 @@ def read_manifest(place: Path) -> Manifest:
         raise FeatureError(f"{file} is no manifest of a training set: {error}") from error
 
 
-def _write(wanted: Wanted, store: OfflineStore, file: Path, reading: Reading) -> Manifest:
-    past = Past(store, versions=wanted.versions, horizon_us=reading.duplicate_horizon_us)
+def _write(
+    spec: TrainingSetSpec, store: OfflineStore, file: Path, options: ReadOptions
+) -> Manifest:
+    past = EventLog(store, versions=spec.versions, horizon_us=options.duplicate_horizon_us)
     past.require(
-        sources(wanted.service, wanted.label),
-        until_us=wanted.known_before_us - reading.ready_tolerance_us,
+        sources(spec.service, spec.label),
+        until_us=spec.known_before_us - options.ready_tolerance_us,
     )
     with _Rows(file) as rows:
         for piece in training_slices(
-            wanted.service,
-            wanted.label,
+            spec.service,
+            spec.label,
             past,
-            start_us=wanted.start_us,
-            end_us=wanted.mature_until_us,
-            known_before_us=wanted.known_before_us,
-            slice_us=reading.slice_us,
-            told=reading.told,
+            start_us=spec.start_us,
+            end_us=spec.mature_until_us,
+            known_before_us=spec.known_before_us,
+            slice_us=options.slice_us,
+            on_progress=options.on_progress,
         ):
             rows.add(piece)
     return Manifest(
-        service=wanted.service.name,
-        label=wanted.label.name,
-        start_us=wanted.start_us,
-        end_us=wanted.end_us,
-        known_before_us=wanted.known_before_us,
-        mature_until_us=wanted.mature_until_us,
+        service=spec.service.name,
+        label=spec.label.name,
+        start_us=spec.start_us,
+        end_us=spec.end_us,
+        known_before_us=spec.known_before_us,
+        mature_until_us=spec.mature_until_us,
         rows=rows.count,
         labelled=rows.labelled,
         content_sha256=rows.digest.hexdigest(),
@@ -240,13 +246,13 @@ def _write(wanted: Wanted, store: OfflineStore, file: Path, reading: Reading) ->
             for _, used in sorted(past.used.items())
             for partition, (first, last) in sorted(used["offsets"].items())
         },
-        schema_ids={v.name: state_of(v).schema_id for v in wanted.service.views},
+        schema_ids={v.name: state_of(v).schema_id for v in spec.service.views},
         code=_code(),
     )
 
 
-def _pin(wanted: Wanted, store: OfflineStore, folder: Path, made: Manifest) -> None:
-    events = {e.name: e for e in sources(wanted.service, wanted.label)}
+def _pin(spec: TrainingSetSpec, store: OfflineStore, folder: Path, made: Manifest) -> None:
+    events = {e.name: e for e in sources(spec.service, spec.label)}
     for name, version in made.delta_versions.items():
         store.pin(events[name], version, f"training set {folder.resolve()}")
 

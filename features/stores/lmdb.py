@@ -20,7 +20,7 @@ import msgspec
 
 from features.engine.deduplication import SeenIds
 from features.engine.state import merge_rows
-from features.errors import PositionMoved, StoreDamaged, StoreUnavailable
+from features.errors import OffsetConflict, StoreDamaged, StoreUnavailable
 from features.stores.ports import OnlineContent, OnlineUpdate, Page
 from features.stores.seen_ids import pack_seen, unpack_seen
 from infra.kafka.partitions import Partition, Positions
@@ -73,24 +73,24 @@ class LmdbOnlineStore:
                 for prefix, entities in ((_prefix(view), found) for view, found in wanted)
             ]
 
-    def progress(self) -> Positions:
+    def positions(self) -> Positions:
         """See the port."""
         with self._transaction() as txn:
             return {_partition(key): _number(value) for key, value in _items(txn, _POSITION)}
 
-    def newest_known_us(self) -> Mapping[Partition, int]:
+    def newest_known_at_us(self) -> Mapping[Partition, int]:
         """See the port."""
         with self._transaction() as txn:
             return {_partition(key): _number(value) for key, value in _items(txn, _NEWEST)}
 
-    def seen(self, partition: Partition) -> list[SeenIds]:
+    def seen_ids(self, partition: Partition) -> list[SeenIds]:
         """See the port."""
         prefix = _SEEN + _name(partition)
         with self._transaction() as txn:
             slices = [(key[len(prefix) :], bytes(v)) for key, v in _items(txn, prefix)]
         return [unpack_seen(partition, _number(key), value) for key, value in slices]
 
-    def schemas(self) -> Mapping[str, int]:
+    def schema_ids(self) -> Mapping[str, int]:
         """See the port."""
         with self._transaction() as txn:
             return {key[1:].decode(): _number(value) for key, value in _items(txn, _SCHEMA)}
@@ -244,7 +244,7 @@ def _check_positions(txn: Any, starts: Positions) -> None:
         stored = txn.get(_POSITION + _name(partition))
         found = 0 if stored is None else _number(stored)
         if found != start:
-            raise PositionMoved(
+            raise OffsetConflict(
                 f"the online store stands at {found} of {partition.topic}-{partition.number},"
                 f" not at {start}: another process writes it",
                 hint="each partition has one writer; is a second group of ingest running?",
@@ -254,7 +254,9 @@ def _check_positions(txn: Any, starts: Positions) -> None:
 def _write(txn: Any, update: OnlineUpdate) -> None:
     for change in update.changes:
         prefix = _prefix(change.state.name)
-        merge_rows(change, update.settled_to_us, get=_getter(txn, prefix), put=_putter(txn, prefix))
+        merge_rows(
+            change, update.compacted_through_us, get=_getter(txn, prefix), put=_putter(txn, prefix)
+        )
     for seen in update.seen:
         txn.put(_seen_key(seen.partition, seen.first_offset), pack_seen(seen))
     for partition, first_offset in update.forget:

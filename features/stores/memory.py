@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from features.definitions import EventType
 from features.engine.deduplication import SeenIds
 from features.engine.state import merge_rows
-from features.errors import PositionMoved, StoreUnavailable
+from features.errors import OffsetConflict, StoreUnavailable
 from features.stores.ports import META, EventBatch, OnlineContent, OnlineUpdate, Page, Pin, Snapshot
 from features.stores.schema_evolution import Stored, added_fields, filling, stored_types
 from infra.clock import DAY, from_us
@@ -33,7 +33,7 @@ class MemoryOnlineStore:
         values = {view: dict(found) for view, found in self._values.items()}
         for change in update.changes:
             view = values.setdefault(change.state.name, {})
-            merge_rows(change, update.settled_to_us, get=view.get, put=view.__setitem__)
+            merge_rows(change, update.compacted_through_us, get=view.get, put=view.__setitem__)
         self._values = values
         self._positions |= update.ends
         self._newest_us |= update.newest_us
@@ -49,19 +49,19 @@ class MemoryOnlineStore:
             for view, entities in wanted
         ]
 
-    def progress(self) -> Positions:
+    def positions(self) -> Positions:
         """See the port."""
         return dict(self._positions)
 
-    def newest_known_us(self) -> Mapping[Partition, int]:
+    def newest_known_at_us(self) -> Mapping[Partition, int]:
         """See the port."""
         return dict(self._newest_us)
 
-    def seen(self, partition: Partition) -> list[SeenIds]:
+    def seen_ids(self, partition: Partition) -> list[SeenIds]:
         """See the port."""
         return [s for (p, _), s in sorted(self._seen.items(), key=lambda i: i[0]) if p == partition]
 
-    def schemas(self) -> Mapping[str, int]:
+    def schema_ids(self) -> Mapping[str, int]:
         """See the port."""
         return dict(self._schemas)
 
@@ -188,7 +188,7 @@ class MemoryOfflineStore:
 def _check(positions: Positions, starts: Positions) -> None:
     for partition, start in starts.items():
         if positions.get(partition, 0) != start:
-            raise PositionMoved(
+            raise OffsetConflict(
                 f"the store stands at {positions.get(partition, 0)} of {partition}, not at {start}"
             )
 

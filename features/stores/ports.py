@@ -84,7 +84,7 @@ class OfflineStore(Protocol):
         """Add rows and move positions: both or neither.
 
         Raises:
-            PositionMoved: the store does not stand at `batch.starts`; nothing was written.
+            OffsetConflict: the store does not stand at `batch.starts`; nothing was written.
             StoreUnavailable: not known to be written; ask `positions`.
         """
         ...
@@ -137,7 +137,7 @@ class OfflineStore(Protocol):
         ...
 
 
-class OfflineUpkeep(Protocol):
+class OfflineMaintenance(Protocol):
     """Keeps the tables of an offline store few in files, beside a writer that goes on writing.
 
     No method changes what any reader sees, and each may be called again at any time.
@@ -147,7 +147,7 @@ class OfflineUpkeep(Protocol):
         """How many files its table has; 0 when there is none."""
         ...
 
-    def crowded(self, event: EventType) -> Sequence[date]:
+    def days_to_compact(self, event: EventType) -> Sequence[date]:
         """The days whose rows lie in more files than their size asks for."""
         ...
 
@@ -177,18 +177,18 @@ class OnlineUpdate:
     """One batch for the online store.
 
     `starts` is where the writer believes the store to stand, `ends` where it will stand: of the
-    same partitions, at least one, and further. Values may settle what was known before
-    `settled_to_us`. `forget` names slices of seen ids (partition, first offset) that are too old
-    to matter. `schemas`: the schema id of every view that the writer keeps, with or without rows
-    in this update; any other view may miss some of its events from now on, so the store no longer
-    answers for it. `newest_us`: the newest `known_at_us` that was applied of a partition, this
-    update included; others keep theirs.
+    same partitions, at least one, and further. Values may merge what was known before
+    `compacted_through_us`. `forget` names slices of seen ids (partition, first offset) that are too
+    old to matter. `schemas`: the schema id of every view that the writer keeps, with or without
+    rows in this update; any other view may miss some of its events from now on, so the store no
+    longer answers for it. `newest_us`: the newest `known_at_us` that was applied of a partition,
+    this update included; others keep theirs.
     """
 
     changes: Sequence[ViewRows]
     starts: Positions
     ends: Positions
-    settled_to_us: int
+    compacted_through_us: int
     seen: Sequence[SeenIds] = ()
     forget: Sequence[tuple[Partition, int]] = ()
     schemas: Mapping[str, int] = field(default_factory=dict)
@@ -221,15 +221,15 @@ class OnlineStore(Protocol):
 
     One writer a partition, any number of reading processes. A reader sees whole updates only; in a
     store on several machines it may see an update here that is not there yet, but all that lies
-    below `progress`.
+    below `positions`.
     """
 
     def apply(self, update: OnlineUpdate) -> None:
         """Fold the rows in, move the positions, keep the ids: all of it or nothing.
 
         Raises:
-            PositionMoved: the store does not stand at `update.starts`; nothing was written.
-            StoreUnavailable: not known to be written; ask `progress`.
+            OffsetConflict: the store does not stand at `update.starts`; nothing was written.
+            StoreUnavailable: not known to be written; ask `positions`.
         """
         ...
 
@@ -240,19 +240,19 @@ class OnlineStore(Protocol):
         """
         ...
 
-    def progress(self) -> Positions:
+    def positions(self) -> Positions:
         """The next offset of each partition: what lies below it is in the values."""
         ...
 
-    def newest_known_us(self) -> Mapping[Partition, int]:
+    def newest_known_at_us(self) -> Mapping[Partition, int]:
         """The newest `known_at_us` in the values, for each partition that brought any event."""
         ...
 
-    def seen(self, partition: Partition) -> list[SeenIds]:
+    def seen_ids(self, partition: Partition) -> list[SeenIds]:
         """The ids kept for a partition, oldest slice first."""
         ...
 
-    def schemas(self) -> Mapping[str, int]:
+    def schema_ids(self) -> Mapping[str, int]:
         """The views that were kept from the first event on: name -> schema id."""
         ...
 

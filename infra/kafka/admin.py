@@ -23,9 +23,9 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]  # its re-expo
 )
 
 from infra.kafka.config import OPERATION_TIMEOUT_S, client_config, consumer_config
-from infra.kafka.errors import KafkaFailed, Meaning, meaning
+from infra.kafka.errors import ErrorKind, KafkaFailed, classify
 from infra.kafka.partitions import Partition, Positions
-from infra.kafka.retry import ask_until_answered
+from infra.kafka.retry import retry_transient
 from infra.settings import KafkaSettings
 
 _RETRY_PAUSE_S = 0.1
@@ -111,7 +111,7 @@ def group_observer(kafka: KafkaSettings, group: str) -> Iterator[Callable[[], Po
             try:
                 topics = consumer.list_topics(timeout=OPERATION_TIMEOUT_S).topics
                 asked = [TopicPartition(t, n) for t in topics for n in topics[t].partitions]
-                found = ask_until_answered(lambda left_s: consumer.committed(asked, timeout=left_s))
+                found = retry_transient(lambda left_s: consumer.committed(asked, timeout=left_s))
             except KafkaException as error:
                 raise KafkaFailed(f"group {group}: {error.args[0].str()}") from error
             return {Partition(p.topic, p.partition): p.offset for p in found if p.offset >= 0}
@@ -134,7 +134,7 @@ def end_observer(
             asked = [TopicPartition(p.topic, p.number, OFFSET_END) for p in wanted]
             try:
                 # A time that lies after every record means the end; of many partitions at once.
-                found = ask_until_answered(
+                found = retry_transient(
                     lambda left_s: consumer.offsets_for_times(asked, timeout=left_s),
                     limit_s=limit_s,
                 )
@@ -167,7 +167,7 @@ def _offsets(kafka: KafkaSettings, topics: Iterable[str], spec: OffsetSpec) -> P
                 return _list_offsets(admin, partitions, spec)
             except KafkaException as error:
                 # The leader of a partition is not settled yet, or has just changed.
-                passing = meaning(error.args[0]) is Meaning.TRANSIENT
+                passing = classify(error.args[0]) is ErrorKind.TRANSIENT
                 if not passing or time.monotonic() > deadline:
                     raise KafkaFailed(f"cannot list offsets: {error}") from error
                 time.sleep(_RETRY_PAUSE_S)

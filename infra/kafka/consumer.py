@@ -8,10 +8,10 @@ import structlog
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
 from infra.kafka.config import OPERATION_TIMEOUT_S, consumer_config
-from infra.kafka.errors import ConsumerFailed, Meaning, PositionLost, meaning, on_client_error
+from infra.kafka.errors import ConsumerFailed, ErrorKind, PositionLost, classify, on_client_error
 from infra.kafka.message import ClientError, Message, partition_of
 from infra.kafka.partitions import Partition, Positions
-from infra.kafka.retry import ask_until_answered
+from infra.kafka.retry import retry_transient
 from infra.settings import KafkaSettings
 
 log = structlog.get_logger()
@@ -166,7 +166,7 @@ class GroupConsumer:
             KafkaException: no answer, or a transaction over these positions is still open.
         """
         asked = [_client_form(p) for p in partitions]
-        answer = ask_until_answered(lambda left_s: self._consumer.committed(asked, timeout=left_s))
+        answer = retry_transient(lambda left_s: self._consumer.committed(asked, timeout=left_s))
         for found in answer:
             if found.error is not None:
                 raise KafkaException(found.error)
@@ -263,15 +263,15 @@ class GroupConsumer:
         return True
 
     def _note(self, error: ClientError) -> None:
-        kind = meaning(error)
-        if kind is Meaning.POSITION_LOST:
+        kind = classify(error)
+        if kind is ErrorKind.POSITION_LOST:
             raise PositionLost(f"a position is outside its partition: {error.str()}")
         waited_s = time.monotonic() - self._started
-        if kind is Meaning.FATAL or (
-            kind is Meaning.UNKNOWN_TOPIC and waited_s > UNKNOWN_TOPIC_GRACE_S
+        if kind is ErrorKind.FATAL or (
+            kind is ErrorKind.UNKNOWN_TOPIC and waited_s > UNKNOWN_TOPIC_GRACE_S
         ):
             raise ConsumerFailed(f"{error.name()}: {error.str()}")
-        if kind is not Meaning.NOTHING:
+        if kind is not ErrorKind.NOTHING:
             self._note_trouble(error)
 
     def _note_trouble(self, error: ClientError) -> None:

@@ -58,7 +58,7 @@ class TransactionUnclear(EventideError):
     """It was committed or not, nobody can say: read your position anew before you go on."""
 
 
-class Meaning(Enum):
+class ErrorKind(Enum):
     """What an error means for the one who gets it."""
 
     NOTHING = auto()  # not an error: the end of a partition, an empty poll
@@ -69,14 +69,14 @@ class Meaning(Enum):
     FATAL = auto()
 
 
-def meaning(error: ClientError) -> Meaning:
+def classify(error: ClientError) -> ErrorKind:
     """How a consumer takes an error. What is not known to heal is fatal."""
     if error.fatal():
-        return Meaning.FATAL
+        return ErrorKind.FATAL
     found = _MEANINGS.get(error.code())
     if found is not None:
         return found
-    return Meaning.TRANSIENT if error.retriable() else Meaning.FATAL
+    return ErrorKind.TRANSIENT if error.retriable() else ErrorKind.FATAL
 
 
 def on_client_error(error: KafkaError) -> None:
@@ -91,27 +91,27 @@ def on_client_error(error: KafkaError) -> None:
 
 
 _MEANINGS = {
-    KafkaError._PARTITION_EOF: Meaning.NOTHING,
-    KafkaError._TIMED_OUT: Meaning.NOTHING,
-    KafkaError._TRANSPORT: Meaning.TRANSIENT,
-    KafkaError._ALL_BROKERS_DOWN: Meaning.TRANSIENT,
-    KafkaError._RESOLVE: Meaning.TRANSIENT,
-    KafkaError._WAIT_COORD: Meaning.TRANSIENT,
-    KafkaError._TIMED_OUT_QUEUE: Meaning.TRANSIENT,
-    KafkaError.LEADER_NOT_AVAILABLE: Meaning.TRANSIENT,
-    KafkaError.NOT_LEADER_FOR_PARTITION: Meaning.TRANSIENT,
-    KafkaError.COORDINATOR_LOAD_IN_PROGRESS: Meaning.TRANSIENT,
-    KafkaError.COORDINATOR_NOT_AVAILABLE: Meaning.TRANSIENT,
-    KafkaError.NOT_COORDINATOR: Meaning.TRANSIENT,
-    KafkaError.REBALANCE_IN_PROGRESS: Meaning.TRANSIENT,
-    KafkaError.ILLEGAL_GENERATION: Meaning.LEFT_GROUP,
-    KafkaError.UNKNOWN_MEMBER_ID: Meaning.LEFT_GROUP,
-    KafkaError._MAX_POLL_EXCEEDED: Meaning.LEFT_GROUP,
-    KafkaError._AUTO_OFFSET_RESET: Meaning.POSITION_LOST,
-    KafkaError.OFFSET_OUT_OF_RANGE: Meaning.POSITION_LOST,
-    KafkaError.UNKNOWN_TOPIC_OR_PART: Meaning.UNKNOWN_TOPIC,
-    KafkaError._UNKNOWN_TOPIC: Meaning.UNKNOWN_TOPIC,
-    KafkaError._UNKNOWN_PARTITION: Meaning.UNKNOWN_TOPIC,
+    KafkaError._PARTITION_EOF: ErrorKind.NOTHING,
+    KafkaError._TIMED_OUT: ErrorKind.NOTHING,
+    KafkaError._TRANSPORT: ErrorKind.TRANSIENT,
+    KafkaError._ALL_BROKERS_DOWN: ErrorKind.TRANSIENT,
+    KafkaError._RESOLVE: ErrorKind.TRANSIENT,
+    KafkaError._WAIT_COORD: ErrorKind.TRANSIENT,
+    KafkaError._TIMED_OUT_QUEUE: ErrorKind.TRANSIENT,
+    KafkaError.LEADER_NOT_AVAILABLE: ErrorKind.TRANSIENT,
+    KafkaError.NOT_LEADER_FOR_PARTITION: ErrorKind.TRANSIENT,
+    KafkaError.COORDINATOR_LOAD_IN_PROGRESS: ErrorKind.TRANSIENT,
+    KafkaError.COORDINATOR_NOT_AVAILABLE: ErrorKind.TRANSIENT,
+    KafkaError.NOT_COORDINATOR: ErrorKind.TRANSIENT,
+    KafkaError.REBALANCE_IN_PROGRESS: ErrorKind.TRANSIENT,
+    KafkaError.ILLEGAL_GENERATION: ErrorKind.LEFT_GROUP,
+    KafkaError.UNKNOWN_MEMBER_ID: ErrorKind.LEFT_GROUP,
+    KafkaError._MAX_POLL_EXCEEDED: ErrorKind.LEFT_GROUP,
+    KafkaError._AUTO_OFFSET_RESET: ErrorKind.POSITION_LOST,
+    KafkaError.OFFSET_OUT_OF_RANGE: ErrorKind.POSITION_LOST,
+    KafkaError.UNKNOWN_TOPIC_OR_PART: ErrorKind.UNKNOWN_TOPIC,
+    KafkaError._UNKNOWN_TOPIC: ErrorKind.UNKNOWN_TOPIC,
+    KafkaError._UNKNOWN_PARTITION: ErrorKind.UNKNOWN_TOPIC,
 }
 FENCED = frozenset(
     {

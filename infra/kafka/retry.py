@@ -7,13 +7,13 @@ from typing import TypeVar
 from confluent_kafka import KafkaException
 
 from infra.kafka.config import OPERATION_TIMEOUT_S
-from infra.kafka.errors import Meaning, meaning
+from infra.kafka.errors import ErrorKind, classify
 
 Answer = TypeVar("Answer")
 _PAUSE_S = 0.1
 
 
-def ask_until_answered(
+def retry_transient(
     ask: Callable[[float], Answer], *, limit_s: float = OPERATION_TIMEOUT_S
 ) -> Answer:
     """What `ask(seconds left)` returns; repeated on errors that pass by themselves.
@@ -29,7 +29,7 @@ def ask_until_answered(
         try:
             return ask(max(deadline - time.monotonic(), 0.1))
         except KafkaException as error:
-            passing = meaning(error.args[0]) is Meaning.TRANSIENT
+            passing = classify(error.args[0]) is ErrorKind.TRANSIENT
             if not passing or time.monotonic() + _PAUSE_S > deadline:
                 raise
         time.sleep(_PAUSE_S)

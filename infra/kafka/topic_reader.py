@@ -7,7 +7,7 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
 from infra.kafka.admin import end_offsets, first_offsets
 from infra.kafka.config import consumer_config
-from infra.kafka.errors import KafkaFailed, Meaning, meaning
+from infra.kafka.errors import ErrorKind, KafkaFailed, classify
 from infra.kafka.message import ClientError, Message, partition_of
 from infra.kafka.partitions import Partition, Positions
 from infra.settings import KafkaSettings
@@ -69,5 +69,5 @@ def _leave(left: dict[Partition, int], partition: Partition, *, reached: int) ->
 
 
 def _complain_unless_harmless(error: ClientError) -> None:
-    if meaning(error) not in (Meaning.NOTHING, Meaning.TRANSIENT):
+    if classify(error) not in (ErrorKind.NOTHING, ErrorKind.TRANSIENT):
         raise KafkaFailed(f"{error.name()}: {error.str()}") from KafkaException(error)

@@ -17,7 +17,13 @@ from infra.local_stack.ports import choose_ports
 from infra.local_stack.process_table import ProcessId, is_alive, kill_all
 from infra.local_stack.secrets import airflow_login
 from infra.local_stack.service import Service, StackError, with_dependencies
-from infra.local_stack.state_files import READY, Boot, ServiceStatus, StackFiles, StackStatus
+from infra.local_stack.state_files import (
+    READY,
+    ServiceStatus,
+    StackFiles,
+    StackStatus,
+    StartRequest,
+)
 from infra.settings import Settings
 
 STOP_LIMIT_S = 120.0
@@ -40,7 +46,7 @@ def up(
     only: list[str],
     limit_s: float,
     environ: dict[str, str],
-    say: Callable[[str], None],
+    on_progress: Callable[[str], None],
 ) -> StackStatus:
     """Start the stack, or attach to the one that runs, and wait until all is healthy.
 
@@ -51,21 +57,21 @@ def up(
     with _one_at_a_time(files):
         _await_end_of_stopping(files)
         if _supervisor(files) is None:
-            end_leftovers(files, say)
-            _start(settings, files, only=only, environ=environ, say=say)
+            end_leftovers(files, on_progress)
+            _start(settings, files, only=only, environ=environ, on_progress=on_progress)
         else:
             _check_only(files, only)
-    return _wait_until_ready(files, limit_s=limit_s, say=say)
+    return _wait_until_ready(files, limit_s=limit_s, on_progress=on_progress)
 
 
-def down(settings: Settings, *, say: Callable[[str], None]) -> None:
+def down(settings: Settings, *, on_progress: Callable[[str], None]) -> None:
     """Stop the stack in order, and whatever a crash left. Nothing to do is fine."""
     files = StackFiles(settings.state_dir)
     supervisor, guard = _supervisor(files), files.roll().guard
     if supervisor is not None:
         os.kill(supervisor.pid, signal.SIGTERM)
-        _watch_stop(files, guard or supervisor, say)
-    end_leftovers(files, say)
+        _watch_stop(files, guard or supervisor, on_progress)
+    end_leftovers(files, on_progress)
 
 
 def report(settings: Settings) -> Report:
@@ -104,12 +110,12 @@ def check_stopped(settings: Settings) -> None:
         raise StackError("the stack is running", hint="`eventide down` first")
 
 
-def end_leftovers(files: StackFiles, say: Callable[[str], None]) -> None:
+def end_leftovers(files: StackFiles, on_progress: Callable[[str], None]) -> None:
     """Kill what a supervisor that was killed together with its guard left behind."""
     killed = kill_all(files.roll().all())
     if killed:
-        say(f"ended {len(killed)} processes that an earlier crash had left")
-    files.clear_roll()
+        on_progress(f"ended {len(killed)} processes that an earlier crash had left")
+    files.clear_processes()
     files.endpoints.unlink(missing_ok=True)
 
 
@@ -132,11 +138,13 @@ def _start(
     *,
     only: list[str],
     environ: dict[str, str],
-    say: Callable[[str], None],
+    on_progress: Callable[[str], None],
 ) -> None:
     boot = files.boot()
-    ports = _choose_ports(settings, only=only, before=boot.ports if boot else {}, say=say)
-    files.write_boot(Boot(ports=ports, only=only))
+    ports = _choose_ports(
+        settings, only=only, before=boot.ports if boot else {}, on_progress=on_progress
+    )
+    files.write_start_request(StartRequest(ports=ports, only=only))
     log = files.log("stack")
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("ab") as output:
@@ -152,7 +160,11 @@ def _start(
 
 
 def _choose_ports(
-    settings: Settings, *, only: list[str], before: dict[str, int], say: Callable[[str], None]
+    settings: Settings,
+    *,
+    only: list[str],
+    before: dict[str, int],
+    on_progress: Callable[[str], None],
 ) -> dict[str, int]:
     """Ports for the services of this boot; the others keep theirs, unchecked.
 
@@ -167,7 +179,7 @@ def _choose_ports(
     for name, port in chosen.items():
         asked = next(wish.asked for wish in wishes if wish.name == name)
         if port != (asked or expected[name]):
-            say(f"port {expected[name]} is busy: {name} takes {port}")
+            on_progress(f"port {expected[name]} is busy: {name} takes {port}")
     return {**expected, **chosen}
 
 
@@ -197,14 +209,14 @@ def _check_only(files: StackFiles, only: list[str]) -> None:
 
 
 def _wait_until_ready(
-    files: StackFiles, *, limit_s: float, say: Callable[[str], None]
+    files: StackFiles, *, limit_s: float, on_progress: Callable[[str], None]
 ) -> StackStatus:
     deadline, seen = time.monotonic() + limit_s, dict[str, str]()
     while True:
         status = files.status()
         if _supervisor(files) is None or status is None or status.state == "down":
             raise StackError(f"the supervisor ended:\n{_tail(files, 'stack')}")
-        _say_news(status, seen, say)
+        _say_news(status, seen, on_progress)
         if status.is_ready:
             return status
         for service in status.services:
@@ -215,15 +227,19 @@ def _wait_until_ready(
         time.sleep(0.1)
 
 
-def _say_news(status: StackStatus, seen: dict[str, str], say: Callable[[str], None]) -> None:
+def _say_news(
+    status: StackStatus, seen: dict[str, str], on_progress: Callable[[str], None]
+) -> None:
     for service in status.services:
         if seen.get(service.name) == service.state:
             continue
         seen[service.name] = service.state
         if service.state in READY:
-            say(f"{service.seconds or 0:6.1f} s  {service.name:<14} {service.address}".rstrip())
+            on_progress(
+                f"{service.seconds or 0:6.1f} s  {service.name:<14} {service.address}".rstrip()
+            )
         elif service.state in ("restarting", "unhealthy"):
-            say(f"          {service.name:<14} {service.state}: {service.note}")
+            on_progress(f"          {service.name:<14} {service.state}: {service.note}")
 
 
 def _gave_up(files: StackFiles, service: ServiceStatus) -> StackError:
@@ -244,14 +260,14 @@ def _too_late(files: StackFiles, status: StackStatus, limit_s: float) -> StackEr
     )
 
 
-def _watch_stop(files: StackFiles, last: ProcessId, say: Callable[[str], None]) -> None:
+def _watch_stop(files: StackFiles, last: ProcessId, on_progress: Callable[[str], None]) -> None:
     deadline, seen = time.monotonic() + STOP_LIMIT_S, set[str]()
     while is_alive(last) and time.monotonic() < deadline:
         status = files.status()
         for service in status.services if status else []:
             if service.state == "stopped" and service.name not in seen:
                 seen.add(service.name)
-                say(f"stopped {service.name}")
+                on_progress(f"stopped {service.name}")
         time.sleep(0.1)
 
 

@@ -34,7 +34,7 @@ def guard(command: list[str], files: StackFiles, *, log: Callable[[str], None]) 
     killed = _sweep(files)
     if killed:
         log(f"swept processes={killed}")
-    files.clear_roll()
+    files.clear_processes()
     files.endpoints.unlink(missing_ok=True)
     return code
 

@@ -1,6 +1,7 @@
 """One service under supervision: from waiting to healthy, and back when it dies.
 
-Pure but for the process itself, which `Hands` starts and ends: the rules are tested without any.
+Pure but for the process itself, which `ProcessControl` starts and ends: the rules are tested
+without a process.
 """
 
 import time
@@ -21,7 +22,7 @@ STEADY_S = 60.0
 """A service that was up for so long starts again without delay when it dies."""
 
 
-class Hands(Protocol):
+class ProcessControl(Protocol):
     """What a service's life needs done."""
 
     def start(self, service: Service, /) -> int:
@@ -46,13 +47,13 @@ def back_off_s(failures: int) -> float:
     return min(FIRST_BACK_OFF_S * 2.0 ** max(failures - 1, 0), LONGEST_BACK_OFF_S)
 
 
-class Life:
+class ServiceStateMachine:
     """State of one service. `advance` is called all the time and never blocks."""
 
     def __init__(
         self,
         service: Service,
-        hands: Hands,
+        hands: ProcessControl,
         *,
         began_s: float,
         clock: Callable[[], float] = time.time,

@@ -18,7 +18,7 @@ T = TypeVar("T")
 READY: frozenset[ServiceState] = frozenset({"healthy", "done"})
 
 
-class Boot(msgspec.Struct, frozen=True, kw_only=True):
+class StartRequest(msgspec.Struct, frozen=True, kw_only=True):
     """What `up` asks the supervisor to run."""
 
     ports: dict[str, int]
@@ -26,7 +26,7 @@ class Boot(msgspec.Struct, frozen=True, kw_only=True):
     """Names of services; empty: all."""
 
 
-class Roll(msgspec.Struct, frozen=True, kw_only=True):
+class ProcessTable(msgspec.Struct, frozen=True, kw_only=True):
     """Every process of the stack, so that whoever comes after a crash can end them."""
 
     guard: ProcessId | None = None
@@ -87,23 +87,23 @@ class StackFiles:
         """What the service printed, in all its lives."""
         return self.logs / f"{service}.log"
 
-    def write_boot(self, boot: Boot) -> None:
+    def write_start_request(self, boot: StartRequest) -> None:
         """Also remembers the ports for next time."""
         self._write(self._boot, boot)
 
-    def boot(self) -> Boot | None:
+    def boot(self) -> StartRequest | None:
         """The last boot; None before the first."""
-        return self._read(self._boot, Boot)
+        return self._read(self._boot, StartRequest)
 
-    def write_roll(self, roll: Roll) -> None:
+    def write_processes(self, roll: ProcessTable) -> None:
         """After every start, before anything else happens."""
         self._write(self._roll, roll)
 
-    def roll(self) -> Roll:
+    def roll(self) -> ProcessTable:
         """Empty when nothing runs."""
-        return self._read(self._roll, Roll) or Roll()
+        return self._read(self._roll, ProcessTable) or ProcessTable()
 
-    def clear_roll(self) -> None:
+    def clear_processes(self) -> None:
         """Nothing runs any more."""
         self._roll.unlink(missing_ok=True)
 

@@ -10,16 +10,22 @@ from typing import Any
 from infra.local_stack.logs import trim
 from infra.local_stack.process_table import ProcessId, families, identify, kill_all, start
 from infra.local_stack.service import Service
-from infra.local_stack.service_state import Life
-from infra.local_stack.state_files import Roll, ServiceState, StackFiles, StackState, StackStatus
+from infra.local_stack.service_state import ServiceStateMachine
+from infra.local_stack.state_files import (
+    ProcessTable,
+    ServiceState,
+    StackFiles,
+    StackState,
+    StackStatus,
+)
 
 TURN_S = 0.1
-ROLL_CALL_S = 5.0
+RECORD_PROCESSES_S = 5.0
 LOG_LIMIT_BYTES = 64 * 1024 * 1024
 
 
 class Processes:
-    """The processes of the services: what `Life` has done by `Hands`."""
+    """The processes of the services: what `ServiceStateMachine` has done by `ProcessControl`."""
 
     def __init__(
         self,
@@ -42,7 +48,7 @@ class Processes:
         self._running[service.name] = process
         if leader := identify(process.pid):
             self._leaders[service.name] = leader
-        self.call_roll(look=False)
+        self.record_processes(look=False)
         return process.pid
 
     def exit_code(self, service: Service) -> int | None:
@@ -54,7 +60,7 @@ class Processes:
         if leader := self._leaders.pop(service.name, None):
             kill_all([leader, *self._families.pop(service.name, set())])
         self._running.pop(service.name, None)
-        self.call_roll(look=False)
+        self.record_processes(look=False)
 
     def run(self, work: Callable[[], bool]) -> "Future[bool]":
         """In a thread."""
@@ -70,14 +76,14 @@ class Processes:
         process = self._running.get(service.name)
         return process is None or process.poll() is not None
 
-    def call_roll(self, *, look: bool = True) -> None:
+    def record_processes(self, *, look: bool = True) -> None:
         """Write down every process, so that a guard or a later `up` can end them."""
         if look:
             self._families = families(self._leaders)
         leaders = list(self._leaders.values())
         everyone = set[ProcessId]().union(*self._families.values())
-        self._files.write_roll(
-            Roll(
+        self._files.write_processes(
+            ProcessTable(
                 guard=self._guard,
                 supervisor=self._supervisor,
                 leaders=leaders,
@@ -108,7 +114,7 @@ class Supervisor:
         )
         self._began_s = time.time()
         self._lives = {
-            service.name: Life(service, self._processes, began_s=self._began_s)
+            service.name: ServiceStateMachine(service, self._processes, began_s=self._began_s)
             for service in services
         }
         self._states: dict[str, ServiceState] = {}
@@ -123,7 +129,7 @@ class Supervisor:
     def run(self) -> None:
         """Until `stop`, or until the guard is gone: without it a crash of ours would leave all."""
         self._files.write_status(self._status())
-        self._processes.call_roll(look=False)  # `up` takes us for running from here on
+        self._processes.record_processes(look=False)  # `up` takes us for running from here on
         while not self._asked_to_stop:
             self._turn()
             if os.getppid() != self._guard_pid:
@@ -137,8 +143,8 @@ class Supervisor:
             life.advance({name: other.state for name, other in self._lives.items()})
         self._say_changes()
         if time.monotonic() >= self._next_roll_s:
-            self._next_roll_s = time.monotonic() + ROLL_CALL_S
-            self._processes.call_roll()
+            self._next_roll_s = time.monotonic() + RECORD_PROCESSES_S
+            self._processes.record_processes()
             trim(self._files.logs, limit_bytes=LOG_LIMIT_BYTES)
 
     def _say_changes(self) -> None:

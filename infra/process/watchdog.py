@@ -25,7 +25,7 @@ def end_process() -> None:
 
 
 class Watchdog(Background):
-    """Ends the process when `turn` has not been called for `limit_s` seconds.
+    """Ends the process when `heartbeat` has not been called for `limit_s` seconds.
 
     It counts its own ticks instead of reading a clock: a machine that slept, or a process that
     was stopped and continued, is not hung.
@@ -37,7 +37,7 @@ class Watchdog(Background):
         self._missed_ticks = 0
         super().__init__("watchdog", self._watch)
 
-    def turn(self) -> None:
+    def heartbeat(self) -> None:
         """The loop is alive."""
         self._missed_ticks = 0
 

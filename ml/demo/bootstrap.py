@@ -14,7 +14,7 @@ from infra.airflow.client import AirflowApi
 from infra.clock import to_us
 from infra.kafka.topic_reader import read_all
 from infra.settings import Settings
-from ml.demo.demo import Say, Tour, run_tour, write_summary
+from ml.demo.demo import StatusCallback, Tour, run_tour, write_summary
 from ml.demo.report import Pages, report_lines, sample_lines
 
 
@@ -24,22 +24,22 @@ def airflow_api(settings: Settings) -> AirflowApi:
     return AirflowApi(settings.airflow_url, username=username, password=password)
 
 
-def run_demo(tour: Tour, settings: Settings, *, say: Say) -> None:
+def run_demo(tour: Tour, settings: Settings, *, on_progress: StatusCallback) -> None:
     """Run the tour, print its report, write its summary.
 
     Raises:
         TourFailed: a command failed.
     """
-    found = run_tour(tour, say=lambda line: say(f"\n== {line}"))
+    found = run_tour(tour, on_progress=lambda line: on_progress(f"\n== {line}"))
     # The stack may have chosen other ports than those of the settings that we started with.
     settings = type(settings)()
     found["samples"] = _samples(tour, settings)
     file = settings.state_dir / "demo" / "summary.json"
     write_summary(found, file)
-    say("")
+    on_progress("")
     for line in report_lines(found, found["samples"], _pages(settings)):
-        say(line)
-    say(f"all of it: {file}")
+        on_progress(line)
+    on_progress(f"all of it: {file}")
 
 
 def _samples(tour: Tour, settings: Settings) -> list[str]:

@@ -17,7 +17,7 @@ from typing import Any
 
 from infra.errors import EventideError
 
-Say = Callable[[str], None]
+StatusCallback = Callable[[str], None]
 
 TRAINING = "training"
 CUTOFF = clock(9)
@@ -71,7 +71,7 @@ def tour_of(*, first_day: date, last_day: date, live_hours: int) -> Tour:
     )
 
 
-def run_tour(tour: Tour, *, say: Say) -> dict[str, Any]:
+def run_tour(tour: Tour, *, on_progress: StatusCallback) -> dict[str, Any]:
     """Run every step in order; what each reported, and `seconds` by step.
 
     Raises:
@@ -80,7 +80,7 @@ def run_tour(tour: Tour, *, say: Say) -> dict[str, Any]:
     begun = time.monotonic()
     found: dict[str, Any] = {"seconds": {}}
     for step in steps(tour):
-        say(step.title)
+        on_progress(step.title)
         started = time.monotonic()
         found[step.name] = _eventide(step)
         found["seconds"][step.name] = round(time.monotonic() - started, 1)

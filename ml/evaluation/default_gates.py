@@ -14,6 +14,6 @@ BETTER_THAN_A_CONSTANT = Gate(
 UNSEEN_BY_THE_CHAMPION = Gate(
     measure="champion_overlap_hours",
     at_most=0.0,
-    when=When.CONTEST,
+    when=When.HAS_CHAMPION,
     why="a champion that learnt from the days it is judged on cannot be compared",
 )

@@ -25,7 +25,7 @@ def check_data(gates: Sequence[Gate], measures: Measures) -> list[Check]:
 
 def check_candidate(gates: Sequence[Gate], measures: Measures, *, contest: bool) -> list[Check]:
     """The gates on a candidate: with `contest` those against a champion, else the first one's."""
-    now = When.CONTEST if contest else When.FIRST
+    now = When.HAS_CHAMPION if contest else When.FIRST
     return [
         _check(gate, measures)
         for gate in gates

@@ -4,7 +4,7 @@ import importlib
 import pkgutil
 from functools import cache
 
-from ml.errors import ProjectMistake
+from ml.errors import InvalidProject
 from ml.project import ModelProject
 
 
@@ -22,9 +22,9 @@ def project(name: str) -> ModelProject:
     """The project of that name.
 
     Raises:
-        ProjectMistake: there is none.
+        InvalidProject: there is none.
     """
     for found in projects():
         if found.name == name:
             return found
-    raise ProjectMistake(f"no project {name!r}", hint=f"declared: {[p.name for p in projects()]}")
+    raise InvalidProject(f"no project {name!r}", hint=f"declared: {[p.name for p in projects()]}")

@@ -51,7 +51,7 @@ GATES = (
     Gate(
         measure="log_loss_minus_champion_upper",
         below=0.0,
-        when=When.CONTEST,
+        when=When.HAS_CHAMPION,
         why="without an interval over days, noise was promoted 20 times in 89 days",
     ),
     Gate(
@@ -64,13 +64,13 @@ GATES = (
         measure="absolute_bias",
         at_most=0.02,
         or_at_most="champion_absolute_bias",
-        when=When.CONTEST,
+        when=When.HAS_CHAMPION,
         why="a gain must not be paid with calibration",
     ),
     Gate(
         measure="worst_slice_change",
         at_most=0.02,
-        when=When.CONTEST,
+        when=When.HAS_CHAMPION,
         why="a gain must not be paid by one airport or carrier",
     ),
 )

@@ -48,7 +48,7 @@ GATES = (
     Gate(
         measure="log_loss_minus_champion_upper",
         below=0.0,
-        when=When.CONTEST,
+        when=When.HAS_CHAMPION,
         why="without an interval over days noise is promoted",
     ),
     Gate(
@@ -61,7 +61,7 @@ GATES = (
         measure="absolute_bias",
         at_most=0.05,
         or_at_most="champion_absolute_bias",
-        when=When.CONTEST,
+        when=When.HAS_CHAMPION,
         why="exceeded in 7 of 57 weekly runs: a gain must not be paid with calibration",
     ),
 )

@@ -32,7 +32,7 @@ SHA256_TAG = "eventide.bundle_sha256"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Contestant:
+class ChampionModel:
     """The champion, able to score."""
 
     version: Version
@@ -40,7 +40,7 @@ class Contestant:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Judged:
+class ScoredEvaluationSet:
     """The labelled evaluation rows, and what each learner says of them."""
 
     rows: pl.DataFrame
@@ -96,7 +96,7 @@ def evaluate(
     return evaluation
 
 
-def champion_of(registry: Registry, name: str) -> Contestant | None:
+def champion_of(registry: Registry, name: str) -> ChampionModel | None:
     """The champion's bundle, downloaded and compared with its registered sha256."""
     version = registry.champion(name)
     if version is None:
@@ -104,16 +104,16 @@ def champion_of(registry: Registry, name: str) -> Contestant | None:
     with tempfile.TemporaryDirectory() as temporary:
         registry.download(version, Path(temporary))
         bundle = Bundle.load(Path(temporary), version.tags[SHA256_TAG])
-    return Contestant(version=version, bundle=bundle)
+    return ChampionModel(version=version, bundle=bundle)
 
 
 def compare(
     project: ModelProject,
     snapshot: Snapshot,
     fits: Sequence[Fit],
-    judged: Judged,
+    judged: ScoredEvaluationSet,
     *,
-    champion: Contestant | None,
+    champion: ChampionModel | None,
     runs: DayRuns,
 ) -> Evaluation:
     """Every number of the evaluation, from scores and labels alone."""
@@ -153,7 +153,9 @@ def compare(
     return msgspec.structs.replace(evaluation, measures=_measures(evaluation, snapshot, champion))
 
 
-def _judged(snapshot: Snapshot, fits: Sequence[Fit], champion: Contestant | None) -> Judged:
+def _judged(
+    snapshot: Snapshot, fits: Sequence[Fit], champion: ChampionModel | None
+) -> ScoredEvaluationSet:
     import polars as pl
 
     everything = pl.read_parquet(snapshot.file("evaluation.parquet"))
@@ -165,7 +167,7 @@ def _judged(snapshot: Snapshot, fits: Sequence[Fit], champion: Contestant | None
     }
     if champion is not None:
         scores[CHAMPION] = bundle_scores(champion.bundle, rows)
-    return Judged(
+    return ScoredEvaluationSet(
         rows=rows,
         labels=rows["label"].cast(pl.Int64).to_numpy(),
         days=day_blocks(snapshot.window, rows["decision_time_us"].to_numpy()),
@@ -195,7 +197,7 @@ def _quality(name: str, labels: Int64Array, scores: Float64Array) -> Quality:
 
 
 def _measures(
-    evaluation: Evaluation, snapshot: Snapshot, champion: Contestant | None
+    evaluation: Evaluation, snapshot: Snapshot, champion: ChampionModel | None
 ) -> dict[str, float | None]:
     """The numbers that gates can bound, by name."""
     best, differences = evaluation.qualities[evaluation.best], evaluation.differences

@@ -8,7 +8,7 @@ from ml.errors import RegistryConflict
 from ml.ports import Registry
 from ml.project import ModelProject
 from ml.results import Promotion, Registration, Verdict
-from ml.steps.register import REHEARSED_TAG
+from ml.steps.register import VERIFIED_TAG
 from ml.steps.run_log import CHAMPION
 
 PREVIOUS = "previous"
@@ -43,7 +43,7 @@ def promote(
             previous=aliases.get(PREVIOUS),
             changed=False,
         )
-    if REHEARSED_TAG not in version.tags:
+    if VERIFIED_TAG not in version.tags:
         raise RegistryConflict(f"version {version.version} was never rehearsed")
     _check_unmoved(aliases.get(CHAMPION), verdict, version.version)
     if verdict.champion is not None:

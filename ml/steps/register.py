@@ -21,7 +21,7 @@ from ml.training.frames import to_pandas
 
 KEY_TAG = "eventide.key"
 PATH_TAG = "eventide.bundle_path"
-REHEARSED_TAG = "eventide.rehearsed_rows"
+VERIFIED_TAG = "eventide.rehearsed_rows"
 BUNDLE_PATH = "bundle"
 CHALLENGER = "challenger"
 GOLDEN_ROWS = 2_000
@@ -66,21 +66,21 @@ def register(
         example=_golden(project, snapshot, fit)[1].head(EXAMPLE_ROWS),
         tags=_tags(snapshot, evaluation, verdict, fit),
     )
-    if REHEARSED_TAG not in made.tags:
-        rows = rehearse(project, snapshot, fit, made, registry=registry)
+    if VERIFIED_TAG not in made.tags:
+        rows = verify_deployment(project, snapshot, fit, made, registry=registry)
         # The tag last: a try that finds it takes all of this for done.
         registry.point(project.name, CHALLENGER, made.version)
-        registry.tag(made, {REHEARSED_TAG: str(rows)})
+        registry.tag(made, {VERIFIED_TAG: str(rows)})
     return Registration(
         name=project.name,
         version=made.version,
         run_id=made.run_id,
         bundle_sha256=fit.bundle_sha256,
-        rehearsed_rows=int(registry.get(project.name, made.version).tags[REHEARSED_TAG]),
+        rehearsed_rows=int(registry.get(project.name, made.version).tags[VERIFIED_TAG]),
     )
 
 
-def rehearse(
+def verify_deployment(
     project: ModelProject, snapshot: Snapshot, fit: Fit, version: Version, *, registry: Registry
 ) -> int:
     """Score the golden rows by the downloaded bundle and by the pipeline; returns how many.

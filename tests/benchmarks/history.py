@@ -18,11 +18,20 @@ import numpy as np
 import polars as pl
 
 from features.definitions import Float64Array
-from features.retrieval.event_log import Past
+from features.retrieval.event_log import EventLog
 from features.retrieval.historical import view_values
 from features.stores.delta.store import DeltaOfflineStore
 from tests.benchmarks import made
-from tests.benchmarks.kit import Bar, Line, cost_of, measure, parser, report, run_module, say
+from tests.benchmarks.kit import (
+    Bar,
+    Line,
+    cost_of,
+    measure,
+    on_progress,
+    parser,
+    report,
+    run_module,
+)
 from tests.benchmarks.peers.environment import python_of
 
 ROWS_A_COMMIT = 50_000  # what forces a commit of ingest (`flush_rows`)
@@ -65,9 +74,9 @@ def run(options: argparse.Namespace) -> int:
     sensor, at = made.made_labels(made.QUICK if options.quick else made.FULL)
     asked = pl.DataFrame({"sensor": made.names(sensor)})
     store = offline(options.run)
-    values, cost = measure(lambda: view_values(made.NEWEST, Past(store), asked, at))
+    values, cost = measure(lambda: view_values(made.NEWEST, EventLog(store), asked, at))
     np.save(options.run / "ours.npy", values[:, 0])
-    say(cost, rows=len(values), found=found(values[:, 0]))
+    on_progress(cost, rows=len(values), found=found(values[:, 0]))
     return 0
 
 

@@ -22,7 +22,7 @@ from features.catalog.flights.events import DEPARTED
 from features.contracts.codec import decode
 from features.engine.columns import field_tuples
 from features.maintenance.compaction import Rules, maintain
-from features.stores.delta.maintenance import DeltaUpkeep
+from features.stores.delta.maintenance import DeltaMaintenance
 from features.stores.delta.store import DeltaOfflineStore
 from features.stores.ports import EventBatch
 from infra.clock import DAY
@@ -50,7 +50,7 @@ def main() -> None:
 def measure(root: str, *, rows: int) -> dict[str, Any]:
     """Append, read, maintain, read again."""
     load = os.getloadavg()[0]
-    store, upkeep = DeltaOfflineStore(root, [DEPARTED]), DeltaUpkeep(root)
+    store, upkeep = DeltaOfflineStore(root, [DEPARTED]), DeltaMaintenance(root)
     given = list(batches(rows))
     last = max(1, len(given) // 20)
     commits = [_timed(partial(store.append, batch)) for batch in given[:-last]]
@@ -58,9 +58,9 @@ def measure(root: str, *, rows: int) -> dict[str, Any]:
     before, reads_before = upkeep.files(DEPARTED), _reads(root)
     rules = Rules(closed_after_us=DAY, retention_hours=168)
     began_s = time.process_time()
-    [done] = maintain([DEPARTED], store, upkeep, rules=rules, say=lambda _: None)
+    [done] = maintain([DEPARTED], store, upkeep, rules=rules, on_progress=lambda _: None)
     upkeep_s = time.process_time() - began_s
-    [again] = maintain([DEPARTED], store, upkeep, rules=rules, say=lambda _: None)
+    [again] = maintain([DEPARTED], store, upkeep, rules=rules, on_progress=lambda _: None)
     reads_after = _reads(root)
     store = DeltaOfflineStore(root, [DEPARTED])
     after = [_timed(partial(store.append, batch)) for batch in given[-last:]]

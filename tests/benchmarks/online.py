@@ -2,7 +2,7 @@
 
     python -m tests.benchmarks.online [--quick] [--no-peer] [--stores lmdb ...] [--json FILE]
 
-Ours: what ingest does with 1,000 decoded readings (`OnlineWriter`, duplicates dropped, position
+Ours: what ingest does with 1,000 decoded readings (`OnlineSink`, duplicates dropped, position
 kept in the same transaction), and what serving does with 1,000 requests (`FeatureReader`). The
 peer: Feast's push to the same kind of store and `get_online_features(...).to_dict()`. CPU is that
 of the client; a Valkey server, one for each side, works beside it.
@@ -21,8 +21,8 @@ from urllib.parse import urlsplit
 import numpy as np
 
 from features.engine.event_rows import EventRows
-from features.ingestion.compaction_watermark import Hold
-from features.ingestion.online_sink import OnlineWriter
+from features.ingestion.compaction_watermark import CompactionWatermark
+from features.ingestion.online_sink import OnlineSink
 from features.retrieval.online import FeatureReader
 from features.stores.lmdb import LmdbOnlineStore
 from features.stores.ports import OnlineStore
@@ -135,11 +135,13 @@ def ours(kind: Kind, folder: Path, batches: int) -> tuple[Cost, Cost]:
 def fill(store: OnlineStore, batches: int) -> Cost:
     """What `batches` polls of 1,000 entities take."""
     ingest = IngestSettings()
-    writer = OnlineWriter(
+    writer = OnlineSink(
         store,
         [made.NEWEST],
         duplicate_horizon_us=int(ingest.duplicate_horizon_hours * HOUR),
-        hold=Hold(least_us=int(ingest.hold_hours * HOUR), most_us=int(ingest.hold_hours * HOUR)),
+        watermark=CompactionWatermark(
+            least_us=int(ingest.hold_hours * HOUR), most_us=int(ingest.hold_hours * HOUR)
+        ),
     )
     writer.load([made.PARTITION])
     polls = [poll(n) for n in range(batches)]

@@ -12,8 +12,8 @@ from datetime import date
 
 from features.catalog.flights import views
 from features.catalog.flights.services import FLIGHT_DELAY
-from features.ingestion.compaction_watermark import Hold
-from features.ingestion.online_sink import OnlineWriter
+from features.ingestion.compaction_watermark import CompactionWatermark
+from features.ingestion.online_sink import OnlineSink
 from features.retrieval.online import FeatureReader
 from features.stores.lmdb import LmdbOnlineStore
 from features.stores.ports import OnlineStore
@@ -45,11 +45,13 @@ def main() -> int:
 def fold(store: OnlineStore, until_us: int) -> int:
     """Everything before that moment into the store, as ingest does; returns how many events."""
     ingest = IngestSettings()
-    writer = OnlineWriter(
+    writer = OnlineSink(
         store,
         views.ALL,
         duplicate_horizon_us=int(ingest.duplicate_horizon_hours * HOUR),
-        hold=Hold(least_us=int(ingest.hold_hours * HOUR), most_us=int(ingest.hold_hours * HOUR)),
+        watermark=CompactionWatermark(
+            least_us=int(ingest.hold_hours * HOUR), most_us=int(ingest.hold_hours * HOUR)
+        ),
     )
     writer.load([Partition(e.name, n) for e in DOMAIN.events for n in range(e.partitions)])
     events = 0

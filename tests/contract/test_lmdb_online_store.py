@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from features.engine.deduplication import SeenIds
-from features.errors import PositionMoved, StoreDamaged, StoreUnavailable
+from features.errors import OffsetConflict, StoreDamaged, StoreUnavailable
 from features.stores.lmdb import LmdbOnlineStore
 from tests.support.data.sales import START_US, sale
 from tests.support.stores import P0, P1, content, count, update
@@ -24,7 +24,7 @@ def test_everything_is_there_after_reopening(tmp_path: Path) -> None:
     first.close()
     again = LmdbOnlineStore(str(tmp_path), readonly=True)
     assert count(again) == 1
-    assert again.progress() == {P0: 1}
+    assert again.positions() == {P0: 1}
     again.close()
 
 
@@ -45,7 +45,7 @@ def test_the_map_grows_when_it_is_full(tmp_path: Path) -> None:
     for i in range(20):
         shops = [sale(str(n), shop=f"{i}-{n}") for n in range(100)]
         small.apply(update(*shops, start=i * 100))
-    assert small.progress() == {P0: 2_000}
+    assert small.positions() == {P0: 2_000}
     assert small.entities("shop_sales") == 2_000
     small.close()
 
@@ -58,7 +58,7 @@ def test_an_update_that_needs_a_larger_map_than_allowed_writes_nothing(
     small.apply(update(sale("1")))
     with pytest.raises(StoreUnavailable, match="has reached"):
         small.apply(update(*(sale(str(n), shop=f"s{n}") for n in range(2_000)), start=1))
-    assert small.progress() == {P0: 1}
+    assert small.positions() == {P0: 1}
     small.close()
 
 
@@ -103,7 +103,7 @@ def test_a_replacement_killed_in_the_middle_leaves_the_old_content(tmp_path: Pat
         assert writer.stdout.readline() == "in the middle\n"
         writer.kill()
         writer.communicate()
-        assert (count(store), store.progress()) == (1, {P0: 1})
+        assert (count(store), store.positions()) == (1, {P0: 1})
         store.apply(update(end=1, start=1))  # no lock is left behind
     assert sorted(p.name for p in tmp_path.iterdir()) == ["data.mdb", "lock.mdb"]
     store.close()
@@ -114,10 +114,10 @@ def test_a_file_that_was_deleted_is_not_written_any_more(tmp_path: Path) -> None
     store = LmdbOnlineStore(str(folder))
     store.apply(update(sale("1")))
     shutil.rmtree(folder)
-    with pytest.raises(PositionMoved):
+    with pytest.raises(OffsetConflict):
         store.apply(update(sale("2"), start=1))
     store.apply(update(sale("1"), sale("2")))
-    assert (count(store), store.progress()) == (2, {P0: 2})
+    assert (count(store), store.positions()) == (2, {P0: 2})
     store.close()
 
 
@@ -128,9 +128,9 @@ def test_a_file_that_was_deleted_is_not_read_any_more(tmp_path: Path) -> None:
     shutil.rmtree(folder)
     for _ in range(2):
         with pytest.raises(StoreUnavailable, match="no online store"):
-            store.progress()
+            store.positions()
     _write_elsewhere(folder)
-    assert store.progress() == {P1: 500}
+    assert store.positions() == {P1: 500}
     store.close()
 
 
@@ -143,7 +143,7 @@ def test_a_file_that_is_no_store_says_what_to_do_and_can_be_discarded(tmp_path: 
         assert "eventide features rebuild" in (caught.value.hint or "")
     LmdbOnlineStore.discard(tmp_path)
     again = LmdbOnlineStore(str(tmp_path))
-    assert again.progress() == {}
+    assert again.positions() == {}
     again.close()
 
 
@@ -152,9 +152,9 @@ def test_two_writing_processes_share_the_file(tmp_path: Path) -> None:
     writer.apply(update(sale("1")))
     _write_elsewhere(tmp_path)
     writer.apply(update(sale("2"), start=1))
-    assert writer.progress() == {P0: 2, P1: 500}
+    assert writer.positions() == {P0: 2, P1: 500}
     assert writer.entities("shop_sales") == 501
-    with pytest.raises(PositionMoved):
+    with pytest.raises(OffsetConflict):
         writer.apply(update(sale("3"), partition=P1))
     writer.close()
 
@@ -184,7 +184,7 @@ def test_a_killed_writer_leaves_values_and_positions_of_one_moment(tmp_path: Pat
         writer.kill()
         writer.communicate()
         store = LmdbOnlineStore(str(tmp_path))
-        assert count(store) * 100 == store.progress()[P0]
+        assert count(store) * 100 == store.positions()[P0]
         store.close()
 
 
@@ -196,7 +196,7 @@ _READER = """
     for line in (None, sys.stdin):
         if line is not None:
             sys.stdin.readline()
-        print(int(count(store)), sum(store.progress().values()), flush=True)
+        print(int(count(store)), sum(store.positions().values()), flush=True)
 """
 _WRITER = textwrap.dedent("""
     import sys
@@ -237,7 +237,7 @@ _ENDLESS_WRITER = textwrap.dedent("""
     from tests.support.data.sales import sale
     from features.stores.lmdb import LmdbOnlineStore
     store = LmdbOnlineStore(sys.argv[1])
-    at = store.progress().get(P0, 0)
+    at = store.positions().get(P0, 0)
     while True:
         shops = [sale(str(i), shop="a" if i == 0 else str(i)) for i in range(100)]
         store.apply(update(*shops, start=at))

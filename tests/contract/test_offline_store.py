@@ -19,7 +19,7 @@ from deltalake import DeltaTable
 from deltalake.exceptions import CommitFailedError
 
 from features.definitions import EventType
-from features.errors import PositionMoved, SchemaChanged, StoreUnavailable
+from features.errors import OffsetConflict, SchemaChanged, StoreUnavailable
 from features.stores.delta import store as delta
 from features.stores.delta.store import DeltaOfflineStore
 from features.stores.memory import MemoryOfflineStore
@@ -126,7 +126,7 @@ def test_rows_come_back_as_they_went_in(store: OfflineStore) -> None:
 def test_an_append_from_another_position_changes_nothing(store: OfflineStore) -> None:
     store.append(batch(sale("1"), sale("2")))
     for start in (0, 1, 3):
-        with pytest.raises(PositionMoved):
+        with pytest.raises(OffsetConflict):
             store.append(batch(sale("3"), start=start))
     assert store.positions([SOLD.name]) == {P0: 2}
     assert ids(store.read(SOLD, columns=["event_id"])) == ["1", "2"]
@@ -380,11 +380,11 @@ _WRITER = textwrap.dedent("""
     from tests.contract.test_offline_store import P0, batch
     from tests.support.data.sales import SOLD, sale
     from features.stores.delta.store import DeltaOfflineStore
-    from features.errors import PositionMoved
+    from features.errors import OffsetConflict
     store = DeltaOfflineStore(sys.argv[1], [SOLD])
     while (at := store.positions([SOLD.name]).get(P0, 0)) < 60:
         try:
             store.append(batch(*(sale(str(at + i)) for i in range(3)), start=at))
-        except PositionMoved:
+        except OffsetConflict:
             pass
 """)

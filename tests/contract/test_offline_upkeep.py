@@ -14,8 +14,8 @@ from deltalake import DeltaTable
 
 from features.definitions import EventType
 from features.errors import StoreUnavailable, WriteConflict
-from features.maintenance.compaction import Maintained, Rules, maintain
-from features.stores.delta.maintenance import DeltaUpkeep
+from features.maintenance.compaction import MaintenanceResult, Rules, maintain
+from features.stores.delta.maintenance import DeltaMaintenance
 from features.stores.delta.store import DeltaOfflineStore
 from features.stores.ports import EventBatch
 from infra.clock import DAY, HOUR
@@ -37,12 +37,14 @@ def store(tmp_path: Path) -> DeltaOfflineStore:
 
 
 @pytest.fixture
-def upkeep(tmp_path: Path, store: DeltaOfflineStore) -> DeltaUpkeep:
-    return DeltaUpkeep(str(tmp_path))
+def upkeep(tmp_path: Path, store: DeltaOfflineStore) -> DeltaMaintenance:
+    return DeltaMaintenance(str(tmp_path))
 
 
-def kept(store: DeltaOfflineStore, upkeep: DeltaUpkeep, rules: Rules = RULES) -> Maintained:
-    return maintain([SOLD], store, upkeep, rules=rules, say=lambda _: None)[0]
+def kept(
+    store: DeltaOfflineStore, upkeep: DeltaMaintenance, rules: Rules = RULES
+) -> MaintenanceResult:
+    return maintain([SOLD], store, upkeep, rules=rules, on_progress=lambda _: None)[0]
 
 
 def every_id(store: DeltaOfflineStore, version: int | None = None) -> list[str]:
@@ -50,13 +52,16 @@ def every_id(store: DeltaOfflineStore, version: int | None = None) -> list[str]:
 
 
 def test_closed_days_become_one_file_and_nothing_else_changes(
-    store: DeltaOfflineStore, upkeep: DeltaUpkeep, tmp_path: Path
+    store: DeltaOfflineStore, upkeep: DeltaMaintenance, tmp_path: Path
 ) -> None:
     columns = [*SOLD.fields, "known_at_us", "ingest_time_us", "partition", "offset"]
     before = store.read(SOLD, columns=columns).sort("offset")
     done = kept(store, upkeep)
     assert (done.days, done.files_before, done.files_after) == (3, 20, 11)
-    assert sorted(upkeep.crowded(SOLD)) == [date(2013, 1, 4), date(2013, 1, 5)]  # late ones come
+    assert sorted(upkeep.days_to_compact(SOLD)) == [
+        date(2013, 1, 4),
+        date(2013, 1, 5),
+    ]  # late ones come
     assert store.read(SOLD, columns=columns).sort("offset").equals(before)
     fresh = DeltaOfflineStore(str(tmp_path), [SOLD])
     assert fresh.positions([SOLD.name]) == {P0: 20}
@@ -65,7 +70,7 @@ def test_closed_days_become_one_file_and_nothing_else_changes(
     assert len(every_id(fresh)) == 21
 
 
-def test_a_second_run_changes_nothing(store: DeltaOfflineStore, upkeep: DeltaUpkeep) -> None:
+def test_a_second_run_changes_nothing(store: DeltaOfflineStore, upkeep: DeltaMaintenance) -> None:
     kept(store, upkeep)
     version = store.version(SOLD)
     again = kept(store, upkeep)
@@ -75,16 +80,16 @@ def test_a_second_run_changes_nothing(store: DeltaOfflineStore, upkeep: DeltaUpk
 
 def test_a_table_that_is_not_there_is_left_out(tmp_path: Path) -> None:
     root = str(tmp_path / "none")
-    upkeep = DeltaUpkeep(root)
+    upkeep = DeltaMaintenance(root)
     store = DeltaOfflineStore(root, [SOLD])
-    assert maintain([SOLD], store, upkeep, rules=RULES, say=lambda _: None) == []
+    assert maintain([SOLD], store, upkeep, rules=RULES, on_progress=lambda _: None) == []
 
 
 class TestVacuum:
     """What may be deleted, and what must not be."""
 
     def test_a_pinned_version_outlives_it_and_another_does_not(
-        self, store: DeltaOfflineStore, upkeep: DeltaUpkeep
+        self, store: DeltaOfflineStore, upkeep: DeltaMaintenance
     ) -> None:
         pinned, other = 6, 16
         seen = every_id(store, pinned)
@@ -97,7 +102,7 @@ class TestVacuum:
         assert len(every_id(store)) == DAYS * A_DAY
 
     def test_pins_hold_also_when_the_log_has_many_checkpoints(
-        self, store: DeltaOfflineStore, upkeep: DeltaUpkeep
+        self, store: DeltaOfflineStore, upkeep: DeltaMaintenance
     ) -> None:
         seen = every_id(store, 3)
         for n in range(20, 26):
@@ -108,7 +113,7 @@ class TestVacuum:
         assert every_id(store, 3) == seen
 
     def test_a_released_pin_lets_its_files_go(
-        self, store: DeltaOfflineStore, upkeep: DeltaUpkeep
+        self, store: DeltaOfflineStore, upkeep: DeltaMaintenance
     ) -> None:
         store.pin(SOLD, 6, "training")
         kept(store, upkeep)
@@ -119,7 +124,7 @@ class TestVacuum:
             store.read(SOLD, columns=["cents"], version=6)
 
     def test_within_the_retention_every_version_stays(
-        self, store: DeltaOfflineStore, upkeep: DeltaUpkeep, tmp_path: Path
+        self, store: DeltaOfflineStore, upkeep: DeltaMaintenance, tmp_path: Path
     ) -> None:
         long_ago(tmp_path)  # it counts when a file left the table, not how old it is
         done = kept(store, upkeep)
@@ -127,7 +132,7 @@ class TestVacuum:
         assert len(every_id(store, 16)) == 16
 
     def test_what_a_crashed_writer_left_goes_when_it_is_old(
-        self, store: DeltaOfflineStore, upkeep: DeltaUpkeep, tmp_path: Path
+        self, store: DeltaOfflineStore, upkeep: DeltaMaintenance, tmp_path: Path
     ) -> None:
         day = tmp_path / SOLD.name / "event_date=2013-01-01"
         young, old = day / "part-young.parquet", day / "part-old.parquet"
@@ -139,7 +144,7 @@ class TestVacuum:
         assert len(every_id(store)) == DAYS * A_DAY
 
 
-class ConflictsOnce(DeltaUpkeep):
+class ConflictsOnce(DeltaMaintenance):
     """Another process is faster, once."""
 
     met = False
@@ -153,12 +158,12 @@ class ConflictsOnce(DeltaUpkeep):
 
 
 def test_a_conflict_is_tried_again_by_the_upkeep(
-    store: DeltaOfflineStore, upkeep: DeltaUpkeep, tmp_path: Path
+    store: DeltaOfflineStore, upkeep: DeltaMaintenance, tmp_path: Path
 ) -> None:
     assert kept(store, ConflictsOnce(str(tmp_path))).files_after == 11
 
 
-class Interrupted(DeltaUpkeep):
+class Interrupted(DeltaMaintenance):
     """Something else happens to the table between the reading of a day and its commit."""
 
     meanwhile: Callable[[], object]
@@ -179,7 +184,7 @@ DAY_1, DAY_2 = date(2013, 1, 1), date(2013, 1, 2)
 
 @pytest.mark.parametrize("day", [DAY_1, DAY_2])
 def test_of_two_upkeeps_at_once_one_is_refused_and_no_row_is_doubled(
-    store: DeltaOfflineStore, upkeep: DeltaUpkeep, interrupted: Interrupted, day: date
+    store: DeltaOfflineStore, upkeep: DeltaMaintenance, interrupted: Interrupted, day: date
 ) -> None:
     interrupted.meanwhile = lambda: upkeep.compact(SOLD, DAY_1)
     with pytest.raises(WriteConflict):
@@ -207,7 +212,7 @@ def test_an_append_to_another_day_does_not_disturb_a_rewrite(
 class MeetsARewrite(DeltaOfflineStore):
     """The upkeep commits between the writer's look at its positions and its commit."""
 
-    upkeep: DeltaUpkeep
+    upkeep: DeltaMaintenance
     days: list[date]
 
     def _commit(self, table: DeltaTable, batch: EventBatch) -> None:
@@ -218,7 +223,7 @@ class MeetsARewrite(DeltaOfflineStore):
 
 @pytest.mark.parametrize("day", [DAY_1, DAY_2])
 def test_an_append_that_meets_a_rewrite_goes_in_all_the_same(
-    store: DeltaOfflineStore, upkeep: DeltaUpkeep, tmp_path: Path, day: date
+    store: DeltaOfflineStore, upkeep: DeltaMaintenance, tmp_path: Path, day: date
 ) -> None:
     writer = MeetsARewrite(str(tmp_path), [SOLD])
     writer.upkeep, writer.days = upkeep, [day, day]
@@ -229,7 +234,7 @@ def test_an_append_that_meets_a_rewrite_goes_in_all_the_same(
 
 
 def test_two_upkeeps_beside_a_writer_cost_no_row_and_no_commit_of_the_writer(
-    store: DeltaOfflineStore, upkeep: DeltaUpkeep, tmp_path: Path
+    store: DeltaOfflineStore, upkeep: DeltaMaintenance, tmp_path: Path
 ) -> None:
     writer = subprocess.Popen(
         [sys.executable, "-c", _WRITER, str(tmp_path)], stdout=subprocess.PIPE, text=True
@@ -275,8 +280,8 @@ _UPKEEP = textwrap.dedent("""
     from tests.contract.test_offline_upkeep import Rules, kept
     from tests.support.data.sales import SOLD
     from features.stores.delta.store import DeltaOfflineStore
-    from features.stores.delta.maintenance import DeltaUpkeep
-    store, upkeep = DeltaOfflineStore(sys.argv[1], [SOLD]), DeltaUpkeep(sys.argv[1])
+    from features.stores.delta.maintenance import DeltaMaintenance
+    store, upkeep = DeltaOfflineStore(sys.argv[1], [SOLD]), DeltaMaintenance(sys.argv[1])
     while True:
         kept(store, upkeep, Rules(closed_after_us=0, retention_hours=1))
 """)

@@ -9,9 +9,9 @@ import pytest
 
 from features.engine.deduplication import SeenIds
 from features.engine.sorting import UNSET
-from features.engine.state import OtherSchema, settled_to_us
+from features.engine.state import ViewSchemaMismatch, compacted_through_us
 from features.engine.view_states import state_of
-from features.errors import PositionMoved, StoreUnavailable
+from features.errors import OffsetConflict, StoreUnavailable
 from features.stores.lmdb import LmdbOnlineStore
 from features.stores.memory import MemoryOnlineStore
 from features.stores.ports import OnlineContent, OnlineStore, OnlineUpdate
@@ -41,11 +41,11 @@ def _store(request: pytest.FixtureRequest, tmp_path: Path) -> OnlineStore:
 
 
 def test_a_new_store_is_empty(store: OnlineStore) -> None:
-    assert store.progress() == {}
-    assert store.newest_known_us() == {}
+    assert store.positions() == {}
+    assert store.newest_known_at_us() == {}
     assert store.get([("shop_sales", [b"a"]), ("city_sales", [])]) == [[None], []]
-    assert store.schemas() == {}
-    assert store.seen(P0) == []
+    assert store.schema_ids() == {}
+    assert store.seen_ids(P0) == []
     assert store.entities("shop_sales") == 0
 
 
@@ -53,21 +53,21 @@ def test_rows_of_several_updates_add_up(store: OnlineStore) -> None:
     store.apply(update(sale("1"), sale("2", shop="b")))
     store.apply(update(sale("3"), start=2))
     assert (count(store), count(store, "b"), count(store, "c")) == (2, 1, 0)
-    assert store.progress() == {P0: 3}
+    assert store.positions() == {P0: 3}
     assert store.entities("shop_sales") == 2
 
 
 def test_an_update_from_another_position_changes_nothing(store: OnlineStore) -> None:
     store.apply(update(sale("1")))
     for start in (0, 2):
-        with pytest.raises(PositionMoved):
+        with pytest.raises(OffsetConflict):
             store.apply(
                 update(sale("2"), start=start, schemas={"new": 1}, newest_us={P0: START_US})
             )
     assert count(store) == 1
-    assert store.progress() == {P0: 1}
-    assert store.newest_known_us() == {}
-    assert store.schemas() == {}
+    assert store.positions() == {P0: 1}
+    assert store.newest_known_at_us() == {}
+    assert store.schema_ids() == {}
 
 
 def test_one_wrong_position_of_several_stops_the_whole_update(store: OnlineStore) -> None:
@@ -76,12 +76,12 @@ def test_one_wrong_position_of_several_stops_the_whole_update(store: OnlineStore
         changes=update(sale("2")).changes,
         starts={P1: 0, P0: 0},
         ends={P1: 1, P0: 2},
-        settled_to_us=UNSET,
+        compacted_through_us=UNSET,
     )
-    with pytest.raises(PositionMoved):
+    with pytest.raises(OffsetConflict):
         store.apply(both)
     assert count(store) == 1
-    assert store.progress() == {P0: 1}
+    assert store.positions() == {P0: 1}
 
 
 def test_a_failure_in_the_middle_changes_nothing(store: OnlineStore) -> None:
@@ -92,35 +92,35 @@ def test_a_failure_in_the_middle_changes_nothing(store: OnlineStore) -> None:
         changes=[changes[0], _of_another_schema(changes[1])],
         starts={P0: 1},
         ends={P0: 3},
-        settled_to_us=UNSET,
+        compacted_through_us=UNSET,
     )
-    with pytest.raises(OtherSchema):
+    with pytest.raises(ViewSchemaMismatch):
         store.apply(broken)
     assert count(store) == 1
-    assert store.progress() == {P0: 1}
+    assert store.positions() == {P0: 1}
 
 
 def test_the_newest_emission_is_kept_for_each_partition(store: OnlineStore) -> None:
     store.apply(update(sale("1"), newest_us={P0: START_US}))
     store.apply(update(sale("2"), partition=P1, newest_us={P1: START_US + 5}))
-    assert store.newest_known_us() == {P0: START_US, P1: START_US + 5}
+    assert store.newest_known_at_us() == {P0: START_US, P1: START_US + 5}
     store.apply(update(start=1, end=3))
     store.apply(update(sale("3"), start=3, newest_us={P0: START_US + 9}))
-    assert store.newest_known_us() == {P0: START_US + 9, P1: START_US + 5}
-    assert store.progress() == {P0: 4, P1: 1}
+    assert store.newest_known_at_us() == {P0: START_US + 9, P1: START_US + 5}
+    assert store.positions() == {P0: 4, P1: 1}
 
 
 def test_positions_move_without_rows(store: OnlineStore) -> None:
     store.apply(update(end=7))
-    assert store.progress() == {P0: 7}
+    assert store.positions() == {P0: 7}
 
 
 def test_values_are_folded_as_they_grow(store: OnlineStore) -> None:
     sales = [sale(str(i), i % 20) for i in range(200)]
-    store.apply(update(*sales, settled_to=20))
+    store.apply(update(*sales, compacted_through=20))
     value = store.get([(SHOP_SALES.name, [b"a"])])[0][0]
     assert value is not None
-    assert settled_to_us(value) == START_US + 20 * SECOND
+    assert compacted_through_us(value) == START_US + 20 * SECOND
     assert len(value) < 21 * state_of(SHOP_SALES).settled_row.itemsize + 64
     assert count(store) == 200
 
@@ -143,9 +143,11 @@ def test_late_and_equal_times_from_two_writers_give_what_the_words_say(store: On
     for start in range(0, len(sales), 30):
         partition = chance.choice((P0, P1))
         some = sales[start : start + 30]
-        store.apply(update(*some, start=reached[partition], partition=partition, settled_to=30))
+        store.apply(
+            update(*some, start=reached[partition], partition=partition, compacted_through=30)
+        )
         reached[partition] += len(some)
-    assert store.progress() == reached
+    assert store.positions() == reached
     questions = [(shop, t) for shop in "ab" for t in (30, 33, 36, 40, 50)]
     values = store.get([(SHOP_SALES.name, [shop.encode() for shop, _ in questions])])[0]
     as_of = np.array([START_US + t * SECOND for _, t in questions])
@@ -160,26 +162,26 @@ def test_seen_ids_are_kept_in_order_until_they_are_forgotten(store: OnlineStore)
         for o in (300, 5, 70_000)
     ]
     store.apply(update(end=9, seen=slices))
-    found = store.seen(P0)
+    found = store.seen_ids(P0)
     assert [s.first_offset for s in found] == [5, 300, 70_000]
     assert found[1].ids == ["é300", "b"]
     assert found[1].known_at_us.tolist() == [300, 301]
-    assert store.seen(P1) == []
+    assert store.seen_ids(P1) == []
 
     store.apply(update(start=9, end=10, forget=[(P0, 5), (P0, 300)]))
-    assert [s.first_offset for s in store.seen(P0)] == [70_000]
+    assert [s.first_offset for s in store.seen_ids(P0)] == [70_000]
 
 
 def test_schemas_are_kept(store: OnlineStore) -> None:
     found = {"shop_sales": 2**64 - 1, "city_sales": 0}
     store.apply(update(end=1, schemas=found))
-    assert store.schemas() == found
+    assert store.schema_ids() == found
 
 
 def test_a_view_that_the_writer_stopped_keeping_is_not_whole_any_more(store: OnlineStore) -> None:
     store.apply(update(end=1, schemas={"shop_sales": 1, "city_sales": 2}))
     store.apply(update(start=1, end=2, schemas={"city_sales": 2}))
-    assert store.schemas() == {"city_sales": 2}
+    assert store.schema_ids() == {"city_sales": 2}
 
 
 def test_entities_may_have_any_name(store: OnlineStore) -> None:
@@ -212,10 +214,10 @@ def test_a_replaced_store_holds_the_new_content_and_nothing_else(store: OnlineSt
         )
     )
     assert (count(store), count(store, "b"), count(store, "x" * 2_000)) == (0, 2, 1)
-    assert store.progress() == {P1: 5}
-    assert store.schemas() == {"shop_sales": 7}
-    assert store.seen(P0) == []
-    assert [s.ids for s in store.seen(P1)] == [["9", "8"]]
+    assert store.positions() == {P1: 5}
+    assert store.schema_ids() == {"shop_sales": 7}
+    assert store.seen_ids(P0) == []
+    assert [s.ids for s in store.seen_ids(P1)] == [["9", "8"]]
     assert (store.entities("shop_sales"), store.entities("city_sales")) == (2, 0)
 
 
@@ -224,7 +226,7 @@ def test_a_writer_of_before_meets_moved_positions_and_one_of_after_goes_on(
 ) -> None:
     store.apply(update(sale("1"), sale("2")))
     store.replace(content(sale("1"), positions={P0: 1}))
-    with pytest.raises(PositionMoved):
+    with pytest.raises(OffsetConflict):
         store.apply(update(sale("3"), start=2))
     store.apply(update(sale("2"), sale("3"), start=1))
     assert count(store) == 3
@@ -242,7 +244,7 @@ def test_content_that_cannot_be_made_leaves_the_old(store: OnlineStore) -> None:
     with pytest.raises(StoreUnavailable, match="went away"):
         store.replace(OnlineContent(values=fails(), positions={}, seen=[], schemas={}))
     assert (count(store), count(store, "b")) == (2, 0)
-    assert store.progress() == {P0: 2}
+    assert store.positions() == {P0: 2}
 
 
 def test_pages_give_each_value_of_a_view_once(store: OnlineStore) -> None:

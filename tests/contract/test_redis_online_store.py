@@ -16,7 +16,7 @@ from structlog.testing import capture_logs
 
 from features.engine.deduplication import SeenIds
 from features.engine.view_states import state_of
-from features.errors import PositionMoved, StoreUnavailable
+from features.errors import OffsetConflict, StoreUnavailable
 from features.stores.ports import OnlineStore
 from features.stores.redis.servers import CLUSTER_SHARDS
 from features.stores.redis.store import RedisOnlineStore
@@ -73,7 +73,7 @@ def one_of_each_shop() -> list[Sale]:
 
 def assert_whole(store: OnlineStore) -> int:
     """Each shop has one sale for each hundred that the positions say; their sum."""
-    done = sum(store.progress().values())
+    done = sum(store.positions().values())
     counts = {shop: count(store, shop) * 100 for shop in SHOPS}
     assert counts == dict.fromkeys(SHOPS, done)
     return done
@@ -93,7 +93,7 @@ def test_a_batch_is_read_in_one_round_trip(url: str) -> None:
 def test_an_update_of_one_server_is_one_script(valkey_server: Valkey) -> None:
     valkey_server.empty()
     store = RedisOnlineStore(valkey_server.url)
-    store.progress()
+    store.positions()
     rounds: list[Sequence[Any]] = []
     Between(store, rounds.append)
     seen = SeenIds(partition=P0, first_offset=0, ids=["1"], known_at_us=np.array([1]))
@@ -133,16 +133,16 @@ def test_a_writer_killed_at_any_moment_leaves_what_the_positions_say(url: str) -
 def test_a_writer_killed_between_two_shards_is_finished_by_the_next(
     cluster: str, shards: int
 ) -> None:
-    RedisOnlineStore(cluster).apply(update(*one_of_each_shop(), settled_to=10))
+    RedisOnlineStore(cluster).apply(update(*one_of_each_shop(), compacted_through=10))
     writer = _process(_TORN_WRITER, cluster, str(shards))
     _, errors = writer.communicate(timeout=60)
     assert writer.returncode == -signal.SIGKILL, errors
 
     reader = RedisOnlineStore(cluster, readonly=True)
     whole = shards == CLUSTER_SHARDS - 1  # the first one takes its part with the decision
-    assert reader.progress() == {P0: 200 if whole else 100}
+    assert reader.positions() == {P0: 200 if whole else 100}
     successor = RedisOnlineStore(cluster)
-    assert successor.progress() == {P0: 200}
+    assert successor.positions() == {P0: 200}
     assert assert_whole(successor) == assert_whole(reader) == 200
     successor.apply(update(*one_of_each_shop(), start=200))
     assert assert_whole(successor) == 300
@@ -173,7 +173,7 @@ def test_two_processes_write_to_the_same_entities(url: str) -> None:
         _, errors = writer.communicate(timeout=300)
         assert writer.returncode == 0, errors
     store = RedisOnlineStore(url)
-    assert store.progress() == {P0: 6_000, P1: 6_000}
+    assert store.positions() == {P0: 6_000, P1: 6_000}
     assert assert_whole(store) == 12_000
     value = store.get([(SHOP_SALES.name, [b"a"])])[0][0]
     assert value is not None
@@ -192,7 +192,7 @@ def test_a_fold_does_not_lose_what_another_writer_appends_meanwhile(url: str) ->
 
     Between(store, append_before_each_exchange)
     sales = [sale(str(i), i % 20) for i in range(200)]
-    store.apply(update(*sales, settled_to=20))
+    store.apply(update(*sales, compacted_through=20))
     assert reached > 1  # the first try was in vain, and so were the others
     assert count(store) == 200 + reached
 
@@ -202,9 +202,9 @@ def test_after_a_clear_the_old_writer_has_to_read_its_position_anew(url: str) ->
     writer.apply(update(sale("1")))
     operator.clear()
     for start in (1, 0):
-        with pytest.raises(PositionMoved, match="cleared"):
+        with pytest.raises(OffsetConflict, match="cleared"):
             writer.apply(update(sale("2"), start=start))
-    assert writer.progress() == {}
+    assert writer.positions() == {}
     assert count(operator) == count(writer) == 0
     writer.apply(update(sale("2")))
     assert count(operator) == count(writer) == 1
@@ -229,11 +229,11 @@ class TestServerInTrouble:
             store.apply(update(*one_of_each_shop(), schemas={"shop_sales": 1}))
             server.kill()
             with pytest.raises(StoreUnavailable, match="failed"):
-                store.progress()
+                store.positions()
             with pytest.raises(StoreUnavailable):
                 store.apply(update(*one_of_each_shop(), start=100))
             server.start()
-            assert store.schemas() == {"shop_sales": 1}
+            assert store.schema_ids() == {"shop_sales": 1}
             store.apply(update(*one_of_each_shop(), start=100))
             assert assert_whole(store) == 200
 
@@ -264,7 +264,7 @@ class TestServerInTrouble:
             shutil.rmtree(server.data)
             shutil.move(tmp_path / "earlier", server.data)
             server.start()
-            with pytest.raises(PositionMoved, match="stands at 100"):
+            with pytest.raises(OffsetConflict, match="stands at 100"):
                 store.apply(update(*one_of_each_shop(), start=200))
             assert assert_whole(store) == 100
             store.apply(update(*one_of_each_shop(), start=100))
@@ -280,7 +280,7 @@ class TestServerInTrouble:
             with pytest.raises(StoreUnavailable):
                 store.apply(update(*one_of_each_shop(), start=100))
             with pytest.raises(StoreUnavailable):
-                store.progress()
+                store.positions()
             cluster.masters[2].start()
             cluster.wait_until_whole()
             reached = assert_whole(store)
@@ -292,14 +292,14 @@ class TestServerInTrouble:
             store = RedisOnlineStore(cluster.url)
             store.apply(update(*one_of_each_shop()))
             cluster.masters[2].empty()
-            assert store.progress() == {}
-            with pytest.raises(PositionMoved):
+            assert store.positions() == {}
+            with pytest.raises(OffsetConflict):
                 store.apply(update(*one_of_each_shop()))
             with pytest.raises(StoreUnavailable, match="lost") as caught:
                 store.apply(update(*one_of_each_shop(), start=100))
             assert "rebuild" in (caught.value.hint or "")
             with pytest.raises(StoreUnavailable, match="lost"):
-                store.progress()
+                store.positions()
             store.clear()
             store.apply(update(*one_of_each_shop()))
             assert assert_whole(store) == 100
@@ -308,8 +308,8 @@ class TestServerInTrouble:
         options = ("--maxmemory", "50mb", "--maxmemory-policy", "allkeys-lru")
         with valkey(tmp_path, *options) as server:
             with pytest.raises(StoreUnavailable, match="allkeys-lru"):
-                RedisOnlineStore(server.url).progress()
-            assert RedisOnlineStore(server.url, readonly=True).progress() == {}
+                RedisOnlineStore(server.url).positions()
+            assert RedisOnlineStore(server.url, readonly=True).positions() == {}
 
     def test_a_full_server_takes_nothing_of_an_update(self, tmp_path: Path) -> None:
         with valkey(tmp_path) as server:
@@ -327,7 +327,7 @@ class TestServerInTrouble:
             with server.client() as client:
                 client.config_set("appendonly", "no")
             with capture_logs() as logs:
-                RedisOnlineStore(server.url).progress()
+                RedisOnlineStore(server.url).positions()
             assert [line["event"] for line in logs] == ["online_store_not_durable"]
 
     def test_a_server_that_tells_nothing_of_itself_is_used_all_the_same(
@@ -346,9 +346,9 @@ class TestServerInTrouble:
         with valkey(tmp_path, "--requirepass", "right") as server:
             for password in ("", ":wrong-secret@"):
                 with pytest.raises(StoreUnavailable) as caught:
-                    RedisOnlineStore(server.url.replace("//", f"//{password}")).progress()
+                    RedisOnlineStore(server.url.replace("//", f"//{password}")).positions()
                 assert "secret" not in f"{caught.value} {caught.value.hint}"
-            assert RedisOnlineStore(server.url.replace("//", "//:right@")).progress() == {}
+            assert RedisOnlineStore(server.url.replace("//", "//:right@")).positions() == {}
 
     def test_over_tls_with_a_certificate_that_is_checked(self, tmp_path: Path) -> None:
         with (
@@ -357,7 +357,7 @@ class TestServerInTrouble:
         ):
             url = f"rediss://:right@localhost:{port}/0"
             with pytest.raises(StoreUnavailable, match="certificate"):
-                RedisOnlineStore(url).progress()
+                RedisOnlineStore(url).positions()
             store = RedisOnlineStore(f"{url}?ssl_ca_certs={authority}")
             store.apply(update(*one_of_each_shop()))
             assert assert_whole(store) == 100
@@ -382,19 +382,20 @@ _COMMON = textwrap.dedent("""
         os.kill(os.getpid(), signal.SIGKILL)
 """)
 _ENDLESS_WRITER = """
-    at = store.progress().get(P0, 0)
+    at = store.positions().get(P0, 0)
     while True:
-        store.apply(update(*one_of_each_shop(), start=at, settled_to=10))
+        store.apply(update(*one_of_each_shop(), start=at, compacted_through=10))
         at += 100
         print("applied", flush=True)
 """
 _OWNER = """
     partition = (P0, P1)[int(sys.argv[2])]
     for at in range(0, 6_000, 100):
-        store.apply(update(*one_of_each_shop(), partition=partition, start=at, settled_to=10))
+        rows = one_of_each_shop()
+        store.apply(update(*rows, partition=partition, start=at, compacted_through=10))
 """
 _TORN_WRITER = """
-    store.progress()
+    store.positions()
     def tear(commands):
         if sys.argv[2] == "undecided":
             die()
@@ -402,5 +403,5 @@ _TORN_WRITER = """
             store._servers._servers.ask(commands[:int(sys.argv[2])])
             die()
     Between(store, tear)
-    store.apply(update(*one_of_each_shop(), start=100, settled_to=10))
+    store.apply(update(*one_of_each_shop(), start=100, compacted_through=10))
 """

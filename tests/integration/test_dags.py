@@ -67,7 +67,7 @@ def test_tasks_are_bounded_in_time_and_retried_with_growing_pauses(dag: Any) -> 
 
 def test_what_a_retry_cannot_mend_is_not_retried(dag: Any) -> None:
     names = {name.strip("'>") for name in dag["never_retried"]}
-    assert names == {"BundleRefused", "DataContractBroken", "ProjectMistake", "UnsupportedPipeline"}
+    assert names == {"BundleRefused", "DataContractBroken", "InvalidProject", "UnsupportedPipeline"}
 
 
 def test_training_and_promotion_have_pools_of_their_own(dag: Any) -> None:

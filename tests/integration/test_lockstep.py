@@ -89,7 +89,7 @@ def test_a_killed_lock_step_goes_on_and_everything_is_stored_and_answered(
     sent = sorted((m.topic(), m.value() or b"") for m in read_all(site.kafka, EVENTS))
     assert sent == sorted(recorded.select("event", "payload").iter_rows())
     with closing(open_online(Settings(state_dir=site.state), readonly=True)) as online:
-        assert has_reached(online.progress(), end_offsets(site.kafka, EVENTS))
+        assert has_reached(online.positions(), end_offsets(site.kafka, EVENTS))
     assert all_answered(site)
     asked = recorded.filter(event=REQUESTED.name)["event_id"]
     assert sorted(o.event_id or "" for _, o in outcomes(site)) == sorted(asked)

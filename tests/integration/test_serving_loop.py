@@ -16,7 +16,7 @@ from features.catalog.flights.services import FLIGHT_DELAY
 from features.catalog.flights.views import ALL
 from features.definitions import Int64Array
 from features.errors import StoreUnavailable
-from features.retrieval.online import FeatureReader, Vectors
+from features.retrieval.online import FeatureReader, FeatureVectors
 from features.stores.memory import MemoryOnlineStore
 from infra.kafka.admin import end_observer, end_offsets, topic_partitions
 from infra.kafka.consumer import GroupConsumer
@@ -100,7 +100,7 @@ class SometimesAway:
         self.calls = 0
         self._inner = FeatureReader(FLIGHT_DELAY, MemoryOnlineStore())
 
-    def vectors(self, requests: Sequence[msgspec.Struct], as_of_us: Int64Array) -> Vectors:
+    def vectors(self, requests: Sequence[msgspec.Struct], as_of_us: Int64Array) -> FeatureVectors:
         self.calls += 1
         if self.calls == 1:
             raise StoreUnavailable("away for a moment")

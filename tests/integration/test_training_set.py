@@ -10,10 +10,10 @@ from features.errors import StoreUnavailable
 from features.retrieval.training_set import (
     Manifest,
     read_manifest,
-    wanted_again,
+    spec_from_manifest,
     write_training_set,
 )
-from features.stores.delta.maintenance import DeltaUpkeep
+from features.stores.delta.maintenance import DeltaMaintenance
 from features.stores.delta.store import DeltaOfflineStore
 from tests.support.data.flight_events import write_made_flights
 from tests.support.data.order_training_sets import (
@@ -21,7 +21,7 @@ from tests.support.data.order_training_sets import (
     SERVICE,
     append,
     orders,
-    reading,
+    read_options,
     wanted,
 )
 from tests.support.data.orders import EVENTS, PLACED, SHIPPED, VIEWS, Told
@@ -56,7 +56,7 @@ def export(tables: Path, out: Path, *, cut_off: int = CUT_OFF, slice_s: int = 40
     """From a store that was opened just now."""
     store = DeltaOfflineStore(str(tables), EVENTS)
     asked = wanted(cut_off=cut_off, end=CUT_OFF)
-    return write_training_set(asked, store, out, reading=reading(slice_s=slice_s))[0]
+    return write_training_set(asked, store, out, options=read_options(slice_s=slice_s))[0]
 
 
 def go_on(tables: Path) -> None:
@@ -96,8 +96,10 @@ def test_an_export_is_made_again_at_its_versions_while_their_files_are_kept(
     go_on(tables)
     compact_and_vacuum(tables, keep_hours=168)
     store = DeltaOfflineStore(str(tables), EVENTS)
-    asked = wanted_again(read_manifest(tmp_path / "set"), [DOMAIN])
-    again, _ = write_training_set(asked, store, tmp_path / "again", reading=reading(slice_s=25))
+    asked = spec_from_manifest(read_manifest(tmp_path / "set"), [DOMAIN])
+    again, _ = write_training_set(
+        asked, store, tmp_path / "again", options=read_options(slice_s=25)
+    )
     assert again.content_sha256 == before.content_sha256
     assert (again.delta_versions, again.offsets) == (before.delta_versions, before.offsets)
 
@@ -106,7 +108,7 @@ def test_an_export_is_made_again_at_its_versions_while_their_files_are_kept(
             0, dry_run=False, enforce_retention_duration=False
         )
     with pytest.raises(StoreUnavailable, match="cannot read"):
-        write_training_set(asked, store, tmp_path / "gone", reading=reading(slice_s=25))
+        write_training_set(asked, store, tmp_path / "gone", options=read_options(slice_s=25))
 
 
 def test_the_command_exports_repeats_and_refuses(tmp_path: Path) -> None:
@@ -157,7 +159,9 @@ def test_the_upkeep_keeps_what_an_export_was_made_of(tables: Path, tmp_path: Pat
     go_on(tables)
     for event in EVENTS:
         DeltaTable(str(tables / event.name)).optimize.compact()
-        DeltaUpkeep(str(tables)).vacuum(event, retention_hours=0, keep=[kept[event.name]])
-    asked = wanted_again(before, [DOMAIN])
-    again, _ = write_training_set(asked, store, tmp_path / "again", reading=reading(slice_s=25))
+        DeltaMaintenance(str(tables)).vacuum(event, retention_hours=0, keep=[kept[event.name]])
+    asked = spec_from_manifest(before, [DOMAIN])
+    again, _ = write_training_set(
+        asked, store, tmp_path / "again", options=read_options(slice_s=25)
+    )
     assert again.content_sha256 == before.content_sha256

@@ -10,7 +10,7 @@ from deltalake.schema import PrimitiveType
 
 from features.bootstrap import open_offline
 from features.catalog.flights.events import DEPARTED
-from features.stores.delta.maintenance import DeltaUpkeep
+from features.stores.delta.maintenance import DeltaMaintenance
 from infra.settings import KafkaSettings, Settings
 from ml.bootstrap import Trainer
 from tests.support.data.flight_events import write_made_flights
@@ -97,7 +97,7 @@ def test_the_versions_that_a_training_set_was_made_of_outlive_the_vacuum(tmp_pat
     snapshot = trainer.extract(date(2013, 2, 15))
     assert snapshot == trainer.extract(date(2013, 2, 15))  # pinned again: the same pins
 
-    store, upkeep = open_offline(settings), DeltaUpkeep(settings.offline_store)
+    store, upkeep = open_offline(settings), DeltaMaintenance(settings.offline_store)
     pins = {pin.event: pin for pin in store.pins()}
     assert set(pins) >= {"flight.departed", "flight.landed", "flight.scheduled"}
     assert {pin.name for pin in pins.values()} == {f"flight_delay/{snapshot.key}"}

@@ -7,7 +7,7 @@ from features.contracts.codec import decode
 from features.definitions import Domain
 from features.engine.columns import field_tuples
 from features.engine.event_rows import EventRows
-from features.ingestion.offline_sink import OfflineBuffer
+from features.ingestion.offline_sink import OfflineSink
 from features.stores.memory import MemoryOfflineStore
 from infra.kafka.partitions import Partition
 
@@ -16,7 +16,7 @@ def stored(frame: pl.DataFrame, domain: Domain) -> MemoryOfflineStore:
     """A store that holds these rows of the domain's recording, one partition for each event."""
     store = MemoryOfflineStore()
     partitions = {event.name: Partition(event.name, 0) for event in domain.events}
-    buffer = OfflineBuffer(store, domain.by_name, clock_us=lambda: 0)
+    buffer = OfflineSink(store, domain.by_name, clock_us=lambda: 0)
     buffer.load(list(partitions.values()))
     for event in domain.events:
         part = frame.filter(event=event.name)

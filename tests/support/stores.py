@@ -21,7 +21,7 @@ def update(
     start: int = 0,
     end: int | None = None,
     partition: Partition = P0,
-    settled_to: int | None = None,
+    compacted_through: int | None = None,
     **more: object,
 ) -> OnlineUpdate:
     rows = [view_rows(view, rows_of(sales)) for view in (SHOP_SALES, CITY_SALES) if sales]
@@ -29,7 +29,9 @@ def update(
         changes=[r for r in rows if r is not None],
         starts={partition: start},
         ends={partition: start + len(sales) if end is None else end},
-        settled_to_us=UNSET if settled_to is None else START_US + settled_to * SECOND,
+        compacted_through_us=UNSET
+        if compacted_through is None
+        else START_US + compacted_through * SECOND,
         **more,  # type: ignore[arg-type]
     )
 

@@ -24,8 +24,8 @@ APPLICATION = "upkeep"
 FILE_BYTES = 128 << 20  # a day of more is several files
 
 
-class DeltaUpkeep:
-    """See `features.stores.ports.OfflineUpkeep`. A day has to fit into memory."""
+class DeltaMaintenance:
+    """See `features.stores.ports.OfflineMaintenance`. A day has to fit into memory."""
 
     def __init__(self, root: str, *, options: Mapping[str, str] | None = None) -> None:
         self._tables = Tables(root, options)
@@ -35,7 +35,7 @@ class DeltaUpkeep:
         table = self._tables.open(event.name)
         return 0 if table is None else _files(table).num_rows
 
-    def crowded(self, event: EventType) -> list[date]:
+    def days_to_compact(self, event: EventType) -> list[date]:
         """See the port."""
         return _crowded(self._there(event))
 

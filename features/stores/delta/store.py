@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 from deltalake import CommitProperties, DeltaTable, Transaction, write_deltalake
 
 from features.definitions import EventType
-from features.errors import PositionMoved, SchemaChanged, StoreUnavailable, WriteConflict
+from features.errors import OffsetConflict, SchemaChanged, StoreUnavailable, WriteConflict
 from features.stores.delta.pins import DeltaPins
 from features.stores.delta.tables import (
     HOOKS,
@@ -84,7 +84,7 @@ class DeltaOfflineStore:
                 conflict = error
             else:
                 return
-        raise PositionMoved(f"other processes write without a pause: {conflict}") from conflict
+        raise OffsetConflict(f"other processes write without a pause: {conflict}") from conflict
 
     def version(self, event: EventType) -> int | None:
         """See the port."""
@@ -251,7 +251,7 @@ def _check_positions(table: DeltaTable, starts: Positions) -> None:
     stored = _positions(table, starts)
     for partition, start in starts.items():
         if stored.get(partition, 0) != start:
-            raise PositionMoved(
+            raise OffsetConflict(
                 f"the offline store stands at {stored.get(partition, 0)} of {partition.topic}-"
                 f"{partition.number}, not at {start}: another process writes it"
             )

@@ -20,8 +20,8 @@ import msgspec
 import structlog
 
 from features.engine.deduplication import SeenIds
-from features.engine.state import OtherSchema
-from features.errors import PositionMoved, StoreUnavailable
+from features.engine.state import ViewSchemaMismatch
+from features.errors import OffsetConflict, StoreUnavailable
 from features.stores.ports import OnlineContent, OnlineUpdate, Page
 from features.stores.redis.content import put_content
 from features.stores.redis.names import (
@@ -62,11 +62,11 @@ class RedisOnlineStore:
         first = self._servers.ask([decided.commit()])
         _raise_unless_decided(first[0], update)
         grown = [*first, *self._complete(decided.record)] if decided.record else first
-        self._fold(decided.grown([found for _, found in grown]), update.settled_to_us)
+        self._fold(decided.grown([found for _, found in grown]), update.compacted_through_us)
 
     def get(self, wanted: Sequence[tuple[str, Sequence[bytes]]]) -> list[list[bytes | None]]:
         """See the port. In a cluster a moment is that of a shard: other shards may be an update
-        further, but each holds what lies below `progress`."""
+        further, but each holds what lies below `positions`."""
         places: list[list[int]] = []
 
         def reads(names: Names) -> list[Command]:
@@ -90,7 +90,7 @@ class RedisOnlineStore:
         rest = iter(flat)
         return [[next(rest) for _ in entities] for _, entities in wanted]
 
-    def progress(self) -> Positions:
+    def positions(self) -> Positions:
         """See the port: of all shards the least. A writer first finishes what was decided."""
         if not self._readonly:
             self._check_servers()
@@ -101,7 +101,7 @@ class RedisOnlineStore:
             if not is_newest(name)
         }
 
-    def newest_known_us(self) -> Mapping[Partition, int]:
+    def newest_known_at_us(self) -> Mapping[Partition, int]:
         """See the port: of all shards the least."""
         return {
             partition_of(name.removeprefix(NEWEST)): least
@@ -109,13 +109,13 @@ class RedisOnlineStore:
             if is_newest(name)
         }
 
-    def seen(self, partition: Partition) -> list[SeenIds]:
+    def seen_ids(self, partition: Partition) -> list[SeenIds]:
         """See the port."""
         found = self._ask(lambda names: [("HGETALL", names.seen(partition))])[0]
         slices = sorted((int(offset), value) for offset, value in found.items())
         return [unpack_seen(partition, offset, value) for offset, value in slices]
 
-    def schemas(self) -> Mapping[str, int]:
+    def schema_ids(self) -> Mapping[str, int]:
         """See the port."""
         found = self._ask(lambda names: [("HGETALL", names.schemas)])[0]
         return {view.decode(): int(schema_id) for view, schema_id in found.items()}
@@ -207,21 +207,21 @@ class RedisOnlineStore:
             log.info("online_update_finished", partitions=record.partitions)
             self._complete(record)
 
-    def _fold(self, grown: list[Grown], settled_to_us: int) -> None:
+    def _fold(self, grown: list[Grown], compacted_through_us: int) -> None:
         """Fold the values that are worth it; one that others keep changing waits for its turn."""
         for _ in range(FOLD_TRIES):
             if not grown:
                 return
-            grown = self._fold_once(grown, settled_to_us)
+            grown = self._fold_once(grown, compacted_through_us)
 
-    def _fold_once(self, grown: list[Grown], settled_to_us: int) -> list[Grown]:
+    def _fold_once(self, grown: list[Grown], compacted_through_us: int) -> list[Grown]:
         found = self._servers.ask([("MGET", *(g.key for g in some)) for some in _by_shard(grown)])
         ripe = [
             replace(g, value=value)
             for g, value in zip(grown, chain(*found), strict=True)
             if value is not None and g.state.append(value, b"")[1]
         ]
-        folded = _folded(ripe, settled_to_us)
+        folded = _folded(ripe, compacted_through_us)
         shards = _by_shard(ripe)
         kept = self._servers.ask([_exchange(some, folded) for some in shards]) if shards else []
         return [some[i] for some, at in zip(shards, kept, strict=True) for i in at]
@@ -232,15 +232,15 @@ def _raise_unless_decided(answer: Sequence[Any], update: OnlineUpdate) -> None:
     if verdict == b"done":
         return
     if verdict == b"other":
-        raise OtherSchema(details[0].decode())
+        raise ViewSchemaMismatch(details[0].decode())
     if verdict == b"moved":
         name, found = (detail.decode() for detail in details)
-        raise PositionMoved(
+        raise OffsetConflict(
             f"the online store stands at {found} of {name}, not at"
             f" {update.starts[partition_of(details[0])]}: another process writes it",
             hint="each partition has one writer; is a second group of ingest running?",
         )
-    raise PositionMoved(
+    raise OffsetConflict(
         "the online store was cleared by another process"
         if verdict == b"emptied"
         else f"an update of {details[0].decode()} was decided but not finished by its writer"
@@ -273,7 +273,7 @@ def _by_shard(grown: Sequence[Grown]) -> list[list[Grown]]:
     return [list(some) for _, some in groupby(grown, lambda g: g.shard)]
 
 
-def _folded(ripe: Sequence[Grown], settled_to_us: int) -> dict[bytes, bytes]:
+def _folded(ripe: Sequence[Grown], compacted_through_us: int) -> dict[bytes, bytes]:
     """The folded values by their keys: one fold a view."""
     views: dict[str, list[Grown]] = {}
     for g in ripe:
@@ -282,7 +282,7 @@ def _folded(ripe: Sequence[Grown], settled_to_us: int) -> dict[bytes, bytes]:
         g.key: value
         for some in views.values()
         for g, value in zip(
-            some, some[0].state.fold([g.value for g in some], settled_to_us), strict=True
+            some, some[0].state.fold([g.value for g in some], compacted_through_us), strict=True
         )
     }
 

@@ -12,7 +12,7 @@ import uuid
 
 from quixstreams import Application
 
-from tests.benchmarks.kit import measure, say
+from tests.benchmarks.kit import measure, on_progress
 
 
 def main() -> int:
@@ -37,7 +37,7 @@ def main() -> int:
         for name in found.topics:
             app.dataframe(app.topic(name)).apply(_same).to_topic(output)
         _, cost = measure(lambda: app.run(count=found.records, collect=False))
-    say(cost, records=found.records)
+    on_progress(cost, records=found.records)
     return 0
 
 

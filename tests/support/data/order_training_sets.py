@@ -8,7 +8,7 @@ import numpy as np
 from msgspec import structs
 
 from features.definitions import Decision, FeatureService, Label, RequestColumn
-from features.retrieval.training_set import Reading, Wanted
+from features.retrieval.training_set import ReadOptions, TrainingSetSpec
 from features.stores.ports import EventBatch, OfflineStore
 from infra.clock import SECOND
 from infra.kafka.partitions import Partition
@@ -53,9 +53,9 @@ IN_PARCELS = Label(
 )
 
 
-def wanted(*, cut_off: int = LAST_S, end: int = LAST_S, start: int = 0) -> Wanted:
+def wanted(*, cut_off: int = LAST_S, end: int = LAST_S, start: int = 0) -> TrainingSetSpec:
     """Decisions of these seconds as of that one."""
-    return Wanted(
+    return TrainingSetSpec(
         service=SERVICE,
         label=IN_PARCELS,
         start_us=us(start),
@@ -64,9 +64,9 @@ def wanted(*, cut_off: int = LAST_S, end: int = LAST_S, start: int = 0) -> Wante
     )
 
 
-def reading(*, slice_s: int) -> Reading:
+def read_options(*, slice_s: int) -> ReadOptions:
     """With slices of so many seconds."""
-    return Reading(
+    return ReadOptions(
         slice_us=slice_s * SECOND,
         duplicate_horizon_us=HORIZON_S * SECOND,
         ready_tolerance_us=LAST_S * SECOND,

@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from features.engine.deduplication import SeenIds, SeenWindow, first_sightings
+from features.engine.deduplication import DeduplicationWindow, SeenIds, first_sightings
 from infra.kafka.partitions import Partition
 
 P = Partition("t", 0)
@@ -18,13 +18,13 @@ def seen(ids: list[str], known: list[int], first_offset: int = 0) -> SeenIds:
 
 
 def test_a_sighting_counts_again_only_beyond_the_horizon() -> None:
-    window = SeenWindow(HORIZON)
+    window = DeduplicationWindow(HORIZON)
     found = window.first_sightings(seen(["a", "a", "a", "b"], [0, 10, 21, 21]))
     assert found.tolist() == [True, False, True, True]
 
 
 def test_a_dropped_sighting_renews_the_horizon() -> None:
-    window = SeenWindow(HORIZON)
+    window = DeduplicationWindow(HORIZON)
     assert window.first_sightings(seen(["a"] * 4, [0, 8, 16, 24])).tolist() == [
         True,
         False,
@@ -34,7 +34,7 @@ def test_a_dropped_sighting_renews_the_horizon() -> None:
 
 
 def test_ids_that_can_matter_no_more_are_forgotten() -> None:
-    window = SeenWindow(HORIZON)
+    window = DeduplicationWindow(HORIZON)
     window.first_sightings(seen(["old", "renewed"], [0, 0]))
     window.first_sightings(seen(["renewed"], [9], first_offset=2))
     assert window.forget() == []
@@ -47,7 +47,7 @@ def test_ids_that_can_matter_no_more_are_forgotten() -> None:
 
 def test_a_restarted_window_knows_what_the_old_one_knew() -> None:
     before = [seen(["a", "b"], [0, 1]), seen(["a"], [5], first_offset=2)]
-    again = SeenWindow(HORIZON, before)
+    again = DeduplicationWindow(HORIZON, before)
     assert again.first_sightings(seen(["a", "b"], [15, 15], 3)).tolist() == [False, True]
 
 
@@ -65,7 +65,7 @@ def test_live_and_past_drop_the_same_events(
     expected = np.ones(len(events), bool)
     for number in (0, 1):
         at = np.flatnonzero(partitions == number)
-        window = SeenWindow(HORIZON)
+        window = DeduplicationWindow(HORIZON)
         if len(at):
             expected[at] = window.first_sightings(seen([ids[i] for i in at], known[at].tolist()))
 

@@ -16,9 +16,9 @@ from features.definitions import EventType
 from features.engine.columns import field_tuples
 from features.engine.event_rows import EventRows
 from features.errors import DataNotReady, FeatureError
-from features.ingestion.compaction_watermark import Hold
-from features.ingestion.offline_sink import OfflineBuffer
-from features.ingestion.online_sink import OnlineWriter
+from features.ingestion.compaction_watermark import CompactionWatermark
+from features.ingestion.offline_sink import OfflineSink
+from features.ingestion.online_sink import OnlineSink
 from features.maintenance.consistency import same_values
 from features.retrieval.content_hash import content_sha256
 from features.retrieval.historical import TrainingRows, training_rows
@@ -44,7 +44,7 @@ class History:
         self._next[event.name] = at + 1
         record = event.record(**_FIELDS[event.name] | {"event_time_us": known_us} | fields)
         rows = rows_of(event, [record], offsets=[at], known_us=[known_us])
-        buffer = OfflineBuffer(self.store, EVENTS, clock_us=lambda: NOON_US)
+        buffer = OfflineSink(self.store, EVENTS, clock_us=lambda: NOON_US)
         buffer.load([Partition(event.name, 0)])
         buffer.add([rows], {Partition(event.name, 0): at + 1})
         buffer.flush()
@@ -212,12 +212,12 @@ def test_live_vectors_of_real_flights_equal_their_training_rows() -> None:
     recorded = flights().head(44_000)
     offline, online = MemoryOfflineStore(), MemoryOnlineStore()
     partitions = [Partition(name, 0) for name in EVENTS]
-    buffer = OfflineBuffer(offline, EVENTS, clock_us=lambda: NOON_US)
-    writer = OnlineWriter(
+    buffer = OfflineSink(offline, EVENTS, clock_us=lambda: NOON_US)
+    writer = OnlineSink(
         online,
         ALL,
         duplicate_horizon_us=48 * HOUR,
-        hold=Hold(least_us=12 * HOUR, most_us=12 * HOUR),
+        watermark=CompactionWatermark(least_us=12 * HOUR, most_us=12 * HOUR),
     )
     buffer.load(partitions)
     writer.load(partitions)

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from features.definitions import Decision, FeatureService, Label
 from features.engine.label_windows import happened_within
 from features.errors import DeclarationError
-from features.ingestion.offline_sink import OfflineBuffer
+from features.ingestion.offline_sink import OfflineSink
 from features.retrieval.historical import TrainingRows, training_rows
 from features.stores.memory import MemoryOfflineStore
 from infra.clock import DAY, SECOND
@@ -54,7 +54,7 @@ def rows(sales: Sequence[Sale], *, cutoff: int, label: Label = SELLS_MUCH) -> Tr
     """The decisions, each a second after a sale, as they were known `cutoff` s after the start."""
     store = MemoryOfflineStore()
     partition = Partition(SOLD.name, 0)
-    buffer = OfflineBuffer(store, {SOLD.name: SOLD}, clock_us=lambda: START_US)
+    buffer = OfflineSink(store, {SOLD.name: SOLD}, clock_us=lambda: START_US)
     buffer.load([partition])
     buffer.add([rows_of(sales)], {partition: len(sales)})
     buffer.flush()

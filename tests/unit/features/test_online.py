@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from features.definitions import Aggregation, Decision, EventType, FeatureService, RequestColumn
-from features.engine.state import OtherSchema
-from features.ingestion.compaction_watermark import Hold
-from features.ingestion.online_sink import OnlineWriter
+from features.engine.state import ViewSchemaMismatch
+from features.ingestion.compaction_watermark import CompactionWatermark
+from features.ingestion.online_sink import OnlineSink
 from features.retrieval.online import FeatureReader
 from features.stores.memory import MemoryOnlineStore
 from infra.clock import SECOND
@@ -49,11 +49,11 @@ P = Partition(SOLD.name, 0)
 def store() -> MemoryOnlineStore:
     """Two sales in shop a, one in b."""
     made = MemoryOnlineStore()
-    writer = OnlineWriter(
+    writer = OnlineSink(
         made,
         SERVICE.views,
         duplicate_horizon_us=30 * SECOND,
-        hold=Hold(least_us=15 * SECOND, most_us=15 * SECOND),
+        watermark=CompactionWatermark(least_us=15 * SECOND, most_us=15 * SECOND),
     )
     writer.load([P])
     sales = [sale("1", 0), sale("2", 5), sale("3", 5, shop="b", city="y")]
@@ -104,7 +104,7 @@ def test_a_view_that_the_store_does_not_keep_is_not_answered_with_nothing(
         aggregations=(Aggregation(operation="since_last", windows=(timedelta(hours=1),)),),
     )
     reader = FeatureReader(replace(SERVICE, views=(SHOP_SALES, more)), store)
-    with pytest.raises(OtherSchema, match="new"):
+    with pytest.raises(ViewSchemaMismatch, match="new"):
         reader.vectors([asked("a")], np.array([START_US]))
 
 

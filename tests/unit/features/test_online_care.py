@@ -8,8 +8,8 @@ from features.engine.event_rows import view_rows
 from features.engine.sorting import UNSET
 from features.engine.state import CorruptValue
 from features.errors import DataNotReady
-from features.ingestion import scrubber as online_care
-from features.ingestion.scrubber import OnlineCare
+from features.ingestion import scrubber
+from features.ingestion.scrubber import Scrubber
 from features.stores.memory import MemoryOnlineStore
 from features.stores.ports import OnlineContent, OnlineUpdate
 from infra.kafka.partitions import Partition
@@ -21,7 +21,7 @@ SHOPS = [b"s%d" % n for n in range(10)]
 
 @pytest.fixture(autouse=True)
 def _small_looks(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(online_care, "VALUES_A_LOOK", 3)
+    monkeypatch.setattr(scrubber, "VALUES_A_LOOK", 3)
 
 
 @pytest.fixture
@@ -34,7 +34,7 @@ def store() -> MemoryOnlineStore:
             changes=[c for c in changes if c is not None],
             starts={},
             ends={Partition(SOLD.name, 0): 10},
-            settled_to_us=UNSET,
+            compacted_through_us=UNSET,
         )
     )
     return made
@@ -53,13 +53,13 @@ def damage(store: MemoryOnlineStore, view: str, entity: bytes) -> None:
 @pytest.mark.parametrize("view", VIEWS, ids=lambda v: v.name)
 def test_each_value_is_met_once_a_round(store: MemoryOnlineStore, view: object) -> None:
     for entity in list(store._values[view.name]):  # type: ignore[attr-defined]
-        care = OnlineCare(store, VIEWS, rebuild=no_rebuild)
+        care = Scrubber(store, VIEWS, rebuild=no_rebuild)
         whole = dict(store._values[view.name])  # type: ignore[attr-defined]
         damage(store, view.name, entity)  # type: ignore[attr-defined]
         found = 0
         for _ in range(8):  # ten values in threes, of two views
             try:
-                care.look()
+                care.scan()
             except CorruptValue as error:
                 found += len(error.indexes)
         assert found == 1
@@ -67,24 +67,24 @@ def test_each_value_is_met_once_a_round(store: MemoryOnlineStore, view: object) 
 
 
 def test_a_store_without_values_or_views_is_looked_at_in_vain() -> None:
-    OnlineCare(MemoryOnlineStore(), VIEWS, rebuild=no_rebuild).look()
-    OnlineCare(MemoryOnlineStore(), (), rebuild=no_rebuild).look()
+    Scrubber(MemoryOnlineStore(), VIEWS, rebuild=no_rebuild).scan()
+    Scrubber(MemoryOnlineStore(), (), rebuild=no_rebuild).scan()
 
 
 def test_without_an_offline_store_ingest_fills_it_from_the_topics(
     store: MemoryOnlineStore,
 ) -> None:
-    OnlineCare(store, VIEWS, rebuild=no_rebuild).mend(lambda _: None)
-    assert store.progress() == {}
+    Scrubber(store, VIEWS, rebuild=no_rebuild).repair(lambda _: None)
+    assert store.positions() == {}
 
 
 def test_mending_is_rebuilding(store: MemoryOnlineStore) -> None:
     said: list[str] = []
 
-    def rebuild(say: Callable[[str], None]) -> None:
-        say("working")
+    def rebuild(on_progress: Callable[[str], None]) -> None:
+        on_progress("working")
         store.replace(OnlineContent(values=[], positions={}, seen=[], schemas={}))
 
-    OnlineCare(store, VIEWS, rebuild=rebuild).mend(said.append)
+    Scrubber(store, VIEWS, rebuild=rebuild).repair(said.append)
     assert said == ["working"]
     assert store.entities(SHOP_SALES.name) == 0

@@ -12,13 +12,13 @@ from hypothesis import strategies as st
 
 from features.definitions import Float64Array
 from features.engine import state
-from features.engine.state import Answers
+from features.engine.state import ViewValues
 from features.engine.view_states import state_of
-from features.ingestion.compaction_watermark import Hold
-from features.ingestion.offline_sink import OfflineBuffer
-from features.ingestion.online_sink import OnlineWriter
+from features.ingestion.compaction_watermark import CompactionWatermark
+from features.ingestion.offline_sink import OfflineSink
+from features.ingestion.online_sink import OnlineSink
 from features.maintenance.consistency import same_values
-from features.retrieval.event_log import Past
+from features.retrieval.event_log import EventLog
 from features.retrieval.historical import view_values
 from features.stores.memory import MemoryOfflineStore, MemoryOnlineStore
 from infra.clock import SECOND
@@ -60,14 +60,14 @@ question_lists = st.lists(
 cuts = st.lists(st.integers(0, 50), max_size=6)
 
 
-def live(sales: Sequence[Sale], cut_at: Sequence[int], questions: Sequence[Question]) -> Answers:
+def live(sales: Sequence[Sale], cut_at: Sequence[int], questions: Sequence[Question]) -> ViewValues:
     """What the online store answers after the sales came in several batches."""
     store = MemoryOnlineStore()
-    writer = OnlineWriter(
+    writer = OnlineSink(
         store,
         [SHOP_SALES],
         duplicate_horizon_us=HORIZON_S * SECOND,
-        hold=Hold(least_us=HOLD_S * SECOND, most_us=HOLD_S * SECOND),
+        watermark=CompactionWatermark(least_us=HOLD_S * SECOND, most_us=HOLD_S * SECOND),
     )
     writer.load([PARTITION])
     for start, stop in batches(len(sales), cut_at):
@@ -83,14 +83,14 @@ def past(
 ) -> Float64Array:
     """What history says after the same batches."""
     store = MemoryOfflineStore()
-    buffer = OfflineBuffer(store, {SOLD.name: SOLD}, clock_us=lambda: START_US)
+    buffer = OfflineSink(store, {SOLD.name: SOLD}, clock_us=lambda: START_US)
     buffer.load([PARTITION])
     for start, stop in batches(len(sales), cut_at):
         rows = rows_of(sales[start:stop], first_offset=start)
         buffer.add([rows], {PARTITION: stop})
         buffer.flush()
     asked = pl.DataFrame({"shop": [shop for shop, _ in questions]})
-    history = Past(store, horizon_us=HORIZON_S * SECOND)
+    history = EventLog(store, horizon_us=HORIZON_S * SECOND)
     return view_values(SHOP_SALES, history, asked, times(questions))
 
 
@@ -121,9 +121,9 @@ def times(questions: Sequence[Question]) -> np.ndarray[tuple[int], np.dtype[np.i
 @pytest.fixture(autouse=True, scope="module")
 def _fold_often() -> object:
     """Heads are folded after a few rows, so that short histories meet many folds."""
-    before, state.FOLD_SLACK = state.FOLD_SLACK, 3
+    before, state.COMPACTION_SLACK = state.COMPACTION_SLACK, 3
     yield
-    state.FOLD_SLACK = before
+    state.COMPACTION_SLACK = before
 
 
 @settings(max_examples=200, deadline=None)

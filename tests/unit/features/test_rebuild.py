@@ -13,15 +13,15 @@ from features.definitions import EventType, View
 from features.engine import state
 from features.engine.columns import arrays_of
 from features.engine.event_rows import EventRows
-from features.engine.state import Answers, OtherSchema
+from features.engine.state import ViewSchemaMismatch, ViewValues
 from features.engine.view_states import state_of
-from features.errors import DataNotReady, PositionMoved
-from features.ingestion.compaction_watermark import Hold
-from features.ingestion.offline_sink import OfflineBuffer
-from features.ingestion.online_sink import OnlineWriter
+from features.errors import DataNotReady, OffsetConflict
+from features.ingestion.compaction_watermark import CompactionWatermark
+from features.ingestion.offline_sink import OfflineSink
+from features.ingestion.online_sink import OnlineSink
 from features.maintenance import rebuild as rebuilding
 from features.maintenance.consistency import same_values
-from features.maintenance.rebuild import Rebuilt, Rules, rebuild
+from features.maintenance.rebuild import RebuildResult, Rules, rebuild
 from features.stores.memory import MemoryOfflineStore, MemoryOnlineStore
 from features.stores.ports import Snapshot
 from infra.clock import DAY, SECOND
@@ -49,7 +49,7 @@ P = Partition(SOLD.name, 0)
 
 @pytest.fixture(autouse=True)
 def _fold_often_and_read_little(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(state, "FOLD_SLACK", 2)
+    monkeypatch.setattr(state, "COMPACTION_SLACK", 2)
     monkeypatch.setattr(rebuilding, "SLICE_ROWS", 1)
     monkeypatch.setattr(rebuilding, "FOLDED_AT_ONCE", 2)
     monkeypatch.setattr(rebuilding, "IDS_A_SLICE", 2)
@@ -68,13 +68,13 @@ class Site:
 
     def restart(self) -> None:
         """A new ingest, from the positions in the stores."""
-        self.writer = OnlineWriter(
+        self.writer = OnlineSink(
             self.online,
             self.views,
             duplicate_horizon_us=self.rules.duplicate_horizon_us,
-            hold=Hold(least_us=self.rules.hold_us, most_us=self.rules.hold_us),
+            watermark=CompactionWatermark(least_us=self.rules.hold_us, most_us=self.rules.hold_us),
         )
-        self.buffer = OfflineBuffer(
+        self.buffer = OfflineSink(
             self.offline, {e.name: e for e in self.events}, clock_us=lambda: START_US
         )
         self.writer.load(self.partitions)
@@ -87,7 +87,7 @@ class Site:
         if flush:
             self.buffer.flush()
 
-    def rebuild(self) -> Rebuilt:
+    def rebuild(self) -> RebuildResult:
         """As `eventide features rebuild` does."""
         return rebuild(
             self.views,
@@ -95,15 +95,15 @@ class Site:
             offline=self.offline,
             online=self.online,
             rules=self.rules,
-            say=lambda _: None,
+            on_progress=lambda _: None,
         )
 
-    def ask(self, view: View, questions: Sequence[Question]) -> Answers:
+    def ask(self, view: View, questions: Sequence[Question]) -> ViewValues:
         """What the online store answers."""
         shops = [*SHOPS, "never seen"]
         values = self.online.get([(view.name, [s.encode() for s in shops])])[0]
         which = np.array([shops.index(q.shop) for q in questions])
-        fields = arrays_of(fields_of(questions), Asked, view.asks)
+        fields = arrays_of(fields_of(questions), Asked, view.request_fields)
         return state_of(view).read(values, which, times_of(questions), fields)
 
 
@@ -174,17 +174,17 @@ def test_days_that_are_read_one_by_one_add_up() -> None:
         (1, True),
         (1, True),
     ]
-    assert [s.first_offset for s in site.online.seen(P)] == [0, 2, 4]
+    assert [s.first_offset for s in site.online.seen_ids(P)] == [0, 2, 4]
 
 
 def test_ids_leave_a_rebuilt_store_like_any_other() -> None:
     site = a_sales_site()
     take_sales(site, *(sale(str(n), n) for n in range(5)), start=0)
     site.rebuild()
-    assert [s.first_offset for s in site.online.seen(P)] == [0, 2, 4]
+    assert [s.first_offset for s in site.online.seen_ids(P)] == [0, 2, 4]
     site.restart()
     take_sales(site, sale("late", 5_000), start=5)
-    assert [s.first_offset for s in site.online.seen(P)] == [5]
+    assert [s.first_offset for s in site.online.seen_ids(P)] == [5]
 
 
 def test_an_entity_whose_past_is_out_of_reach_does_not_seem_to_have_none() -> None:
@@ -203,7 +203,7 @@ def test_the_new_store_stands_where_the_tables_were_read() -> None:
     take_sales(site, sale("1"), start=0)
     site.offline = GoesOn(site)  # type: ignore[assignment]
     site.rebuild()
-    assert site.online.progress() == {P: 1}
+    assert site.online.positions() == {P: 1}
     assert count(site, 20) == (1, True)
 
 
@@ -213,7 +213,7 @@ def test_a_running_ingest_notices_also_when_it_has_nothing_to_write() -> None:
     take_sales(site, sale("2"), start=1, flush=False)
     site.writer.check([P])
     site.rebuild()
-    with pytest.raises(PositionMoved, match="replaced"):
+    with pytest.raises(OffsetConflict, match="replaced"):
         site.writer.check([P])
     site.writer.load([P])
     site.writer.check([P])
@@ -223,12 +223,12 @@ def test_after_a_change_of_a_declaration_ingest_goes_on() -> None:
     site = a_sales_site()
     take_sales(site, sale("1"), start=0)
     site.views = (replace(SHOP_SALES, aggregations=SHOP_SALES.aggregations[:2]), CITY_SALES)
-    with pytest.raises(OtherSchema):
+    with pytest.raises(ViewSchemaMismatch):
         site.restart()
     site.rebuild()
     site.restart()
     take_sales(site, sale("2"), start=1)
-    assert site.online.progress() == {P: 2}
+    assert site.online.positions() == {P: 2}
 
 
 def test_rebuilding_again_changes_nothing() -> None:
@@ -236,7 +236,11 @@ def test_rebuilding_again_changes_nothing() -> None:
     take_sales(site, sale("1"), sale("2", 30, shop="b"), start=0)
     first = site.rebuild()
     before = site.online.get([(SHOP_SALES.name, [b"a", b"b"])])
-    assert site.rebuild() == first == Rebuilt(versions={SOLD.name: 1}, events=2, views=2, values=4)
+    assert (
+        site.rebuild()
+        == first
+        == RebuildResult(versions={SOLD.name: 1}, events=2, views=2, values=4)
+    )
     assert site.online.get([(SHOP_SALES.name, [b"a", b"b"])]) == before
 
 
@@ -246,7 +250,7 @@ def test_without_an_offline_store_nothing_is_touched() -> None:
     with pytest.raises(DataNotReady) as caught:
         site.rebuild()
     assert "eventide ingest" in (caught.value.hint or "")
-    assert site.online.progress() == {P: 1}
+    assert site.online.positions() == {P: 1}
 
 
 class GoesOn(MemoryOfflineStore):

@@ -16,9 +16,9 @@ from features.definitions import FeatureService
 from features.engine.columns import field_tuples
 from features.engine.event_rows import EventRows
 from features.errors import FeatureError
-from features.ingestion.offline_sink import OfflineBuffer
+from features.ingestion.offline_sink import OfflineSink
 from features.retrieval.content_hash import ContentDigest, content_sha256
-from features.retrieval.event_log import Past
+from features.retrieval.event_log import EventLog
 from features.retrieval.historical import TrainingRows, training_rows
 from features.retrieval.training_set import (
     FILE,
@@ -40,7 +40,7 @@ from tests.support.data.order_training_sets import (
     WAIT_S,
     append,
     orders,
-    reading,
+    read_options,
     wanted,
 )
 from tests.support.data.orders import SHIPPED, Told, us
@@ -95,7 +95,7 @@ def test_any_slice_gives_the_same_rows(
 def two_weeks() -> tuple[MemoryOfflineStore, int]:
     """Real flights, and when the last event was emitted."""
     recorded, store = flights().head(44_000), MemoryOfflineStore()
-    buffer = OfflineBuffer(store, dict(DOMAIN.by_name), clock_us=lambda: 0)
+    buffer = OfflineSink(store, dict(DOMAIN.by_name), clock_us=lambda: 0)
     partitions = [Partition(e.name, 0) for e in DOMAIN.events]
     buffer.load(partitions)
     found, ends = [], dict.fromkeys(partitions, 0)
@@ -141,9 +141,9 @@ def test_no_more_than_a_slice_and_what_it_reaches_back_to_is_read_at_once() -> N
         structs.replace(e, id=f"{i}", order=f"{e.order}-{i // 100}") for i, e in enumerate(told)
     ]
     store, most = full_of(told), 0
-    read = Past.events
+    read = EventLog.events
 
-    class Watched(Past):
+    class Watched(EventLog):
         def events(self, *args: object, **span: object) -> pl.DataFrame:
             nonlocal most
             frame = read(self, *args, **span)  # type: ignore[arg-type]
@@ -164,7 +164,7 @@ def test_no_more_than_a_slice_and_what_it_reaches_back_to_is_read_at_once() -> N
 def test_a_decision_enters_when_its_label_had_all_its_time(tmp_path: Path) -> None:
     store = full_of(orders(seed=1, count=60))
     made, _ = write_training_set(
-        wanted(cut_off=300, end=300), store, tmp_path, reading=reading(slice_s=50)
+        wanted(cut_off=300, end=300), store, tmp_path, options=read_options(slice_s=50)
     )
     frame = pl.read_parquet(tmp_path / FILE)
     assert made.mature_until_us == us(300 - WAIT_S)
@@ -176,7 +176,7 @@ def test_a_decision_enters_when_its_label_had_all_its_time(tmp_path: Path) -> No
 
 def test_the_file_holds_the_rows_that_its_manifest_is_of(tmp_path: Path) -> None:
     store = full_of(orders(seed=2, count=60))
-    made, new = write_training_set(wanted(), store, tmp_path, reading=reading(slice_s=40))
+    made, new = write_training_set(wanted(), store, tmp_path, options=read_options(slice_s=40))
     assert new
     frame = pl.read_parquet(tmp_path / FILE)
     assert content_sha256(frame) == made.content_sha256
@@ -195,21 +195,21 @@ def test_the_file_holds_the_rows_that_its_manifest_is_of(tmp_path: Path) -> None
 
 def test_the_same_rows_stay_and_others_are_refused(tmp_path: Path) -> None:
     store = full_of(orders(seed=3, count=60))
-    made, _ = write_training_set(wanted(), store, tmp_path, reading=reading(slice_s=40))
-    again = write_training_set(wanted(), store, tmp_path, reading=reading(slice_s=7))
+    made, _ = write_training_set(wanted(), store, tmp_path, options=read_options(slice_s=40))
+    again = write_training_set(wanted(), store, tmp_path, options=read_options(slice_s=7))
     assert again == (made, False)
     before = (tmp_path / FILE).read_bytes()
     with pytest.raises(TrainingSetDiffers, match="another training set"):
-        write_training_set(wanted(start=100), store, tmp_path, reading=reading(slice_s=40))
+        write_training_set(wanted(start=100), store, tmp_path, options=read_options(slice_s=40))
     assert (tmp_path / FILE).read_bytes() == before
     assert read_manifest(tmp_path) == made
 
 
 def test_a_damaged_file_is_written_anew(tmp_path: Path) -> None:
     store = full_of(orders(seed=3, count=60))
-    made, _ = write_training_set(wanted(), store, tmp_path, reading=reading(slice_s=40))
+    made, _ = write_training_set(wanted(), store, tmp_path, options=read_options(slice_s=40))
     (tmp_path / FILE).write_bytes(b"cut off")
-    assert write_training_set(wanted(), store, tmp_path, reading=reading(slice_s=40)) == (
+    assert write_training_set(wanted(), store, tmp_path, options=read_options(slice_s=40)) == (
         made,
         True,
     )
@@ -219,7 +219,7 @@ def test_a_damaged_file_is_written_anew(tmp_path: Path) -> None:
 def test_no_decision_gives_an_empty_set_of_the_same_columns(tmp_path: Path) -> None:
     store = full_of(orders(seed=3, count=60))
     asked = wanted(start=LAST_S - 1)
-    made, _ = write_training_set(asked, store, tmp_path, reading=reading(slice_s=40))
+    made, _ = write_training_set(asked, store, tmp_path, options=read_options(slice_s=40))
     assert (made.rows, made.labelled) == (0, 0)
     assert pl.read_parquet(tmp_path / FILE).schema == rows(store, slice_s=40).frame.schema
 

@@ -14,13 +14,13 @@ from features.definitions import Float64Array, View
 from features.engine import state
 from features.engine.columns import arrays_of
 from features.engine.event_rows import view_rows
-from features.engine.state import Answers
+from features.engine.state import ViewValues
 from features.engine.view_states import state_of
-from features.ingestion.compaction_watermark import Hold
-from features.ingestion.offline_sink import OfflineBuffer
-from features.ingestion.online_sink import OnlineWriter
+from features.ingestion.compaction_watermark import CompactionWatermark
+from features.ingestion.offline_sink import OfflineSink
+from features.ingestion.online_sink import OnlineSink
 from features.maintenance.consistency import same_values
-from features.retrieval.event_log import Past
+from features.retrieval.event_log import EventLog
 from features.retrieval.historical import view_values
 from features.stores.memory import MemoryOfflineStore, MemoryOnlineStore
 from infra.clock import SECOND
@@ -102,9 +102,9 @@ each_view = pytest.mark.parametrize("view", VIEWS, ids=lambda v: v.name)
 @pytest.fixture(autouse=True, scope="module")
 def _fold_often() -> Iterator[None]:
     """Heads are folded after a few rows, so that short histories meet many folds."""
-    before, state.FOLD_SLACK = state.FOLD_SLACK, 2
+    before, state.COMPACTION_SLACK = state.COMPACTION_SLACK, 2
     yield
-    state.FOLD_SLACK = before
+    state.COMPACTION_SLACK = before
 
 
 @each_view
@@ -166,18 +166,18 @@ def test_the_order_of_arrival_does_not_matter(
 @settings(max_examples=100, deadline=None)
 @given(histories(at_least=6), st.lists(st.integers(30, 110), min_size=1, max_size=3))
 def test_folding_changes_no_answer_that_may_be_asked_for(
-    view: View, told: list[Told], settled_to: list[int]
+    view: View, told: list[Told], compacted_through: list[int]
 ) -> None:
     kept = state_of(view)
     rows, _ = rows_of([structs.replace(e, shop="a") for e in told], 0, len(told))
     changes = [c for c in (view_rows(view, r) for r in rows if r.event in view.sources) if c]
     loose = kept.append(None, b"".join(c.rows.tobytes() for c in changes))[0]
     folded = loose
-    for second in settled_to:
+    for second in compacted_through:
         folded = kept.fold([folded], us(second))[0]
-    last = max(settled_to)
+    last = max(compacted_through)
     questions = [Question(shop="a", t=last + i, due=last + i + 2, order="o1") for i in range(60)]
-    fields = arrays_of(fields_of(questions), Asked, view.asks)
+    fields = arrays_of(fields_of(questions), Asked, view.request_fields)
     answers = kept.read(
         [loose, folded],
         np.repeat([0, 1], 60),
@@ -200,14 +200,14 @@ def _as_far_back_as_is_exact(newest: int) -> list[Question]:
 
 def live(
     view: View, told: Sequence[Told], cut_at: Sequence[int], questions: Sequence[Question]
-) -> Answers:
+) -> ViewValues:
     """What the online store answers after the events came in several batches."""
     store = MemoryOnlineStore()
-    writer = OnlineWriter(
+    writer = OnlineSink(
         store,
         [view],
         duplicate_horizon_us=HORIZON_S * SECOND,
-        hold=Hold(least_us=HOLD_S * SECOND, most_us=HOLD_S * SECOND),
+        watermark=CompactionWatermark(least_us=HOLD_S * SECOND, most_us=HOLD_S * SECOND),
     )
     writer.load(PARTITIONS)
     for start, stop in _batches(len(told), cut_at):
@@ -215,18 +215,18 @@ def live(
     shops = [*SHOPS, "never seen"]
     values = store.get([(view.name, [s.encode() for s in shops])])[0]
     which = np.array([shops.index(q.shop) for q in questions])
-    fields = arrays_of(fields_of(questions), Asked, view.asks)
+    fields = arrays_of(fields_of(questions), Asked, view.request_fields)
     return state_of(view).read(values, which, times_of(questions), fields)
 
 
 def past(view: View, told: Sequence[Told], questions: Sequence[Question]) -> Float64Array:
     """What history says after all of them."""
     store = MemoryOfflineStore()
-    buffer = OfflineBuffer(store, {e.name: e for e in EVENTS}, clock_us=lambda: START_US)
+    buffer = OfflineSink(store, {e.name: e for e in EVENTS}, clock_us=lambda: START_US)
     buffer.load(PARTITIONS)
     buffer.add(*rows_of(told, 0, len(told)))
     buffer.flush()
-    history = Past(store, horizon_us=HORIZON_S * SECOND)
+    history = EventLog(store, horizon_us=HORIZON_S * SECOND)
     asked = pl.DataFrame(fields_of(questions))
     return view_values(view, history, asked, times_of(questions), decided_by=ASKED)
 

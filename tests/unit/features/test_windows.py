@@ -9,7 +9,7 @@ import pytest
 from features.definitions import Column, FeatureView
 from features.engine.numbers import from_sortable, sortable
 from features.engine.sorting import UNSET
-from features.engine.state import CorruptValue, OtherSchema, ViewState, settled_to_us
+from features.engine.state import CorruptValue, ViewSchemaMismatch, ViewState, compacted_through_us
 from features.engine.view_states import state_of
 from features.engine.windowed import WindowState
 from features.errors import DeclarationError
@@ -80,7 +80,7 @@ def test_settled_to_never_goes_back() -> None:
     with_more = value_of(sale("2", 4, known=6, cents=3), before=settled)
     again = STATE.fold([with_more], at_us(3))[0]
 
-    assert settled_to_us(again) == at_us(10)
+    assert compacted_through_us(again) == at_us(10)
     # Known before the time that is settled already: merged, although this fold asked for less.
     assert len(again) == len(STATE.empty) + 2 * STATE.settled_row.itemsize
     assert read(again, 5)[1] is False
@@ -117,10 +117,10 @@ def test_no_value_and_no_entity_give_nothing() -> None:
 def test_a_value_of_another_declaration_is_never_served() -> None:
     other = state_of(replace(SHOP_SALES, columns=(CHEAPER, SHOP_SALES.columns[1])))
     value = value_of(sale("1", 5))
-    with pytest.raises(OtherSchema, match="shop_sales") as caught:
+    with pytest.raises(ViewSchemaMismatch, match="shop_sales") as caught:
         other.read([value], np.array([0]), np.array([at_us(9)]))
     assert "rebuild" in (caught.value.hint or "")
-    with pytest.raises(OtherSchema):
+    with pytest.raises(ViewSchemaMismatch):
         other.append(value, b"")
 
 

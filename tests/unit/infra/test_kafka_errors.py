@@ -4,35 +4,35 @@ import pytest
 from confluent_kafka import KafkaError
 
 from infra.kafka.consumer import member_id
-from infra.kafka.errors import ConsumerFailed, Meaning, meaning
+from infra.kafka.errors import ConsumerFailed, ErrorKind, classify
 
 
 @pytest.mark.parametrize(
     ("code", "expected"),
     [
-        (KafkaError._PARTITION_EOF, Meaning.NOTHING),
-        (KafkaError._TIMED_OUT, Meaning.NOTHING),
-        (KafkaError._ALL_BROKERS_DOWN, Meaning.TRANSIENT),
-        (KafkaError.NOT_COORDINATOR, Meaning.TRANSIENT),
-        (KafkaError._MAX_POLL_EXCEEDED, Meaning.LEFT_GROUP),
-        (KafkaError.OFFSET_OUT_OF_RANGE, Meaning.POSITION_LOST),
-        (KafkaError.UNKNOWN_TOPIC_OR_PART, Meaning.UNKNOWN_TOPIC),
-        (KafkaError.TOPIC_AUTHORIZATION_FAILED, Meaning.FATAL),
-        (KafkaError._FENCED, Meaning.FATAL),
+        (KafkaError._PARTITION_EOF, ErrorKind.NOTHING),
+        (KafkaError._TIMED_OUT, ErrorKind.NOTHING),
+        (KafkaError._ALL_BROKERS_DOWN, ErrorKind.TRANSIENT),
+        (KafkaError.NOT_COORDINATOR, ErrorKind.TRANSIENT),
+        (KafkaError._MAX_POLL_EXCEEDED, ErrorKind.LEFT_GROUP),
+        (KafkaError.OFFSET_OUT_OF_RANGE, ErrorKind.POSITION_LOST),
+        (KafkaError.UNKNOWN_TOPIC_OR_PART, ErrorKind.UNKNOWN_TOPIC),
+        (KafkaError.TOPIC_AUTHORIZATION_FAILED, ErrorKind.FATAL),
+        (KafkaError._FENCED, ErrorKind.FATAL),
     ],
 )
-def test_an_error_means_what_the_table_says(code: int, expected: Meaning) -> None:
-    assert meaning(KafkaError(code)) is expected
+def test_an_error_means_what_the_table_says(code: int, expected: ErrorKind) -> None:
+    assert classify(KafkaError(code)) is expected
 
 
 def test_what_the_client_calls_fatal_is_fatal() -> None:
-    assert meaning(KafkaError(KafkaError._TRANSPORT, fatal=True)) is Meaning.FATAL
+    assert classify(KafkaError(KafkaError._TRANSPORT, fatal=True)) is ErrorKind.FATAL
 
 
 def test_an_unknown_error_passes_only_if_the_client_may_try_again() -> None:
     code = KafkaError.REQUEST_TIMED_OUT
-    assert meaning(KafkaError(code, retriable=True)) is Meaning.TRANSIENT
-    assert meaning(KafkaError(code)) is Meaning.FATAL
+    assert classify(KafkaError(code, retriable=True)) is ErrorKind.TRANSIENT
+    assert classify(KafkaError(code)) is ErrorKind.FATAL
 
 
 def test_a_member_is_told_from_no_member() -> None:

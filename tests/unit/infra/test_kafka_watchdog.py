@@ -19,7 +19,7 @@ def test_a_loop_that_turns_is_left_alone() -> None:
     turns = threading.Event()
     with Watchdog(0.5, on_hang=hung.set) as watchdog:
         for _ in range(60):
-            watchdog.turn()
+            watchdog.heartbeat()
             turns.wait(0.02)
         assert watchdog.alive
     assert not hung.is_set()

@@ -4,7 +4,12 @@ from collections.abc import Callable
 from concurrent.futures import Future
 
 from infra.local_stack.service import Service
-from infra.local_stack.service_state import LONGEST_BACK_OFF_S, STEADY_S, Life, back_off_s
+from infra.local_stack.service_state import (
+    LONGEST_BACK_OFF_S,
+    STEADY_S,
+    ServiceStateMachine,
+    back_off_s,
+)
 from infra.local_stack.state_files import ServiceState
 
 
@@ -16,7 +21,7 @@ class Clock:
         return self.now_s
 
 
-class Hands:
+class ProcessControl:
     """Runs work at once and remembers what it was asked to do."""
 
     def __init__(self) -> None:
@@ -44,13 +49,18 @@ class Hands:
         return future
 
 
-def a_life(hands: Hands, clock: Clock, **service: object) -> Life:
+def a_life(hands: ProcessControl, clock: Clock, **service: object) -> ServiceStateMachine:
     made = Service(**{"name": "broker", "command": ("x",), "after": ("disk",), **service})  # type: ignore[arg-type]
-    return Life(made, hands, began_s=clock.now_s, clock=clock)
+    return ServiceStateMachine(made, hands, began_s=clock.now_s, clock=clock)
 
 
 def turn(
-    life: Life, clock: Clock, *, times: int = 4, pause_s: float = 0.3, disk: ServiceState = "done"
+    life: ServiceStateMachine,
+    clock: Clock,
+    *,
+    times: int = 4,
+    pause_s: float = 0.3,
+    disk: ServiceState = "done",
 ) -> ServiceState:
     for _ in range(times):
         life.advance({"disk": disk})
@@ -59,7 +69,7 @@ def turn(
 
 
 def test_a_service_waits_until_what_it_needs_is_healthy() -> None:
-    hands, clock = Hands(), Clock()
+    hands, clock = ProcessControl(), Clock()
     life = a_life(hands, clock)
 
     assert turn(life, clock, disk="starting") == "waiting"
@@ -68,7 +78,7 @@ def test_a_service_waits_until_what_it_needs_is_healthy() -> None:
 
 
 def test_a_service_is_healthy_only_when_it_says_so_itself() -> None:
-    hands, clock = Hands(), Clock()
+    hands, clock = ProcessControl(), Clock()
     answers = [False]
     life = a_life(hands, clock, healthy=lambda _: answers[0])
 
@@ -78,7 +88,7 @@ def test_a_service_is_healthy_only_when_it_says_so_itself() -> None:
 
 
 def test_what_dies_is_started_again_after_a_pause() -> None:
-    hands, clock = Hands(), Clock()
+    hands, clock = ProcessControl(), Clock()
     life = a_life(hands, clock)
     turn(life, clock)
 
@@ -99,7 +109,7 @@ def test_the_pause_doubles_up_to_a_limit() -> None:
 
 
 def test_a_service_that_was_steady_starts_again_without_a_long_pause() -> None:
-    hands, clock = Hands(), Clock()
+    hands, clock = ProcessControl(), Clock()
     life = a_life(hands, clock)
     for _ in range(5):
         turn(life, clock, times=40, pause_s=1.0)
@@ -115,7 +125,7 @@ def test_a_service_that_was_steady_starts_again_without_a_long_pause() -> None:
 
 
 def test_a_running_service_that_stops_to_answer_is_called_unhealthy() -> None:
-    hands, clock = Hands(), Clock()
+    hands, clock = ProcessControl(), Clock()
     answers = [True]
     life = a_life(hands, clock, healthy=lambda _: answers[0])
     turn(life, clock)
@@ -128,7 +138,7 @@ def test_a_running_service_that_stops_to_answer_is_called_unhealthy() -> None:
 
 
 def test_a_service_that_runs_once_is_done_when_it_succeeds_and_tried_again_when_not() -> None:
-    hands, clock = Hands(), Clock()
+    hands, clock = ProcessControl(), Clock()
     life = a_life(hands, clock, once=True)
     turn(life, clock)
 
@@ -140,14 +150,14 @@ def test_a_service_that_runs_once_is_done_when_it_succeeds_and_tried_again_when_
 
 
 def test_a_service_that_has_nothing_to_do_is_not_started() -> None:
-    hands, clock = Hands(), Clock()
+    hands, clock = ProcessControl(), Clock()
 
     assert turn(a_life(hands, clock, once=True, is_done=lambda: True), clock) == "done"
     assert hands.started == 0
 
 
 def test_a_failing_preparation_is_told_and_repeated() -> None:
-    hands, clock = Hands(), Clock()
+    hands, clock = ProcessControl(), Clock()
     broken = [True]
 
     def prepare() -> None:
@@ -163,7 +173,7 @@ def test_a_failing_preparation_is_told_and_repeated() -> None:
 
 
 def test_a_health_check_that_breaks_is_told_and_counts_as_no_answer() -> None:
-    hands, clock = Hands(), Clock()
+    hands, clock = ProcessControl(), Clock()
 
     def check(_: float) -> bool:
         raise KeyError("scheduler")

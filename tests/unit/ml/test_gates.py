@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from ml.errors import ProjectMistake
+from ml.errors import InvalidProject
 from ml.evaluation.gates import check_candidate, check_data, reasons
 from ml.project import Gate, When
 from ml.projects.flight_delay import PROJECT
@@ -59,7 +59,7 @@ def test_good_data_and_good_candidates_pass() -> None:
 def test_every_gate_of_the_project_has_its_bad_example_here() -> None:
     judged = {(g.measure, g.when) for g in PROJECT.gates}
     here = {(m, When.ALWAYS) for m in BAD_DATA} | {(m, When.FIRST) for m in BAD_FIRST}
-    assert judged == here | {(m, When.CONTEST) for m in BAD_CONTEST}
+    assert judged == here | {(m, When.HAS_CHAMPION) for m in BAD_CONTEST}
 
 
 @pytest.mark.parametrize(("measure", "bad"), BAD_DATA.items())
@@ -82,16 +82,16 @@ def test_a_bad_challenger_is_held_for_that_reason_alone(measure: str, bad: float
         check_candidate(PROJECT.gates, {**GOOD_CONTEST, measure: bad}, contest=True)
     )
     assert reason.startswith(measure)
-    assert _why(measure, When.CONTEST) in reason
+    assert _why(measure, When.HAS_CHAMPION) in reason
 
 
 @pytest.mark.parametrize("nothing", [None, float("nan")])
 def test_what_is_not_known_is_held(nothing: float | None) -> None:
     for gate in PROJECT.gates:
-        good = GOOD_CONTEST if gate.when is When.CONTEST else GOOD_FIRST
+        good = GOOD_CONTEST if gate.when is When.HAS_CHAMPION else GOOD_FIRST
         unknown = {**GOOD_DATA, **good, gate.measure: nothing}
         checks = check_data(PROJECT.gates, unknown) + check_candidate(
-            PROJECT.gates, unknown, contest=gate.when is When.CONTEST
+            PROJECT.gates, unknown, contest=gate.when is When.HAS_CHAMPION
         )
         (reason,) = reasons(checks)
         assert f"{gate.measure} is not known" in reason
@@ -114,7 +114,7 @@ def test_a_biased_challenger_passes_when_the_champion_is_more_biased() -> None:
     ],
 )
 def test_a_gate_that_makes_no_sense_cannot_be_declared(mistake: dict[str, Any]) -> None:
-    with pytest.raises(ProjectMistake):
+    with pytest.raises(InvalidProject):
         Gate(**{"why": "a test", **mistake})
 
 

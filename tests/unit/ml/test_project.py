@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from ml.errors import ProjectMistake
+from ml.errors import InvalidProject
 from ml.project import Candidate, Expectation, Gate, Slices
 from ml.projects import project, projects
 from ml.projects.flight_delay import PROJECT
@@ -24,7 +24,7 @@ def test_projects_are_found_by_name() -> None:
 
 
 def test_an_unknown_project_is_an_error_that_names_the_known() -> None:
-    with pytest.raises(ProjectMistake) as caught:
+    with pytest.raises(InvalidProject) as caught:
         project("flight_dealy")
     assert "flight_delay" in (caught.value.hint or "")
 
@@ -54,12 +54,12 @@ def test_an_unknown_project_is_an_error_that_names_the_known() -> None:
 def test_a_project_that_contradicts_itself_cannot_be_declared(
     change: dict[str, Any], named: str
 ) -> None:
-    with pytest.raises(ProjectMistake, match=named):
+    with pytest.raises(InvalidProject, match=named):
         replace(PROJECT, **change)
 
 
 def test_an_expectation_has_a_name_of_great_expectations() -> None:
-    with pytest.raises(ProjectMistake, match="expect_"):
+    with pytest.raises(InvalidProject, match="expect_"):
         Expectation(kind="column_is_fine", why="-")
 
 

@@ -84,13 +84,13 @@ class Scene:
         )
 
     def apply(self, partition: Partition, end: int, newest_us: int = ASKED - 1_000) -> None:
-        start = self.store.progress().get(partition, 0)
+        start = self.store.positions().get(partition, 0)
         self.store.apply(
             OnlineUpdate(
                 changes=[],
                 starts={partition: start},
                 ends={partition: end},
-                settled_to_us=UNSET,
+                compacted_through_us=UNSET,
                 newest_us={partition: newest_us},
             )
         )

@@ -12,7 +12,7 @@ from features.catalog.flights.services import FLIGHT_DELAY
 from features.contracts.codec import encode
 from features.definitions import Int64Array
 from features.errors import StoreUnavailable
-from features.retrieval.online import FeatureReader, Vectors
+from features.retrieval.online import FeatureReader, FeatureVectors
 from features.stores.memory import MemoryOnlineStore
 from ml.bundle.format import Bundle
 from serving.bootstrap import request_decoder
@@ -66,7 +66,7 @@ class Fragile:
         self.inner = FeatureReader(FLIGHT_DELAY, MemoryOnlineStore())
         self.calls = 0
 
-    def vectors(self, requests: Sequence[msgspec.Struct], as_of_us: Int64Array) -> Vectors:
+    def vectors(self, requests: Sequence[msgspec.Struct], as_of_us: Int64Array) -> FeatureVectors:
         self.calls += 1
         if any(r.flight_id.startswith("bad") for r in requests):  # type: ignore[attr-defined]
             raise ZeroDivisionError
@@ -76,9 +76,9 @@ class Fragile:
 class Inexact(Fragile):
     """Features as a request gets them that asks further back than the store keeps."""
 
-    def vectors(self, requests: Sequence[msgspec.Struct], as_of_us: Int64Array) -> Vectors:
+    def vectors(self, requests: Sequence[msgspec.Struct], as_of_us: Int64Array) -> FeatureVectors:
         found = super().vectors(requests, as_of_us)
-        return Vectors(
+        return FeatureVectors(
             categories=found.categories,
             numbers=found.numbers,
             exact=np.zeros(len(requests), dtype=bool),
@@ -236,7 +236,7 @@ def test_scores_that_are_no_probability_are_no_scores(tmp_path: Path) -> None:
 
 
 class Away(Fragile):
-    def vectors(self, *_: object) -> Vectors:
+    def vectors(self, *_: object) -> FeatureVectors:
         self.calls += 1
         raise StoreUnavailable("the store is away")
 
