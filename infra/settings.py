@@ -16,6 +16,8 @@ from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator
 from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
+from infra.clock import HOUR, MINUTE
+
 ENDPOINTS_FILE = "endpoints.json"
 _CHECKOUT = Path(__file__).resolve().parent.parent
 
@@ -63,6 +65,26 @@ class IngestSettings(BaseModel):
         default=40.0, gt=0, description="a loop that stands still for it ends its process"
     )
 
+    @property
+    def duplicate_horizon_us(self) -> int:
+        """`duplicate_horizon_hours` in microseconds."""
+        return int(self.duplicate_horizon_hours * HOUR)
+
+    @property
+    def hold_us(self) -> int:
+        """`hold_hours` in microseconds."""
+        return int(self.hold_hours * HOUR)
+
+    @property
+    def hold_max_us(self) -> int:
+        """`hold_hours_max` in microseconds."""
+        return int(self.hold_hours_max * HOUR)
+
+    @property
+    def max_future_us(self) -> int:
+        """`max_future_minutes` in microseconds."""
+        return int(self.max_future_minutes * MINUTE)
+
 
 class UpkeepSettings(BaseModel):
     """Upkeep of the offline store: what is put together and what is deleted."""
@@ -77,6 +99,11 @@ class UpkeepSettings(BaseModel):
     retention_hours: int = Field(
         default=168, ge=1, le=168, description="for so long every version stays readable"
     )
+
+    @property
+    def closed_after_us(self) -> int:
+        """`closed_after_hours` in microseconds."""
+        return int(self.closed_after_hours * HOUR)
 
 
 class ServingSettings(BaseModel):

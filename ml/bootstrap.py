@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from features.catalog import domain, event_types
-from infra.clock import HOUR, now_us
+from infra.clock import now_us
 from infra.settings import Settings
 from ml import projects
 from ml.errors import NothingToReport
@@ -201,7 +201,7 @@ class Trainer:
         return partial(
             training_rows,
             store=open_offline(self._settings),
-            duplicate_horizon_us=int(self._settings.ingest.duplicate_horizon_hours * HOUR),
+            duplicate_horizon_us=self._settings.ingest.duplicate_horizon_us,
         )
 
     @cached_property

@@ -1,7 +1,6 @@
 """Puts the serving process together. The only place that names an adapter."""
 
 import threading
-from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 
@@ -12,11 +11,10 @@ from features.catalog import domain
 from features.contracts.codec import decode_message
 from features.definitions import FeatureService
 from features.retrieval.online import FeatureReader
-from infra.clock import MINUTE
 from infra.kafka.admin import end_observer, topic_partitions
 from infra.kafka.consumer import GroupConsumer
 from infra.kafka.transactions import TransactionalProducer
-from infra.process.health import HealthServer
+from infra.process.runner import run_loop
 from infra.process.watchdog import Watchdog
 from infra.settings import Settings
 from ml.project import ModelProject
@@ -45,9 +43,6 @@ def serve_until(
 ) -> None:
     """Serve until `stop` is set.
 
-    The loop runs in a thread of its own: the kernel prefers the main thread for signals, so they
-    cut short no call of a store or the client.
-
     Raises:
         KafkaFailed: see `ServingLoop.run`.
         PortBusy: the health port is taken.
@@ -65,18 +60,14 @@ def serve_until(
             stop=stop,
             watchdog=watchdog,
         )
-        with (
-            HealthServer(
-                health_port,
-                live=lambda: watchdog.alive,
-                ready=loop.ready,
-                host=settings.health_host,
-            ) as health,
-            ThreadPoolExecutor(1, thread_name_prefix="serving") as thread,
-        ):
-            log.info("serving_started", project=project, health_port=health.port)
-            thread.submit(loop.run).result()
-    log.info("serving_stopped", project=project)
+        run_loop(
+            loop,
+            name="serving",
+            watchdog=watchdog,
+            health_port=health_port,
+            health_host=settings.health_host,
+            project=project,
+        )
 
 
 def build_source(settings: Settings, *, project: str, bundle: Path | None) -> ModelSource:
@@ -154,18 +145,18 @@ def _answering(settings: Settings, service: FeatureService) -> Answering:
         ),
         scorer=Scorer(
             service,
-            decode=request_decoder(service, max_future_minutes=settings.ingest.max_future_minutes),
+            decode=request_decoder(service, max_future_us=settings.ingest.max_future_us),
             features=FeatureReader(service, store),
         ),
     )
 
 
-def request_decoder(service: FeatureService, *, max_future_minutes: float) -> Decode:
+def request_decoder(service: FeatureService, *, max_future_us: int) -> Decode:
     """Reads requests by the rules by which ingest reads them: both refuse the same ones."""
     return partial(
         decode_message,
         service.decision.request,
-        max_future_us=int(max_future_minutes * MINUTE),
+        max_future_us=max_future_us,
     )
 
 

@@ -2,7 +2,6 @@
 
 import threading
 from collections.abc import Callable, Collection, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from functools import partial
 from pathlib import Path
@@ -33,7 +32,7 @@ from features.retrieval.training_set import (
     write_training_set,
 )
 from features.stores.ports import OfflineStore, OnlineStore
-from infra.clock import HOUR, MINUTE, now_us
+from infra.clock import now_us
 from infra.kafka.admin import (
     end_observer,
     first_offsets,
@@ -45,7 +44,7 @@ from infra.kafka.consumer import GroupConsumer, StartPositions
 from infra.kafka.partitions import Partition, Positions
 from infra.kafka.topic_reader import read_all
 from infra.kafka.transactions import TransactionalProducer
-from infra.process.health import HealthServer
+from infra.process.runner import run_loop
 from infra.process.watchdog import Watchdog
 from infra.settings import KafkaSettings, Settings
 
@@ -72,7 +71,7 @@ def maintain_offline(
         open_offline(settings),
         DeltaMaintenance(settings.offline_store, options=_offline_options(settings)),
         rules=Rules(
-            closed_after_us=int(settings.upkeep.closed_after_hours * HOUR),
+            closed_after_us=settings.upkeep.closed_after_us,
             retention_hours=settings.upkeep.retention_hours,
         ),
         on_progress=on_progress,
@@ -102,9 +101,6 @@ def declared_views() -> list[View]:
 def ingest_until(stop: threading.Event, settings: Settings, *, health_port: int) -> None:
     """Ingest until `stop` is set.
 
-    The loop runs in a thread of its own: the kernel prefers the main thread for signals, so they
-    cut short no call of a store or the client.
-
     Raises:
         KafkaFailed: see `Ingest.run`.
         ViewSchemaMismatch: the online store was built under other declarations.
@@ -129,18 +125,13 @@ def ingest_until(stop: threading.Event, settings: Settings, *, health_port: int)
             stop=stop,
             watchdog=watchdog,
         )
-        with (
-            HealthServer(
-                health_port,
-                live=lambda: watchdog.alive,
-                ready=ingest.ready,
-                host=settings.health_host,
-            ) as health,
-            ThreadPoolExecutor(1, thread_name_prefix="ingest") as thread,
-        ):
-            log.info("ingest_started", health_port=health.port)
-            thread.submit(ingest.run).result()
-    log.info("ingest_stopped")
+        run_loop(
+            ingest,
+            name="ingest",
+            watchdog=watchdog,
+            health_port=health_port,
+            health_host=settings.health_host,
+        )
 
 
 def audit_now(settings: Settings, *, on_progress: Callable[[str], None]) -> Audit:
@@ -213,8 +204,8 @@ def _rebuild(
         offline=offline,
         online=online,
         rules=RebuildRules(
-            duplicate_horizon_us=int(settings.ingest.duplicate_horizon_hours * HOUR),
-            hold_us=int(settings.ingest.hold_hours_max * HOUR),
+            duplicate_horizon_us=settings.ingest.duplicate_horizon_us,
+            hold_us=settings.ingest.hold_max_us,
         ),
         on_progress=on_progress,
     )
@@ -250,7 +241,7 @@ def repeat_export(
 def _reading(settings: Settings, slice_us: int, on_progress: ProgressCallback) -> ReadOptions:
     return ReadOptions(
         slice_us=slice_us,
-        duplicate_horizon_us=int(settings.ingest.duplicate_horizon_hours * HOUR),
+        duplicate_horizon_us=settings.ingest.duplicate_horizon_us,
         on_progress=on_progress,
     )
 
@@ -263,7 +254,7 @@ def _compare(
         domain.services,
         offline=offline,
         online=online,
-        duplicate_horizon_us=int(settings.ingest.duplicate_horizon_hours * HOUR),
+        duplicate_horizon_us=settings.ingest.duplicate_horizon_us,
     )
     return found.checked, found.different
 
@@ -271,9 +262,7 @@ def _compare(
 def build_watermark(settings: Settings) -> CompactionWatermark:
     """How long ingest keeps events apart."""
     ingest = settings.ingest
-    return CompactionWatermark(
-        least_us=int(ingest.hold_hours * HOUR), most_us=int(ingest.hold_hours_max * HOUR)
-    )
+    return CompactionWatermark(least_us=ingest.hold_us, most_us=ingest.hold_max_us)
 
 
 def build_ingest(
@@ -296,7 +285,7 @@ def build_ingest(
             online=OnlineSink(
                 online,
                 declared_views(),
-                duplicate_horizon_us=int(ingest.duplicate_horizon_hours * HOUR),
+                duplicate_horizon_us=ingest.duplicate_horizon_us,
                 watermark=watermark,
             ),
             scrubber=Scrubber(
@@ -315,7 +304,7 @@ def build_ingest(
             max_batch=ingest.max_batch,
             flush_rows=ingest.flush_rows,
             flush_seconds=ingest.flush_seconds,
-            max_future_us=int(ingest.max_future_minutes * MINUTE),
+            max_future_us=ingest.max_future_us,
         ),
         stop=stop,
         watchdog=watchdog,

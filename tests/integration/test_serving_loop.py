@@ -18,6 +18,7 @@ from features.definitions import Int64Array
 from features.errors import StoreUnavailable
 from features.retrieval.online import FeatureReader, FeatureVectors
 from features.stores.memory import MemoryOnlineStore
+from infra.clock import MINUTE
 from infra.kafka.admin import end_observer, end_offsets, topic_partitions
 from infra.kafka.consumer import GroupConsumer
 from infra.kafka.errors import TransactionAborted
@@ -118,7 +119,7 @@ def a_loop(
     """A loop that runs; its errors are raised at the end of the block."""
     scorer = Scorer(
         FLIGHT_DELAY,
-        decode=request_decoder(FLIGHT_DELAY, max_future_minutes=10),
+        decode=request_decoder(FLIGHT_DELAY, max_future_us=10 * MINUTE),
         features=features or FeatureReader(FLIGHT_DELAY, MemoryOnlineStore()),
     )
     stop = threading.Event()

@@ -42,7 +42,7 @@ def a_model(folder: Path, *, intercept: float = -1.0) -> ServedModel:
 def a_scorer(features: Features | None = None) -> Scorer:
     return Scorer(
         FLIGHT_DELAY,
-        decode=request_decoder(FLIGHT_DELAY, max_future_minutes=10),
+        decode=request_decoder(FLIGHT_DELAY, max_future_us=10 * MINUTE),
         features=features or FeatureReader(FLIGHT_DELAY, MemoryOnlineStore()),
     )
 

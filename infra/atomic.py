@@ -1,0 +1,55 @@
+"""Files and folders that appear whole or not at all."""
+
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+
+@contextmanager
+def atomic_file(file: Path) -> Iterator[Path]:
+    """A path to write to, which takes the place of `file` when the block has ended well.
+
+    The content is on disk before the name: a power failure leaves the old file or the new one.
+    Missing parent folders are made. An error in the block leaves `file` as it was.
+    """
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=file.parent, prefix=".new-") as work:
+        draft = Path(work) / file.name
+        yield draft
+        _sync(draft)
+        draft.replace(file)
+    _sync(file.parent)
+
+
+def write_atomic(file: Path, content: bytes) -> None:
+    """Write a small file whole; see `atomic_file`."""
+    with atomic_file(file) as draft:
+        draft.write_bytes(content)
+
+
+@contextmanager
+def atomic_folder(folder: Path) -> Iterator[Path]:
+    """A new, empty folder to fill, which takes the place of `folder` when the block has ended well.
+
+    What stood there before is deleted just before that. Missing parent folders are made. An error
+    in the block leaves `folder` as it was.
+    """
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".new-") as work:
+        draft = Path(work) / folder.name
+        draft.mkdir()
+        yield draft
+        shutil.rmtree(folder, ignore_errors=True)
+        draft.rename(folder)
+    _sync(folder.parent)
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

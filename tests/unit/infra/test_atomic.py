@@ -1,0 +1,44 @@
+"""Files and folders appear whole or not at all."""
+
+from pathlib import Path
+
+import pytest
+
+from infra.atomic import atomic_file, atomic_folder, write_atomic
+
+
+def test_a_file_takes_the_place_of_the_old_one(tmp_path: Path) -> None:
+    file = tmp_path / "new folder" / "state.json"
+    write_atomic(file, b"one")
+    write_atomic(file, b"two")
+    assert file.read_bytes() == b"two"
+    assert [f.name for f in file.parent.iterdir()] == ["state.json"]
+
+
+def test_a_file_that_is_not_finished_changes_nothing(tmp_path: Path) -> None:
+    file = tmp_path / "state.json"
+    file.write_bytes(b"one")
+    with pytest.raises(ZeroDivisionError), atomic_file(file) as draft:
+        draft.write_bytes(b"half of tw")
+        raise ZeroDivisionError
+    assert file.read_bytes() == b"one"
+    assert [f.name for f in tmp_path.iterdir()] == ["state.json"]
+
+
+def test_a_folder_takes_the_place_of_the_old_one(tmp_path: Path) -> None:
+    folder = tmp_path / "model"
+    for name in ("first", "second"):
+        with atomic_folder(folder) as draft:
+            (draft / name).touch()
+    assert [f.name for f in folder.iterdir()] == ["second"]
+
+
+def test_a_folder_that_is_not_finished_changes_nothing(tmp_path: Path) -> None:
+    folder = tmp_path / "model"
+    with atomic_folder(folder) as draft:
+        (draft / "first").touch()
+    with pytest.raises(ZeroDivisionError), atomic_folder(folder) as draft:
+        (draft / "second").touch()
+        raise ZeroDivisionError
+    assert [f.name for f in folder.iterdir()] == ["first"]
+    assert [f.name for f in tmp_path.iterdir()] == ["model"]
