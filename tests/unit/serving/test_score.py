@@ -14,6 +14,7 @@ from features.definitions import Int64Array
 from features.errors import StoreUnavailable
 from features.retrieval.online import FeatureReader, FeatureVectors
 from features.stores.memory import MemoryOnlineStore
+from infra.clock import MINUTE
 from ml.bundle.format import Bundle
 from serving.bootstrap import request_decoder
 from serving.errors import ModelFails
