@@ -1,8 +1,7 @@
 """Files and folders appear whole or not at all."""
 
+from contextlib import suppress
 from pathlib import Path
-
-import pytest
 
 from infra.atomic import atomic_file, atomic_folder, write_atomic
 
@@ -18,7 +17,7 @@ def test_a_file_takes_the_place_of_the_old_one(tmp_path: Path) -> None:
 def test_a_file_that_is_not_finished_changes_nothing(tmp_path: Path) -> None:
     file = tmp_path / "state.json"
     file.write_bytes(b"one")
-    with pytest.raises(ZeroDivisionError), atomic_file(file) as draft:
+    with suppress(ZeroDivisionError), atomic_file(file) as draft:
         draft.write_bytes(b"half of tw")
         raise ZeroDivisionError
     assert file.read_bytes() == b"one"
@@ -37,7 +36,7 @@ def test_a_folder_that_is_not_finished_changes_nothing(tmp_path: Path) -> None:
     folder = tmp_path / "model"
     with atomic_folder(folder) as draft:
         (draft / "first").touch()
-    with pytest.raises(ZeroDivisionError), atomic_folder(folder) as draft:
+    with suppress(ZeroDivisionError), atomic_folder(folder) as draft:
         (draft / "second").touch()
         raise ZeroDivisionError
     assert [f.name for f in folder.iterdir()] == ["first"]
