@@ -1,0 +1,184 @@
+"""Histories: what was sent when, in which order it arrived, and what is asked about it."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from hypothesis import strategies as st
+
+from features.vocabulary import EventType, FeatureView, OpenView, PreviousView, View
+from tests.support.generated.cases import START_US, Question, Sent
+from tests.support.generated.event_types import DrawnEvent, World, keys_of, values_of
+from tests.support.generated.exclusions import Exclusions
+from tests.support.reference.values import us
+
+LATENESS = (0, 0, 0, 0, 1, 5, 11, 39, 41, 100, -2)
+MAX_FUTURE_UNITS = 3
+_JITTERS = (0, 0, 0, 0, 1, -1)
+_EDGE_JITTERS = (0, 0, 0, 1, -1)
+
+
+@dataclass(kw_only=True)
+class Draft:
+    """An event that is still to be corrected. A re-sent one shares its `fields`."""
+
+    event: EventType
+    fields: dict[str, Any]
+    emitted_us: int
+    arrives_us: int
+
+    def sent(self, partitions: int) -> Sent:
+        """The event, in the partition that its key says."""
+        key: str = self.fields[self.event.key]
+        return Sent(
+            event=self.event,
+            record=self.event.record(**self.fields),
+            emitted_ms=self.emitted_us // 1_000,
+            partition=sum(map(ord, key)) % partitions,
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Drafting:
+    """How the events of one type are drawn.
+
+    `opens`: each item has one event of this type only. `resends`: how much later an event may be
+    sent again, in units.
+    """
+
+    drawn: DrawnEvent
+    world: World
+    excluded: frozenset[Exclusions]
+    resends: Sequence[int]
+    opens: bool = False
+    items: int = 8
+
+
+def drafts(draw: st.DrawFn, how: Drafting, at_most: int) -> list[Draft]:
+    """Up to so many events, some of them sent again."""
+    found: list[Draft] = []
+    used: set[Any] = set()
+    for n in range(draw(st.integers(0, at_most))):
+        fields = _fields(draw, how, f"{how.drawn.event.name}-{n}")
+        if how.opens and fields["item"] in used:
+            continue
+        used.add(fields["item"])
+        emitted = fields["event_time_us"] + how.world.unit_us * draw(st.sampled_from(LATENESS))
+        delay = how.world.unit_us * draw(st.sampled_from([0, 0, 0, 3, 30]))
+        first = Draft(
+            event=how.drawn.event, fields=fields, emitted_us=emitted, arrives_us=emitted + delay
+        )
+        found += [first, *_sent_again(draw, first, how)]
+    return found
+
+
+def _fields(draw: st.DrawFn, how: Drafting, event_id: str) -> dict[str, Any]:
+    unit = how.world.unit_us
+    happened = START_US + unit * draw(st.integers(0, 100)) + draw(st.sampled_from(_JITTERS))
+    ahead = draw(st.sampled_from([0, 1, 5, 10, 10, 20, 35, 60, 80, -5]))
+    fields = {
+        "event_id": event_id,
+        "event_time_us": happened,
+        "k0": draw(st.sampled_from(keys_of("str", how.excluded))),
+        "k1": draw(st.sampled_from(keys_of(how.world.k1_kind, how.excluded))),
+        "item": item_of(how.world, draw(st.integers(0, how.items - 1))),
+        "at_us": happened + unit * ahead,
+    }
+    for field in how.drawn.fields:
+        fields[field.name] = draw(values_of(field, how.excluded))
+    return fields
+
+
+def _sent_again(draw: st.DrawFn, first: Draft, how: Drafting) -> list[Draft]:
+    """The same event once more, as it was or with other values; not at all, mostly."""
+    kind = draw(st.sampled_from(["no", "no", "no", "no", "same", "changed"]))
+    if kind == "no":
+        return []
+    emitted = first.emitted_us + how.world.unit_us * draw(st.sampled_from(how.resends))
+    fields = first.fields
+    if kind == "changed" and not how.opens and not first.event.known_after:
+        fields = dict(fields)
+        for field in how.drawn.fields[:1]:
+            fields[field.name] = draw(values_of(field, how.excluded))
+    again = Draft(event=first.event, fields=fields, emitted_us=emitted, arrives_us=emitted)
+    return [again, again] if draw(st.sampled_from([False, False, True])) else [again]
+
+
+def item_of(world: World, number: int) -> Any:
+    """An item's id."""
+    return f"i{number}" if world.item_kind == "str" else number
+
+
+def keep_within_ahead(found: Sequence[Draft], views: Sequence[View]) -> None:
+    """Move the times of items so that no event about one happens longer than `ahead` before."""
+    for view in views:
+        if not isinstance(view, OpenView | PreviousView):
+            continue
+        names = {e.name for e in view.sources}
+        for opening in found:
+            if opening.event != view.opened:
+                continue
+            times = [
+                d.fields["event_time_us"]
+                for d in found
+                if d.event.name in names and d.fields["item"] == opening.fields["item"]
+            ]
+            limit = min(times) + us(view.ahead)
+            opening.fields["at_us"] = min(opening.fields["at_us"], limit)
+
+
+def arrived(found: Sequence[Draft], partitions: int) -> tuple[Sent, ...]:
+    """The events in the order in which they arrive."""
+    return tuple(d.sent(partitions) for d in sorted(found, key=lambda d: d.arrives_us))
+
+
+def questions(
+    draw: st.DrawFn,
+    asked: DrawnEvent,
+    world: World,
+    sent: Sequence[Sent],
+    views: Sequence[View],
+    *,
+    newest_us: int,
+    excluded: frozenset[Exclusions],
+) -> tuple[Question, ...]:
+    """Questions at any time, most of them where a window or a span of some event ends."""
+    anchors = [newest_us, *(_times(sent) or [START_US])]
+    edges = [0, *_edges(views)]
+    found = []
+    for n in range(draw(st.integers(1, 8))):
+        anchor = anchors[draw(st.integers(0, len(anchors) - 1))]
+        edge = draw(st.sampled_from(edges))
+        t = anchor + edge + draw(st.sampled_from(_EDGE_JITTERS))
+        at = draw(st.sampled_from([0, 0, 1, 10, 20, 40, -3])) * world.unit_us + t
+        if draw(st.booleans()):
+            at = anchors[draw(st.integers(0, len(anchors) - 1))] + draw(st.sampled_from([0, 1]))
+        fields = {
+            "event_id": f"q{n}",
+            "event_time_us": t,
+            "k0": draw(st.sampled_from([*keys_of("str", excluded), "never seen"])),
+            "k1": draw(st.sampled_from(keys_of(world.k1_kind, excluded))),
+            "item": item_of(world, draw(st.integers(0, 9))),
+            "at_us": at,
+            **{f.name: draw(values_of(f, excluded)) for f in asked.fields},
+        }
+        found.append(Question(record=asked.event.record(**fields), as_of_us=t))
+    return tuple(found)
+
+
+def _times(sent: Sequence[Sent]) -> list[int]:
+    """Every time that any event names."""
+    return [t for s in sent for t in (s.emitted_ms * 1_000, s.record.event_time_us, s.record.at_us)]
+
+
+def _edges(views: Sequence[View]) -> list[int]:
+    """How far a question lies behind an event where an answer changes."""
+    edges: set[int] = set()
+    for view in views:
+        if isinstance(view, FeatureView):
+            for window in view.windows:
+                # A hop moves the edge by less than a hop.
+                edges |= {window.length_us, window.length_us + window.hop_us - 1, window.hop_us}
+        else:
+            edges |= {view.reach_us, view.back_us}
+    return sorted(edges)

@@ -1,0 +1,123 @@
+"""Services, decisions and labels over made-up event types."""
+
+from datetime import timedelta
+from typing import Any
+
+from hypothesis import strategies as st
+
+from features.vocabulary import Decision, FeatureService, Label, RequestColumn, View
+from tests.support.generated.cases import START_US
+from tests.support.generated.event_types import DrawnEvent, Field, World
+from tests.support.generated.exclusions import Exclusions
+from tests.support.generated.formulas import at_least, is_null, is_text, plain_of, plus, same
+from tests.support.generated.histories import Draft
+
+
+def services(
+    draw: st.DrawFn,
+    views: tuple[View, ...],
+    asked: DrawnEvent,
+    decided: DrawnEvent,
+    world: World,
+    excluded: frozenset[Exclusions],
+) -> FeatureService:
+    """A service of these views, with request columns of the request's fields."""
+    after = draw(st.sampled_from([1, 1, 5, 40]))
+    at = draw(st.sampled_from([plus("event_time_us", after * world.unit_us), same("at_us")]))
+    columns = []
+    for n, field in enumerate(asked.fields):
+        compute, category = draw(st.sampled_from(_request_formulas(field, excluded)))
+        columns.append(
+            RequestColumn(name=f"q{n}", compute=compute, reads=(field.name,), category=category)
+        )
+    return FeatureService(
+        name="service",
+        decision=Decision(request=asked.event, source=decided.event, entity_id="item", at=at),
+        request_columns=tuple(columns),
+        views=views,
+    )
+
+
+def _request_formulas(field: Field, excluded: frozenset[Exclusions]) -> list[tuple[Any, bool]]:
+    """Formulas of a field, and whether they give a category."""
+    name = field.name
+    if not field.is_number:
+        return [(same(name), True), (is_text(name, "a"), False)]
+    found = [(same(name), False), (at_least(name, 2), False)]
+    if field.kind in ("int?", "float?"):
+        found.append((is_null(name), False))
+        if Exclusions.NUMBER_CATEGORY not in excluded:
+            found.append((same(name), True))
+    elif field.kind == "int":
+        found.append((same(name), True))
+    return found
+
+
+def labels(
+    draw: st.DrawFn, outcome: DrawnEvent, world: World, excluded: frozenset[Exclusions]
+) -> Label:
+    """What became of a decision, with or without a span in which it has to happen."""
+    may = [
+        f
+        for f in outcome.fields
+        if not f.kind.endswith("?") or Exclusions.NULL_LABEL not in excluded
+    ]
+    field = draw(st.sampled_from(may)) if may else None
+    if field is None:
+        value, reads = at_least("at_us", START_US + 50 * world.unit_us), "at_us"
+    elif field.is_number:
+        value, reads = at_least(field.name, 1), field.name
+    else:
+        value, reads = is_text(field.name, "a"), field.name
+    within = draw(st.sampled_from([None, None, 5, 30]))
+    return Label(
+        name="label",
+        source=outcome.event,
+        entity_id="item",
+        value=value,
+        reads=(reads,),
+        max_wait=world.span(draw(st.sampled_from([30, 31, 80]))),
+        within=None if within is None else world.span(within),
+    )
+
+
+def decide_after_reports(service: FeatureService, drafts: list[Draft], unit_us: int) -> None:
+    """Let every event of a decision be known before the decision time."""
+    at = plain_of(service.decision.at)
+    for draft in drafts:
+        if draft.event != service.decision.source:
+            continue
+        if at({"event_time_us": 0, "at_us": 1}) == 1:  # decided at the time ahead
+            latest = max(d.emitted_us for d in drafts if d.fields is draft.fields)
+            draft.fields["at_us"] = max(draft.fields["at_us"], latest + unit_us)
+        else:
+            draft.emitted_us = min(draft.emitted_us, at(draft.fields) - 1_000)
+
+
+def happen_after_decisions(
+    service: FeatureService, decided: list[Draft], outcomes: list[Draft]
+) -> None:
+    """Move outcomes behind the last decision about their item."""
+    at = plain_of(service.decision.at)
+    last: dict[Any, int] = {}
+    for draft in decided:
+        item = draft.fields["item"]
+        last[item] = max(last.get(item, 0), at(draft.fields))
+    for draft in outcomes:
+        behind = last.get(draft.fields["item"], 0) + 1 - draft.fields["event_time_us"]
+        if behind > 0:
+            moved = dict(draft.fields)
+            for other in (d for d in outcomes if d.fields["event_id"] == moved["event_id"]):
+                other.fields = {**other.fields, "event_time_us": moved["event_time_us"] + behind}
+                other.emitted_us += behind
+                other.arrives_us += behind
+
+
+def span_of(draw: st.DrawFn, world: World, label: Label) -> tuple[int, int, int, int]:
+    """When decisions begin and end, the cut-off, and the length of slices."""
+    unit = world.unit_us
+    start = START_US + unit * draw(st.sampled_from([-10, -10, 20, 37]))
+    end = start + unit * draw(st.sampled_from([60, 150, 150, 300]))
+    wait = label.max_wait // timedelta(microseconds=1)
+    cutoff = end + draw(st.sampled_from([0, wait, wait, wait - 1, 2 * wait]))
+    return start, end, cutoff, unit * draw(st.sampled_from([25, 60, 110]))

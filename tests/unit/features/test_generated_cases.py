@@ -1,0 +1,46 @@
+"""Declarations and histories at random: every path of the product beside a slow reference.
+
+The draw avoids the known faults that `tests.support.generated.exclusions` names.
+Look for more with `pytest --hypothesis-profile=explore` on this file.
+"""
+
+from collections.abc import Iterator
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+
+from features.adapters.lmdb import LmdbOnlineStore
+from features.adapters.memory import MemoryOnlineStore
+from features.ports import OnlineStore
+from tests.support.generated.cases import Case
+from tests.support.generated.comparing import differences
+from tests.support.generated.drawing import training_cases, view_cases
+
+slow_to_draw = [HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.large_base_example]
+
+
+def examples(number: int) -> int:
+    """So many in the profile that always draws the same ones, more when looking for faults."""
+    loaded = settings.default
+    return number if loaded is None or loaded.derandomize else loaded.max_examples
+
+
+@pytest.fixture(scope="module")
+def lmdb_store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[OnlineStore]:
+    """One file for all cases: each of them empties it first."""
+    store = LmdbOnlineStore(str(tmp_path_factory.mktemp("online")))
+    yield store
+    store.close()
+
+
+@settings(max_examples=examples(120), deadline=None, suppress_health_check=slow_to_draw)
+@given(case=view_cases())
+def test_views_agree_on_every_path(case: Case, lmdb_store: OnlineStore) -> None:
+    lmdb_store.clear()
+    assert differences(case, {"memory": MemoryOnlineStore(), "lmdb": lmdb_store}) == []
+
+
+@settings(max_examples=examples(60), deadline=None, suppress_health_check=slow_to_draw)
+@given(case=training_cases())
+def test_training_sets_agree_with_what_serving_is_given(case: Case) -> None:
+    assert differences(case, {"memory": MemoryOnlineStore()}) == []
