@@ -87,8 +87,8 @@ class Case:
                 f"known_after {e.known_after}, key {e.key}"
                 for e in self.events
             ),
-            f"partitions {self.partitions}, horizon {self.horizon_us}, hold {self.least_us} to"
-            f" {self.most_us}, slack {self.fold_slack}",
+            f"partitions {self.partitions}, horizon {self.horizon_us}",
+            f"hold {self.least_us} to {self.most_us}, slack {self.fold_slack}",
             *(
                 f"sent {s.event.name}-{s.partition} at {s.emitted_ms}: {s.record}"
                 for s in self.sent

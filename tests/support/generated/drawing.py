@@ -11,6 +11,7 @@ from tests.support.generated.event_types import DrawnEvent, World, event_types, 
 from tests.support.generated.exclusions import EXCLUDED, Exclusions
 from tests.support.generated.histories import (
     MAX_FUTURE_UNITS,
+    Asking,
     Draft,
     Drafting,
     arrived,
@@ -25,15 +26,14 @@ from tests.support.generated.services import (
     services,
     span_of,
 )
-from tests.support.generated.views import Surroundings
-from tests.support.generated.views import views as any_view
+from tests.support.generated.views import AnyView, Surroundings, any_view
 
 FOREVER_US = 10**13
 
 
 @st.composite
-def view_cases(draw: st.DrawFn, excluded: frozenset[Exclusions] = EXCLUDED) -> Case:
-    """One or two views, a history and questions."""
+def view_cases(draw: st.DrawFn, kind: AnyView, excluded: frozenset[Exclusions] = EXCLUDED) -> Case:
+    """One or two views of a kind, a history and questions."""
     world = draw(worlds(excluded))
     made = [
         draw(event_types(f"made.e{n}", world, excluded)) for n in range(draw(st.integers(1, 3)))
@@ -42,20 +42,25 @@ def view_cases(draw: st.DrawFn, excluded: frozenset[Exclusions] = EXCLUDED) -> C
     around = Surroundings(
         world=world, events=tuple(made), item_events=tuple(made), excluded=excluded
     )
-    views = tuple(any_view(draw, f"view{n}", around) for n in range(draw(st.integers(1, 2))))
+    views = tuple(kind(draw, f"view{n}", around) for n in range(draw(st.sampled_from([1, 2]))))
     horizon_us = _horizon_us(draw, world, views, excluded)
     found = _drafts(draw, made, views, world, excluded)
     sent = arrived(found, world.partitions)
-    newest = max((d.emitted_us for d in found), default=0)
     least, most = _hold(draw, world)
+    asking = Asking(
+        asked=asked,
+        world=world,
+        sent=sent,
+        views=views,
+        excluded=excluded,
+        exact_from_us=max((s.emitted_ms * 1_000 for s in sent), default=0) - least,
+    )
     return Case(
         events=tuple(e.event for e in made),
         asked=asked.event,
         views=views,
         sent=sent,
-        questions=questions(
-            draw, asked, world, sent, views, newest_us=newest - least, excluded=excluded
-        ),
+        questions=questions(draw, asking),
         batches=_batches(draw, sent),
         partitions=world.partitions,
         horizon_us=horizon_us,
@@ -82,7 +87,9 @@ def training_cases(draw: st.DrawFn, excluded: frozenset[Exclusions] = EXCLUDED) 
         excluded=excluded,
     )
     views = tuple(any_view(draw, f"view{n}", around) for n in range(draw(st.integers(1, 2))))
-    service = services(draw, views, asked, decided, world, excluded)
+    service = services(
+        draw, views=views, asked=asked, decided=decided, world=world, excluded=excluded
+    )
     label = labels(draw, outcome, world, excluded)
     found = _drafts(draw, [made], views, world, excluded, at_most=12)
     own = _drafts(draw, [decided], views, world, excluded, at_most=8, items=4)

@@ -201,13 +201,13 @@ def values_of(field: Field, excluded: frozenset[Exclusions]) -> st.SearchStrateg
 def keys_of(kind: FieldKind, excluded: frozenset[Exclusions]) -> Sequence[Any]:
     """The keys of entities, few, so that histories meet; the last one has no event."""
     if kind in ("int", "int?"):
-        found: list[Any] = [1, 1, 2, -7]
+        found: list[Any] = [1, 1, 1, 1, 2, -7]
     elif kind == "float":
-        found = [1.0, 1.0, 2.5, 1e300]
+        found = [1.0, 1.0, 1.0, 2.5, 1e300]
     elif kind == "bool":
         found = [True, False]
     else:
-        found = ["a", "a", "b", "", "é"]
+        found = ["a", "a", "a", "a", "a", "b", "", "é"]
         if Exclusions.SEPARATOR_IN_KEY not in excluded:
             found += ["a\x1fb", "b\x1fc"]
     return [*found, None] if kind.endswith("?") else found

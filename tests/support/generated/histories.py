@@ -7,15 +7,16 @@ from typing import Any
 from hypothesis import strategies as st
 
 from features.vocabulary import EventType, FeatureView, OpenView, PreviousView, View
-from tests.support.generated.cases import START_US, Question, Sent
+from tests.support.generated.cases import START_US, Question, Sent, plain_fields
 from tests.support.generated.event_types import DrawnEvent, World, keys_of, values_of
 from tests.support.generated.exclusions import Exclusions
 from tests.support.reference.values import us
 
-LATENESS = (0, 0, 0, 0, 1, 5, 11, 39, 41, 100, -2)
+LATENESS = (0, 0, 0, 0, 0, 0, 0, 0, 1, 1, 3, 5, 11, 39, 41, 100, -2)
 MAX_FUTURE_UNITS = 3
 _JITTERS = (0, 0, 0, 0, 1, -1)
-_EDGE_JITTERS = (0, 0, 0, 1, -1)
+QUESTIONED = 12
+"""Of so many events every edge is asked about."""
 
 
 @dataclass(kw_only=True)
@@ -58,8 +59,9 @@ def drafts(draw: st.DrawFn, how: Drafting, at_most: int) -> list[Draft]:
     """Up to so many events, some of them sent again."""
     found: list[Draft] = []
     used: set[Any] = set()
-    for n in range(draw(st.integers(0, at_most))):
-        fields = _fields(draw, how, f"{how.drawn.event.name}-{n}")
+    spread = draw(st.sampled_from([12, 40, 100]))  # units of time that the events lie in
+    for n in range(draw(st.sampled_from([0, at_most // 2, at_most, at_most]))):
+        fields = _fields(draw, how, f"{how.drawn.event.name}-{n}", spread)
         if how.opens and fields["item"] in used:
             continue
         used.add(fields["item"])
@@ -72,9 +74,9 @@ def drafts(draw: st.DrawFn, how: Drafting, at_most: int) -> list[Draft]:
     return found
 
 
-def _fields(draw: st.DrawFn, how: Drafting, event_id: str) -> dict[str, Any]:
+def _fields(draw: st.DrawFn, how: Drafting, event_id: str, spread: int) -> dict[str, Any]:
     unit = how.world.unit_us
-    happened = START_US + unit * draw(st.integers(0, 100)) + draw(st.sampled_from(_JITTERS))
+    happened = START_US + unit * draw(st.integers(0, spread)) + draw(st.sampled_from(_JITTERS))
     ahead = draw(st.sampled_from([0, 1, 5, 10, 10, 20, 35, 60, 80, -5]))
     fields = {
         "event_id": event_id,
@@ -132,43 +134,72 @@ def arrived(found: Sequence[Draft], partitions: int) -> tuple[Sent, ...]:
     return tuple(d.sent(partitions) for d in sorted(found, key=lambda d: d.arrives_us))
 
 
-def questions(
-    draw: st.DrawFn,
-    asked: DrawnEvent,
-    world: World,
-    sent: Sequence[Sent],
-    views: Sequence[View],
-    *,
-    newest_us: int,
-    excluded: frozenset[Exclusions],
-) -> tuple[Question, ...]:
-    """Questions at any time, most of them where a window or a span of some event ends."""
-    anchors = [newest_us, *(_times(sent) or [START_US])]
-    edges = [0, *_edges(views)]
-    found = []
-    for n in range(draw(st.integers(1, 8))):
-        anchor = anchors[draw(st.integers(0, len(anchors) - 1))]
-        edge = draw(st.sampled_from(edges))
-        t = anchor + edge + draw(st.sampled_from(_EDGE_JITTERS))
-        at = draw(st.sampled_from([0, 0, 1, 10, 20, 40, -3])) * world.unit_us + t
-        if draw(st.booleans()):
-            at = anchors[draw(st.integers(0, len(anchors) - 1))] + draw(st.sampled_from([0, 1]))
-        fields = {
-            "event_id": f"q{n}",
-            "event_time_us": t,
-            "k0": draw(st.sampled_from([*keys_of("str", excluded), "never seen"])),
-            "k1": draw(st.sampled_from(keys_of(world.k1_kind, excluded))),
-            "item": item_of(world, draw(st.integers(0, 9))),
-            "at_us": at,
-            **{f.name: draw(values_of(f, excluded)) for f in asked.fields},
-        }
-        found.append(Question(record=asked.event.record(**fields), as_of_us=t))
+@dataclass(frozen=True, kw_only=True)
+class Asking:
+    """What questions are drawn from."""
+
+    asked: DrawnEvent
+    world: World
+    sent: Sequence[Sent]
+    views: Sequence[View]
+    excluded: frozenset[Exclusions]
+    exact_from_us: int
+
+    def question(self, number: int, t: int, fields: dict[str, Any], values: Any) -> Question:
+        """A question as of `t` with the keys, the item and the time ahead in `fields`."""
+        own = {name: fields[name] for name in ("k0", "k1", "item", "at_us")}
+        if own["k1"] is None and not self.world.k1_kind.endswith("?"):
+            own["k1"] = keys_of(self.world.k1_kind, self.excluded)[0]
+        record = self.asked.event.record(event_id=f"q{number}", event_time_us=t, **own, **values)
+        return Question(record=record, as_of_us=t)
+
+
+def questions(draw: st.DrawFn, asking: Asking) -> tuple[Question, ...]:
+    """Some questions at random, and several about every event, where an answer changes."""
+    values = {f.name: draw(values_of(f, asking.excluded)) for f in asking.asked.fields}
+    edges = [0, 1, *(n * asking.world.unit_us for n in (1, 2, 5, 12)), *_edges(asking.views)]
+    found = _about_events(asking, values, edges, draw(st.integers(0, 20)))
+    for _ in range(draw(st.integers(1, 5))):
+        found.append(_at_random(draw, asking, values, edges, len(found)))
     return tuple(found)
 
 
-def _times(sent: Sequence[Sent]) -> list[int]:
-    """Every time that any event names."""
-    return [t for s in sent for t in (s.emitted_ms * 1_000, s.record.event_time_us, s.record.at_us)]
+def _about_events(asking: Asking, values: Any, edges: Sequence[int], turn: int) -> list[Question]:
+    """For each event: just before and after it is known, and where something ends."""
+    found: list[Question] = []
+    for n, sent in enumerate(asking.sent[:QUESTIONED]):
+        known = sent.emitted_ms * 1_000
+        if sent.event.known_after_us:
+            known = max(known, sent.record.event_time_us + sent.event.known_after_us)
+        edge, other = (edges[(turn + n * k) % len(edges)] for k in (1, 3))
+        fields = plain_fields(sent.record)
+        happened, at = fields["event_time_us"], fields["at_us"]
+        times = [known, known + 1, happened + edge, happened + edge + 1, at + other, at + other + 1]
+        times.append(max(known, asking.exact_from_us) + n % 3)
+        for k, t in enumerate(times):
+            ahead = at + 1 if (n + k) % 2 else t + (turn + k) * asking.world.unit_us
+            found.append(asking.question(len(found), t, {**fields, "at_us": ahead}, values))
+    return found
+
+
+def _at_random(
+    draw: st.DrawFn, asking: Asking, values: Any, edges: Sequence[int], number: int
+) -> Question:
+    """About an entity that may be unknown, at a time that some event names or any other."""
+    about = [(s.emitted_ms * 1_000, plain_fields(s.record)) for s in asking.sent]
+    nothing = {"item": None, "event_time_us": START_US, "at_us": START_US}
+    emitted, event = draw(st.sampled_from(about or [(START_US, nothing)]))
+    anchors = [emitted, event["event_time_us"], event["at_us"], asking.exact_from_us]
+    t = draw(st.sampled_from(anchors)) + draw(st.sampled_from(edges))
+    t += draw(st.sampled_from(_JITTERS))
+    ahead = draw(st.sampled_from([0, 1, 10, 20, 40, -3])) * asking.world.unit_us
+    fields = {
+        "k0": draw(st.sampled_from([*keys_of("str", asking.excluded), "never seen"])),
+        "k1": draw(st.sampled_from(keys_of(asking.world.k1_kind, asking.excluded))),
+        "item": item_of(asking.world, draw(st.integers(0, 9))),
+        "at_us": draw(st.sampled_from([t + ahead, event["at_us"] + 1])),
+    }
+    return asking.question(number, t, fields, values)
 
 
 def _edges(views: Sequence[View]) -> list[int]:

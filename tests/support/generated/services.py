@@ -15,6 +15,7 @@ from tests.support.generated.histories import Draft
 
 def services(
     draw: st.DrawFn,
+    *,
     views: tuple[View, ...],
     asked: DrawnEvent,
     decided: DrawnEvent,

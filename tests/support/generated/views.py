@@ -60,18 +60,12 @@ class Surroundings:
         return exclusion not in self.excluded
 
 
-def views(draw: st.DrawFn, name: str, around: Surroundings) -> View:
+AnyView = Callable[[st.DrawFn, str, Surroundings], View]
+
+
+def any_view(draw: st.DrawFn, name: str, around: Surroundings) -> View:
     """A view of any kind."""
-    kinds: Sequence[Callable[[st.DrawFn, str, Surroundings], View]] = (
-        feature_view,
-        feature_view,
-        feature_view,
-        calendar_view,
-        open_view,
-        previous_view,
-        python_view,
-    )
-    return draw(st.sampled_from(kinds))(draw, name, around)
+    return draw(st.sampled_from(VIEWS))(draw, name, around)
 
 
 def feature_view(draw: st.DrawFn, name: str, around: Surroundings) -> FeatureView:
@@ -191,6 +185,9 @@ def python_view(draw: st.DrawFn, name: str, around: Surroundings) -> PythonView:
         names=("events", "since", "largest", "values"),
         ttl=around.world.span(draw(st.sampled_from([5, 30]))),
     )
+
+
+VIEWS: Sequence[AnyView] = (feature_view, calendar_view, open_view, previous_view, python_view)
 
 
 def _entity(draw: st.DrawFn) -> Entity:

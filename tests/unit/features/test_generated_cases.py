@@ -8,6 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from features.adapters.lmdb import LmdbOnlineStore
 from features.adapters.memory import MemoryOnlineStore
@@ -15,6 +16,7 @@ from features.ports import OnlineStore
 from tests.support.generated.cases import Case
 from tests.support.generated.comparing import differences
 from tests.support.generated.drawing import training_cases, view_cases
+from tests.support.generated.views import VIEWS, AnyView
 
 slow_to_draw = [HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.large_base_example]
 
@@ -33,9 +35,13 @@ def lmdb_store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[OnlineStore
     store.close()
 
 
-@settings(max_examples=examples(120), deadline=None, suppress_health_check=slow_to_draw)
-@given(case=view_cases())
-def test_views_agree_on_every_path(case: Case, lmdb_store: OnlineStore) -> None:
+@pytest.mark.parametrize("kind", VIEWS, ids=lambda kind: kind.__name__)
+@settings(max_examples=examples(50), deadline=None, suppress_health_check=slow_to_draw)
+@given(data=st.data())
+def test_views_agree_on_every_path(
+    kind: AnyView, lmdb_store: OnlineStore, data: st.DataObject
+) -> None:
+    case = data.draw(view_cases(kind))
     lmdb_store.clear()
     assert differences(case, {"memory": MemoryOnlineStore(), "lmdb": lmdb_store}) == []
 
