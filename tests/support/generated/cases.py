@@ -99,6 +99,10 @@ class Case:
         ]
         return "Case(\n  " + "\n  ".join(shown) + "\n)"
 
+    def _repr_pretty_(self, printer: Any, _: bool) -> None:
+        """What Hypothesis prints."""
+        printer.text(repr(self))
+
 
 def _shown(thing: object) -> str:
     text = repr(thing)

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from features.history import training_rows
+from features.history import sources, training_rows
 from features.online import FeatureReader
 from features.ports import OfflineStore, OnlineStore
 from features.vocabulary import Float64Array, View
@@ -124,7 +124,8 @@ def _training_differences(
         end_us=training.end_us,
         known_before_us=training.known_before_us,
     )
-    if any(offline.version(e) for e in case.events):
+    needed = {e.name for e in sources(training.service, training.label)}
+    if any(f.event in needed for f in facts):
         for slice_us in (FAR_US, training.slice_us):
             yield from _frame_differences(case, expected, offline, slice_us)
     for name, store in online.items():

@@ -116,6 +116,8 @@ def event_types(
     checks = [
         draw(_checks(n, fields, excluded)) for n in range(draw(st.sampled_from([0, 0, 1, 2])))
     ]
+    if Exclusions.CHAINED_CHECKS in excluded:
+        checks = _without_chains(checks)
     known_after = draw(st.sampled_from([0, 0, 0, 3])) if delayed else 0
     key = draw(st.sampled_from(["k0", "item"])) if world.item_kind == "str" else "k0"
     event = EventType(
@@ -172,6 +174,18 @@ def _checks(
     return Check(
         name=f"check {n}", holds=holds, reads=(read.name,), otherwise=remedy, field=blanked
     )
+
+
+def _without_chains(checks: Sequence[Check | None]) -> list[Check | None]:
+    """The checks without those that nullify what another nullifying one reads, or read it."""
+    kept: list[Check] = []
+    for check in checks:
+        if check is None:
+            continue
+        others = [c for c in kept if "blank" in (c.otherwise, check.otherwise)]
+        if not any(o.field in check.reads or check.field in o.reads for o in others):
+            kept.append(check)
+    return [*kept]
 
 
 def _may_be_blank(field: Field, excluded: frozenset[Exclusions]) -> bool:

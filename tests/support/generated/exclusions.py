@@ -27,6 +27,9 @@ class Exclusions(Enum):
     BLANKED_PLACE = auto()
     """A check that nullifies the time by which a view places its events or its items."""
 
+    CHAINED_CHECKS = auto()
+    """A check that nullifies a field which another check that nullifies reads."""
+
     AHEAD_EXCEEDED = auto()
     """An event about an item that happens longer before the item's time than `ahead` says."""
 

@@ -165,7 +165,7 @@ def python_summary(
         return (
             float(len(times)),
             (as_of_us - int(times.max())) / 1_000_000 if len(times) else np.nan,
-            float(there.max()) if len(there) else np.nan,
+            float(there.max()) + 0.0 if len(there) else np.nan,  # never -0.0
             float(len(there)),
         )
 
@@ -176,7 +176,7 @@ def python_summary(
         return (
             float(len(times)),
             (as_of_us - max(times)) / 1_000_000 if times else None,
-            max(there) if there else None,
+            max(there) + 0.0 if there else None,
             float(len(there)),
         )
 

@@ -101,7 +101,8 @@ def _previous(view: PreviousView, known: list[Fact], asked: Asked, as_of_us: int
         for field in fields:
             columns[f"{event.name}.{field}"] = told.get(field)
     question = {**asked, "as_of_us": as_of_us}
-    return [plain_of(v.compute)(columns, question) for v in view.values]
+    values = [plain_of(v.compute)(columns, question) for v in view.values]
+    return [None if v is None else float(v) for v in values]
 
 
 def _item_before(view: PreviousView, known: list[Fact], before: int, as_of_us: int) -> Any:
@@ -147,4 +148,5 @@ def _python(view: PythonView, known: list[Fact], as_of_us: int) -> list[Value]:
         ]
         for event, fields in view.keeps
     }
-    return list(plain_of(view.compute)(events, as_of_us))
+    values = plain_of(view.compute)(events, as_of_us)
+    return [None if v is None else float(v) for v in values]
