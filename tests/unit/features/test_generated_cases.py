@@ -7,7 +7,7 @@ Look for more with `pytest --hypothesis-profile=explore` on this file.
 from collections.abc import Iterator
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from features.adapters.lmdb import LmdbOnlineStore
@@ -16,15 +16,8 @@ from features.ports import OnlineStore
 from tests.support.generated.cases import Case
 from tests.support.generated.comparing import differences
 from tests.support.generated.drawing import training_cases, view_cases
+from tests.support.generated.profiles import SLOW_TO_DRAW, examples
 from tests.support.generated.views import VIEWS, AnyView
-
-slow_to_draw = [HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.large_base_example]
-
-
-def examples(number: int) -> int:
-    """So many in the profile that always draws the same ones, more when looking for faults."""
-    loaded = settings.default
-    return number if loaded is None or loaded.derandomize else loaded.max_examples
 
 
 @pytest.fixture(scope="module")
@@ -36,7 +29,7 @@ def lmdb_store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[OnlineStore
 
 
 @pytest.mark.parametrize("kind", VIEWS, ids=lambda kind: kind.__name__)
-@settings(max_examples=examples(50), deadline=None, suppress_health_check=slow_to_draw)
+@settings(max_examples=examples(50), deadline=None, suppress_health_check=SLOW_TO_DRAW)
 @given(data=st.data())
 def test_views_agree_on_every_path(
     kind: AnyView, lmdb_store: OnlineStore, data: st.DataObject
@@ -46,7 +39,7 @@ def test_views_agree_on_every_path(
     assert differences(case, {"memory": MemoryOnlineStore(), "lmdb": lmdb_store}) == []
 
 
-@settings(max_examples=examples(60), deadline=None, suppress_health_check=slow_to_draw)
+@settings(max_examples=examples(60), deadline=None, suppress_health_check=SLOW_TO_DRAW)
 @given(case=training_cases())
 def test_training_sets_agree_with_what_serving_is_given(case: Case) -> None:
     assert differences(case, {"memory": MemoryOnlineStore()}) == []
