@@ -67,6 +67,7 @@ class World:
     k1_kind: FieldKind
     item_kind: FieldKind
     partitions: int
+    first_item: int = 0
 
     def span(self, units: int) -> timedelta:
         """So many units."""
@@ -86,6 +87,7 @@ def worlds(draw: st.DrawFn, excluded: frozenset[Exclusions]) -> World:
         k1_kind=draw(st.sampled_from(k1_kinds)),
         item_kind=draw(st.sampled_from(["str", "int"])),
         partitions=draw(st.sampled_from([1, 2])),
+        first_item=0 if Exclusions.WIDE_INTEGERS in excluded else _WIDE[-1],
     )
 
 
@@ -167,10 +169,12 @@ def _checks(
         holds = at_most(read.name, 3) if read.is_number else is_not_text(read.name, "c")
     blanked = None
     if remedy == "blank":
-        may = [f for f in fields if _may_be_blank(f, excluded)]
+        may = [f.name for f in fields if _may_be_blank(f, excluded)]
+        may += ["k1"] if Exclusions.BLANKED_KEY not in excluded else []
+        may += ["at_us"] if Exclusions.BLANKED_PLACE not in excluded else []
         if not may:
             return None
-        blanked = draw(st.sampled_from(may)).name
+        blanked = draw(st.sampled_from(may))
     return Check(
         name=f"check {n}", holds=holds, reads=(read.name,), otherwise=remedy, field=blanked
     )

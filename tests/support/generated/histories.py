@@ -15,6 +15,9 @@ from tests.support.reference.values import us
 LATENESS = (0, 0, 0, 0, 0, 0, 0, 0, 1, 1, 3, 5, 11, 39, 41, 100, -2)
 MAX_FUTURE_UNITS = 3
 _JITTERS = (0, 0, 0, 0, 1, -1)
+TWINS = ("event_time_us", "k0", "k1")
+"""What an event may have in common with the one before it."""
+
 QUESTIONED = 12
 """Of so many events every edge is asked about."""
 
@@ -62,6 +65,8 @@ def drafts(draw: st.DrawFn, how: Drafting, at_most: int) -> list[Draft]:
     spread = draw(st.sampled_from([12, 40, 100]))  # units of time that the events lie in
     for n in range(draw(st.sampled_from([0, at_most // 2, at_most, at_most]))):
         fields = _fields(draw, how, f"{how.drawn.event.name}-{n}", spread)
+        if found and draw(st.sampled_from([False, False, True])):
+            fields |= {name: found[-1].fields[name] for name in TWINS}
         if how.opens and fields["item"] in used:
             continue
         used.add(fields["item"])
@@ -108,7 +113,7 @@ def _sent_again(draw: st.DrawFn, first: Draft, how: Drafting) -> list[Draft]:
 
 def item_of(world: World, number: int) -> Any:
     """An item's id."""
-    return f"i{number}" if world.item_kind == "str" else number
+    return f"i{number}" if world.item_kind == "str" else world.first_item + number
 
 
 def keep_within_ahead(found: Sequence[Draft], views: Sequence[View]) -> None:

@@ -244,9 +244,9 @@ class _DrawnColumn:
 
 
 def _columns(draw: st.DrawFn, source: DrawnEvent, around: Surroundings) -> list[_DrawnColumn]:
-    """Up to two columns, with a scale where they may be no whole numbers."""
+    """One or two columns, with a scale where they may be no whole numbers."""
     columns = []
-    for n in range(draw(st.integers(0, 2))):
+    for n in range(draw(st.integers(1, 2))):
         field = draw(st.sampled_from(source.fields))
         compute, whole = draw(st.sampled_from(_formulas(field)))
         may_overflow = field.wild and not whole
@@ -283,26 +283,29 @@ def _operations(
     only: Sequence[str] | None = None,
 ) -> list[tuple[Any, str | None]]:
     """Operations and what they are of; at least one, none twice."""
-    found: list[tuple[Any, str | None]] = [
-        ("count", None),
-        ("since_first", None),
-        ("since_last", None),
-        ("min", "at_us"),
-        ("last", "at_us"),
-        ("distinct", "item"),
-    ]
+    may = _possible(source, columns, around)
+    coarse = draw(st.booleans())  # rows move to their hop only where nothing is timed
+    names = [o for o in may if (only is None or o in only) and not (coarse and o in TIMED)]
+    chosen = []
+    for _ in range(draw(st.integers(1, 5))):
+        operation = draw(st.sampled_from(names))
+        chosen.append((operation, draw(st.sampled_from(may[operation]))))
+    return list(dict.fromkeys(chosen))
+
+
+def _possible(
+    source: DrawnEvent, columns: Sequence[_DrawnColumn], around: Surroundings
+) -> dict[str, list[str | None]]:
+    """Each operation, and the columns and fields that it may be of."""
     negative_zero = around.allows(Exclusions.NEGATIVE_ZERO_CODE)
-    for drawn in columns:
-        name = drawn.column.name
-        if drawn.adds_up:
-            found += [(o, name) for o in ADDED]
-        if not drawn.is_wild or negative_zero:
-            found.append(("distinct", name))
-        found += [(o, name) for o in OF_NUMBERS]
-    for field in source.fields:
-        if not field.wild or negative_zero or field.kind in ("str", "str?"):
-            found.append(("distinct", field.name))
-        if field.is_number:
-            found += [(o, field.name) for o in OF_NUMBERS]
-    allowed = [f for f in found if only is None or f[0] in only]
-    return draw(st.lists(st.sampled_from(allowed), min_size=1, max_size=5, unique=True))
+    adding = [c.column.name for c in columns if c.adds_up]
+    numbers = [c.column.name for c in columns] + [f.name for f in source.fields if f.is_number]
+    codes = [c.column.name for c in columns if not c.is_wild or negative_zero]
+    codes += [f.name for f in source.fields if not f.is_number or not f.wild or negative_zero]
+    found: dict[str, list[str | None]] = {"count": [None]}
+    if adding:
+        found |= {o: [*adding] for o in ADDED}
+    found["distinct"] = [*codes, "item"]
+    found |= {o: [*numbers, "at_us"] for o in OF_NUMBERS}
+    found |= {"since_first": [None], "since_last": [None]}
+    return found
