@@ -23,6 +23,7 @@ from tests.support.generated.services import (
     decide_after_reports,
     happen_after_decisions,
     labels,
+    report_at_the_edge,
     services,
     span_of,
 )
@@ -36,7 +37,8 @@ def view_cases(draw: st.DrawFn, kind: AnyView, excluded: frozenset[Exclusions] =
     """One or two views of a kind, a history and questions."""
     world = draw(worlds(excluded))
     made = [
-        draw(event_types(f"made.e{n}", world, excluded)) for n in range(draw(st.integers(1, 3)))
+        draw(event_types(f"made.e{n}", world, excluded))
+        for n in range(draw(st.sampled_from([1, 2, 2, 3])))
     ]
     asked = draw(event_types("made.asked", world, excluded, checked=False, delayed=False))
     around = Surroundings(
@@ -92,19 +94,20 @@ def training_cases(draw: st.DrawFn, excluded: frozenset[Exclusions] = EXCLUDED) 
     )
     label = labels(draw, outcome, world, excluded)
     found = _drafts(draw, [made], views, world, excluded, at_most=12)
-    own = _drafts(draw, [decided], views, world, excluded, at_most=8, items=4)
+    own = _drafts(draw, [decided], views, world, excluded, at_most=12, items=4)
     if Exclusions.DECISION_KNOWN_LATE in excluded:
         decide_after_reports(service, own, world.unit_us)
-    outcomes = _drafts(draw, [outcome], views, world, excluded, at_most=8, items=4)
+    outcomes = _drafts(draw, [outcome], views, world, excluded, at_most=12, items=4)
     if Exclusions.LABEL_BEFORE_DECISION in excluded and label.within is None:
         happen_after_decisions(service, own, outcomes)
+    report_at_the_edge(draw, (service, label), own, outcomes)
     everything = [*found, *own, *outcomes]
     if Exclusions.AHEAD_EXCEEDED in excluded:
         keep_within_ahead(everything, views)
     partitions = world.partitions
     if Exclusions.LABEL_TIE in excluded and outcome.event.key != "item":
         partitions = 1
-    start, end, cutoff, slice_us = span_of(draw, world, label)
+    start, end, cutoff, slice_us = span_of(draw, world, (service, label), own, outcomes)
     sent = arrived(everything, partitions)
     least, most = _hold(draw, world)
     return Case(

@@ -13,6 +13,10 @@ from features.vocabulary import Check, EventType
 from tests.support.generated.exclusions import Exclusions
 from tests.support.generated.formulas import FieldKind, at_most, is_not_text
 
+CALM = (0, 0, 0, 0, 0, 1, 3, -2)
+LATE = (*CALM, *CALM, 5, 11, 39, 41, 100)
+"""How many units after they happened events are reported."""
+
 SECOND_US, HOUR_US = 1_000_000, 3_600_000_000
 _TYPES: Mapping[FieldKind, Any] = {
     "int": int,
@@ -67,6 +71,7 @@ class World:
     k1_kind: FieldKind
     item_kind: FieldKind
     partitions: int
+    lateness: Sequence[int] = (0,)
     first_item: int = 0
 
     def span(self, units: int) -> timedelta:
@@ -87,6 +92,7 @@ def worlds(draw: st.DrawFn, excluded: frozenset[Exclusions]) -> World:
         k1_kind=draw(st.sampled_from(k1_kinds)),
         item_kind=draw(st.sampled_from(["str", "int"])),
         partitions=draw(st.sampled_from([1, 2])),
+        lateness=draw(st.sampled_from([CALM, LATE])),
         first_item=0 if Exclusions.WIDE_INTEGERS in excluded else _WIDE[-1],
     )
 

@@ -12,7 +12,6 @@ from tests.support.generated.event_types import DrawnEvent, World, keys_of, valu
 from tests.support.generated.exclusions import Exclusions
 from tests.support.reference.values import us
 
-LATENESS = (0, 0, 0, 0, 0, 0, 0, 0, 1, 1, 3, 5, 11, 39, 41, 100, -2)
 MAX_FUTURE_UNITS = 3
 _JITTERS = (0, 0, 0, 0, 1, -1)
 TWINS = ("event_time_us", "k0", "k1")
@@ -70,7 +69,9 @@ def drafts(draw: st.DrawFn, how: Drafting, at_most: int) -> list[Draft]:
         if how.opens and fields["item"] in used:
             continue
         used.add(fields["item"])
-        emitted = fields["event_time_us"] + how.world.unit_us * draw(st.sampled_from(LATENESS))
+        emitted = fields["event_time_us"] + how.world.unit_us * draw(
+            st.sampled_from(how.world.lateness)
+        )
         delay = how.world.unit_us * draw(st.sampled_from([0, 0, 0, 3, 30]))
         first = Draft(
             event=how.drawn.event, fields=fields, emitted_us=emitted, arrives_us=emitted + delay
@@ -107,8 +108,13 @@ def _sent_again(draw: st.DrawFn, first: Draft, how: Drafting) -> list[Draft]:
         fields = dict(fields)
         for field in how.drawn.fields[:1]:
             fields[field.name] = draw(values_of(field, how.excluded))
-    again = Draft(event=first.event, fields=fields, emitted_us=emitted, arrives_us=emitted)
-    return [again, again] if draw(st.sampled_from([False, False, True])) else [again]
+    found = [Draft(event=first.event, fields=fields, emitted_us=emitted, arrives_us=emitted)]
+    if draw(st.booleans()):  # once more, at most a horizon after the second or the first one
+        emitted += how.world.unit_us * draw(st.sampled_from(how.resends))
+        found.append(
+            Draft(event=first.event, fields=fields, emitted_us=emitted, arrives_us=emitted)
+        )
+    return found
 
 
 def item_of(world: World, number: int) -> Any:
@@ -180,7 +186,8 @@ def _about_events(asking: Asking, values: Any, edges: Sequence[int], turn: int) 
         fields = plain_fields(sent.record)
         happened, at = fields["event_time_us"], fields["at_us"]
         times = [known, known + 1, happened + edge, happened + edge + 1, at + other, at + other + 1]
-        times.append(max(known, asking.exact_from_us) + n % 3)
+        exact = max(known, asking.exact_from_us)
+        times += [exact + n % 3, exact + (n % 7 * asking.world.unit_us)]
         for k, t in enumerate(times):
             ahead = at + 1 if (n + k) % 2 else t + (turn + k) * asking.world.unit_us
             found.append(asking.question(len(found), t, {**fields, "at_us": ahead}, values))

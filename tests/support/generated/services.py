@@ -1,6 +1,6 @@
 """Services, decisions and labels over made-up event types."""
 
-from datetime import timedelta
+from collections.abc import Sequence
 from typing import Any
 
 from hypothesis import strategies as st
@@ -11,6 +11,7 @@ from tests.support.generated.event_types import DrawnEvent, Field, World
 from tests.support.generated.exclusions import Exclusions
 from tests.support.generated.formulas import at_least, is_null, is_text, plain_of, plus, same
 from tests.support.generated.histories import Draft
+from tests.support.reference.values import us
 
 
 def services(
@@ -67,7 +68,7 @@ def labels(
     if field is None:
         value, reads = at_least("at_us", START_US + 50 * world.unit_us), "at_us"
     elif field.is_number:
-        value, reads = at_least(field.name, 1), field.name
+        value, reads = at_least(field.name, 1 if field.kind == "bool" else 0), field.name
     else:
         value, reads = is_text(field.name, "a"), field.name
     within = draw(st.sampled_from([None, None, 5, 30]))
@@ -114,11 +115,49 @@ def happen_after_decisions(
                 other.arrives_us += behind
 
 
-def span_of(draw: st.DrawFn, world: World, label: Label) -> tuple[int, int, int, int]:
-    """When decisions begin and end, the cut-off, and the length of slices."""
-    unit = world.unit_us
-    start = START_US + unit * draw(st.sampled_from([-10, -10, 20, 37]))
-    end = start + unit * draw(st.sampled_from([60, 150, 150, 300]))
-    wait = label.max_wait // timedelta(microseconds=1)
-    cutoff = end + draw(st.sampled_from([0, wait, wait, wait - 1, 2 * wait]))
+def report_at_the_edge(
+    draw: st.DrawFn,
+    training: tuple[FeatureService, Label],
+    decided: list[Draft],
+    outcomes: list[Draft],
+) -> None:
+    """Move some outcomes to the last moment at which they count, or the first at which not."""
+    service, label = training
+    if label.within is None:
+        return
+    at = {d.fields["item"]: plain_of(service.decision.at)(d.fields) for d in decided}
+    for draft in outcomes:
+        edge = draw(st.sampled_from(["no", "no", "happens", "known"]))
+        decision = at.get(draft.fields["item"])
+        if edge == "no" or decision is None:
+            continue
+        own = [d for d in outcomes if d.fields["event_id"] == draft.fields["event_id"]]
+        for same_event in own:
+            happens = decision + us(label.within)
+            same_event.fields = {**same_event.fields, "event_time_us": happens}
+            known = decision + us(label.max_wait) if edge == "known" else happens
+            same_event.emitted_us = same_event.arrives_us = known
+
+
+def span_of(
+    draw: st.DrawFn,
+    world: World,
+    training: tuple[FeatureService, Label],
+    decided: Sequence[Draft],
+    outcomes: Sequence[Draft],
+) -> tuple[int, int, int, int]:
+    """When decisions begin and end, the cut-off, and the length of slices: often exactly where one
+    row more or less would come in."""
+    service, label = training
+    unit, wait = world.unit_us, us(label.max_wait)
+    at = [plain_of(service.decision.at)(d.fields) for d in decided]
+    start = START_US + unit * draw(st.sampled_from([-10, -10, -10, 20]))
+    latest = [start + unit * 300, max(at, default=start) + unit]
+    end = draw(st.sampled_from([*latest, *latest, *at]))
+    end = max(end, start + unit)
+    known = [d.emitted_us // 1_000 * 1_000 for d in outcomes]
+    ripe = [t + wait for t in at]
+    last = max([end, *known, *ripe])
+    edges = [t for t in (*known, *known, *ripe) if t >= end]
+    cutoff = draw(st.sampled_from([end, last, last + 1, end + wait, *edges]))
     return start, end, cutoff, unit * draw(st.sampled_from([25, 60, 110]))

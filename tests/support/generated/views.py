@@ -146,7 +146,8 @@ def previous_view(draw: st.DrawFn, name: str, around: Surroundings) -> PreviousV
     """The item before the one that is asked about."""
     opened, *others = _item_events(draw, around)
     keeps, values = [], [ItemValue(name="known", meaning="", compute=item_known(opened.event.name))]
-    for event in (opened, *others[:1]):
+    kept = draw(st.integers(0, 1))
+    for event in (opened, *others[:kept]):
         number = next((f.name for f in event.fields if f.is_number), "at_us")
         fields = tuple(dict.fromkeys(("at_us", number)))
         keeps.append((event.event, fields))
@@ -167,7 +168,7 @@ def previous_view(draw: st.DrawFn, name: str, around: Surroundings) -> PreviousV
         ahead=around.world.span(draw(st.sampled_from([10, 60, 100]))),
         keeps=tuple(keeps),
         values=tuple(values),
-        unless=tuple(e.event for e in others[1:]),
+        unless=tuple(e.event for e in others[kept:]),
     )
 
 
