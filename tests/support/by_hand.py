@@ -2,10 +2,12 @@
 
 import math
 from collections.abc import Sequence
+from datetime import timedelta
 from typing import Any
 
 import msgspec
 import numpy as np
+import pytest
 
 from features.adapters.memory import MemoryOnlineStore
 from features.vocabulary import Check, EventType
@@ -14,6 +16,16 @@ from tests.support.generated.comparing import same_bits
 from tests.support.generated.paths import history_values, ingested, live_answers
 
 SECOND_US = 1_000_000
+
+
+def known_fault(reason: str) -> pytest.MarkDecorator:
+    """The product gives a wrong answer today; this test fails when it no longer does."""
+    return pytest.mark.xfail(strict=True, reason=reason)
+
+
+def seconds(n: int) -> timedelta:
+    """A length of time."""
+    return timedelta(seconds=n)
 
 
 def an_event(

@@ -81,7 +81,13 @@ def _label(
     ]
     if label.within is not None:
         return _happens_within(label, own, at, known_before_us)
-    told = [f for f in own if f.known_us < known_before_us and f.happened_us >= at - DAY_US]
+    told = [
+        f
+        for f in own
+        if f.known_us < known_before_us
+        and f.happened_us >= at - DAY_US
+        and all(f.says[name] is not None for name in label.reads)  # null is no value
+    ]
     if not told:
         return None, None
     first = min(told, key=lambda f: (f.known_us, f.partition, f.offset))

@@ -27,17 +27,13 @@ from features.vocabulary import (
 )
 from infra.clock import DAY
 from infra.kafka.partitions import Partition
-from tests.support.by_hand import SECOND_US, an_event, asked, at, sent
+from tests.support.by_hand import SECOND_US, an_event, asked, at, known_fault, sent
 from tests.support.generated.cases import Case, Sent
 from tests.support.generated.paths import ingested, live_answers
 
 SHOP = Entity(name="shop", keys=("shop",))
 PLACED = an_event("order.placed", key="order", order=str)
 RETURNED = an_event("order.returned", key="shop", order=str, late=bool)
-
-
-def known(reason: str) -> pytest.MarkDecorator:
-    return pytest.mark.xfail(strict=True, reason=reason)
 
 
 def counting(source: EventType, name: str = "made", entity: Entity = SHOP) -> FeatureView:
@@ -105,7 +101,9 @@ def rows(
     return made.frame.to_dicts()
 
 
-@known("the label of two that are known at one moment depends on the order of the rows in storage")
+@known_fault(
+    "the label of two that are known at one moment depends on the order of the rows in storage"
+)
 def test_of_two_labels_of_one_moment_that_of_the_lower_partition_counts() -> None:
     """In whichever order the rows lie: compaction may turn them."""
     decided = sent(PLACED, 1, order="o1")
@@ -116,19 +114,19 @@ def test_of_two_labels_of_one_moment_that_of_the_lower_partition_counts() -> Non
     assert [r["label"] for r in rows([decided, other, one])] == [1]
 
 
-@known("a decision whose event is known only after the decision time is a training row")
+@known_fault("a decision whose event is known only after the decision time is a training row")
 def test_a_decision_that_nobody_could_make_is_no_row() -> None:
     assert rows([sent(PLACED, 1, known=1_900, order="o1")], cutoff=2_000) == []
 
 
-@known("an event of one source makes up for another source that is not ingested yet")
+@known_fault("an event of one source makes up for another source that is not ingested yet")
 def test_a_source_that_lags_is_not_ready() -> None:
     events = [sent(PLACED, 1, order="o1"), sent(RETURNED, 990, order="o1", late=True)]
     with pytest.raises(DataNotReady):
         rows(events, cutoff=1_000, tolerance_us=20 * SECOND_US)
 
 
-@known("a check that stops is made before the cut-off is applied")
+@known_fault("a check that stops is made before the cut-off is applied")
 def test_an_event_after_the_cut_off_stops_no_training_set() -> None:
     strict = Check(
         name="small", holds=lambda e: e["cents"] < 10, reads=("cents",), otherwise="stop"
@@ -140,7 +138,7 @@ def test_an_event_after_the_cut_off_stops_no_training_set() -> None:
     assert rows([*events, later], of=service(placed)) == before
 
 
-@known("a label made of a field without a value is 0, and later values are ignored")
+@known_fault("a label made of a field without a value is 0, and later values are ignored")
 def test_a_label_without_a_value_is_not_known_yet() -> None:
     returned = an_event("order.returned", order=str, late=int | None)
     events = [
@@ -151,7 +149,7 @@ def test_a_label_without_a_value_is_not_known_yet() -> None:
     assert [r["label"] for r in rows(events, by=label(returned))] == [1]
 
 
-@known("a label is made of a value that a check nullifies")
+@known_fault("a label is made of a value that a check nullifies")
 def test_a_label_that_a_check_nullifies_is_not_known_yet() -> None:
     sane = Check(
         name="sane", holds=lambda e: e["late"] < 9, reads=("late",), otherwise="blank", field="late"
@@ -162,13 +160,13 @@ def test_a_label_that_a_check_nullifies_is_not_known_yet() -> None:
     assert [r["label"] for r in rows(events, by=by)] == [None]
 
 
-@known("an outcome that happened before the decision is its label")
+@known_fault("an outcome that happened before the decision is its label")
 def test_a_label_comes_after_its_decision() -> None:
     events = [sent(RETURNED, 1, order="o1", late=True), sent(PLACED, 50, order="o1")]
     assert [r["label"] for r in rows(events)] == [None]
 
 
-@known("a label that is an amount wraps round at 256")
+@known_fault("a label that is an amount wraps round at 256")
 def test_a_label_that_is_no_truth_value_is_refused() -> None:
     returned = an_event("order.returned", order=str, late=int)
     events = [sent(PLACED, 1, order="o1"), sent(returned, 50, order="o1", late=257)]
@@ -176,7 +174,9 @@ def test_a_label_that_is_no_truth_value_is_refused() -> None:
         rows(events, by=label(returned, value=lambda e: e["late"]))
 
 
-@known("`event_time_us` is the decision time of a request and the time of the event in history")
+@known_fault(
+    "`event_time_us` is the decision time of a request and the time of the event in history"
+)
 def test_a_request_column_of_the_time_means_one_thing() -> None:
     column = RequestColumn(
         name="when", compute=lambda e: e["event_time_us"], reads=("event_time_us",)
@@ -191,7 +191,7 @@ def test_a_request_column_of_the_time_means_one_thing() -> None:
     assert vectors.numbers[0, 0] == then["when"]
 
 
-@known("a number without a value as a category is the text 'nan'")
+@known_fault("a number without a value as a category is the text 'nan'")
 def test_a_category_without_a_value_is_empty() -> None:
     placed = an_event("order.placed", key="order", order=str, size=int | None)
     column = RequestColumn(name="size", compute=lambda e: e["size"], reads=("size",), category=True)
@@ -201,7 +201,7 @@ def test_a_category_without_a_value_is_empty() -> None:
     assert made[0]["size"] == ""
 
 
-@known("two features of one name are made of different views")
+@known_fault("two features of one name are made of different views")
 def test_two_features_of_one_name_are_refused() -> None:
     placed = an_event("order.placed", key="order", order=str, last_x=int, x=int)
     window = (timedelta(seconds=100),)
@@ -222,7 +222,7 @@ def test_two_features_of_one_name_are_refused() -> None:
         service(placed, views=(shop, shop_max))
 
 
-@known("a request column may have the name of a column of the training set")
+@known_fault("a request column may have the name of a column of the training set")
 @pytest.mark.parametrize("name", ["label", "entity_id", "decision_time_us", "label_known_at_us"])
 def test_a_reserved_column_name_is_refused(name: str) -> None:
     column = RequestColumn(
@@ -232,7 +232,7 @@ def test_a_reserved_column_name_is_refused(name: str) -> None:
         service(request_columns=(column,))
 
 
-@known("a key may be of another type in the request than in history")
+@known_fault("a key may be of another type in the request than in history")
 def test_a_request_with_another_type_of_key_is_refused() -> None:
     placed = an_event("order.placed", key="order", order=str, zone=int)
     request = an_event("order.asked", key="order", order=str, zone=float)
@@ -246,7 +246,7 @@ def test_a_request_with_another_type_of_key_is_refused() -> None:
         )
 
 
-@known("a field that may no longer be null fits a table that has nulls")
+@known_fault("a field that may no longer be null fits a table that has nulls")
 def test_a_field_that_is_no_longer_nullable_is_another_schema() -> None:
     old = an_event("order.placed", key="order", order=str, cents=int | None)
     new = an_event("order.placed", key="order", order=str, cents=int)
@@ -265,7 +265,7 @@ def test_a_field_that_is_no_longer_nullable_is_another_schema() -> None:
         store.read(new, columns=["cents"])
 
 
-@known("a value that is cut off exactly between two rows passes as whole")
+@known_fault("a value that is cut off exactly between two rows passes as whole")
 def test_a_value_torn_between_rows_is_damaged() -> None:
     view = counting(PLACED)
     events = tuple(sent(PLACED, n, order=f"o{n}") for n in range(3))
@@ -277,7 +277,7 @@ def test_a_value_torn_between_rows_is_damaged() -> None:
         state_of(view).verify([value[: -state_of(view).head_row.itemsize]])
 
 
-@known("a value that belongs to another entity passes as its own")
+@known_fault("a value that belongs to another entity passes as its own")
 def test_rows_of_another_entity_are_damage() -> None:
     view = counting(PLACED)
     events = (sent(PLACED, 1, order="o1"), sent(PLACED, 2, order="o2", shop="b"))
