@@ -153,12 +153,11 @@ def span_of(
     unit, wait = world.unit_us, us(label.max_wait)
     at = [plain_of(service.decision.at)(d.fields) for d in decided]
     start = START_US + unit * draw(st.sampled_from([-10, -10, -10, 20]))
-    latest = [start + unit * 300, max(at, default=start) + unit]
-    end = draw(st.sampled_from([*latest, *latest, *at]))
-    end = max(end, start + unit)
     known = [d.emitted_us // 1_000 * 1_000 for d in outcomes]
     ripe = [t + wait for t in at]
-    last = max([end, *known, *ripe])
-    edges = [t for t in (*known, *known, *ripe) if t >= end]
-    cutoff = draw(st.sampled_from([end, last, last + 1, end + wait, *edges]))
+    last = max([start + unit * 300, *at, *known, *ripe]) + 1
+    edges = [t for t in (*known, *ripe) if t > start + unit]
+    cutoff = draw(st.sampled_from(edges or [last])) if draw(st.booleans()) else last
+    ends = [t for t in at if start < t <= cutoff]
+    end = draw(st.sampled_from([cutoff, cutoff, *ends]))
     return start, end, cutoff, unit * draw(st.sampled_from([25, 60, 110]))
