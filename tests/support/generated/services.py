@@ -157,7 +157,11 @@ def span_of(
     ripe = [t + wait for t in at]
     last = max([start + unit * 300, *at, *known, *ripe]) + 1
     edges = [t for t in (*known, *ripe) if t > start + unit]
-    cutoff = draw(st.sampled_from(edges or [last])) if draw(st.booleans()) else last
+    cutoff = (
+        draw(st.sampled_from(edges or [last]))
+        if draw(st.sampled_from([False, False, True]))
+        else last
+    )
     ends = [t for t in at if start < t <= cutoff]
-    end = draw(st.sampled_from([cutoff, cutoff, *ends]))
+    end = draw(st.sampled_from([cutoff] * 4 + ends[:2]))
     return start, end, cutoff, unit * draw(st.sampled_from([25, 60, 110]))

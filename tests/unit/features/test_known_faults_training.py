@@ -297,3 +297,10 @@ def test_rows_of_another_entity_are_damage() -> None:
     with pytest.raises(CorruptValue):
         state_of(view).verify([own[:-row] + other[-row:]])
     assert live_answers(case, view, store).exact.all()
+
+
+@known_fault("a label within a span that is a truth value of the event raises TypeError")
+def test_a_truth_value_is_a_label_within_a_span() -> None:
+    events = [sent(PLACED, 1, order="o1"), sent(RETURNED, 20, order="o1", late=True)]
+    by = label(value=lambda e: e["late"], within=timedelta(seconds=30))
+    assert [r["label"] for r in rows(events, by=by)][:1] == [1]
