@@ -29,7 +29,7 @@ def lmdb_store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[OnlineStore
 
 
 @pytest.mark.parametrize("kind", VIEWS, ids=lambda kind: kind.__name__)
-@settings(max_examples=examples(40), deadline=None, suppress_health_check=SLOW_TO_DRAW)
+@settings(max_examples=examples(25), deadline=None, suppress_health_check=SLOW_TO_DRAW)
 @given(data=st.data())
 def test_views_agree_on_every_path(
     kind: AnyView, lmdb_store: OnlineStore, data: st.DataObject
@@ -39,7 +39,7 @@ def test_views_agree_on_every_path(
     assert differences(case, {"memory": MemoryOnlineStore(), "lmdb": lmdb_store}) == []
 
 
-@settings(max_examples=examples(60), deadline=None, suppress_health_check=SLOW_TO_DRAW)
+@settings(max_examples=examples(40), deadline=None, suppress_health_check=SLOW_TO_DRAW)
 @given(case=training_cases())
 def test_training_sets_agree_with_what_serving_is_given(case: Case) -> None:
     assert differences(case, {"memory": MemoryOnlineStore()}) == []
