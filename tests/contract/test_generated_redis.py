@@ -6,13 +6,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from features.adapters.redis import RedisOnlineStore
-from features.ports import OnlineStore
-from tests.servers import Valkey
+from features.stores.ports import OnlineStore
+from features.stores.redis.store import RedisOnlineStore
 from tests.support.generated.comparing import differences
 from tests.support.generated.drawing import view_cases
 from tests.support.generated.profiles import SLOW_TO_DRAW, examples
 from tests.support.generated.views import VIEWS, AnyView
+from tests.support.servers import Valkey
 
 
 @pytest.fixture(scope="module")

@@ -9,8 +9,8 @@ import msgspec
 import numpy as np
 import pytest
 
-from features.adapters.memory import MemoryOnlineStore
-from features.vocabulary import Check, EventType
+from features.definitions import Check, EventType
+from features.stores.memory import MemoryOnlineStore
 from tests.support.generated.cases import START_US, Case, Question, Sent
 from tests.support.generated.comparing import same_bits
 from tests.support.generated.paths import history_values, ingested, live_answers

@@ -6,8 +6,8 @@ from typing import Any
 
 import msgspec
 
-from features.codec import encode, encode_key, schema_headers
-from features.vocabulary import EventType, FeatureService, Label, View
+from features.contracts.codec import encode, encode_key, schema_headers
+from features.definitions import EventType, FeatureService, Label, View
 from infra.kafka.partitions import Partition
 
 START_US = 1_356_998_400_000_000

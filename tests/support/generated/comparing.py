@@ -6,10 +6,10 @@ from typing import Any
 
 import numpy as np
 
-from features.history import sources, training_rows
-from features.online import FeatureReader
-from features.ports import OfflineStore, OnlineStore
-from features.vocabulary import Float64Array, View
+from features.definitions import Float64Array, View
+from features.retrieval.historical import sources, training_rows
+from features.retrieval.online import FeatureReader
+from features.stores.ports import OfflineStore, OnlineStore
 from tests.support.generated.cases import Case, messages_of, plain_fields
 from tests.support.generated.paths import (
     history_values,

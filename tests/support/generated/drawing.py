@@ -5,7 +5,7 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from features.vocabulary import CalendarView, OpenView, PreviousView, View
+from features.definitions import CalendarView, OpenView, PreviousView, View
 from tests.support.generated.cases import Batch, Case, Sent, Training
 from tests.support.generated.event_types import DrawnEvent, World, event_types, worlds
 from tests.support.generated.exclusions import EXCLUDED, Exclusions

@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 from hypothesis import strategies as st
 
-from features.vocabulary import Check, EventType
+from features.definitions import Check, EventType
 from tests.support.generated.exclusions import Exclusions
 from tests.support.generated.formulas import FieldKind, at_most, is_not_text
 

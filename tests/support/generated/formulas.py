@@ -10,7 +10,7 @@ from weakref import WeakKeyDictionary
 
 import numpy as np
 
-from features.vocabulary import Columns
+from features.definitions import Columns
 
 FieldKind = Literal["int", "int?", "float", "float?", "str", "str?", "bool"]
 Fields = Mapping[str, Any]

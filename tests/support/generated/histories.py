@@ -6,7 +6,7 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from features.vocabulary import EventType, FeatureView, OpenView, PreviousView, View
+from features.definitions import EventType, FeatureView, OpenView, PreviousView, View
 from tests.support.generated.cases import START_US, Question, Sent, plain_fields
 from tests.support.generated.event_types import DrawnEvent, World, keys_of, values_of
 from tests.support.generated.exclusions import Exclusions
@@ -223,5 +223,5 @@ def _edges(views: Sequence[View]) -> list[int]:
                 # A hop moves the edge by less than a hop.
                 edges |= {window.length_us, window.length_us + window.hop_us - 1, window.hop_us}
         else:
-            edges |= {view.reach_us, view.back_us}
+            edges |= {view.reach_us, view.lookback_us}
     return sorted(edges)

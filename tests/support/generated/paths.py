@@ -8,22 +8,22 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from features import rebuild as rebuilding
-from features import state
-from features.adapters.memory import MemoryOfflineStore, MemoryOnlineStore
-from features.batches import decode_poll
-from features.columns import arrays_of, encode_keys, entity_keys, field_tuples
-from features.evolution import stored_types
-from features.history import view_values
-from features.hold import Hold
-from features.offline_buffer import OfflineBuffer
-from features.online_writer import OnlineWriter
-from features.past import Past
-from features.ports import OfflineStore, OnlineStore
-from features.rebuild import Rules, rebuild
-from features.shapes import state_of
-from features.state import Answers
-from features.vocabulary import Float64Array, Int64Array, View
+from features.definitions import Float64Array, Int64Array, View
+from features.engine import state
+from features.engine.columns import arrays_of, encode_keys, entity_keys, field_tuples
+from features.engine.state import ViewValues
+from features.engine.view_states import state_of
+from features.ingestion.compaction_watermark import CompactionWatermark
+from features.ingestion.decoding import decode_poll
+from features.ingestion.offline_sink import OfflineSink
+from features.ingestion.online_sink import OnlineSink
+from features.maintenance import rebuild as rebuilding
+from features.maintenance.rebuild import Rules, rebuild
+from features.retrieval.event_log import EventLog
+from features.retrieval.historical import view_values
+from features.stores.memory import MemoryOfflineStore, MemoryOnlineStore
+from features.stores.ports import OfflineStore, OnlineStore
+from features.stores.schema_evolution import stored_types
 from infra.kafka.partitions import Partition
 from tests.support.generated.cases import Batch, Case, MadeMessage, messages_of
 
@@ -59,12 +59,12 @@ def ingested(
     return Ingested(online=run.online, offline=run.offline)
 
 
-def live_answers(case: Case, view: View, store: OnlineStore) -> Answers:
+def live_answers(case: Case, view: View, store: OnlineStore) -> ViewValues:
     """What an online store answers to the questions of a case."""
     tuples = _question_fields(case)
     keys, which = encode_keys(entity_keys(view.entity, tuples))
     values = store.get([(view.name, keys)])[0]
-    fields = arrays_of(tuples, case.asked.record, view.asks)
+    fields = arrays_of(tuples, case.asked.record, view.request_fields)
     return state_of(view).read(values, which, question_times(case), fields)
 
 
@@ -74,7 +74,7 @@ def history_values(case: Case, view: View, offline: OfflineStore, *, parts: int)
     found = np.empty((len(times), len(view.features)))
     for part in range(parts):
         mine = np.arange(len(times)) % parts == part
-        past = Past(offline, horizon_us=case.horizon_us)
+        past = EventLog(offline, horizon_us=case.horizon_us)
         found[mine] = view_values(
             view, past, frame.filter(mine), times[mine], decided_by=case.asked
         )
@@ -93,8 +93,8 @@ class _Run:
     case: Case
     offline: OfflineStore
     online: dict[str, OnlineStore] = field(default_factory=dict)
-    _writers: dict[str, OnlineWriter] = field(default_factory=dict)
-    _holds: dict[str, Hold] = field(default_factory=dict)
+    _writers: dict[str, OnlineSink] = field(default_factory=dict)
+    _holds: dict[str, CompactionWatermark] = field(default_factory=dict)
     _is_rebuilt: bool = False
 
     def __post_init__(self) -> None:
@@ -103,9 +103,9 @@ class _Run:
     def add(self, name: str, store: OnlineStore) -> None:
         """Begin, or begin anew, to write a store."""
         self.online[name] = store
-        hold = Hold(least_us=self.case.least_us, most_us=self.case.most_us)
-        writer = OnlineWriter(
-            store, self.case.views, duplicate_horizon_us=self.case.horizon_us, hold=hold
+        hold = CompactionWatermark(least_us=self.case.least_us, most_us=self.case.most_us)
+        writer = OnlineSink(
+            store, self.case.views, duplicate_horizon_us=self.case.horizon_us, watermark=hold
         )
         writer.load(self._partitions)
         self._writers[name], self._holds[name] = writer, hold
@@ -146,13 +146,13 @@ class _Run:
             offline=self.offline,
             online=store,
             rules=rules,
-            say=lambda _: None,
+            on_progress=lambda _: None,
         )
         self.add("rebuilt", store)
 
     def _load_buffer(self) -> None:
         events = {e.name: e for e in self.case.events}
-        self._buffer = OfflineBuffer(self.offline, events, clock_us=lambda: FAR_FUTURE_US)
+        self._buffer = OfflineSink(self.offline, events, clock_us=lambda: FAR_FUTURE_US)
         self._buffer.load(self._partitions)
 
     @property
@@ -165,12 +165,12 @@ class _Run:
 def _compacting_often(slack: int) -> Iterator[None]:
     """Values are compacted after a few rows and a rebuild reads day by day, so that short histories
     meet both. Neither is an argument of anything yet."""
-    before = state.FOLD_SLACK, rebuilding.SLICE_ROWS
-    state.FOLD_SLACK, rebuilding.SLICE_ROWS = slack, 1
+    before = state.COMPACTION_SLACK, rebuilding.SLICE_ROWS
+    state.COMPACTION_SLACK, rebuilding.SLICE_ROWS = slack, 1
     try:
         yield
     finally:
-        state.FOLD_SLACK, rebuilding.SLICE_ROWS = before
+        state.COMPACTION_SLACK, rebuilding.SLICE_ROWS = before
 
 
 def _question_fields(case: Case) -> dict[str, Any]:
@@ -181,7 +181,7 @@ def _question_frame(case: Case, view: View) -> pl.DataFrame:
     polars: dict[str, Any] = {"int": pl.Int64, "float": pl.Float64, "text": pl.String}
     types = stored_types(case.asked)
     tuples = _question_fields(case)
-    names = dict.fromkeys((*view.entity.keys, *view.asks))
+    names = dict.fromkeys((*view.entity.keys, *view.request_fields))
     return pl.DataFrame(
         {n: list(tuples[n]) for n in names}, schema={n: polars[types[n]] for n in names}
     )

@@ -5,7 +5,7 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from features.vocabulary import Decision, FeatureService, Label, RequestColumn, View
+from features.definitions import Decision, FeatureService, Label, RequestColumn, View
 from tests.support.generated.cases import START_US
 from tests.support.generated.event_types import DrawnEvent, Field, World
 from tests.support.generated.exclusions import Exclusions

@@ -7,7 +7,7 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from features.vocabulary import (
+from features.definitions import (
     Aggregation,
     CalendarView,
     Column,

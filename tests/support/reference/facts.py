@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from features.vocabulary import Entity, EventType
+from features.definitions import Entity, EventType
 from tests.support.generated.formulas import plain_of
 
 

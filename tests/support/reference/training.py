@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from features.vocabulary import FeatureService, Label
+from features.definitions import FeatureService, Label
 from tests.support.generated.formulas import plain_of
 from tests.support.reference.facts import Fact
 from tests.support.reference.values import us

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from typing import Any
 
-from features.vocabulary import Aggregation, Column
+from features.definitions import Aggregation, Column
 from tests.support.generated.formulas import plain_of
 from tests.support.reference.facts import Fact
 

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from features.vocabulary import (
+from features.definitions import (
     CalendarView,
     FeatureView,
     OpenView,

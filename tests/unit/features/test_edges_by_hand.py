@@ -4,9 +4,9 @@ from datetime import timedelta
 
 import pytest
 
-from features.adapters.memory import MemoryOnlineStore
-from features.history import training_rows
-from features.vocabulary import Aggregation, Decision, Entity, FeatureService, FeatureView, Label
+from features.definitions import Aggregation, Decision, Entity, FeatureService, FeatureView, Label
+from features.retrieval.historical import training_rows
+from features.stores.memory import MemoryOnlineStore
 from tests.support.by_hand import SECOND_US, an_event, asked, assert_answers, at, seconds, sent
 from tests.support.generated.cases import Batch, Case
 from tests.support.generated.formulas import at_least, plus

@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from features.adapters.lmdb import LmdbOnlineStore
-from features.adapters.memory import MemoryOnlineStore
-from features.ports import OnlineStore
+from features.stores.lmdb import LmdbOnlineStore
+from features.stores.memory import MemoryOnlineStore
+from features.stores.ports import OnlineStore
 from tests.support.generated.cases import Case
 from tests.support.generated.comparing import differences
 from tests.support.generated.drawing import training_cases, view_cases

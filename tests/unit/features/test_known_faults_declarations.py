@@ -12,12 +12,8 @@ import msgspec
 import numpy as np
 import pytest
 
-from features.adapters.delta import DeltaOfflineStore
-from features.batches import decode_poll
-from features.describe import check_domain
-from features.errors import DeclarationError
-from features.shapes import state_of
-from features.vocabulary import (
+from features.catalog_check import check_domain
+from features.definitions import (
     Aggregation,
     Column,
     Decision,
@@ -29,6 +25,10 @@ from features.vocabulary import (
     PythonView,
     TimeWindow,
 )
+from features.engine.view_states import state_of
+from features.errors import DeclarationError
+from features.ingestion.decoding import decode_poll
+from features.stores.delta.store import DeltaOfflineStore
 from tests.support.by_hand import an_event, answers, asked, known_fault, sent
 from tests.support.generated.cases import Case, MadeMessage
 from tests.support.generated.paths import ingested
@@ -201,7 +201,7 @@ def test_a_decision_time_in_seconds_is_refused() -> None:
 
 _SET_LITERAL = """
 from tests.unit.features.test_known_faults_declarations import of_column
-from features.shapes import state_of
+from features.engine.view_states import state_of
 import numpy as np
 view = of_column(lambda e: np.array([c in {"x", "y", "z"} for c in e["city"]], bool), "city")
 print(state_of(view).schema_id)

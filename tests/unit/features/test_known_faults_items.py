@@ -5,9 +5,7 @@ from typing import Any
 
 import pytest
 
-from features.errors import DeclarationError
-from features.shapes import state_of
-from features.vocabulary import (
+from features.definitions import (
     Aggregation,
     CalendarView,
     Check,
@@ -17,7 +15,9 @@ from features.vocabulary import (
     PreviousView,
     Span,
 )
-from features.words.items import ItemValue
+from features.definitions.lifecycle_views import ItemValue
+from features.engine.view_states import state_of
+from features.errors import DeclarationError
 from tests.support.by_hand import (
     SECOND_US,
     an_event,

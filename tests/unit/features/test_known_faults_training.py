@@ -7,14 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from features.adapters.memory import MemoryOfflineStore, MemoryOnlineStore
-from features.errors import DataNotReady, DeclarationError, SchemaChanged
-from features.history import training_rows
-from features.online import FeatureReader
-from features.ports import META, EventBatch
-from features.shapes import state_of
-from features.state import CorruptValue
-from features.vocabulary import (
+from features.definitions import (
     Aggregation,
     Check,
     Decision,
@@ -25,6 +18,13 @@ from features.vocabulary import (
     Label,
     RequestColumn,
 )
+from features.engine.state import CorruptValue
+from features.engine.view_states import state_of
+from features.errors import DataNotReady, DeclarationError, SchemaChanged
+from features.retrieval.historical import training_rows
+from features.retrieval.online import FeatureReader
+from features.stores.memory import MemoryOfflineStore, MemoryOnlineStore
+from features.stores.ports import META, EventBatch
 from infra.clock import DAY
 from infra.kafka.partitions import Partition
 from tests.support.by_hand import SECOND_US, an_event, asked, at, known_fault, sent

@@ -7,8 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from features.errors import DeclarationError
-from features.vocabulary import (
+from features.definitions import (
     Aggregation,
     Check,
     Column,
@@ -17,6 +16,7 @@ from features.vocabulary import (
     FeatureView,
     TimeWindow,
 )
+from features.errors import DeclarationError
 from tests.support.by_hand import (
     an_event,
     answers,
