@@ -94,21 +94,21 @@ class _Run:
     offline: OfflineStore
     online: dict[str, OnlineStore] = field(default_factory=dict)
     _writers: dict[str, OnlineSink] = field(default_factory=dict)
-    _holds: dict[str, CompactionWatermark] = field(default_factory=dict)
+    _watermarks: dict[str, CompactionWatermark] = field(default_factory=dict)
     _is_rebuilt: bool = False
 
     def __post_init__(self) -> None:
         self._load_buffer()
 
     def add(self, name: str, store: OnlineStore) -> None:
-        """Begin, or begin anew, to write a store."""
+        """Begin, or begin again, to write a store."""
         self.online[name] = store
-        hold = CompactionWatermark(least_us=self.case.least_us, most_us=self.case.most_us)
+        watermark = CompactionWatermark(least_us=self.case.least_us, most_us=self.case.most_us)
         writer = OnlineSink(
-            store, self.case.views, duplicate_horizon_us=self.case.horizon_us, watermark=hold
+            store, self.case.views, duplicate_horizon_us=self.case.horizon_us, watermark=watermark
         )
         writer.load(self._partitions)
-        self._writers[name], self._holds[name] = writer, hold
+        self._writers[name], self._watermarks[name] = writer, watermark
 
     def take(self, messages: Sequence[MadeMessage], batch: Batch) -> None:
         """Ingest a batch into every store."""
@@ -124,8 +124,8 @@ class _Run:
         self._buffer.add(decoded.good, taken)
         self._buffer.flush()
         if batch.looks:
-            for hold in self._holds.values():
-                hold.look(ends=dict, answered=dict)
+            for watermark in self._watermarks.values():
+                watermark.observe(ends=dict, answered=dict)
         if batch.restarts:
             self._load_buffer()
             for name, store in list(self.online.items()):
