@@ -1,4 +1,7 @@
-"""The declarations. Each folder here is a domain and has a `DOMAIN`; nothing else lists them."""
+"""The declarations: each folder is a domain with a `DOMAIN`. Imports `definitions` only.
+
+Nothing else lists the domains; a new folder is found by itself.
+"""
 
 import importlib
 import pkgutil

@@ -25,7 +25,7 @@ def _at_most(field: str, limit: float) -> Check:
         name=f"{field} at most {limit}",
         holds=lambda events: events[field] <= limit,
         reads=(field,),
-        otherwise="blank",
+        on_failure="nullify",
         field=field,
     )
 

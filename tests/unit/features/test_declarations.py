@@ -37,7 +37,7 @@ from tests.support.data.orders import (
 
 HOUR = timedelta(hours=1)
 OTHER = Entity(name="customer", keys=("customer",))
-UNBELIEVED = Check(name="c", holds=lambda e: e["speed"] > 0, reads=("speed",), otherwise="stop")
+UNBELIEVED = Check(name="c", holds=lambda e: e["speed"] > 0, reads=("speed",), on_failure="stop")
 
 MISTAKES: list[tuple[Callable[[], Any], str]] = [
     (lambda: replace(ADDED, entity=Entity(name="x", keys=("city",))), "no key field 'city'"),
@@ -77,7 +77,7 @@ MISTAKES: list[tuple[Callable[[], Any], str]] = [
     (lambda: replace(PLACED, key="basket"), "no field 'basket'"),
     (lambda: replace(PLACED, known_after=-HOUR), "known before it happened"),
     (lambda: replace(PLACED, checks=(UNBELIEVED,)), "check 'c': no field 'speed'"),
-    (lambda: replace(UNBELIEVED, otherwise="blank"), "a check that blanks names a field"),
+    (lambda: replace(UNBELIEVED, on_failure="nullify"), "a check that nullifies names a field"),
     (
         lambda: replace(
             FLIGHT_DELAY,

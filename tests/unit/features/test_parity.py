@@ -11,7 +11,6 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from features.definitions import Float64Array
-from features.engine import state
 from features.engine.state import ViewValues
 from features.engine.view_states import state_of
 from features.ingestion.compaction_watermark import CompactionWatermark
@@ -68,6 +67,7 @@ def live(sales: Sequence[Sale], cut_at: Sequence[int], questions: Sequence[Quest
         [SHOP_SALES],
         duplicate_horizon_us=HORIZON_S * SECOND,
         watermark=CompactionWatermark(least_us=HOLD_S * SECOND, most_us=HOLD_S * SECOND),
+        compaction_slack=3,  # so that short histories meet many compactions
     )
     writer.load([PARTITION])
     for start, stop in batches(len(sales), cut_at):
@@ -116,14 +116,6 @@ def batches(n: int, cut_at: Sequence[int]) -> list[tuple[int, int]]:
 
 def times(questions: Sequence[Question]) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
     return np.array([START_US + t * SECOND for _, t in questions], np.int64)
-
-
-@pytest.fixture(autouse=True, scope="module")
-def _fold_often() -> object:
-    """Heads are folded after a few rows, so that short histories meet many folds."""
-    before, state.COMPACTION_SLACK = state.COMPACTION_SLACK, 3
-    yield
-    state.COMPACTION_SLACK = before
 
 
 @settings(max_examples=200, deadline=None)
