@@ -146,5 +146,31 @@ def test_two_views_of_one_name_are_refused() -> None:
         check_domain(replace(DOMAIN, views=(*DOMAIN.views, DOMAIN.views[0])))
 
 
+@pytest.mark.parametrize(
+    ("old", "field", "now"),
+    [
+        ({"otherwise": "blank"}, "weight", "nullify"),
+        ({"on_failure": "blank"}, "weight", "nullify"),
+        ({"otherwise": "dead_letter"}, None, "dead_letter"),
+        ({"otherwise": "stop"}, None, "stop"),
+    ],
+)
+def test_the_old_names_of_a_check_still_work_with_a_warning(
+    old: dict[str, Any], field: str | None, now: Any
+) -> None:
+    holds = UNBELIEVED.holds
+    with pytest.warns(DeprecationWarning, match=r"now .*(on_failure|nullify)") as warned:
+        check = Check(name="c", holds=holds, reads=("weight",), field=field, **old)
+    assert {w.filename for w in warned} == {__file__}
+    assert check == Check(name="c", holds=holds, reads=("weight",), field=field, on_failure=now)
+    assert replace(check, name="d").on_failure == now  # without a warning, which is an error here
+    assert hash(check) == hash(replace(check))
+
+
+def test_a_check_says_what_happens_on_failure() -> None:
+    with pytest.raises(DeclarationError, match="on_failure is one of nullify, dead_letter, stop"):
+        Check(name="c", holds=UNBELIEVED.holds, reads=("weight",))
+
+
 def test_the_event_of_a_question_is_no_source() -> None:
     assert ASKED not in ADDED.sources
