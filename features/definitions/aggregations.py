@@ -90,8 +90,8 @@ class Aggregation:
             _as_window(window)
 
     @property
-    def kind(self) -> Operation:
-        """What is known about its operation."""
+    def definition(self) -> Operation:
+        """The record of its operation."""
         return OPERATIONS[self.operation]
 
     @cached_property

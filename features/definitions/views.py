@@ -176,7 +176,7 @@ class CalendarView(BoundedReach):
         for a in self.aggregations:
             _check_aggregation(self, a)
             require(
-                isinstance(a.kind, SumOperation) and not a.windows,
+                isinstance(a.definition, SumOperation) and not a.windows,
                 f"view {self.name}: over spans there are {_SUM_OPERATIONS}, and no windows",
             )
         _check_distinct_names(self)
@@ -281,7 +281,7 @@ def _check_source(view: FeatureView | CalendarView) -> None:
 
 def _check_aggregation(view: FeatureView | CalendarView, a: Aggregation) -> None:
     declared = {c.name for c in view.columns}
-    if a.kind.adds_up:
+    if a.definition.adds_up:
         require(
             a.column in declared,
             f"view {view.name}: {a.operation} of an undeclared column {a.column!r}",

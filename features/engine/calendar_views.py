@@ -46,7 +46,7 @@ class CalendarState(AggregateState):
             in_reach.append(start >= queries.as_of_us - self.view.reach_us)
         values = []
         for a in self.view.aggregations:
-            operation = a.kind
+            operation = a.definition
             assert isinstance(operation, SumOperation)  # the view checks it
             for span_sums, reached in zip(sums, in_reach, strict=True):
                 value = operation.compute(span_sums, a.column or "")

@@ -69,7 +69,7 @@ def state_columns(view: FeatureView | CalendarView) -> tuple[StateColumn, ...]:
     for aggregation in view.aggregations:
         of = aggregation.column or ""
         column = declared.get(of)
-        for kind in aggregation.kind.keeps:
+        for kind in aggregation.definition.keeps:
             columns.append(StateColumn(kind, of, column))
             if kind == "sum" and column is not None and column.scale is not None:
                 columns.append(StateColumn("number", of, column))

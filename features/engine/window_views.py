@@ -60,14 +60,14 @@ class WindowState(AggregateState):
         """Whether rows may move to the beginning of their hop: not where an operation uses the very
         time of an event, nor without hops."""
         hops = any(w.hop_us > 1 for w in self.view.windows)
-        return hops and not any(a.kind.uses_event_time for a in self.view.aggregations)
+        return hops and not any(a.definition.uses_event_time for a in self.view.aggregations)
 
     def _values(self, rows: PointInTimeRows, queries: PointInTimeQueries) -> Float64Array:
         values = np.empty((len(queries), len(self.view.features)), order="F")  # filled by columns
         shared = SharedLookups(PointInTimeIndex(rows, queries), self._sum_table)
         aggregates = {w: RowsInWindow(shared, _sliding(w)) for w in self.view.windows}
         for i, (a, _, window) in enumerate(self.view.parts):
-            values[:, i] = a.kind.compute(aggregates[window], a.column or "")
+            values[:, i] = a.definition.compute(aggregates[window], a.column or "")
         return values
 
     def _exclude_own_events(

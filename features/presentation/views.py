@@ -131,7 +131,7 @@ def feature_meanings(view: View) -> Iterator[tuple[str, str]]:
 
 
 def _meaning(aggregation: Aggregation, events: str) -> str:
-    operation = aggregation.kind
+    operation = aggregation.definition
     meaning = operation.meaning.format(column=aggregation.column)
     return f"{meaning} {events}; {operation.if_empty}"
 
