@@ -19,10 +19,9 @@ from mlflow.models import infer_signature
 
 from ml.errors import RegistryUnavailable
 from ml.ports import DataSet, DayRuns, Logged, Version
-from ml.steps.register import KEY_TAG, PATH_TAG, TRUSTED_TYPES, requirements
+from ml.registry_tags import CHAMPION, DAY, KEY_TAG, KIND_TAG, LEARNER, PATH_TAG
+from ml.steps.register import TRUSTED_TYPES, requirements
 
-KIND_TAG = "eventide.kind"
-DAY, LEARNER = "day", "learner"
 PARENT_TAG = "mlflow.parentRunId"
 _MISSING = "RESOURCE_DOES_NOT_EXIST"
 _EXISTS = "RESOURCE_ALREADY_EXISTS"
@@ -125,7 +124,7 @@ class MlflowRegistry:
 
     def champion(self, name: str) -> Version | None:
         """The version at the alias `champion`."""
-        number = self.aliases(name).get("champion")
+        number = self.aliases(name).get(CHAMPION)
         return None if number is None else self.get(name, number)
 
     def with_key(self, name: str, key: str) -> Version | None:

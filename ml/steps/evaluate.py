@@ -13,14 +13,22 @@ import numpy as np
 
 from features.definitions import Float64Array, Int64Array
 from infra.clock import HOUR
-from ml.bundle.format import Bundle
+from ml.bundle.scoring import Bundle
 from ml.evaluation import metrics as quality
 from ml.evaluation.split import day_blocks
 from ml.ports import DayRuns, Experiments, Plotter, Registry, Version
 from ml.project import ModelProject
+from ml.registry_tags import (
+    CHAMPION,
+    CHAMPION_TAG,
+    DAY_TAG,
+    PROJECT_TAG,
+    SHA256_TAG,
+    SNAPSHOT_SHA256_TAG,
+)
 from ml.results import Evaluation, Fit, Quality, Snapshot, Validation
 from ml.steps.artifacts import write_json
-from ml.steps.run_log import CHAMPION, EVALUATION, PLOTS, Page, data_sets, of_day, of_learner
+from ml.steps.run_log import EVALUATION, PLOTS, Page, data_sets, of_day, of_learner
 from ml.steps.train import SCORES, bundle_scores
 
 if TYPE_CHECKING:
@@ -28,7 +36,6 @@ if TYPE_CHECKING:
 
 BASE_RATE = "base_rate"
 REFERENCE = "reference"
-SHA256_TAG = "eventide.bundle_sha256"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,10 +83,10 @@ def evaluate(
         snapshot.key,
         title=snapshot.window.day,
         tags={
-            "eventide.project": project.name,
-            "eventide.day": snapshot.window.day,
-            "eventide.snapshot_sha256": snapshot.sha256,
-            "eventide.champion": champion.version.version if champion else "none",
+            PROJECT_TAG: project.name,
+            DAY_TAG: snapshot.window.day,
+            SNAPSHOT_SHA256_TAG: snapshot.sha256,
+            CHAMPION_TAG: champion.version.version if champion else "none",
         },
         learners=[f.learner for f in fits],
     )

@@ -7,12 +7,9 @@ from infra.clock import from_us
 from ml.errors import RegistryConflict
 from ml.ports import Registry
 from ml.project import ModelProject
+from ml.registry_tags import CHAMPION, PREVIOUS, PROMOTED_TAG, VERIFIED_TAG
 from ml.results import Promotion, Registration, Verdict
-from ml.steps.register import VERIFIED_TAG
-from ml.steps.run_log import CHAMPION
 
-PREVIOUS = "previous"
-PROMOTED_TAG = "eventide.promoted_at"
 LIFECYCLE = "lifecycle.jsonl"
 
 

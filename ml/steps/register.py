@@ -9,21 +9,31 @@ from typing import Any
 
 import numpy as np
 
-from ml.bundle.format import Bundle
+from ml.bundle.scoring import Bundle
 from ml.errors import BundleRefused, MlError
 from ml.ports import Registry, Version
 from ml.project import ModelProject
+from ml.registry_tags import (
+    CANDIDATE_TAG,
+    CHALLENGER,
+    CHAMPION,
+    DAY_TAG,
+    JUDGED_AGAINST_TAG,
+    KEY_TAG,
+    LOG_LOSS_TAG,
+    MINUS_CHAMPION_TAG,
+    PATH_TAG,
+    ROC_AUC_TAG,
+    SHA256_TAG,
+    SNAPSHOT_SHA256_TAG,
+    TRAINED_UNTIL_TAG,
+    VERIFIED_TAG,
+)
 from ml.results import Evaluation, Fit, Registration, Snapshot, Verdict
-from ml.steps.evaluate import SHA256_TAG
-from ml.steps.run_log import CHAMPION
 from ml.steps.train import MAX_DIFFERENCE, PIPELINE, bundle_scores
 from ml.training.frames import to_pandas
 
-KEY_TAG = "eventide.key"
-PATH_TAG = "eventide.bundle_path"
-VERIFIED_TAG = "eventide.rehearsed_rows"
 BUNDLE_PATH = "bundle"
-CHALLENGER = "challenger"
 GOLDEN_ROWS = 2_000
 EXAMPLE_ROWS = 5
 
@@ -135,17 +145,15 @@ def _tags(snapshot: Snapshot, evaluation: Evaluation, verdict: Verdict, fit: Fit
         KEY_TAG: snapshot.key,
         PATH_TAG: BUNDLE_PATH,
         SHA256_TAG: fit.bundle_sha256,
-        "eventide.day": snapshot.window.day,
-        "eventide.candidate": verdict.candidate,
-        "eventide.snapshot_sha256": snapshot.sha256,
-        "eventide.trained_until_us": str(snapshot.window.training_end_us),
-        "eventide.judged_against": verdict.champion or "base rate and reference",
-        "eventide.log_loss": f"{best.log_loss:.6f}",
-        "eventide.roc_auc": f"{best.roc_auc:.6f}",
+        DAY_TAG: snapshot.window.day,
+        CANDIDATE_TAG: verdict.candidate,
+        SNAPSHOT_SHA256_TAG: snapshot.sha256,
+        TRAINED_UNTIL_TAG: str(snapshot.window.training_end_us),
+        JUDGED_AGAINST_TAG: verdict.champion or "base rate and reference",
+        LOG_LOSS_TAG: f"{best.log_loss:.6f}",
+        ROC_AUC_TAG: f"{best.roc_auc:.6f}",
     }
     if CHAMPION in evaluation.differences:
         d = evaluation.differences[CHAMPION]
-        tags["eventide.log_loss_minus_champion"] = (
-            f"{d.value:+.6f} [{d.lower:+.6f}, {d.upper:+.6f}]"
-        )
+        tags[MINUS_CHAMPION_TAG] = f"{d.value:+.6f} [{d.lower:+.6f}, {d.upper:+.6f}]"
     return tags

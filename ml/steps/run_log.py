@@ -6,11 +6,11 @@ from pathlib import Path
 import msgspec
 
 from ml.ports import DataSet, Logged
+from ml.registry_tags import CHAMPION, LEARNER_TAG, WARNINGS_TAG
 from ml.results import Evaluation, Fit, Snapshot, Validation
 from ml.steps.train import BUNDLE, PIPELINE
 from ml.steps.validate import pages
 
-CHAMPION = "champion"
 EVALUATION = "evaluation.json"
 PLOTS = "plots"
 
@@ -37,7 +37,7 @@ def of_day(page: Page) -> Logged:
             "base_rate_log_loss": evaluation.base_rate_log_loss,
             "expectations_warned": len(page.validation.findings),
         },
-        tags={"eventide.warnings": warned[:4_000]} if warned else {},
+        tags={WARNINGS_TAG: warned[:4_000]} if warned else {},
         artifacts={
             PLOTS: page.folder / PLOTS,
             "": page.folder / EVALUATION,
@@ -60,7 +60,7 @@ def of_learner(page: Page, fit: Fit) -> Logged:
     return Logged(
         params={**_params(page.snapshot), "learner": fit.learner},
         metrics=metrics,
-        tags={"eventide.learner": fit.learner},
+        tags={LEARNER_TAG: fit.learner},
         artifacts={
             PLOTS: page.folder / PLOTS,
             "bundle": fit.file(BUNDLE),

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ml.bundle.format import Bundle, BundleInfo, write_bundle
+from ml.bundle.format import BundleInfo, write_bundle
+from ml.bundle.scoring import Bundle
 from ml.errors import UnsupportedPipeline
 from ml.project import Candidate, ModelProject
 from ml.results import Fit, Snapshot

@@ -22,7 +22,6 @@ from ml.bundle.format import (
     MANIFEST,
     MODEL,
     TREES,
-    Bundle,
     BundleInfo,
     CategoryBlock,
     Linear,
@@ -30,6 +29,7 @@ from ml.bundle.format import (
     NumberBlock,
     write_bundle,
 )
+from ml.bundle.scoring import Bundle
 from ml.errors import BundleRefused, UnsupportedPipeline
 from ml.training.bundle_export import export_pipeline
 from ml.training.candidates import boosted_trees, logistic_regression

@@ -75,7 +75,7 @@ def test_importing_the_declarations_loads_no_heavy_library() -> None:
 
 def test_reading_a_bundle_loads_neither_pandas_nor_scikit_learn() -> None:
     code = (
-        "import sys, ml.bundle.format, treelite.gtil; "
+        "import sys, ml.bundle.scoring, treelite.gtil; "
         "print([m for m in ('pandas', 'sklearn', 'mlflow', 'polars') if m in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
