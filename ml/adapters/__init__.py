@@ -1,1 +1,1 @@
-"""Each library that reaches outside, behind a port; imported when an adapter is made or used."""
+"""One module a library that reaches outside, behind `ml.ports`. Only `ml.bootstrap` imports them."""

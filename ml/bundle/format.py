@@ -136,7 +136,7 @@ def write_bundle(folder: Path, model: ModelFile, *, trees: bytes | None = None) 
 
 
 def check_model(model: ModelFile) -> None:
-    """Check that columns, tables and weights fit each other.
+    """GateResult that columns, tables and weights fit each other.
 
     Raises:
         BundleRefused: they do not.

@@ -16,7 +16,7 @@ from infra.clock import HOUR
 from ml.bundle.scoring import Bundle
 from ml.evaluation import metrics as quality
 from ml.evaluation.split import day_blocks
-from ml.ports import DayRuns, Experiments, Plotter, Registry, Version
+from ml.ports import DayRuns, Experiments, Plotter, RegisteredVersion, Registry
 from ml.project import ModelProject
 from ml.registry_tags import (
     CHAMPION,
@@ -28,7 +28,7 @@ from ml.registry_tags import (
 )
 from ml.results import Evaluation, Fit, Quality, Snapshot, Validation
 from ml.steps.artifacts import write_json
-from ml.steps.run_log import EVALUATION, PLOTS, Page, data_sets, of_day, of_learner
+from ml.steps.run_log import EVALUATION, PLOTS, RunLog, data_sets, day_run, learner_run
 from ml.steps.train import SCORES, bundle_scores
 
 if TYPE_CHECKING:
@@ -42,13 +42,13 @@ REFERENCE = "reference"
 class ChampionModel:
     """The champion, able to score."""
 
-    version: Version
+    version: RegisteredVersion
     bundle: Bundle
 
 
 @dataclass(frozen=True, kw_only=True)
 class ScoredEvaluationSet:
-    """The labelled evaluation rows, and what each learner says of them."""
+    """The labelled evaluation rows, and the scores of each learner."""
 
     rows: pl.DataFrame
     labels: Int64Array
@@ -68,16 +68,17 @@ def evaluate(
 ) -> Evaluation:
     """Measure, compare, and write all of it into the day's runs.
 
-    A day that was written down already is read back, whoever is champion by now.
+    The evaluation of a day that is recorded already is read back, also when the champion is another
+    one by now.
 
     Raises:
         BundleRefused: the champion in the registry is not what was registered.
     """
-    written = experiments.finished(project.name, snapshot.key)
-    if written:
-        return msgspec.json.decode(experiments.read(written, EVALUATION), type=Evaluation)
+    finished_run = experiments.finished(project.name, snapshot.key)
+    if finished_run:
+        return msgspec.json.decode(experiments.read(finished_run, EVALUATION), type=Evaluation)
     champion = champion_of(registry, project.name)
-    judged = _judged(snapshot, fits, champion)
+    scored = _scored(snapshot, fits, champion)
     runs = experiments.begin(
         project.name,
         snapshot.key,
@@ -90,15 +91,17 @@ def evaluate(
         },
         learners=[f.learner for f in fits],
     )
-    evaluation = compare(project, snapshot, fits, judged, champion=champion, runs=runs)
+    evaluation = compare(project, snapshot, fits, scored, champion=champion, runs=runs)
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
-        plotter.draw(judged.labels, judged.scores, folder=folder / PLOTS)
+        plotter.draw(scored.labels, scored.scores, folder=folder / PLOTS)
         write_json(folder / EVALUATION, evaluation)
-        page = Page(snapshot, validation, evaluation, folder)
-        experiments.log(runs.day, of_day(page), data_sets(snapshot))
+        run_log = RunLog(snapshot, validation, evaluation, folder)
+        experiments.log(runs.day, day_run(run_log), data_sets(snapshot))
         for fit in fits:
-            experiments.log(runs.learners[fit.learner], of_learner(page, fit), data_sets(snapshot))
+            experiments.log(
+                runs.learners[fit.learner], learner_run(run_log, fit), data_sets(snapshot)
+            )
     experiments.end(runs)
     return evaluation
 
@@ -118,30 +121,30 @@ def compare(
     project: ModelProject,
     snapshot: Snapshot,
     fits: Sequence[Fit],
-    judged: ScoredEvaluationSet,
+    scored: ScoredEvaluationSet,
     *,
     champion: ChampionModel | None,
     runs: DayRuns,
 ) -> Evaluation:
     """Every number of the evaluation, from scores and labels alone."""
-    losses = {name: quality.log_losses(judged.labels, s) for name, s in judged.scores.items()}
+    losses = {name: quality.log_losses(scored.labels, s) for name, s in scored.scores.items()}
     best = min((c.name for c in project.candidates), key=lambda name: losses[name].mean())
     base_rate = _base_rate(snapshot)
-    constant = quality.log_losses(judged.labels, np.full(len(judged.labels), base_rate))
+    constant = quality.log_losses(scored.labels, np.full(len(scored.labels), base_rate))
     others = {BASE_RATE: constant, REFERENCE: losses[project.reference.name]}
     if champion is not None:
         others[CHAMPION] = losses[CHAMPION]
     differences = {
-        name: quality.day_block_interval(losses[best] - other, judged.days, seed=project.seed)
+        name: quality.day_block_interval(losses[best] - other, scored.days, seed=project.seed)
         for name, other in others.items()
     }
     slices = quality.slices(
-        {c: judged.rows[c].to_list() for c in project.slices.columns},
+        {c: scored.rows[c].to_list() for c in project.slices.columns},
         losses[best],
         losses.get(CHAMPION),
         min_rows=project.slices.min_rows,
     )
-    qualities = {name: _quality(name, judged.labels, s) for name, s in judged.scores.items()}
+    qualities = {name: _quality(name, scored.labels, s) for name, s in scored.scores.items()}
     evaluation = Evaluation(
         key=snapshot.key,
         day=snapshot.window.day,
@@ -160,14 +163,14 @@ def compare(
     return msgspec.structs.replace(evaluation, measures=_measures(evaluation, snapshot, champion))
 
 
-def _judged(
+def _scored(
     snapshot: Snapshot, fits: Sequence[Fit], champion: ChampionModel | None
 ) -> ScoredEvaluationSet:
     import polars as pl
 
-    everything = pl.read_parquet(snapshot.file("evaluation.parquet"))
-    labelled = everything["label"].is_not_null()
-    rows = everything.filter(labelled)
+    rows = pl.read_parquet(snapshot.file("evaluation.parquet"))
+    labelled = rows["label"].is_not_null()
+    rows = rows.filter(labelled)
     scores = {
         f.learner: pl.read_parquet(f.file(SCORES)).filter(labelled)["score"].to_numpy()
         for f in fits

@@ -1,4 +1,4 @@
-"""Let a rehearsed version serve. One promoter at a time: the scheduler's pool sees to that."""
+"""Let a verified version serve. One promotion at a time: the scheduler's pool ensures that."""
 
 import json
 from pathlib import Path
@@ -28,8 +28,8 @@ def promote(
     after a crash in the middle finishes what is missing.
 
     Raises:
-        RegistryConflict: the version was not rehearsed, the champion is not the one that it was
-            judged against, or the alias does not stand where it was just put.
+        RegistryConflict: the version was not verified, the champion is not the one that it was
+            judged against, or the alias is not what was just set.
     """
     version = registry.get(project.name, registration.version)
     aliases = registry.aliases(project.name)

@@ -1,4 +1,4 @@
-"""Make an accepted candidate a version, and rehearse its service before anyone may promote it."""
+"""Make an accepted candidate a version, and verify that serving can use it before a promotion."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy as np
 
 from ml.bundle.scoring import Bundle
 from ml.errors import BundleRefused, MlError
-from ml.ports import Registry, Version
+from ml.ports import RegisteredVersion, Registry
 from ml.project import ModelProject
 from ml.registry_tags import (
     CANDIDATE_TAG,
@@ -43,8 +43,8 @@ TRUSTED_TYPES = (
     "sklearn.ensemble._hist_gradient_boosting.predictor.TreePredictor",
     "sklearn.utils.validation.check_array",
 )
-"""What our pipelines hold beside the types that skops trusts by itself. The list stands here and
-not beside the model: a model that brings its own list of what to trust protects nobody."""
+"""What our pipelines hold beside the types that skops trusts by itself. The list is code and not a
+file beside the model: a model that names its own trusted types protects nobody."""
 
 
 def register(
@@ -57,7 +57,7 @@ def register(
 ) -> Registration:
     """The version of the accepted candidate, at the alias `challenger`.
 
-    Then the way of serving is gone once: the bundle is downloaded over the network, compared with
+    Then it is loaded as serving loads it: the bundle is downloaded over the network, compared with
     its sha256, and must score as the pipeline does. Only a version that did may be promoted.
     A version that was registered for the same data is used again.
 
@@ -68,30 +68,34 @@ def register(
     if not verdict.accepted:
         raise MlError(f"{verdict.candidate} was not accepted: {'; '.join(verdict.reasons)}")
     fit = evaluation.fits[verdict.candidate]
-    found = registry.with_key(project.name, snapshot.key)
-    made = found or registry.register(
+    version = registry.with_key(project.name, snapshot.key) or registry.register(
         project.name,
         run_id=evaluation.runs[fit.learner],
         pipeline=load_pipeline(fit.file(PIPELINE)),
         example=_golden(project, snapshot, fit)[1].head(EXAMPLE_ROWS),
         tags=_tags(snapshot, evaluation, verdict, fit),
     )
-    if VERIFIED_TAG not in made.tags:
-        rows = verify_deployment(project, snapshot, fit, made, registry=registry)
-        # The tag last: a try that finds it takes all of this for done.
-        registry.point(project.name, CHALLENGER, made.version)
-        registry.tag(made, {VERIFIED_TAG: str(rows)})
+    if VERIFIED_TAG not in version.tags:
+        rows = verify_deployment(project, snapshot, fit, version, registry=registry)
+        # The tag last: it says to a later try that all of this was done.
+        registry.point(project.name, CHALLENGER, version.version)
+        registry.tag(version, {VERIFIED_TAG: str(rows)})
     return Registration(
         name=project.name,
-        version=made.version,
-        run_id=made.run_id,
+        version=version.version,
+        run_id=version.run_id,
         bundle_sha256=fit.bundle_sha256,
-        rehearsed_rows=int(registry.get(project.name, made.version).tags[VERIFIED_TAG]),
+        rehearsed_rows=int(registry.get(project.name, version.version).tags[VERIFIED_TAG]),
     )
 
 
 def verify_deployment(
-    project: ModelProject, snapshot: Snapshot, fit: Fit, version: Version, *, registry: Registry
+    project: ModelProject,
+    snapshot: Snapshot,
+    fit: Fit,
+    version: RegisteredVersion,
+    *,
+    registry: Registry,
 ) -> int:
     """Score the golden rows by the downloaded bundle and by the pipeline; returns how many.
 
@@ -134,8 +138,7 @@ def _golden(project: ModelProject, snapshot: Snapshot, fit: Fit) -> tuple[Any, A
     import polars as pl
 
     rows = pl.read_parquet(snapshot.file("evaluation.parquet")).tail(GOLDEN_ROWS)
-    wanted = project.learner(fit.learner).columns or project.columns
-    columns = [c for c in project.columns if c in wanted and c not in snapshot.unusable]
+    columns = project.columns_of(project.learner(fit.learner), without=snapshot.unusable)
     return rows, to_pandas(rows, columns)
 
 

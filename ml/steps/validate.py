@@ -1,10 +1,10 @@
-"""Hold the data of a run against the project's expectations."""
+"""Compare the data of a run with the project's expectations."""
 
 from collections.abc import Callable
 from pathlib import Path
 
 from ml.errors import DataContractBroken
-from ml.ports import Examiner, Experiments, Logged
+from ml.ports import Examiner, Experiments, RunContents
 from ml.project import ModelProject
 from ml.registry_tags import DAY_TAG, DECISION_TAG, REASON_TAG
 from ml.results import Snapshot, Validation
@@ -69,7 +69,7 @@ def _record_refusal(
     )
     experiments.log(
         runs.day,
-        Logged(
+        RunContents(
             metrics={"expectations_broken": len(result.broken)},
             tags={REASON_TAG: result.broken[0].sentence},
             artifacts={"snapshot": snapshot.file("manifest.json"), **pages(snapshot)},

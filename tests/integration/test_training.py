@@ -16,9 +16,9 @@ from ml.bundle.format import MODEL
 from ml.errors import BundleRefused, DataContractBroken, MlError, RegistryConflict
 from ml.project import ModelProject
 from ml.results import Evaluation, Fit, Promotion, Registration, Snapshot, Validation, Verdict
-from ml.steps.decide import decide
 from ml.steps.evaluate import champion_of, evaluate
 from ml.steps.extract import extract
+from ml.steps.gate import apply_gates
 from ml.steps.promote import promote
 from ml.steps.register import register
 from ml.steps.train import train
@@ -82,7 +82,7 @@ class Bench:
             registry=self.registry,
             plotter=Plots(),
         )
-        return snapshot, evaluation, decide(self.project, snapshot, evaluation)
+        return snapshot, evaluation, apply_gates(self.project, snapshot, evaluation)
 
     def registered(self, day: date, **history: Any) -> tuple[Verdict, Registration]:
         snapshot, evaluation, verdict = self.judged(day, **history)

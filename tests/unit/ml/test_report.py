@@ -9,7 +9,7 @@ import pytest
 from features.contracts.predictions import Outcome
 from infra.clock import DAY, HOUR, to_us
 from ml.errors import NothingToReport
-from ml.live_performance import Report, report
+from ml.live_performance import LiveReport, live_report
 from tests.support.data.flight_history import MadeHistory
 from tests.support.data.small_project import DAY as RUN_DAY
 from tests.support.data.small_project import small_project
@@ -49,18 +49,18 @@ def forecasts(**changes: Any) -> list[Outcome]:
     ]
 
 
-def asked(answers: list[Outcome], **changes: Any) -> Report:
+def asked(answers: list[Outcome], **changes: Any) -> LiveReport:
     span = {"start_us": START, "end_us": END, "as_of_us": AS_OF, **changes}
-    return report(PROJECT, answers, history=HISTORY, **span)
+    return live_report(PROJECT, answers, history=HISTORY, **span)
 
 
 @pytest.fixture(scope="module")
-def good() -> Report:
+def good() -> LiveReport:
     return asked(forecasts())
 
 
-def test_a_forecast_that_knows_beats_the_plain_ones(good: Report) -> None:
-    assert (good.forecasts, good.total.model.rows, good.unlabelled) == (400, 400, 0)
+def test_a_forecast_that_knows_beats_the_plain_ones(good: LiveReport) -> None:
+    assert (good.predictions, good.total.model.rows, good.unlabelled) == (400, 400, 0)
     assert good.total.model.roc_auc == 1.0
     assert good.total.model.log_loss == pytest.approx(0.1054, abs=1e-3)
     assert good.minus_reference.upper < 0
@@ -77,12 +77,12 @@ def test_each_version_is_judged_on_its_own_decisions() -> None:
     assert found["2"].log_loss == pytest.approx(0.6931, abs=1e-3)
 
 
-def test_a_second_answer_for_a_decision_counts_for_nothing(good: Report) -> None:
+def test_a_second_answer_for_a_decision_counts_for_nothing(good: LiveReport) -> None:
     doubled = [*forecasts(), *forecasts(scored_at_us=END, score=0.5)]
     assert asked(doubled).total == good.total
 
 
-def test_what_is_not_of_the_span_or_the_project_is_left_out(good: Report) -> None:
+def test_what_is_not_of_the_span_or_the_project_is_left_out(good: LiveReport) -> None:
     others = [
         forecast("F1-1", START - 1, 0.5),
         forecast("F1-2", END, 0.5),
@@ -135,7 +135,7 @@ def test_the_plain_forecasts_know_nothing_of_the_span(tmp_path: Path) -> None:
         ),
     )
     span = {"start_us": START, "end_us": END, "as_of_us": AS_OF}
-    found = report(PROJECT, forecasts(), history=turned, **span)
+    found = live_report(PROJECT, forecasts(), history=turned, **span)
     honest = asked(forecasts())
     given = found.total.base_rate.bias + found.total.base_rate.share
     assert given == pytest.approx(honest.total.base_rate.bias + honest.total.base_rate.share)
@@ -154,6 +154,8 @@ def test_what_became_known_within_the_span_teaches_the_plain_forecasts_nothing()
             .otherwise(pl.col("label_known_at_us"))
         ),
     )
-    found = report(PROJECT, forecasts(), history=slow, start_us=START, end_us=END, as_of_us=AS_OF)
+    found = live_report(
+        PROJECT, forecasts(), history=slow, start_us=START, end_us=END, as_of_us=AS_OF
+    )
     honest = asked(forecasts())
     assert found.total.base_rate.bias < honest.total.base_rate.bias - 0.05

@@ -12,12 +12,17 @@ import pytest
 
 from ml.bundle.format import MANIFEST, sha256_of
 from ml.bundle.scoring import Bundle
+from ml.live_performance import LiveReport
 from ml.projects import projects
+from ml.results import from_plain, to_plain
 from ml.steps.artifacts import run_key
+from ml.steps.table import STEPS
 from tests.support.data.small_project import small_project
 
 FROZEN = Path(__file__).parents[2] / "support" / "data" / "frozen" / "models"
 SCORED: dict[str, Any] = json.loads((FROZEN / "scores.json").read_text())
+RECORDS: dict[str, Any] = json.loads((FROZEN / "records.json").read_text())
+TYPES: dict[str, Any] = {step.name: step.record for step in STEPS}
 NO_DATA = "00" * 32
 
 
@@ -44,3 +49,14 @@ def test_the_keys_of_the_declared_projects_change_only_with_their_declaration() 
         "flight_delay": "d1324ec963b11542",
         "repeat_purchase": "fd1c97c894702f35",
     }
+
+
+@pytest.mark.parametrize("case", RECORDS)
+def test_a_record_of_an_earlier_release_is_read_and_written_alike(case: str) -> None:
+    """They are in work folders, in the scheduler's database and in MLflow."""
+    kind = {**TYPES, "live report": LiveReport}[case.split(",", maxsplit=1)[0]]
+    assert to_plain(from_plain(RECORDS[case], kind)) == RECORDS[case]
+
+
+def test_every_step_has_its_record_of_an_earlier_release_here() -> None:
+    assert set(TYPES) <= set(RECORDS)
