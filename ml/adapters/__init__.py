@@ -1,1 +1,1 @@
-"""One module a library that reaches outside, behind `ml.ports`. Only `ml.bootstrap` imports them."""
+"""One module for each outside library, behind `ml.ports`; only `ml.bootstrap` imports them."""
