@@ -88,12 +88,6 @@ def live_report(
     rows = _history_rows(project, history, start_us=start_us, end_us=end_us, as_of_us=as_of_us)
     joined = _joined(predictions, rows, project=project, start_us=start_us)
     _require(predictions, joined, project, start_us, end_us)
-    versions = [
-        _version(v, joined.filter(joined["version"] == v))
-        for v in joined["version"].unique(maintain_order=True).to_list()
-    ]
-    losses, reference = (_losses(joined, column) for column in ("score", "reference"))
-    days = (joined["decision_time_us"].to_numpy() - start_us) // DAY
     return LiveReport(
         project=project.name,
         start=from_us(start_us).isoformat(),
@@ -106,8 +100,8 @@ def live_report(
         stale=int((~predictions["fresh"]).sum()),
         unlabelled=predictions.height - joined.height,
         total=_version("all", joined),
-        versions=tuple(versions),
-        minus_reference=quality.day_block_interval(losses - reference, days, seed=project.seed),
+        versions=_versions(joined),
+        minus_reference=_minus_reference(joined, start_us=start_us, seed=project.seed),
     )
 
 
@@ -213,6 +207,18 @@ def _require(
             "history before them to compare with",
             hint="labels come with later events: replay or ingest more, then ask again",
         )
+
+
+def _versions(joined: pl.DataFrame) -> tuple[VersionReport, ...]:
+    names = joined["version"].unique(maintain_order=True).to_list()
+    return tuple(_version(name, joined.filter(joined["version"] == name)) for name in names)
+
+
+def _minus_reference(joined: pl.DataFrame, *, start_us: int, seed: int) -> Interval:
+    """Log loss of the predictions minus that of the reference model, day by day."""
+    losses, reference = (_losses(joined, column) for column in ("score", "reference"))
+    days = (joined["decision_time_us"].to_numpy() - start_us) // DAY
+    return quality.day_block_interval(losses - reference, days, seed=seed)
 
 
 def _version(version: str, joined: pl.DataFrame) -> VersionReport:

@@ -130,7 +130,8 @@ class Registration(Struct, frozen=True, kw_only=True):
     version: str
     run_id: str
     bundle_sha256: str
-    rehearsed_rows: int  # scored by what was downloaded, equal to the pipeline
+    verified_rows: int = field(name="rehearsed_rows")
+    """How many rows the downloaded bundle scored as the pipeline does."""
 
 
 class Promotion(Struct, frozen=True, kw_only=True):

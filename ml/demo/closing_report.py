@@ -1,8 +1,9 @@
 """What the commands of the tour reported, in plain words."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from typing import Any
 
 from features.contracts.predictions import Outcome
@@ -45,8 +46,6 @@ def sample_lines(
     outcomes: Iterable[Outcome], *, domain: Domain, store: OfflineStore, start_us: int, end_us: int
 ) -> list[str]:
     """Some predictions of the span, from the lowest to the highest, and what became of each."""
-    import polars as pl
-
     predictions = sorted(
         (
             o
@@ -57,13 +56,7 @@ def sample_lines(
     )
     last = len(predictions) - 1
     chosen = [predictions[i * last // (SAMPLES - 1)] for i in range(SAMPLES)] if predictions else []
-    ids = [o.entity_id for o in chosen]
-
-    def rows(event: str, *columns: str) -> dict[str, dict[str, Any]]:
-        table = store.read(domain.by_name[event], columns=("flight_id", *columns))
-        selected = table.filter(pl.col("flight_id").is_in(ids))
-        return {row["flight_id"]: row for row in selected.iter_rows(named=True)}
-
+    rows = partial(_rows_by_flight, store, domain, [o.entity_id for o in chosen])
     flights = rows(
         "flight.scheduled",
         "carrier",
@@ -84,6 +77,16 @@ def sample_lines(
         )
         for o in chosen
     ]
+
+
+def _rows_by_flight(
+    store: OfflineStore, domain: Domain, ids: Sequence[str | None], event: str, *columns: str
+) -> dict[str, dict[str, Any]]:
+    import polars as pl
+
+    table = store.read(domain.by_name[event], columns=("flight_id", *columns))
+    selected = table.filter(pl.col("flight_id").is_in(ids))
+    return {row["flight_id"]: row for row in selected.iter_rows(named=True)}
 
 
 def _sample(

@@ -83,20 +83,14 @@ def evaluate(
         project.name,
         snapshot.key,
         title=snapshot.window.day,
-        tags={
-            PROJECT_TAG: project.name,
-            DAY_TAG: snapshot.window.day,
-            SNAPSHOT_SHA256_TAG: snapshot.sha256,
-            CHAMPION_TAG: champion.version.version if champion else "none",
-        },
+        tags=_run_tags(project, snapshot, champion),
         learners=[f.learner for f in fits],
     )
     evaluation = compare(project, snapshot, fits, scored, champion=champion, runs=runs)
     with tempfile.TemporaryDirectory() as temporary:
-        folder = Path(temporary)
-        plotter.draw(scored.labels, scored.scores, folder=folder / PLOTS)
-        write_json(folder / EVALUATION, evaluation)
-        run_log = RunLog(snapshot, validation, evaluation, folder)
+        run_log = RunLog(snapshot, validation, evaluation, Path(temporary))
+        plotter.draw(scored.labels, scored.scores, folder=run_log.folder / PLOTS)
+        write_json(run_log.folder / EVALUATION, evaluation)
         experiments.log(runs.day, day_run(run_log), data_sets(snapshot))
         for fit in fits:
             experiments.log(
@@ -117,6 +111,17 @@ def champion_of(registry: Registry, name: str) -> ChampionModel | None:
     return ChampionModel(version=version, bundle=bundle)
 
 
+def _run_tags(
+    project: ModelProject, snapshot: Snapshot, champion: ChampionModel | None
+) -> dict[str, str]:
+    return {
+        PROJECT_TAG: project.name,
+        DAY_TAG: snapshot.window.day,
+        SNAPSHOT_SHA256_TAG: snapshot.sha256,
+        CHAMPION_TAG: champion.version.version if champion else "none",
+    }
+
+
 def compare(
     project: ModelProject,
     snapshot: Snapshot,
@@ -131,20 +136,15 @@ def compare(
     best = min((c.name for c in project.candidates), key=lambda name: losses[name].mean())
     base_rate = _base_rate(snapshot)
     constant = quality.log_losses(scored.labels, np.full(len(scored.labels), base_rate))
-    others = {BASE_RATE: constant, REFERENCE: losses[project.reference.name]}
+    baselines = {BASE_RATE: constant, REFERENCE: losses[project.reference.name]}
     if champion is not None:
-        others[CHAMPION] = losses[CHAMPION]
-    differences = {
-        name: quality.day_block_interval(losses[best] - other, scored.days, seed=project.seed)
-        for name, other in others.items()
-    }
+        baselines[CHAMPION] = losses[CHAMPION]
     slices = quality.slices(
         {c: scored.rows[c].to_list() for c in project.slices.columns},
         losses[best],
         losses.get(CHAMPION),
         min_rows=project.slices.min_rows,
     )
-    qualities = {name: _quality(name, scored.labels, s) for name, s in scored.scores.items()}
     evaluation = Evaluation(
         key=snapshot.key,
         day=snapshot.window.day,
@@ -155,8 +155,11 @@ def compare(
         champion=champion.version.version if champion else None,
         base_rate=base_rate,
         base_rate_log_loss=float(constant.mean()),
-        qualities=qualities,
-        differences=differences,
+        qualities={n: _quality(n, scored.labels, s) for n, s in scored.scores.items()},
+        differences={
+            name: quality.day_block_interval(losses[best] - loss, scored.days, seed=project.seed)
+            for name, loss in baselines.items()
+        },
         slices=tuple(slices),
         measures={},
     )

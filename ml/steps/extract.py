@@ -10,6 +10,7 @@ import numpy as np
 
 from features.definitions import BoolArray
 from features.retrieval.content_hash import content_sha256
+from features.retrieval.historical import TrainingRows
 from ml.evaluation.gates import GateResult, check_data, reasons
 from ml.evaluation.null_rates import NullReport, null_report
 from ml.evaluation.split import Window, in_evaluation, in_training, missing_days, window_of
@@ -33,13 +34,7 @@ def extract(project: ModelProject, day: date, *, history: History, work: Path) -
         DataNotReady: the store does not yet hold all that was known at the cut-off.
     """
     window = window_of(project, day)
-    rows = history(
-        project.service,
-        project.label,
-        start_us=window.training_start_us,
-        end_us=window.evaluation_end_us,
-        known_before_us=window.cutoff_us,
-    )
+    rows = _read(project, window, history)
     frame = _tidy(rows.frame, project)
     sha256 = content_sha256(frame)
     key = run_key(project, sha256)
@@ -68,6 +63,16 @@ def extract(project: ModelProject, day: date, *, history: History, work: Path) -
         )
 
     return once(folder, Snapshot, write)
+
+
+def _read(project: ModelProject, window: Window, history: History) -> TrainingRows:
+    return history(
+        project.service,
+        project.label,
+        start_us=window.training_start_us,
+        end_us=window.evaluation_end_us,
+        known_before_us=window.cutoff_us,
+    )
 
 
 def _tidy(frame: pl.DataFrame, project: ModelProject) -> pl.DataFrame:

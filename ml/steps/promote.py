@@ -41,7 +41,7 @@ def promote(
             changed=False,
         )
     if VERIFIED_TAG not in version.tags:
-        raise RegistryConflict(f"version {version.version} was never rehearsed")
+        raise RegistryConflict(f"version {version.version} was never verified")
     _check_unmoved(aliases.get(CHAMPION), verdict, version.version)
     if verdict.champion is not None:
         registry.point(project.name, PREVIOUS, verdict.champion)

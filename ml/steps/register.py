@@ -85,7 +85,7 @@ def register(
         version=version.version,
         run_id=version.run_id,
         bundle_sha256=fit.bundle_sha256,
-        rehearsed_rows=int(registry.get(project.name, version.version).tags[VERIFIED_TAG]),
+        verified_rows=int(registry.get(project.name, version.version).tags[VERIFIED_TAG]),
     )
 
 

@@ -200,7 +200,7 @@ STEPS: tuple[Step, ...] = (
         needs=("snapshot", "evaluation", "verdict"),
         gives="registration",
         record=Registration,
-        describe=lambda r: f"version {r.version}, {r.rehearsed_rows:,} rows scored alike",
+        describe=lambda r: f"version {r.version}, {r.verified_rows:,} rows scored alike",
         group="release",
         pool="promotion",
     ),

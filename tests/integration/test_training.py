@@ -258,7 +258,7 @@ def test_a_bundle_changed_in_the_registry_is_never_promoted(bench: Bench) -> Non
     assert bench.registry.aliases(bench.project.name) == {}
 
 
-def test_a_version_that_was_not_rehearsed_is_never_promoted(bench: Bench) -> None:
+def test_a_version_that_was_not_verified_is_never_promoted(bench: Bench) -> None:
     snapshot, evaluation, verdict = bench.judged(DAY)
     made = bench.registry.register(
         bench.project.name,
@@ -272,9 +272,9 @@ def test_a_version_that_was_not_rehearsed_is_never_promoted(bench: Bench) -> Non
         version=made.version,
         run_id=made.run_id,
         bundle_sha256="",
-        rehearsed_rows=1,
+        verified_rows=1,
     )
-    with pytest.raises(RegistryConflict, match="rehearsed"):
+    with pytest.raises(RegistryConflict, match="verified"):
         bench.promote(verdict, claimed)
 
 
