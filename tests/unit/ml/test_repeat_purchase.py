@@ -31,9 +31,9 @@ LEARNERS = PROJECT.learners
 
 @pytest.fixture(scope="module")
 def history() -> History:
-    """What was told until two weeks after the run of the end of June."""
-    told = purchases().filter(pl.col("known_at_us") < CUTOFF_US + 14 * DAY)
-    return partial(training_rows, store=stored(told, DOMAIN))
+    """Events known until two weeks after the run of the end of June."""
+    events = purchases().filter(pl.col("known_at_us") < CUTOFF_US + 14 * DAY)
+    return partial(training_rows, store=stored(events, DOMAIN))
 
 
 @pytest.fixture(scope="module")
@@ -95,10 +95,10 @@ def test_the_last_weeks_of_training_lack_nobody_who_stayed_away(
 
 
 def run_without(*, days_back: tuple[int, int], work: Path) -> Snapshot:
-    """The run, when nothing was told from so many days before its cut-off to so many."""
+    """The run, when nothing was known from so many days before its cut-off to so many."""
     first, last = (CUTOFF_US - days * DAY for days in days_back)
-    told = purchases().filter(~pl.col("known_at_us").is_between(first, last))
-    silent = partial(training_rows, store=stored(told, DOMAIN))
+    events = purchases().filter(~pl.col("known_at_us").is_between(first, last))
+    silent = partial(training_rows, store=stored(events, DOMAIN))
     return extract(PROJECT, RUN_DAY, history=silent, work=work)
 
 

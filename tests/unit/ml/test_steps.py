@@ -136,9 +136,9 @@ def test_data_that_no_model_can_be_made_of_are_held_with_the_reason(
 
 def test_a_column_without_any_value_is_left_out_and_the_rest_is_trained(tmp_path: Path) -> None:
     empty = nothing_from(WIND, when=pl.lit(value=True))
-    found = snapshot_of(tmp_path, change=empty)
-    assert (found.unusable, found.hold_reasons) == ((WIND,), ())
-    fit = train(PROJECT, found, "boosted_trees")
+    without_wind = snapshot_of(tmp_path, change=empty)
+    assert (without_wind.unusable, without_wind.hold_reasons) == ((WIND,), ())
+    fit = train(PROJECT, without_wind, "boosted_trees")
     assert fit.columns == len(PROJECT.columns) - 1
 
 

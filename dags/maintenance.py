@@ -25,7 +25,7 @@ from airflow.sdk import CronDataIntervalTimetable, dag, result, task
     tags=["upkeep"],
     doc_md=__doc__,
 )
-def upkeep() -> None:
+def maintenance() -> None:
     """One task: one table after the other."""
     maintain()
 
@@ -50,4 +50,4 @@ def maintain() -> list[dict[str, Any]]:
     return [asdict(table) for table in maintain_offline(load_settings(), on_progress=on_progress)]
 
 
-upkeep()
+maintenance()
