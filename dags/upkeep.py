@@ -41,13 +41,13 @@ def maintain() -> list[dict[str, Any]]:
     """What was done, by table."""
     from dataclasses import asdict
 
-    from features.bootstrap import maintain_offline
+    from features.bootstrap.maintenance import maintain_offline
     from infra.settings import load_settings
 
     def say(line: str) -> None:
         print(line)  # noqa: T201
 
-    return [asdict(table) for table in maintain_offline(load_settings(), say=say)]
+    return [asdict(table) for table in maintain_offline(load_settings(), on_progress=say)]
 
 
 upkeep()

@@ -150,7 +150,7 @@ class Trainer:
         Raises:
             NothingToReport: the store is empty, or see there.
         """
-        from features.bootstrap import open_offline
+        from features.bootstrap.stores import open_offline
         from ml.live_performance import report
 
         store = open_offline(self._settings)
@@ -182,7 +182,7 @@ class Trainer:
 
     def _pin(self, snapshot: Snapshot) -> None:
         """A version that was just read is in the table still: no upkeep can be faster."""
-        from features.bootstrap import open_offline
+        from features.bootstrap.stores import open_offline
 
         store = open_offline(self._settings)
         tables = json.loads(snapshot.file("manifest.json").read_text())["tables"]
@@ -195,7 +195,7 @@ class Trainer:
 
     @property
     def _history(self) -> History:
-        from features.bootstrap import open_offline
+        from features.bootstrap.stores import open_offline
         from features.retrieval.historical import training_rows
 
         return partial(

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import msgspec
 from rich.console import Console
 
-from features.bootstrap import open_online
+from features.bootstrap.stores import open_online
 from features.catalog import domain
 from features.contracts.topics import REPLAY_PROGRESS
 from features.definitions import Domain

@@ -28,7 +28,7 @@ def ingest(
     once. Exit code 1: Kafka or the stores cannot be used. 3: another process ingests under this
     instance's name. 75: the loop hung and was ended; a new process goes on where it was.
     """
-    from features.bootstrap import ingest_until
+    from features.bootstrap.ingestion import ingest_until
     from infra.logging import configure_logging
     from infra.settings import load_settings
 
@@ -49,7 +49,7 @@ def audit(
     the online store is not what history says. What is still on its way is `waiting`, and no fault:
     run it at any time.
     """
-    from features.bootstrap import audit_now
+    from features.bootstrap.maintenance import audit_now
     from features.presentation.audit import as_plain, show
     from infra.settings import load_settings
 
@@ -89,7 +89,7 @@ def rebuild(
     longer, and until then requests are scored without most of their history; it does not need the
     offline store.
     """
-    from features.bootstrap import empty_online, rebuild_online
+    from features.bootstrap.maintenance import empty_online, rebuild_online
     from infra.settings import load_settings
 
     if from_topics:
@@ -122,7 +122,7 @@ def maintain(
     It runs beside a live ingest, which never waits for it. Running it again changes nothing. The
     DAG maintain_offline_store does it once a day.
     """
-    from features.bootstrap import maintain_offline
+    from features.bootstrap.maintenance import maintain_offline
     from infra.settings import load_settings
 
     console = Console(stderr=True, highlight=False)
@@ -148,7 +148,7 @@ def pins(
 
     The files that only a released pin kept are deleted by the next `eventide features maintain`.
     """
-    from features.bootstrap import open_offline
+    from features.bootstrap.stores import open_offline
     from infra.settings import load_settings
 
     store = open_offline(load_settings())

@@ -83,7 +83,7 @@ def _export(
     *,
     as_json: bool,
 ) -> None:
-    from features.bootstrap import export_training_set
+    from features.bootstrap.training_sets import export_training_set
     from features.catalog import domains
     from features.presentation.training_set import exporting, sentence
     from features.retrieval.training_set import TrainingSetSpec, find
@@ -107,7 +107,7 @@ def _export(
 
 
 def _export_again(place: Path, slice_days: float, *, as_json: bool) -> None:
-    from features.bootstrap import repeat_export
+    from features.bootstrap.training_sets import repeat_export
     from features.presentation.training_set import difference, exporting
     from features.retrieval.training_set import read_manifest
     from infra.settings import load_settings
