@@ -1,6 +1,7 @@
 """What can go wrong with events and features."""
 
 from infra.errors import EventideError
+from infra.kafka.partitions import Partition
 
 
 class FeatureError(EventideError):
@@ -30,8 +31,28 @@ class StoreDamaged(StoreUnavailable):
     """What lies in a store is not what was written there, so it cannot be opened or read."""
 
 
-class OffsetConflict(FeatureError):
-    """Another writer has moved a partition's position in a store; read the position anew."""
+class StalePositions(FeatureError):
+    """A store no longer has the positions that its writer knows. Nothing was written: load them."""
+
+    hint = "each partition has one writer; is a second group of ingest running?"
+
+
+class OffsetConflict(StalePositions):
+    """A partition's offset in a store is not the one that its writer expects there.
+
+    Another process wrote the partition, or replaced the whole store.
+    """
+
+    def __init__(self, partition: Partition, *, expected: int, actual: int, store: str) -> None:
+        self.partition, self.expected, self.actual, self.store = partition, expected, actual, store
+        super().__init__(
+            f"the {store} store stands at {actual} of {partition.topic}-{partition.number},"
+            f" not at {expected}: another process wrote it or replaced it"
+        )
+
+
+class StoreReplaced(StalePositions):
+    """The whole store was cleared or replaced since its writer has loaded the positions."""
 
 
 class CheckFailed(FeatureError):

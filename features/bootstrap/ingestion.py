@@ -10,10 +10,11 @@ from features.bootstrap.stores import declared_views, open_offline, open_online
 from features.catalog import domains, event_types
 from features.ingestion.compaction_watermark import LOOK_S, CompactionWatermark, ReaderWatch
 from features.ingestion.dead_letter_sink import DeadLetterSink
-from features.ingestion.loop import Connections, Ingest, Limits, Sinks
+from features.ingestion.loop import Connections, Ingest, Limits
 from features.ingestion.offline_sink import OfflineSink
 from features.ingestion.online_sink import OnlineSink
 from features.ingestion.scrubber import Scrubber
+from features.ingestion.sinks import Sinks
 from features.stores.ports import OfflineStore, OnlineStore
 from infra.clock import now_us
 from infra.kafka.admin import end_observer, first_offsets, group_observer, topic_partitions
@@ -90,11 +91,11 @@ def build_ingest(
                 duplicate_horizon_us=ingest.duplicate_horizon_us,
                 watermark=watermark,
             ),
-            scrubber=Scrubber(
-                online, declared_views(), rebuild=partial(rebuild_stores, settings, offline, online)
-            ),
             offline=OfflineSink(offline, events, clock_us=now_us),
             dead_letters=DeadLetterSink(producer, clock_us=now_us),
+        ),
+        Scrubber(
+            online, declared_views(), rebuild=partial(rebuild_stores, settings, offline, online)
         ),
         Connections(
             open_producer=partial(_open_producer, settings.kafka, events, producer),

@@ -9,8 +9,8 @@ import numpy as np
 from features.definitions import BoolArray, FeatureService, Float64Array, Int64Array
 from features.engine.columns import arrays_of, encode_keys, entity_keys, field_tuples
 from features.engine.request_columns import request_values
-from features.engine.state import ViewSchemaMismatch
 from features.engine.view_states import state_of
+from features.stores.guards import check_schemas, schema_ids
 from features.stores.ports import OnlineStore
 
 
@@ -34,6 +34,7 @@ class FeatureReader:
     def __init__(self, service: FeatureService, store: OnlineStore) -> None:
         self._service, self._store = service, store
         self._event = service.decision.request
+        self._schemas = schema_ids(service.views)
         asked = [f for view in service.views for f in (*view.entity.keys, *view.request_fields)]
         reads = [f for column in service.request_columns for f in column.reads]
         self._entities = tuple(dict.fromkeys(v.entity for v in service.views))
@@ -47,7 +48,7 @@ class FeatureReader:
             StoreUnavailable: the store does not answer; asking again may help.
             ViewSchemaMismatch: the store was built under other declarations.
         """
-        self._check_schemas()
+        check_schemas(self._store, self._schemas)
         fields = field_tuples(requests, self._fields)
         own = request_values(
             self._service, arrays_of(fields, self._event.record, self._computed), len(requests)
@@ -64,11 +65,3 @@ class FeatureReader:
             numbers.append(answers.values)
             exact &= answers.exact
         return FeatureVectors(categories=own.categories, numbers=np.hstack(numbers), exact=exact)
-
-    def _check_schemas(self) -> None:
-        """A view that the store does not keep from the first event on has no values, or too few:
-        they would look like those of an entity without events."""
-        stored = self._store.schema_ids()
-        for view in self._service.views:
-            if stored and stored.get(view.name) != state_of(view).schema_id:
-                raise ViewSchemaMismatch(view.name)

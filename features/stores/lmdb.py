@@ -7,7 +7,7 @@ may; the store can always be made again from the offline one, or from the topics
 
 import os
 import struct
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from hashlib import blake2b
 from itertools import islice
@@ -20,7 +20,8 @@ import msgspec
 
 from features.engine.deduplication import SeenIds
 from features.engine.state import merge_rows
-from features.errors import OffsetConflict, StoreDamaged, StoreUnavailable
+from features.errors import StoreDamaged, StoreUnavailable
+from features.stores.guards import check_positions
 from features.stores.ports import OnlineContent, OnlineUpdate, Page
 from features.stores.seen_ids import pack_seen, unpack_seen
 from infra.kafka.partitions import Partition, Positions
@@ -58,7 +59,8 @@ class LmdbOnlineStore:
         while True:
             try:
                 with self._transaction(write=True) as txn:
-                    _check_positions(txn, update.starts)
+                    stored = _stored_positions(txn, update.starts)
+                    check_positions(stored, update.starts, store="online")
                     _write(txn, update)
             except lmdb.MapFullError as error:
                 self._grow(error)
@@ -239,16 +241,9 @@ class LmdbOnlineStore:
         self._env.set_mapsize(size)
 
 
-def _check_positions(txn: Any, starts: Positions) -> None:
-    for partition, start in starts.items():
-        stored = txn.get(_POSITION + _name(partition))
-        found = 0 if stored is None else _number(stored)
-        if found != start:
-            raise OffsetConflict(
-                f"the online store stands at {found} of {partition.topic}-{partition.number},"
-                f" not at {start}: another process writes it",
-                hint="each partition has one writer; is a second group of ingest running?",
-            )
+def _stored_positions(txn: Any, partitions: Iterable[Partition]) -> Positions:
+    stored = {p: txn.get(_POSITION + _name(p)) for p in partitions}
+    return {p: _number(offset) for p, offset in stored.items() if offset is not None}
 
 
 def _write(txn: Any, update: OnlineUpdate) -> None:

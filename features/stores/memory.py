@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 from features.definitions import EventType
 from features.engine.deduplication import SeenIds
 from features.engine.state import merge_rows
-from features.errors import OffsetConflict, StoreUnavailable
+from features.errors import StoreUnavailable
+from features.stores.guards import check_positions
 from features.stores.ports import META, EventBatch, OnlineContent, OnlineUpdate, Page, Pin, Snapshot
 from features.stores.schema_evolution import Stored, added_fields, filling, stored_types
 from infra.clock import DAY, from_us
@@ -29,7 +30,7 @@ class MemoryOnlineStore:
 
     def apply(self, update: OnlineUpdate) -> None:
         """See the port."""
-        _check(self._positions, update.starts)
+        check_positions(self._positions, update.starts, store="online")
         values = {view: dict(found) for view, found in self._values.items()}
         for change in update.changes:
             view = values.setdefault(change.state.name, {})
@@ -113,7 +114,7 @@ class MemoryOfflineStore:
         import polars as pl
 
         self._check_fit(batch.event)
-        _check(self._positions, batch.starts)
+        check_positions(self._positions, batch.starts, store="offline")
         frame = pl.DataFrame(dict(batch.columns), schema=_schema(batch.event))
         self._commits.setdefault(batch.event.name, []).append(frame)
         self._stored[batch.event.name] = stored_types(batch.event)
@@ -183,14 +184,6 @@ class MemoryOfflineStore:
     def _check_fit(self, event: EventType) -> None:
         if event.name in self._stored:
             added_fields(event, self._stored[event.name])
-
-
-def _check(positions: Positions, starts: Positions) -> None:
-    for partition, start in starts.items():
-        if positions.get(partition, 0) != start:
-            raise OffsetConflict(
-                f"the store stands at {positions.get(partition, 0)} of {partition}, not at {start}"
-            )
 
 
 def _schema(event: EventType) -> "dict[str, Any]":

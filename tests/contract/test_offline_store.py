@@ -126,8 +126,10 @@ def test_rows_come_back_as_they_went_in(store: OfflineStore) -> None:
 def test_an_append_from_another_position_changes_nothing(store: OfflineStore) -> None:
     store.append(batch(sale("1"), sale("2")))
     for start in (0, 1, 3):
-        with pytest.raises(OffsetConflict):
+        with pytest.raises(OffsetConflict) as caught:
             store.append(batch(sale("3"), start=start))
+        conflict = caught.value
+        assert (conflict.partition, conflict.expected, conflict.actual) == (P0, start, 2)
     assert store.positions([SOLD.name]) == {P0: 2}
     assert ids(store.read(SOLD, columns=["event_id"])) == ["1", "2"]
 

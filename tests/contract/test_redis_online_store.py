@@ -16,7 +16,7 @@ from structlog.testing import capture_logs
 
 from features.engine.deduplication import SeenIds
 from features.engine.view_states import state_of
-from features.errors import OffsetConflict, StoreUnavailable
+from features.errors import OffsetConflict, StoreReplaced, StoreUnavailable
 from features.stores.ports import OnlineStore
 from features.stores.redis.servers import CLUSTER_SHARDS
 from features.stores.redis.store import RedisOnlineStore
@@ -202,7 +202,7 @@ def test_after_a_clear_the_old_writer_has_to_read_its_position_anew(url: str) ->
     writer.apply(update(sale("1")))
     operator.clear()
     for start in (1, 0):
-        with pytest.raises(OffsetConflict, match="cleared"):
+        with pytest.raises(StoreReplaced, match="cleared"):
             writer.apply(update(sale("2"), start=start))
     assert writer.positions() == {}
     assert count(operator) == count(writer) == 0

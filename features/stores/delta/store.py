@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 from deltalake import CommitProperties, DeltaTable, Transaction, write_deltalake
 
 from features.definitions import EventType
-from features.errors import OffsetConflict, SchemaChanged, StoreUnavailable, WriteConflict
+from features.errors import SchemaChanged, StalePositions, StoreUnavailable, WriteConflict
 from features.stores.delta.pins import DeltaPins
 from features.stores.delta.tables import (
     HOOKS,
@@ -26,6 +26,7 @@ from features.stores.delta.tables import (
     sentence,
     writer_of,
 )
+from features.stores.guards import check_positions
 from features.stores.ports import EventBatch, Pin, Snapshot
 from features.stores.schema_evolution import added_fields, filling
 from infra.clock import from_us
@@ -84,7 +85,7 @@ class DeltaOfflineStore:
                 conflict = error
             else:
                 return
-        raise OffsetConflict(f"other processes write without a pause: {conflict}") from conflict
+        raise StalePositions(f"other processes write without a pause: {conflict}") from conflict
 
     def version(self, event: EventType) -> int | None:
         """See the port."""
@@ -160,7 +161,7 @@ class DeltaOfflineStore:
         hint = f"is there room and a right to write under {self._tables.root}?"
         try:
             # No refresh from here on: that is what makes it compare-and-set.
-            _check_positions(table, batch.starts)
+            check_positions(_positions(table, batch.starts), batch.starts, store="offline")
             with reaching(f"cannot append to the offline table {batch.event.name}", hint=hint):
                 self._commit(table, batch)
         except (StoreUnavailable, WriteConflict):
@@ -245,16 +246,6 @@ def _rows_by_day(files: pa.Table) -> "dict[date, int]":
 def _positions(table: DeltaTable, partitions: Iterable[Partition]) -> dict[Partition, int]:
     found = {p: table.transaction_version(_app(p)) for p in partitions}
     return {p: offset for p, offset in found.items() if offset is not None}
-
-
-def _check_positions(table: DeltaTable, starts: Positions) -> None:
-    stored = _positions(table, starts)
-    for partition, start in starts.items():
-        if stored.get(partition, 0) != start:
-            raise OffsetConflict(
-                f"the offline store stands at {stored.get(partition, 0)} of {partition.topic}-"
-                f"{partition.number}, not at {start}: another process writes it"
-            )
 
 
 def _types(event: EventType) -> "pl.Schema":

@@ -21,7 +21,7 @@ import structlog
 
 from features.engine.deduplication import SeenIds
 from features.engine.state import ViewSchemaMismatch
-from features.errors import OffsetConflict, StoreUnavailable
+from features.errors import OffsetConflict, StalePositions, StoreReplaced, StoreUnavailable
 from features.stores.ports import OnlineContent, OnlineUpdate, Page
 from features.stores.redis.content import put_content
 from features.stores.redis.names import (
@@ -234,16 +234,14 @@ def _raise_unless_decided(answer: Sequence[Any], update: OnlineUpdate) -> None:
     if verdict == b"other":
         raise ViewSchemaMismatch(details[0].decode())
     if verdict == b"moved":
-        name, found = (detail.decode() for detail in details)
+        partition, actual = partition_of(details[0]), int(details[1])
         raise OffsetConflict(
-            f"the online store stands at {found} of {name}, not at"
-            f" {update.starts[partition_of(details[0])]}: another process writes it",
-            hint="each partition has one writer; is a second group of ingest running?",
+            partition, expected=update.starts[partition], actual=actual, store="online"
         )
-    raise OffsetConflict(
-        "the online store was cleared by another process"
-        if verdict == b"emptied"
-        else f"an update of {details[0].decode()} was decided but not finished by its writer"
+    if verdict == b"emptied":
+        raise StoreReplaced("the online store was cleared or replaced by another process")
+    raise StalePositions(
+        f"an update of {details[0].decode()} was decided but not finished by its writer"
     )
 
 
