@@ -11,7 +11,8 @@ from features.definitions import BoolArray, EventType, FeatureService, Float64Ar
 from features.engine.columns import arrays_of, encode_keys, entity_keys
 from features.engine.view_states import state_of
 from features.retrieval.event_log import DUPLICATE_HORIZON_US, EventLog
-from features.retrieval.historical import view_values
+from features.retrieval.field_sets import query_fields
+from features.retrieval.view_values import view_values
 from features.stores.ports import OfflineStore, OnlineStore
 from infra.clock import DAY, HOUR
 from infra.kafka.partitions import Partition
@@ -128,7 +129,7 @@ def _asked(
         entities = pl.concat(told).unique().drop_nulls().sort(keys)
         return _Asked(view=view, entities=entities, end_us=end_us, decided_by=None)
     source = next(s.decision.source for s in services if view in s.views)
-    fields = list(dict.fromkeys((*keys, *view.request_fields)))
+    fields = query_fields(view)
     decided = event_log.store.read(source, columns=fields, event_from_us=end_us - DECIDED_WITHIN_US)
     entities = decided.drop_nulls(keys).unique().sort(fields)
     return _Asked(view=view, entities=entities, end_us=end_us, decided_by=source)

@@ -23,6 +23,8 @@ from features.engine.state import merge_rows
 from features.engine.view_states import state_of
 from features.errors import DataNotReady
 from features.retrieval.event_log import drop_duplicates_mask
+from features.retrieval.field_sets import distinct, source_fields
+from features.stores.guards import schema_ids
 from features.stores.ports import OfflineStore, OnlineContent, OnlineStore, Snapshot
 from infra.clock import DAY, from_us, to_us
 from infra.kafka.partitions import Partition
@@ -94,7 +96,7 @@ def rebuild(
             values=made,
             positions={p: o for s in tables.values() for p, o in s.positions.items()},
             seen=seen,
-            schemas={v.name: state_of(v).schema_id for v in views},
+            schemas=schema_ids(views),
         )
     )
     return RebuildResult(
@@ -171,7 +173,7 @@ class _History:
 
     def events(self, view: View, event: EventType, span: _Span) -> EventRows:
         """What the view reads of the events of a span, without duplicates."""
-        fields = tuple(dict.fromkeys((*view.entity.keys, *state_of(view).fields(event))))
+        fields = source_fields(view, event)
         # A duplicate may have happened at another time than the first sighting, but not far off.
         frame = self._read(
             event,
@@ -246,7 +248,7 @@ class _History:
         places = ("partition", "offset", "known_at_us")
         return self._store.read(
             event,
-            columns=tuple(dict.fromkeys((*places, *columns))),
+            columns=distinct(places, columns),
             event_from_us=from_us,
             event_until_us=until_us,
             version=self._tables[event].version,

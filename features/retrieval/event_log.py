@@ -15,6 +15,7 @@ from features.engine.checks import violations
 from features.engine.columns import KEY_SEPARATOR, dtype_of, kinds
 from features.engine.deduplication import first_sightings
 from features.errors import CheckFailed, DataNotReady
+from features.retrieval.field_sets import distinct
 from features.stores.ports import OfflineStore
 from infra.clock import DAY, HOUR, from_us
 
@@ -38,7 +39,7 @@ class Events(Protocol):
         from_us: int | None = None,
         until_us: int | None = None,
     ) -> pl.DataFrame:
-        """See `Past.events`."""
+        """See `EventLog.events`."""
         ...
 
 
@@ -89,7 +90,7 @@ class EventLog:
         earlier = None if from_us is None else from_us - self.horizon_us
         version = (self.versions or {}).get(event.name)
         stops = event.checks_that("stop")
-        columns = tuple(dict.fromkeys((*_PLACE, *fields, *(f for c in stops for f in c.reads))))
+        columns = distinct(_PLACE, fields, *(check.reads for check in stops))
         frame = self.store.read(
             event, columns=columns, event_from_us=earlier, event_until_us=until_us, version=version
         )
