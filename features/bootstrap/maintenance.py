@@ -1,6 +1,5 @@
 """Puts the maintenance of the stores together: compaction, rebuild, audit."""
 
-from collections.abc import Callable
 from contextlib import closing
 from functools import partial
 
@@ -15,19 +14,17 @@ from features.catalog import domains, event_types
 from features.contracts.topics import INGEST_DEAD_LETTERS, SERVING_DEAD_LETTERS
 from features.definitions import Domain
 from features.maintenance.audit import Audit, DeadLetterTopics, audit, claimed
-from features.maintenance.compaction import MaintenanceResult, Rules, maintain
+from features.maintenance.compaction import CompactionRules, MaintenanceResult, maintain
 from features.maintenance.consistency import compare_views
-from features.maintenance.rebuild import RebuildResult, rebuild
-from features.maintenance.rebuild import Rules as RebuildRules
+from features.maintenance.rebuild import RebuildResult, RebuildRules, rebuild
 from features.stores.ports import OfflineStore, OnlineStore
 from infra.kafka.admin import group_positions
 from infra.kafka.topic_reader import read_all
+from infra.process.progress import StatusCallback
 from infra.settings import Settings
 
 
-def maintain_offline(
-    settings: Settings, *, on_progress: Callable[[str], None]
-) -> list[MaintenanceResult]:
+def maintain_offline(settings: Settings, *, on_progress: StatusCallback) -> list[MaintenanceResult]:
     """Maintain the offline store of this installation; see `features.maintenance.compaction`."""
     from features.stores.delta.maintenance import DeltaMaintenance
 
@@ -35,7 +32,7 @@ def maintain_offline(
         event_types(),
         open_offline(settings),
         DeltaMaintenance(settings.offline_store, options=offline_options(settings)),
-        rules=Rules(
+        rules=CompactionRules(
             closed_after_us=settings.upkeep.closed_after_us,
             retention_hours=settings.upkeep.retention_hours,
         ),
@@ -43,7 +40,7 @@ def maintain_offline(
     )
 
 
-def audit_now(settings: Settings, *, on_progress: Callable[[str], None]) -> Audit:
+def audit_now(settings: Settings, *, on_progress: StatusCallback) -> Audit:
     """Audit this installation as it stands; `on_progress` is told what is being done.
 
     Raises:
@@ -69,7 +66,7 @@ def audit_now(settings: Settings, *, on_progress: Callable[[str], None]) -> Audi
         )
 
 
-def rebuild_online(settings: Settings, *, on_progress: Callable[[str], None]) -> RebuildResult:
+def rebuild_online(settings: Settings, *, on_progress: StatusCallback) -> RebuildResult:
     """Make the online store again from the offline one; see `features.maintenance.rebuild`.
 
     Raises:
@@ -94,7 +91,7 @@ def rebuild_stores(
     settings: Settings,
     offline: OfflineStore,
     online: OnlineStore,
-    on_progress: Callable[[str], None],
+    on_progress: StatusCallback,
 ) -> RebuildResult:
     """The same for stores that are open already."""
     return rebuild(

@@ -4,14 +4,14 @@ from pathlib import Path
 
 from features.bootstrap.stores import open_offline
 from features.catalog import domains
+from features.retrieval.manifest import Manifest
 from features.retrieval.training_set import (
-    Manifest,
-    ProgressCallback,
     ReadOptions,
     TrainingSetSpec,
     repeat_training_set,
     write_training_set,
 )
+from infra.process.progress import ProgressCallback
 from infra.settings import Settings
 
 

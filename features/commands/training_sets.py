@@ -86,10 +86,10 @@ def _export(
     from features.bootstrap.training_sets import export_training_set
     from features.catalog import domains
     from features.presentation.training_set import exporting, sentence
-    from features.retrieval.training_set import TrainingSetSpec, find
+    from features.retrieval.training_set import TrainingSetSpec, find_service_and_label
     from infra.settings import load_settings
 
-    service, label = find(domains(), *names)
+    service, label = find_service_and_label(domains(), *names)
     spec = TrainingSetSpec(
         service=service,
         label=label,

@@ -13,6 +13,7 @@ from features.definitions import View
 from features.engine.view_states import state_of
 from features.errors import DataNotReady
 from features.stores.ports import OnlineStore
+from infra.process.progress import StatusCallback
 
 log = structlog.get_logger()
 
@@ -27,7 +28,7 @@ class Scrubber:
         store: OnlineStore,
         views: Sequence[View],
         *,
-        rebuild: Callable[[Callable[[str], None]], object],
+        rebuild: Callable[[StatusCallback], object],
     ) -> None:
         """`rebuild` is told what to tell of its progress."""
         self._store, self._views, self._rebuild = store, views, rebuild
@@ -51,7 +52,7 @@ class Scrubber:
             self._at = (self._at + 1) % len(self._views)
         state_of(view).verify(page.values)
 
-    def repair(self, on_progress: Callable[[str], None]) -> None:
+    def repair(self, on_progress: StatusCallback) -> None:
         """Make the store again; without an offline store it is emptied, and ingest makes both.
 
         Raises:

@@ -26,9 +26,9 @@ from features.maintenance.accounting import (
 from features.stores.ports import OfflineStore, OnlineStore
 from infra.kafka.message import Message
 from infra.kafka.partitions import Partition, Positions
+from infra.process.progress import StatusCallback
 
 Reader = Callable[[Iterable[str]], Iterable[Message]]
-StatusCallback = Callable[[str], None]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -4,7 +4,7 @@ For each event: the files of closed days are put together, the log is summed up,
 nobody can ask for any more are deleted. It runs beside ingest; running it again changes nothing.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import date
 
@@ -14,6 +14,7 @@ from features.definitions import EventType
 from features.errors import WriteConflict
 from features.stores.ports import OfflineMaintenance, OfflineStore
 from infra.clock import DAY, to_us
+from infra.process.progress import StatusCallback
 
 ATTEMPTS = 8
 DAYS_A_CHECKPOINT = 16  # each day opens the table: a first run over a year would read a long log
@@ -32,7 +33,7 @@ class MaintenanceResult:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Rules:
+class CompactionRules:
     """When a day is closed, and for how long a file outlives its removal from the table."""
 
     closed_after_us: int
@@ -44,8 +45,8 @@ def maintain(
     store: OfflineStore,
     upkeep: OfflineMaintenance,
     *,
-    rules: Rules,
-    on_progress: Callable[[str], None],
+    rules: CompactionRules,
+    on_progress: StatusCallback,
 ) -> list[MaintenanceResult]:
     """Do it for every event that has a table; `on_progress` is told what is being done.
 
@@ -73,8 +74,8 @@ def _maintain(
     event: EventType,
     store: OfflineStore,
     upkeep: OfflineMaintenance,
-    rules: Rules,
-    on_progress: Callable[[str], None],
+    rules: CompactionRules,
+    on_progress: StatusCallback,
 ) -> MaintenanceResult:
     before = upkeep.files(event)
     days = closed_days(

@@ -28,13 +28,10 @@ from features.stores.guards import schema_ids
 from features.stores.ports import OfflineStore, OnlineContent, OnlineStore, Snapshot
 from infra.clock import DAY, from_us, to_us
 from infra.kafka.partitions import Partition
+from infra.process.progress import StatusCallback
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     import polars as pl
-
-    StatusCallback = Callable[[str], None]
 
 SLICE_ROWS = 250_000
 FOLDED_AT_ONCE = 5_000
@@ -42,7 +39,7 @@ IDS_A_SLICE = 10_000  # ingest forgets whole slices
 
 
 @dataclass(frozen=True, kw_only=True)
-class Rules:
+class RebuildRules:
     """The rules of ingest: when an event counts as sent twice, and for how long the store answers
     exactly about the past."""
 
@@ -69,8 +66,8 @@ def rebuild(
     *,
     offline: OfflineStore,
     online: OnlineStore,
-    rules: Rules,
-    on_progress: "StatusCallback",
+    rules: RebuildRules,
+    on_progress: StatusCallback,
 ) -> RebuildResult:
     """Replace all that `online` holds; `on_progress` is told what is being done.
 
@@ -119,7 +116,7 @@ class _Made:
     """The values of all views in batches, a view after the other."""
 
     def __init__(
-        self, views: Sequence[View], history: "_History", on_progress: "StatusCallback"
+        self, views: Sequence[View], history: "_History", on_progress: StatusCallback
     ) -> None:
         self._views, self._history, self._say = views, history, on_progress
         self.count = 0
@@ -159,7 +156,7 @@ class _History:
     """The tables at their versions, in spans that fit into memory."""
 
     def __init__(
-        self, store: OfflineStore, tables: Mapping[EventType, Snapshot], rules: Rules
+        self, store: OfflineStore, tables: Mapping[EventType, Snapshot], rules: RebuildRules
     ) -> None:
         self._store, self._tables, self._rules = store, tables, rules
         known = [s.newest_known_at_us for s in tables.values()]

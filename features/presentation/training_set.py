@@ -9,8 +9,10 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
-from features.retrieval.training_set import FILE, Manifest, ProgressCallback
+from features.retrieval.manifest import Manifest
+from features.retrieval.training_set import FILE
 from infra.clock import from_us
+from infra.process.progress import ProgressCallback
 
 
 @contextmanager

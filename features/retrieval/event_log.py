@@ -16,6 +16,7 @@ from features.engine.columns import KEY_SEPARATOR, dtype_of, kinds
 from features.engine.deduplication import first_sightings
 from features.errors import CheckFailed, DataNotReady
 from features.retrieval.field_sets import distinct
+from features.retrieval.manifest import TableUse
 from features.stores.ports import OfflineStore
 from infra.clock import DAY, HOUR, from_us
 
@@ -50,7 +51,7 @@ class EventLog:
     store: OfflineStore
     versions: Mapping[str, int] | None = None
     horizon_us: int = DUPLICATE_HORIZON_US
-    used: dict[str, Any] = field(default_factory=dict)
+    used: dict[str, TableUse] = field(default_factory=dict)
 
     def require(self, events: Sequence[EventType], *, until_us: int) -> None:
         """Raises DataNotReady unless the newest of these events was emitted at `until_us` or
@@ -127,14 +128,18 @@ class EventLog:
         spans = frame.group_by("partition").agg(
             pl.col("offset").min().alias("first"), pl.col("offset").max().alias("last")
         )
-        entry = self.used.setdefault(
-            event.name, {"delta_version": version, "rows_read": 0, "offsets": {}}
-        )
-        entry["rows_read"] = max(entry["rows_read"], frame.height)  # several views read one table
+        before = self.used.get(event.name)
+        offsets = dict(before.offsets) if before else {}
         for partition, first, last in sorted(spans.iter_rows()):
             key = f"{event.name}-{partition}"
-            a, b = entry["offsets"].get(key, (first, last))
-            entry["offsets"][key] = [min(a, first), max(b, last)]
+            low, high = offsets.get(key, (first, last))
+            offsets[key] = (min(low, first), max(high, last))
+        self.used[event.name] = TableUse(
+            delta_version=before.delta_version if before else version,
+            # Several views read one table.
+            rows_read=max(before.rows_read if before else 0, frame.height),
+            offsets=offsets,
+        )
 
 
 def drop_duplicates_mask(frame: pl.DataFrame, *, horizon_us: int) -> BoolArray:

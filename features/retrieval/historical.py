@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -21,6 +21,7 @@ from features.retrieval.decisions import Decisions, decisions_of, time_slices
 from features.retrieval.event_log import DUPLICATE_HORIZON_US, EventLog, arrays_in
 from features.retrieval.field_sets import column_fields
 from features.retrieval.labels import labels_of
+from features.retrieval.manifest import RowsManifest, TableUse
 from features.retrieval.view_values import SliceEvents, view_values
 from features.stores.ports import OfflineStore
 from infra.clock import DAY, HOUR, from_us
@@ -35,15 +36,14 @@ SLICE_US = 30 * DAY  # a third of the memory of a year at once, for a seventh mo
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingRows:
-    """One row a decision, by decision time and entity id.
+    """One row for each decision, sorted by decision time and entity id.
 
-    `frame`: entity_id, decision_time_us, each category (str) and number (float64, NaN for
-    nothing) of the service by name, label (Int8: 0, 1 or null), label_known_at_us (null with it).
-    `manifest`: what it was made from, and the sha256 of the frame's content.
+    `frame`: entity_id, decision_time_us, each category (str) and number (float64, NaN for a missing
+    value) of the service by name, label (Int8: 0, 1 or null), label_known_at_us (null with it).
     """
 
     frame: pl.DataFrame
-    manifest: dict[str, Any]
+    manifest: RowsManifest
 
 
 def training_rows(
@@ -85,25 +85,55 @@ def training_rows(
         known_before_us=known_before_us,
         slice_us=slice_us,
     )
-    digest, frames = ContentDigest(), []
+    summary, frames = RowsSummary(), []
     for piece in slices:
-        digest.add(piece)
+        summary.add(piece)
         frames.append(piece)
-    frame = pl.concat(frames)
-    return TrainingRows(
-        frame=frame,
-        manifest={
-            "service": service.name,
-            "label": label.name,
-            "start_us": start_us,
-            "end_us": end_us,
-            "known_before_us": known_before_us,
-            "rows": frame.height,
-            "labelled": frame.height - frame["label"].null_count(),
-            "tables": event_log.used,
-            "sha256": digest.hexdigest(),
-        },
+    manifest = summary.manifest(
+        service,
+        label,
+        tables=event_log.used,
+        start_us=start_us,
+        end_us=end_us,
+        known_before_us=known_before_us,
     )
+    return TrainingRows(frame=pl.concat(frames), manifest=manifest)
+
+
+class RowsSummary:
+    """Counts and hashes the rows of a training set, slice by slice."""
+
+    def __init__(self) -> None:
+        self.digest, self.rows, self.labelled = ContentDigest(), 0, 0
+
+    def add(self, piece: pl.DataFrame) -> None:
+        """The next slice."""
+        self.digest.add(piece)
+        self.rows += piece.height
+        self.labelled += piece.height - piece["label"].null_count()
+
+    def manifest(
+        self,
+        service: FeatureService,
+        label: Label,
+        *,
+        tables: Mapping[str, TableUse],
+        start_us: int,
+        end_us: int,
+        known_before_us: int,
+    ) -> RowsManifest:
+        """The manifest of all rows so far."""
+        return RowsManifest(
+            service=service.name,
+            label=label.name,
+            start_us=start_us,
+            end_us=end_us,
+            known_before_us=known_before_us,
+            rows=self.rows,
+            labelled=self.labelled,
+            tables=tables,
+            sha256=self.digest.hexdigest(),
+        )
 
 
 def training_slices(

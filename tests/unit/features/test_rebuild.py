@@ -21,7 +21,7 @@ from features.ingestion.offline_sink import OfflineSink
 from features.ingestion.online_sink import OnlineSink
 from features.maintenance import rebuild as rebuilding
 from features.maintenance.consistency import same_values
-from features.maintenance.rebuild import RebuildResult, Rules, rebuild
+from features.maintenance.rebuild import RebuildResult, RebuildRules, rebuild
 from features.stores.memory import MemoryOfflineStore, MemoryOnlineStore
 from features.stores.ports import Snapshot
 from infra.clock import DAY, SECOND
@@ -41,7 +41,7 @@ from tests.support.data.sales import CITY_SALES, SHOP_SALES, SOLD, sale
 from tests.support.data.sales import rows_of as rows_of_sales
 from tests.unit.features.test_view_parity import SHOPS, cuts, histories, questions_about
 
-RULES = Rules(duplicate_horizon_us=1_000 * SECOND, hold_us=15 * SECOND)
+RULES = RebuildRules(duplicate_horizon_us=1_000 * SECOND, hold_us=15 * SECOND)
 DAY_S = DAY // SECOND
 PARTITIONS = [Partition(e.name, n) for e in EVENTS for n in range(e.partitions)]
 P = Partition(SOLD.name, 0)
@@ -59,7 +59,7 @@ class Site:
     """Both stores, and an ingest between them."""
 
     def __init__(
-        self, views: Sequence[View], events: Sequence[EventType], rules: Rules = RULES
+        self, views: Sequence[View], events: Sequence[EventType], rules: RebuildRules = RULES
     ) -> None:
         self.views, self.events, self.rules = views, events, rules
         self.online, self.offline = MemoryOnlineStore(), MemoryOfflineStore()

@@ -24,7 +24,7 @@ from features.retrieval.training_set import (
     FILE,
     MANIFEST,
     TrainingSetDiffers,
-    find,
+    find_service_and_label,
     read_manifest,
     write_training_set,
 )
@@ -88,7 +88,7 @@ def test_any_slice_gives_the_same_rows(
     sliced = rows(store, slice_s=slice_s, cut_off=cut_off, service=service)
     assert whole.frame.height > 0
     assert sliced.frame.equals(whole.frame)
-    assert sliced.manifest["sha256"] == whole.manifest["sha256"] == content_sha256(whole.frame)
+    assert sliced.manifest.sha256 == whole.manifest.sha256 == content_sha256(whole.frame)
 
 
 @pytest.fixture(scope="module")
@@ -127,7 +127,7 @@ def test_any_slice_of_real_flights_gives_the_same_rows(
     sliced = training_rows(FLIGHT_DELAY, LATE_15, store, **span, slice_us=slice_us)
     assert whole.frame.height > 9_000
     assert sliced.frame.equals(whole.frame)
-    assert sliced.manifest["sha256"] == whole.manifest["sha256"]
+    assert sliced.manifest.sha256 == whole.manifest.sha256
 
 
 def test_no_more_than_a_slice_and_what_it_reaches_back_to_is_read_at_once() -> None:
@@ -244,11 +244,11 @@ def test_decisions_after_the_cut_off_are_refused() -> None:
 def test_a_service_and_a_label_are_found_by_name_in_one_domain() -> None:
     from features.catalog import domains
 
-    assert find(domains(), "flight_delay", "late15") == (FLIGHT_DELAY, LATE_15)
+    assert find_service_and_label(domains(), "flight_delay", "late15") == (FLIGHT_DELAY, LATE_15)
     with pytest.raises(FeatureError, match="no service 'nothing'"):
-        find(domains(), "nothing", "late15")
+        find_service_and_label(domains(), "nothing", "late15")
     with pytest.raises(FeatureError, match="no label 'nothing'"):
-        find(domains(), "flight_delay", "nothing")
+        find_service_and_label(domains(), "flight_delay", "nothing")
 
 
 @given(
