@@ -1,13 +1,11 @@
 """The commands about the stores: to fill, count, rebuild and look after them."""
 
-import json
-from dataclasses import asdict
 from typing import Annotated
 
 import typer
 from rich.console import Console
 
-from features.commands.options import Json
+from features.commands.options import Json, print_json, print_result
 from infra.process.signals import stop_at_signal
 
 
@@ -55,12 +53,12 @@ def audit(
 
     console = Console(stderr=True, highlight=False)
     with console.status("reading positions") as status:
-        found = audit_now(load_settings(), on_progress=status.update)
+        report = audit_now(load_settings(), on_progress=status.update)
     if as_json:
-        typer.echo(json.dumps(as_plain(found)))
+        print_json(as_plain(report))
     else:
-        show(found, Console(highlight=False))
-    if not found.clean or (settled and not found.settled):
+        show(report, Console(highlight=False))
+    if not report.clean or (settled and not report.settled):
         raise typer.Exit(1)
 
 
@@ -94,19 +92,21 @@ def rebuild(
 
     if from_topics:
         empty_online(load_settings())
-        typer.echo(
-            json.dumps({"emptied": True})
-            if as_json
-            else "the online store is empty; `eventide ingest` fills it from the topics"
+        print_result(
+            {"emptied": True},
+            lambda: "the online store is empty; `eventide ingest` fills it from the topics",
+            as_json=as_json,
         )
         return
     console = Console(stderr=True, highlight=False)
     with console.status("reading tables") as status:
-        found = rebuild_online(load_settings(), on_progress=status.update)
-    typer.echo(
-        json.dumps(asdict(found))
-        if as_json
-        else f"made {found.values:,} values of {found.views} views from {found.events:,} events"
+        result = rebuild_online(load_settings(), on_progress=status.update)
+    print_result(
+        result,
+        lambda: (
+            f"made {result.values:,} values of {result.views} views from {result.events:,} events"
+        ),
+        as_json=as_json,
     )
 
 
@@ -127,17 +127,17 @@ def maintain(
 
     console = Console(stderr=True, highlight=False)
     with console.status("reading tables") as status:
-        found = maintain_offline(load_settings(), on_progress=status.update)
-    if as_json:
-        typer.echo(json.dumps([asdict(table) for table in found]))
-        return
-    for table in found:
-        typer.echo(
+        tables = maintain_offline(load_settings(), on_progress=status.update)
+
+    def text() -> str:
+        lines = [
             f"{table.event}: {table.files_before:,} files, now {table.files_after:,}"
             f" ({table.days} days put together); {table.deleted:,} deleted, {table.pinned} pinned"
-        )
-    if not found:
-        typer.echo("the offline store has no table yet")
+            for table in tables
+        ]
+        return "\n".join(lines) or "the offline store has no table yet"
+
+    print_result(tables, text, as_json=as_json)
 
 
 def pins(
@@ -154,9 +154,9 @@ def pins(
     store = open_offline(load_settings())
     if release:
         store.unpin(release)
-    found = store.pins()
+    kept = store.pins()
     if as_json:
-        typer.echo(json.dumps([asdict(pin) for pin in found]))
+        print_json(kept)
         return
-    for pin in found:
+    for pin in kept:
         typer.echo(f"{pin.name}: {pin.event} at version {pin.version}")

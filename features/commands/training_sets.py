@@ -4,11 +4,10 @@ from datetime import datetime
 from pathlib import Path
 from typing import Annotated
 
-import msgspec
 import typer
 from rich.console import Console
 
-from features.commands.options import MOMENTS, Json, utc_us
+from features.commands.options import MOMENTS, Json, print_result, utc_us
 from infra.clock import DAY, now_us
 
 
@@ -98,11 +97,13 @@ def _export(
         known_before_us=cut_off_us,
     )
     with exporting(Console(stderr=True, highlight=False)) as on_progress:
-        made, new = export_training_set(
+        manifest, new = export_training_set(
             load_settings(), spec, folder, slice_us=round(slice_days * DAY), on_progress=on_progress
         )
-    typer.echo(
-        _plain({"manifest": made, "new": new}) if as_json else sentence(made, folder, new=new)
+    print_result(
+        {"manifest": manifest, "new": new},
+        lambda: sentence(manifest, folder, new=new),
+        as_json=as_json,
     )
 
 
@@ -114,14 +115,14 @@ def _export_again(place: Path, slice_days: float, *, as_json: bool) -> None:
 
     before = read_manifest(place)
     with exporting(Console(stderr=True, highlight=False)) as on_progress:
-        made = repeat_export(
+        manifest = repeat_export(
             load_settings(), before, slice_us=round(slice_days * DAY), on_progress=on_progress
         )
-    same = before.content_sha256 == made.content_sha256
-    typer.echo(_plain({"manifest": made, "same": same}) if as_json else difference(before, made))
+    same = before.content_sha256 == manifest.content_sha256
+    print_result(
+        {"manifest": manifest, "same": same},
+        lambda: difference(before, manifest),
+        as_json=as_json,
+    )
     if not same:
         raise typer.Exit(1)
-
-
-def _plain(found: dict[str, object]) -> str:
-    return msgspec.json.encode(found).decode()

@@ -22,7 +22,7 @@ from features.engine.deduplication import SeenIds
 from features.engine.state import merge_rows
 from features.errors import StoreDamaged, StoreUnavailable
 from features.stores.guards import check_positions
-from features.stores.ports import OnlineContent, OnlineUpdate, Page
+from features.stores.ports import OnlineContent, OnlineUpdate, ValuePage
 from features.stores.seen_ids import pack_seen, unpack_seen
 from infra.kafka.partitions import Partition, Positions
 
@@ -47,10 +47,17 @@ Items = list[tuple[bytes, bytes]]
 class LmdbOnlineStore:
     """See `features.stores.ports.OnlineStore`."""
 
-    def __init__(self, folder: str, *, readonly: bool = False, map_bytes: int = MAP_BYTES) -> None:
+    def __init__(
+        self,
+        folder: str,
+        *,
+        readonly: bool = False,
+        map_bytes: int = MAP_BYTES,
+        max_map_bytes: int = MAX_MAP_BYTES,
+    ) -> None:
         self._folder = Path(folder)
         self._readonly = readonly
-        self._map_bytes = map_bytes
+        self._map_bytes, self._max_map_bytes = map_bytes, max_map_bytes
         self._env = self._open()
         self._file = self._file_there()
 
@@ -102,13 +109,13 @@ class LmdbOnlineStore:
         with self._transaction() as txn:
             return sum(1 for _ in _items(txn, _prefix(view)))
 
-    def page(self, view: str, *, after: bytes, limit: int) -> Page:
+    def page(self, view: str, *, after: bytes, limit: int) -> ValuePage:
         """See the port: in the order of the keys."""
         prefix = _prefix(view)
         with self._transaction() as txn:
             found = list(islice(_items(txn, prefix, start=prefix + after), limit + 1))
         last = found[limit][0].removeprefix(prefix) if len(found) > limit else b""
-        return Page(values=[value for _, value in found[:limit]], after=last)
+        return ValuePage(values=[value for _, value in found[:limit]], after=last)
 
     def clear(self) -> None:
         """See the port."""
@@ -234,9 +241,9 @@ class LmdbOnlineStore:
 
     def _grow(self, error: lmdb.Error) -> None:
         size = self._env.info()["map_size"] * 2
-        if size > MAX_MAP_BYTES:
+        if size > self._max_map_bytes:
             raise StoreUnavailable(
-                f"the online store {self._folder} has reached {MAX_MAP_BYTES} bytes"
+                f"the online store {self._folder} has reached {self._max_map_bytes} bytes"
             ) from error
         self._env.set_mapsize(size)
 

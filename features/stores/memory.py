@@ -9,7 +9,15 @@ from features.engine.deduplication import SeenIds
 from features.engine.state import merge_rows
 from features.errors import StoreUnavailable
 from features.stores.guards import check_positions
-from features.stores.ports import META, EventBatch, OnlineContent, OnlineUpdate, Page, Pin, Snapshot
+from features.stores.ports import (
+    META,
+    EventBatch,
+    OnlineContent,
+    OnlineUpdate,
+    Pin,
+    TableSnapshot,
+    ValuePage,
+)
 from features.stores.schema_evolution import Stored, added_fields, filling, stored_types
 from infra.clock import DAY, from_us
 from infra.kafka.partitions import Partition, Positions
@@ -70,12 +78,12 @@ class MemoryOnlineStore:
         """See the port."""
         return len(self._values.get(view, {}))
 
-    def page(self, view: str, *, after: bytes, limit: int) -> Page:
+    def page(self, view: str, *, after: bytes, limit: int) -> ValuePage:
         """See the port."""
         values = self._values.get(view, {})
         found = sorted(entity for entity in values if entity > after or not after)
         last = found[limit - 1] if len(found) > limit else b""
-        return Page(values=[values[entity] for entity in found[:limit]], after=last)
+        return ValuePage(values=[values[entity] for entity in found[:limit]], after=last)
 
     def clear(self) -> None:
         """See the port."""
@@ -126,13 +134,13 @@ class MemoryOfflineStore:
         commits = self._commits.get(event.name)
         return len(commits) if commits else None
 
-    def snapshot(self, event: EventType) -> Snapshot | None:
+    def snapshot(self, event: EventType) -> TableSnapshot | None:
         """See the port."""
         version = self.version(event)
         if version is None:
             return None
         times = self.read(event, columns=["event_time_us"])["event_time_us"]
-        return Snapshot(
+        return TableSnapshot(
             version=version,
             positions=self.positions([event.name]),
             newest_known_at_us=self.newest_known_at_us(event),

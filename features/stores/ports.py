@@ -44,7 +44,7 @@ class EventBatch:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Snapshot:
+class TableSnapshot:
     """An event's table at one moment: the version to read it at, and what it says of itself.
 
     `positions` are those of this version: reading at it gives exactly the events below them.
@@ -94,7 +94,7 @@ class OfflineStore(Protocol):
         as the upkeep retains files, and for ever if it is pinned."""
         ...
 
-    def snapshot(self, event: EventType) -> Snapshot | None:
+    def snapshot(self, event: EventType) -> TableSnapshot | None:
         """The newest version with its positions; None if nothing was ever written.
 
         It is readable for as long as `version` promises.
@@ -209,7 +209,7 @@ class OnlineContent:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Page:
+class ValuePage:
     """Some values of a view. `after` asks for those that come next; it is empty at the end."""
 
     values: Sequence[bytes]
@@ -260,7 +260,7 @@ class OnlineStore(Protocol):
         """How many entities have a value."""
         ...
 
-    def page(self, view: str, *, after: bytes, limit: int) -> Page:
+    def page(self, view: str, *, after: bytes, limit: int) -> ValuePage:
         """About `limit` values of a view, in an order of the store's own; `after` is empty at
         first. A value that is there all the while is met once a round."""
         ...

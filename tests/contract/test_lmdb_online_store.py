@@ -50,11 +50,8 @@ def test_the_map_grows_when_it_is_full(tmp_path: Path) -> None:
     small.close()
 
 
-def test_an_update_that_needs_a_larger_map_than_allowed_writes_nothing(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("features.stores.lmdb.MAX_MAP_BYTES", 100_000)
-    small = LmdbOnlineStore(str(tmp_path), map_bytes=64 * 1024)
+def test_an_update_that_needs_a_larger_map_than_allowed_writes_nothing(tmp_path: Path) -> None:
+    small = LmdbOnlineStore(str(tmp_path), map_bytes=64 * 1024, max_map_bytes=100_000)
     small.apply(update(sale("1")))
     with pytest.raises(StoreUnavailable, match="has reached"):
         small.apply(update(*(sale(str(n), shop=f"s{n}") for n in range(2_000)), start=1))

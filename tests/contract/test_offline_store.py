@@ -20,7 +20,6 @@ from deltalake.exceptions import CommitFailedError
 
 from features.definitions import EventType
 from features.errors import OffsetConflict, SchemaChanged, StoreUnavailable
-from features.stores.delta import store as delta
 from features.stores.delta.store import DeltaOfflineStore
 from features.stores.memory import MemoryOfflineStore
 from features.stores.ports import EventBatch, OfflineStore, Pin
@@ -280,11 +279,8 @@ class TestDelta:
         one.append(batch(sale("3"), start=2))
         assert ids(two.read(SOLD, columns=["event_id"])) == ["1", "2", "3"]
 
-    def test_positions_and_speed_outlive_checkpoints(
-        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        monkeypatch.setattr(delta, "COMMITS_BEFORE_REOPENING", 5)
-        store = DeltaOfflineStore(str(tmp_path), [SOLD])
+    def test_positions_and_speed_outlive_checkpoints(self, tmp_path: Path) -> None:
+        store = DeltaOfflineStore(str(tmp_path), [SOLD], commits_before_reopening=5)
         for n in range(12):
             store.append(batch(sale(str(n)), start=n))
         assert len(list(tmp_path.rglob("*.checkpoint.parquet"))) == 2

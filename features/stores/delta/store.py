@@ -27,7 +27,7 @@ from features.stores.delta.tables import (
     writer_of,
 )
 from features.stores.guards import check_positions
-from features.stores.ports import EventBatch, Pin, Snapshot
+from features.stores.ports import EventBatch, Pin, TableSnapshot
 from features.stores.schema_evolution import added_fields, filling
 from infra.clock import from_us
 from infra.kafka.partitions import Partition, Positions
@@ -56,12 +56,14 @@ class DeltaOfflineStore:
         events: Sequence[EventType],
         *,
         options: Mapping[str, str] | None = None,
+        commits_before_reopening: int = COMMITS_BEFORE_REOPENING,
     ) -> None:
         self._tables = Tables(root, options)
         self._pins = DeltaPins(self._tables)
         self._events = {e.name: e for e in events}
         self._opened: dict[EventType, DeltaTable] = {}
         self._commits: dict[str, int] = {}
+        self._commits_before_reopening = commits_before_reopening
 
     def positions(self, topics: Iterable[str]) -> Positions:
         """See the port."""
@@ -97,13 +99,13 @@ class DeltaOfflineStore:
         table = self._open(event) if version is None else self._at(event, version)
         return None if table is None else _newest_known_at_us(_files(table))
 
-    def snapshot(self, event: EventType) -> Snapshot | None:
+    def snapshot(self, event: EventType) -> TableSnapshot | None:
         """See the port. All of it is of one handle, which is not refreshed between."""
         table = self._open(event)
         if table is None:
             return None
         files = _files(table)
-        return Snapshot(
+        return TableSnapshot(
             version=table.version(),
             positions=_positions(table, _partitions(event)),
             newest_known_at_us=_newest_known_at_us(files),
@@ -205,9 +207,9 @@ class DeltaOfflineStore:
                 app_transactions=[Transaction(_app(p), end) for p, end in batch.ends.items()]
             ),
         )
-        done = self._commits.get(batch.event.name, 0) + 1
-        self._commits[batch.event.name] = done
-        if done % COMMITS_BEFORE_REOPENING == 0:
+        commits = self._commits.get(batch.event.name, 0) + 1
+        self._commits[batch.event.name] = commits
+        if commits % self._commits_before_reopening == 0:
             table.create_checkpoint()
             self._forget(batch.event)
 

@@ -22,7 +22,7 @@ import structlog
 from features.engine.deduplication import SeenIds
 from features.engine.state import ViewSchemaMismatch
 from features.errors import OffsetConflict, StalePositions, StoreReplaced, StoreUnavailable
-from features.stores.ports import OnlineContent, OnlineUpdate, Page
+from features.stores.ports import OnlineContent, OnlineUpdate, ValuePage
 from features.stores.redis.content import put_content
 from features.stores.redis.names import (
     FIRST_GENERATION,
@@ -125,7 +125,7 @@ class RedisOnlineStore:
         self._ask(lambda _: [])
         return len(set(self._servers.keys(self._names.all_values(view))))
 
-    def page(self, view: str, *, after: bytes, limit: int) -> Page:
+    def page(self, view: str, *, after: bytes, limit: int) -> ValuePage:
         """See the port. A round is this object's own: `after` only says whether it goes on."""
         self._ask(lambda _: [])
         keys = self._rounds.pop(view, None) if after else None
@@ -136,7 +136,7 @@ class RedisOnlineStore:
         if following is not None:
             self._rounds[view] = chain((following,), keys)
         found = [value for value in values if value is not None]
-        return Page(values=found, after=b"" if following is None else b"more")
+        return ValuePage(values=found, after=b"" if following is None else b"more")
 
     def clear(self) -> None:
         """See the port. The store is empty at once; deleting the old keys takes a while, and what

@@ -8,7 +8,6 @@ from features.engine.event_rows import view_rows
 from features.engine.sorting import UNSET
 from features.engine.state import CorruptValue
 from features.errors import DataNotReady
-from features.ingestion import scrubber
 from features.ingestion.scrubber import Scrubber
 from features.stores.memory import MemoryOnlineStore
 from features.stores.ports import OnlineContent, OnlineUpdate
@@ -17,11 +16,6 @@ from tests.support.data.sales import CITY_SALES, SHOP_SALES, SOLD, rows_of, sale
 
 VIEWS = (SHOP_SALES, CITY_SALES)
 SHOPS = [b"s%d" % n for n in range(10)]
-
-
-@pytest.fixture(autouse=True)
-def _small_looks(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(scrubber, "VALUES_A_LOOK", 3)
 
 
 @pytest.fixture
@@ -53,7 +47,7 @@ def damage(store: MemoryOnlineStore, view: str, entity: bytes) -> None:
 @pytest.mark.parametrize("view", VIEWS, ids=lambda v: v.name)
 def test_each_value_is_met_once_a_round(store: MemoryOnlineStore, view: object) -> None:
     for entity in list(store._values[view.name]):  # type: ignore[attr-defined]
-        care = Scrubber(store, VIEWS, rebuild=no_rebuild)
+        care = Scrubber(store, VIEWS, rebuild=no_rebuild, values_per_scan=3)
         whole = dict(store._values[view.name])  # type: ignore[attr-defined]
         damage(store, view.name, entity)  # type: ignore[attr-defined]
         found = 0
