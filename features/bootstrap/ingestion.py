@@ -8,7 +8,7 @@ from functools import partial
 from features.bootstrap.maintenance import rebuild_stores
 from features.bootstrap.stores import declared_views, open_offline, open_online
 from features.catalog import domains, event_types
-from features.ingestion.compaction_watermark import LOOK_S, CompactionWatermark, ReaderWatch
+from features.ingestion.compaction_watermark import CompactionWatermark, ReaderWatch
 from features.ingestion.dead_letter_sink import DeadLetterSink
 from features.ingestion.loop import Connections, Ingest, Limits
 from features.ingestion.offline_sink import OfflineSink
@@ -42,7 +42,6 @@ def ingest_until(stop: threading.Event, settings: Settings, *, health_port: int)
             watermark,
             open_ends=partial(_request_ends, settings.kafka),
             open_answered=partial(group_observer, settings.kafka, settings.serving.group),
-            seconds=LOOK_S,
         ),
     ):
         ingest = build_ingest(

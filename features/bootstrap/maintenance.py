@@ -13,7 +13,7 @@ from features.bootstrap.stores import (
 from features.catalog import domains, event_types
 from features.contracts.topics import INGEST_DEAD_LETTERS, SERVING_DEAD_LETTERS
 from features.definitions import Domain
-from features.maintenance.audit import Audit, DeadLetterTopics, audit, claimed
+from features.maintenance.audit import Audit, Claims, DeadLetterTopics, audit
 from features.maintenance.compaction import CompactionRules, MaintenanceResult, maintain
 from features.maintenance.consistency import compare_views
 from features.maintenance.rebuild import RebuildResult, RebuildRules, rebuild
@@ -41,14 +41,14 @@ def maintain_offline(settings: Settings, *, on_progress: StatusCallback) -> list
 
 
 def audit_now(settings: Settings, *, on_progress: StatusCallback) -> Audit:
-    """Audit this installation as it stands; `on_progress` is told what is being done.
+    """Audit this installation as it stands.
 
     Raises:
         KafkaFailed, StoreUnavailable: a part does not answer.
         ViewSchemaMismatch: the online store was built under other declarations.
     """
-    # What is claimed comes first: whatever lies below it has to be somewhere by then.
-    claims = claimed(
+    # The committed positions are read first: the records below them have to be somewhere by then.
+    claims = Claims.of(
         group_positions(settings.kafka, settings.ingest.group),
         group_positions(settings.kafka, settings.serving.group),
     )
@@ -67,7 +67,7 @@ def audit_now(settings: Settings, *, on_progress: StatusCallback) -> Audit:
 
 
 def rebuild_online(settings: Settings, *, on_progress: StatusCallback) -> RebuildResult:
-    """Make the online store again from the offline one; see `features.maintenance.rebuild`.
+    """Rebuild the online store from the offline one; see `features.maintenance.rebuild`.
 
     Raises:
         DataNotReady: there is no offline store yet.
@@ -79,9 +79,9 @@ def rebuild_online(settings: Settings, *, on_progress: StatusCallback) -> Rebuil
 
 
 def empty_online(settings: Settings) -> None:
-    """Empty the online store; ingest then builds it anew from the topics.
+    """Empty the online store; ingest then fills it from the topics.
 
-    An ingest that runs notices by its positions and starts over by itself.
+    A running ingest notices the changed positions and restarts from them.
     """
     with closing(open_online_to_replace(settings)) as online:
         online.clear()
@@ -93,7 +93,7 @@ def rebuild_stores(
     online: OnlineStore,
     on_progress: StatusCallback,
 ) -> RebuildResult:
-    """The same for stores that are open already."""
+    """Rebuild an open online store from an open offline one."""
     return rebuild(
         declared_views(),
         event_types(),
@@ -110,11 +110,11 @@ def rebuild_stores(
 def _compare(
     settings: Settings, offline: OfflineStore, online: OnlineStore, domain: Domain
 ) -> tuple[int, int]:
-    found = compare_views(
+    comparison = compare_views(
         domain.views,
         domain.services,
         offline=offline,
         online=online,
         duplicate_horizon_us=settings.ingest.duplicate_horizon_us,
     )
-    return found.checked, found.different
+    return comparison.checked, comparison.different

@@ -1,8 +1,8 @@
 """The online store in LMDB: a file that many processes map, one writing transaction at a time.
 
 Values, positions and seen ids change in one transaction, so a reader never sees one without the
-others. The file is not forced to disk at each commit: a killed process loses nothing, a power cut
-may; the store can always be made again from the offline one, or from the topics.
+others. The file is not forced to disk at each commit. A killed process loses nothing; a power cut
+may lose or damage the file. It can always be rebuilt from the offline store, or from the topics.
 """
 
 import os
@@ -45,7 +45,7 @@ Items = list[tuple[bytes, bytes]]
 
 
 class LmdbOnlineStore:
-    """See `features.stores.ports.OnlineStore`."""
+    """The online store in one LMDB file."""
 
     def __init__(
         self,
@@ -62,7 +62,7 @@ class LmdbOnlineStore:
         self._file = self._file_there()
 
     def apply(self, update: OnlineUpdate) -> None:
-        """See the port. The map grows when it is full; a full disk is StoreUnavailable."""
+        """The map grows when it is full; a full disk is StoreUnavailable."""
         while True:
             try:
                 with self._transaction(write=True) as txn:
@@ -75,55 +75,48 @@ class LmdbOnlineStore:
                 return
 
     def get(self, wanted: Sequence[tuple[str, Sequence[bytes]]]) -> list[list[bytes | None]]:
-        """See the port."""
         with self._transaction() as txn:
             return [
                 [txn.get(prefix + _short(e)) for e in entities]
-                for prefix, entities in ((_prefix(view), found) for view, found in wanted)
+                for prefix, entities in ((_prefix(view), of_view) for view, of_view in wanted)
             ]
 
     def positions(self) -> Positions:
-        """See the port."""
         with self._transaction() as txn:
             return {_partition(key): _number(value) for key, value in _items(txn, _POSITION)}
 
     def newest_known_at_us(self) -> Mapping[Partition, int]:
-        """See the port."""
         with self._transaction() as txn:
             return {_partition(key): _number(value) for key, value in _items(txn, _NEWEST)}
 
     def seen_ids(self, partition: Partition) -> list[SeenIds]:
-        """See the port."""
         prefix = _SEEN + _name(partition)
         with self._transaction() as txn:
             slices = [(key[len(prefix) :], bytes(v)) for key, v in _items(txn, prefix)]
         return [unpack_seen(partition, _number(key), value) for key, value in slices]
 
     def schema_ids(self) -> Mapping[str, int]:
-        """See the port."""
         with self._transaction() as txn:
             return {key[1:].decode(): _number(value) for key, value in _items(txn, _SCHEMA)}
 
     def entities(self, view: str) -> int:
-        """See the port."""
         with self._transaction() as txn:
             return sum(1 for _ in _items(txn, _prefix(view)))
 
     def page(self, view: str, *, after: bytes, limit: int) -> ValuePage:
-        """See the port: in the order of the keys."""
+        """In the order of the keys."""
         prefix = _prefix(view)
         with self._transaction() as txn:
-            found = list(islice(_items(txn, prefix, start=prefix + after), limit + 1))
-        last = found[limit][0].removeprefix(prefix) if len(found) > limit else b""
-        return ValuePage(values=[value for _, value in found[:limit]], after=last)
+            items = list(islice(_items(txn, prefix, start=prefix + after), limit + 1))
+        following = items[limit][0].removeprefix(prefix) if len(items) > limit else b""
+        return ValuePage(values=[value for _, value in items[:limit]], after=following)
 
     def clear(self) -> None:
-        """See the port."""
         with self._transaction(write=True) as txn:
             self._drop(txn)
 
     def replace(self, content: OnlineContent) -> None:
-        """See the port. What is new waits in a nameless file, which goes with this process."""
+        """The new content waits in a nameless file, which disappears with this process."""
         with self._waiting_file() as waiting:
             for items in _content_items(content):
                 _put_aside(waiting, items)
@@ -140,7 +133,6 @@ class LmdbOnlineStore:
             (Path(folder) / name).unlink(missing_ok=True)
 
     def close(self) -> None:
-        """See the port."""
         self._env.close()
 
     @contextmanager
@@ -159,7 +151,7 @@ class LmdbOnlineStore:
             try:
                 with self._transaction(write=True) as txn:
                     self._drop(txn)
-                    for items in _put_aside_items(waiting):
+                    for items in _read_aside(waiting):
                         txn.cursor().putmulti(items)
             except lmdb.MapFullError as error:
                 self._grow(error)
@@ -173,7 +165,7 @@ class LmdbOnlineStore:
         if self._readonly and not (self._folder / "data.mdb").exists():
             raise StoreUnavailable(
                 f"there is no online store in {self._folder}",
-                hint="ingest makes it: `eventide up`, or `eventide ingest`",
+                hint="ingest creates it: `eventide up`, or `eventide ingest`",
             )
         try:
             self._folder.mkdir(parents=True, exist_ok=True)
@@ -195,15 +187,15 @@ class LmdbOnlineStore:
             ) from error
 
     def _file_there(self) -> tuple[int, int] | None:
-        """Which file the store's name leads to; None for none."""
+        """Device and inode of the store's file; None without a file."""
         try:
-            found = os.stat(self._folder / _FILES[-1])
+            status = os.stat(self._folder / _FILES[-1])
         except FileNotFoundError:
             return None
-        return found.st_dev, found.st_ino
+        return status.st_dev, status.st_ino
 
     def _open_if_replaced(self) -> None:
-        """A file that was deleted stays open and would be written to, and read, for ever."""
+        """Reopen a file that was replaced: a deleted file stays readable and writable for ever."""
         if self._file is not None and self._file == self._file_there():
             return
         self._file = None
@@ -214,12 +206,12 @@ class LmdbOnlineStore:
     def _damaged(self, error: lmdb.Error) -> StoreDamaged:
         return StoreDamaged(
             f"the online store {self._folder} is damaged: {error}",
-            hint="make it again from the offline store: `eventide features rebuild`",
+            hint="rebuild it from the offline store: `eventide features rebuild`",
         )
 
     @contextmanager
     def _transaction(self, *, write: bool = False) -> Iterator[Any]:
-        """A transaction of the store as it is now; the client's errors become ours."""
+        """A transaction on the current file. Errors of the client become ours."""
         self._open_if_replaced()
         try:
             try:
@@ -236,7 +228,7 @@ class LmdbOnlineStore:
         except (lmdb.Error, OSError) as error:
             raise StoreUnavailable(
                 f"the online store {self._folder} failed: {error}",
-                hint="is the disk full? the store can be made again: `eventide features rebuild`",
+                hint="is the disk full? the store can be rebuilt: `eventide features rebuild`",
             ) from error
 
     def _grow(self, error: lmdb.Error) -> None:
@@ -272,10 +264,10 @@ def _write(txn: Any, update: OnlineUpdate) -> None:
 
 def _write_schemas(txn: Any, schemas: Mapping[str, int]) -> None:
     wanted = dict(_schema_items(schemas))
-    found = dict(_items(txn, _SCHEMA))
-    if found == wanted:
+    stored = dict(_items(txn, _SCHEMA))
+    if stored == wanted:
         return
-    for key in found.keys() - wanted.keys():
+    for key in stored.keys() - wanted.keys():
         txn.delete(key)
     for key, schema_id in wanted.items():
         txn.put(key, schema_id)
@@ -302,7 +294,7 @@ def _put_aside(file: IO[bytes], items: Items) -> None:
     file.write(packed)
 
 
-def _put_aside_items(file: IO[bytes]) -> Iterator[Items]:
+def _read_aside(file: IO[bytes]) -> Iterator[Items]:
     file.seek(0)
     while header := file.read(_LENGTH.size):
         packed = file.read(_LENGTH.unpack(header)[0])
