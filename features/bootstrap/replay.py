@@ -93,7 +93,7 @@ def run_replay(
                 pace=pace,
                 restart=options.restart,
                 stopping=stop.is_set,
-                progress=on_progress,
+                on_progress=on_progress,
             )
         except Fenced as error:
             raise Overtaken(f"another replay of {plan.recording!r} has started") from error
@@ -169,7 +169,7 @@ def _wait_until_stored(
                 reason=reason,
                 patience_s=options.patience_s,
                 pause_s=_PAUSE_S,
-                progress=left,
+                on_progress=left,
                 stopping=stop.is_set,
             )
 

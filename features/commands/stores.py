@@ -72,7 +72,7 @@ def rebuild(
     """Make the online store again from the offline one, in one step.
 
     Needed after a change of a view's declaration, after the store's folder was deleted, and when
-    its file cannot be opened. Single damaged values are found and mended by ingest itself.
+    its file cannot be opened. Ingest itself finds and repairs single damaged values.
 
     It runs beside ingest and serving. They see the old values until the new ones are all there,
     also when this command is killed. Ingest then brings what was stored since it began, from the

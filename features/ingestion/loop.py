@@ -204,7 +204,7 @@ class Ingest:
 
     def _repair(self, consumer: GroupConsumer, error: EventideError) -> None:
         log.error("online_store_damaged", why=str(error))
-        self._readiness.block(f"the online store is being made again: {error}")
+        self._readiness.block(f"the online store is being rebuilt: {error}")
         try:
             # What was taken is in the online store, which must not go back behind it.
             self._sinks.offline.flush()

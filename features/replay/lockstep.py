@@ -131,12 +131,12 @@ def wait_for(
     reason: str,
     patience_s: float = PATIENCE_S,
     pause_s: float = PAUSE_S,
-    progress: Callable[[int], None] = lambda _left: None,
+    on_progress: Callable[[int], None] = lambda _left: None,
     stopping: Callable[[], bool] = lambda: False,
 ) -> None:
     """Return when `positions` have reached `ends`, or when `stopping` says so.
 
-    `progress` gets the number of offsets that are left.
+    `on_progress` gets the number of offsets that are left.
 
     Raises:
         Stalled: nothing moved for `patience_s`; the message begins with `reason`.
@@ -145,7 +145,7 @@ def wait_for(
     while not has_reached(reached := positions(), ends) and not stopping():
         left = {p: end - reached.get(p, 0) for p, end in ends.items() if reached.get(p, 0) < end}
         total = sum(left.values())
-        progress(total)
+        on_progress(total)
         if best is None or total < best:
             best, since = total, time.monotonic()
         elif time.monotonic() - since > patience_s:

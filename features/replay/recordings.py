@@ -96,7 +96,7 @@ def _sha256(file: Path) -> str:
 
 
 def _file(recording: Recording, folder: Path) -> Path:
-    """Named after its source and its code, so that a change of either builds it anew."""
+    """Named after its source and its code, so that a change of either builds another one."""
     module = sys.modules[recording.frame.__module__]
     code = Path(str(module.__file__)).read_bytes() + Path(__file__).read_bytes()
     digest = hashlib.sha256(recording.source.sha256.encode() + code).hexdigest()[:12]

@@ -171,7 +171,7 @@ def training_slices(
 
 
 def sources(service: FeatureService, label: Label) -> list[EventType]:
-    """Every event that a training set is made of."""
+    """Every event that a training set is computed from."""
     of_views = [event for view in service.views for event in view.sources]
     by_name = {e.name: e for e in (*of_views, service.decision.source, label.source)}
     return list(by_name.values())

@@ -78,7 +78,7 @@ class TrainingSetSpec:
 
 @dataclass(frozen=True, kw_only=True)
 class ReadOptions:
-    """How history is read. None of it but the horizon changes the rows."""
+    """How history is read. Only the horizon changes the rows."""
 
     slice_us: int = SLICE_US
     duplicate_horizon_us: int = DUPLICATE_HORIZON_US
@@ -129,7 +129,7 @@ def repeat_training_set(
     *,
     options: ReadOptions | None = None,
 ) -> Manifest:
-    """Make the rows of a manifest once more, at its versions, and keep nothing but the new one.
+    """Compute the rows of a manifest again, at its versions; returns the new manifest only.
 
     Raises: see `write_training_set`, and `find_service_and_label`.
     """
@@ -139,7 +139,7 @@ def repeat_training_set(
 
 
 def spec_from_manifest(manifest: Manifest, domains: Sequence[Domain]) -> TrainingSetSpec:
-    """What a manifest was made from, at its versions.
+    """The spec of a manifest's training set, at the versions of its tables.
 
     Raises:
         FeatureError: its service or its label is not declared any more.

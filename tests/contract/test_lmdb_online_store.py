@@ -219,11 +219,11 @@ _SLOW_REPLACER = textwrap.dedent("""
         yield from made
         if sys.argv[2] == "content":
             stop()
-    rest = lmdb._put_aside_items
+    rest = lmdb._read_aside
     def half(waiting):
         yield next(rest(waiting))
         stop()
-    lmdb._put_aside_items = half
+    lmdb._read_aside = half
     lmdb.LmdbOnlineStore(sys.argv[1]).replace(
         OnlineContent(values=values(), positions={P0: 9}, seen=[], schemas={})
     )

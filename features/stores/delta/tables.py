@@ -43,7 +43,7 @@ class Tables:
         self._options = dict(options or {})
 
     def open(self, name: str, *, version: int | None = None) -> DeltaTable | None:
-        """A table as it is now, or as it was at a version; None if it was never made.
+        """A table as it is now, or as it was at a version; None if it was never created.
 
         Raises:
             StoreUnavailable: the storage does not answer.
@@ -61,7 +61,7 @@ class Tables:
         """A new table; the one that is there if another process was faster.
 
         Raises:
-            StoreUnavailable: it cannot be made.
+            StoreUnavailable: it cannot be created.
         """
         hint = "is there room and a right to write? `offline_store` names the folder or URL"
         with reaching(f"cannot create {self.path(name)}", hint=hint):

@@ -74,13 +74,13 @@ def servers(url: str) -> Servers:
 
 def _even_tags(shards: int) -> list[bytes]:
     """Tags whose slots lie one in each of so many equal ranges, as servers own ranges of slots."""
-    found: dict[int, bytes] = {}
+    tags: dict[int, bytes] = {}
     number = 0
-    while len(found) < shards:
+    while len(tags) < shards:
         tag = b"%d" % number
-        found.setdefault(key_slot(tag) * shards // REDIS_CLUSTER_HASH_SLOTS, tag)
+        tags.setdefault(key_slot(tag) * shards // REDIS_CLUSTER_HASH_SLOTS, tag)
         number += 1
-    return [found[shard] for shard in range(shards)]
+    return [tags[shard] for shard in range(shards)]
 
 
 class _Single:

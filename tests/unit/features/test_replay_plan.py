@@ -203,7 +203,7 @@ def test_progress_renews_the_patience() -> None:
         return {partition: reached[0]}
 
     left: list[int] = []
-    wait_for(positions, {partition: 50}, reason="", patience_s=5.0, progress=left.append)
+    wait_for(positions, {partition: 50}, reason="", patience_s=5.0, on_progress=left.append)
     assert left == list(range(49, 0, -1))
 
 
