@@ -62,7 +62,7 @@ def ingest_until(stop: threading.Event, settings: Settings, *, health_port: int)
 
 
 def build_watermark(settings: Settings) -> CompactionWatermark:
-    """How long ingest keeps events apart."""
+    """How far ingest may compact values in the online store."""
     ingest = settings.ingest
     return CompactionWatermark(least_us=ingest.hold_us, most_us=ingest.hold_max_us)
 
@@ -76,23 +76,14 @@ def build_ingest(
     stop: threading.Event,
     watchdog: Watchdog,
 ) -> Ingest:
-    """The loop; nothing is connected yet."""
+    """The ingest loop; nothing is connected yet."""
     ingest = settings.ingest
     events = {e.name: e for e in event_types()}
     producer = TransactionalProducer(
         settings.kafka, transactional_id=f"eventide-ingest-{ingest.group}-{ingest.instance}"
     )
     return Ingest(
-        Sinks(
-            online=OnlineSink(
-                online,
-                declared_views(),
-                duplicate_horizon_us=ingest.duplicate_horizon_us,
-                watermark=watermark,
-            ),
-            offline=OfflineSink(offline, events, clock_us=now_us),
-            dead_letters=DeadLetterSink(producer, clock_us=now_us),
-        ),
+        _sinks(settings, offline, online, producer, watermark),
         Scrubber(
             online, declared_views(), rebuild=partial(rebuild_stores, settings, offline, online)
         ),
@@ -111,6 +102,25 @@ def build_ingest(
         stop=stop,
         watchdog=watchdog,
         clock_us=now_us,
+    )
+
+
+def _sinks(
+    settings: Settings,
+    offline: OfflineStore,
+    online: OnlineStore,
+    producer: TransactionalProducer,
+    watermark: CompactionWatermark,
+) -> Sinks:
+    return Sinks(
+        online=OnlineSink(
+            online,
+            declared_views(),
+            duplicate_horizon_us=settings.ingest.duplicate_horizon_us,
+            watermark=watermark,
+        ),
+        offline=OfflineSink(offline, {e.name: e for e in event_types()}, clock_us=now_us),
+        dead_letters=DeadLetterSink(producer, clock_us=now_us),
     )
 
 

@@ -1,6 +1,8 @@
 """How ingest waits for a store that has failed."""
 
-from infra.process.timing import Backoff, Deadline
+import time
+
+from infra.process.timing import Backoff, Clock, Deadline
 
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.5, 30.0
 
@@ -13,10 +15,10 @@ class Outage:
     longer until then.
     """
 
-    def __init__(self, *, probation_s: float) -> None:
+    def __init__(self, *, probation_s: float, clock: Clock = time.monotonic) -> None:
         self._probation_s = probation_s
         self._backoff = Backoff(first_s=FIRST_PAUSE_S, longest_s=LONGEST_PAUSE_S)
-        self._pause, self._probation = Deadline(), Deadline()
+        self._pause, self._probation = Deadline(clock=clock), Deadline(clock=clock)
 
     @property
     def is_paused(self) -> bool:

@@ -82,13 +82,7 @@ def rebuild(
         DataNotReady: there is no offline store yet; the online one is as it was.
         StoreUnavailable: a store does not answer; the online one is as it was.
     """
-    snapshots = {e: offline.snapshot(e) for e in events}
-    tables = {e: s for e, s in snapshots.items() if s is not None}
-    if not tables:
-        raise DataNotReady(
-            "there is no offline store yet to make the online one from",
-            hint="run `eventide ingest`, which makes both from the topics",
-        )
+    tables = _snapshots(offline, events)
     history = _History(offline, tables, rules, sizes or BatchSizes())
     values = _ViewValues(views, history, on_progress)
     on_progress("reading the ids of events")
@@ -107,6 +101,24 @@ def rebuild(
         views=len(views),
         values=values.count,
     )
+
+
+def _snapshots(
+    offline: OfflineStore, events: Sequence[EventType]
+) -> dict[EventType, TableSnapshot]:
+    """The newest versions of all tables that exist.
+
+    Raises:
+        DataNotReady: there is none.
+    """
+    snapshots = {e: offline.snapshot(e) for e in events}
+    tables = {e: s for e, s in snapshots.items() if s is not None}
+    if not tables:
+        raise DataNotReady(
+            "there is no offline store yet to rebuild the online one from",
+            hint="run `eventide ingest`, which fills both from the topics",
+        )
+    return tables
 
 
 @dataclass(frozen=True, kw_only=True)

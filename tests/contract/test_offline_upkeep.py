@@ -168,8 +168,8 @@ class Interrupted(DeltaMaintenance):
 
     meanwhile: Callable[[], object]
 
-    def _there(self, event: EventType) -> DeltaTable:
-        table = super()._there(event)
+    def _existing(self, event: EventType) -> DeltaTable:
+        table = super()._existing(event)
         self.meanwhile()
         return table
 
