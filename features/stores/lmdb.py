@@ -54,10 +54,13 @@ class LmdbOnlineStore:
         readonly: bool = False,
         map_bytes: int = MAP_BYTES,
         max_map_bytes: int = MAX_MAP_BYTES,
+        open_env: Callable[..., Any] = lmdb.open,
     ) -> None:
+        """`open_env` opens the file; it takes the arguments of `lmdb.open`."""
         self._folder = Path(folder)
         self._readonly = readonly
         self._map_bytes, self._max_map_bytes = map_bytes, max_map_bytes
+        self._open_env = open_env
         self._env = self._open()
         self._file = self._file_there()
 
@@ -170,7 +173,7 @@ class LmdbOnlineStore:
         try:
             self._folder.mkdir(parents=True, exist_ok=True)
             # `lock` stays on for readers: it keeps the pages that they read from being reused.
-            return lmdb.open(
+            return self._open_env(
                 str(self._folder),
                 map_size=self._map_bytes,
                 readonly=self._readonly,

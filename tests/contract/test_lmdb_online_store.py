@@ -8,6 +8,7 @@ import textwrap
 from pathlib import Path
 from typing import Any
 
+import lmdb
 import numpy as np
 import pytest
 
@@ -158,8 +159,8 @@ def test_two_writing_processes_share_the_file(tmp_path: Path) -> None:
 
 def test_an_update_is_one_transaction(tmp_path: Path) -> None:
     """A kill between two of them is too rare to be met by the test that follows."""
-    store = LmdbOnlineStore(str(tmp_path))
-    store._env = counting = _CountsWrites(store._env)
+    counting = _CountsWrites()
+    store = LmdbOnlineStore(str(tmp_path), open_env=counting.open)
     seen = SeenIds(partition=P0, first_offset=0, ids=["1"], known_at_us=np.array([1]))
     newest_us = {P0: START_US}
     store.apply(update(sale("1"), schemas={"shop_sales": 1}, seen=[seen], newest_us=newest_us))
@@ -246,8 +247,13 @@ _ENDLESS_WRITER = textwrap.dedent("""
 class _CountsWrites:
     """Stands before an environment and counts its writing transactions."""
 
-    def __init__(self, env: Any) -> None:
-        self._env, self.writes = env, 0
+    def __init__(self) -> None:
+        self._env: Any = None
+        self.writes = 0
+
+    def open(self, folder: str, **options: Any) -> Any:
+        self._env = lmdb.open(folder, **options)
+        return self
 
     def begin(self, *, write: bool) -> Any:
         self.writes += write

@@ -15,12 +15,13 @@ import msgspec
 import polars as pl
 import pyarrow as pa
 import pytest
-from deltalake import DeltaTable
+from deltalake import CommitProperties, DeltaTable, Transaction, write_deltalake
 from deltalake.exceptions import CommitFailedError
 
 from features.definitions import EventType
 from features.errors import OffsetConflict, SchemaChanged, StoreUnavailable
 from features.stores.delta.store import DeltaOfflineStore
+from features.stores.delta.tables import arrow_of
 from features.stores.memory import MemoryOfflineStore
 from features.stores.ports import EventBatch, OfflineStore, Pin
 from infra.clock import DAY, SECOND
@@ -365,12 +366,22 @@ class TestDelta:
 
     def test_the_library_still_refuses_two_commits_of_one_application(self, tmp_path: Path) -> None:
         """The ground that `append` stands on: an upgrade that changes it must be noticed."""
-        made = DeltaOfflineStore(str(tmp_path), [SOLD])
-        made.append(batch(sale("1")))
+        DeltaOfflineStore(str(tmp_path), [SOLD]).append(batch(sale("1")))
         one, two = (DeltaTable(str(tmp_path / SOLD.name)) for _ in range(2))
-        made._commit(one, batch(sale("2"), start=1))
+
+        def commit(table: DeltaTable, event_id: str) -> None:
+            write_deltalake(
+                table,
+                arrow_of(batch(sale(event_id), start=1)),
+                mode="append",
+                commit_properties=CommitProperties(
+                    app_transactions=[Transaction("ingest:sold:0", 2)]
+                ),
+            )
+
+        commit(one, "2")
         with pytest.raises(CommitFailedError):
-            made._commit(two, batch(sale("3"), start=1))
+            commit(two, "3")
 
 
 _WRITER = textwrap.dedent("""

@@ -67,7 +67,7 @@ class Servers(Protocol):
         ...
 
 
-def servers(url: str) -> Servers:
+def connect(url: str) -> Servers:
     """The server or cluster of a URL; `redis+cluster` and `rediss+cluster` are clusters."""
     return _Cluster(url) if _CLUSTER in urlsplit(url).scheme else _Single(url)
 

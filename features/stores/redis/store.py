@@ -39,7 +39,7 @@ from features.stores.redis.names import (
     partition_of,
 )
 from features.stores.redis.scripts import FINISH, FOLD
-from features.stores.redis.servers import Command, script, servers
+from features.stores.redis.servers import Command, Servers, connect, script
 from features.stores.redis.update import GrownValue, RedoRecord, ShardedUpdate
 from features.stores.seen_ids import unpack_seen
 from infra.kafka.partitions import Partition, Positions
@@ -51,10 +51,13 @@ _UNLINKED = 500  # keys a round trip
 
 
 class RedisOnlineStore:
-    """The online store on Redis or Valkey. Connects at the first command."""
+    """The online store on Redis or Valkey. Connects at the first command.
 
-    def __init__(self, url: str, *, readonly: bool = False) -> None:
-        self._servers = servers(url)
+    `servers`: by default those of `url`.
+    """
+
+    def __init__(self, url: str, *, readonly: bool = False, servers: Servers | None = None) -> None:
+        self._servers = servers or connect(url)
         self._names = Names(tags=self._servers.tags)
         self._readonly = readonly
         self._checked = False
