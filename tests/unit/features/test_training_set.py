@@ -20,6 +20,7 @@ from features.ingestion.offline_sink import OfflineSink
 from features.retrieval.content_hash import ContentDigest, content_sha256
 from features.retrieval.event_log import EventLog
 from features.retrieval.historical import TrainingRows, training_rows
+from features.retrieval.manifest import Code, Manifest, RowsManifest, TableUse
 from features.retrieval.training_set import (
     FILE,
     MANIFEST,
@@ -191,6 +192,18 @@ def test_the_file_holds_the_rows_that_its_manifest_is_of(tmp_path: Path) -> None
     assert made.offsets["order.placed-0"][0] == 0
     assert set(made.schema_ids) == {v.name for v in SERVICE.views}
     assert sorted(p.name for p in tmp_path.iterdir()) == [MANIFEST, FILE]
+
+
+def test_the_keys_of_both_manifests_stay() -> None:
+    """People and stored runs read them: a key may be added, none may go or change."""
+    common = {"service", "label", "start_us", "end_us", "known_before_us", "rows", "labelled"}
+    assert set(RowsManifest.__struct_encode_fields__) == common | {"tables", "sha256"}
+    assert set(TableUse.__struct_encode_fields__) == {"delta_version", "rows_read", "offsets"}
+    assert set(Manifest.__struct_encode_fields__) == common | {
+        *("mature_until_us", "content_sha256", "file_sha256"),
+        *("delta_versions", "offsets", "schema_ids", "code"),
+    }
+    assert set(Code.__struct_encode_fields__) == {"eventide", "commit", "python", "polars"}
 
 
 def test_the_same_rows_stay_and_others_are_refused(tmp_path: Path) -> None:
