@@ -17,10 +17,9 @@ from features.ingestion.compaction_watermark import CompactionWatermark
 from features.ingestion.decoding import decode_poll
 from features.ingestion.offline_sink import OfflineSink
 from features.ingestion.online_sink import OnlineSink
-from features.maintenance import rebuild as rebuilding
-from features.maintenance.rebuild import Rules, rebuild
+from features.maintenance.rebuild import BatchSizes, RebuildRules, rebuild
 from features.retrieval.event_log import EventLog
-from features.retrieval.historical import view_values
+from features.retrieval.view_values import view_values
 from features.stores.memory import MemoryOfflineStore, MemoryOnlineStore
 from features.stores.ports import OfflineStore, OnlineStore
 from features.stores.schema_evolution import stored_types
@@ -139,7 +138,7 @@ class _Run:
             return
         self._is_rebuilt = True
         store = MemoryOnlineStore()
-        rules = Rules(duplicate_horizon_us=self.case.horizon_us, hold_us=self.case.most_us)
+        rules = RebuildRules(duplicate_horizon_us=self.case.horizon_us, hold_us=self.case.most_us)
         rebuild(
             self.case.views,
             self.case.events,
@@ -147,6 +146,7 @@ class _Run:
             online=store,
             rules=rules,
             on_progress=lambda _: None,
+            sizes=BatchSizes(slice_rows=1),  # day by day, so that short histories meet it
         )
         self.add("rebuilt", store)
 
@@ -163,14 +163,14 @@ class _Run:
 
 @contextmanager
 def _compacting_often(slack: int) -> Iterator[None]:
-    """Values are compacted after a few rows and a rebuild reads day by day, so that short histories
-    meet both. Neither is an argument of anything yet."""
-    before = state.COMPACTION_SLACK, rebuilding.SLICE_ROWS
-    state.COMPACTION_SLACK, rebuilding.SLICE_ROWS = slack, 1
+    """Values are compacted after a few rows, so that short histories meet that. It is no argument
+    of anything yet."""
+    before = state.COMPACTION_SLACK
+    state.COMPACTION_SLACK = slack
     try:
         yield
     finally:
-        state.COMPACTION_SLACK, rebuilding.SLICE_ROWS = before
+        state.COMPACTION_SLACK = before
 
 
 def _question_fields(case: Case) -> dict[str, Any]:
