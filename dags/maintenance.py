@@ -41,7 +41,7 @@ def maintain() -> list[dict[str, Any]]:
     """What was done, by table."""
     from dataclasses import asdict
 
-    from features.bootstrap import maintain_offline
+    from features.bootstrap.maintenance import maintain_offline
     from infra.settings import load_settings
 
     def on_progress(line: str) -> None:

@@ -1,6 +1,8 @@
-"""What can go wrong with events and features."""
+"""What can go wrong with events and features. Errors carry the data that a caller may need."""
 
+from infra.clock import from_us
 from infra.errors import EventideError
+from infra.kafka.partitions import Partition
 
 
 class FeatureError(EventideError):
@@ -8,11 +10,11 @@ class FeatureError(EventideError):
 
 
 class DeclarationError(FeatureError):
-    """A declaration contradicts itself; it is found when its module is imported."""
+    """A declaration contradicts itself. It is raised when its module is imported."""
 
 
 class MalformedEvent(FeatureError):
-    """The bytes do not match their contract; trying again cannot help.
+    """The bytes do not match their contract; a retry cannot help.
 
     `reason` never holds the payload, which may be personal data.
     """
@@ -30,21 +32,80 @@ class StoreDamaged(StoreUnavailable):
     """What lies in a store is not what was written there, so it cannot be opened or read."""
 
 
-class OffsetConflict(FeatureError):
-    """Another writer has moved a partition's position in a store; read the position anew."""
+class StalePositions(FeatureError):
+    """A store no longer has the positions that its writer knows. Nothing was written: load them."""
+
+    hint = "each partition has one writer; is a second group of ingest running?"
+
+
+class OffsetConflict(StalePositions):
+    """A partition's offset in a store is not the one that its writer expects there.
+
+    Another process wrote the partition, or replaced the whole store.
+    """
+
+    def __init__(self, partition: Partition, *, expected: int, actual: int, store: str) -> None:
+        self.partition, self.expected, self.actual, self.store = partition, expected, actual, store
+        super().__init__(
+            f"the {store} store stands at {actual} of {partition.topic}-{partition.number},"
+            f" not at {expected}: another process wrote it or replaced it"
+        )
+
+
+class StoreReplaced(StalePositions):
+    """The whole store was cleared or replaced since its writer has loaded the positions."""
 
 
 class CheckFailed(FeatureError):
-    """Stored events break a check after which no training set may be made of them."""
+    """Stored events violate a check that forbids to make a training set of them.
+
+    `events` of them do; `example` is the id of one.
+    """
+
+    hint = "correct the source, or let the check blank the field or dead-letter the event"
+
+    def __init__(self, *, event: str, check: str, events: int, example: str) -> None:
+        self.event, self.check, self.events, self.example = event, check, events, example
+        super().__init__(
+            f"{events} events of {event} violate the check {check!r}, the first one is {example!r}"
+        )
 
 
 class DataNotReady(FeatureError):
-    """The offline store does not yet hold all that was known by the cut-off; try again later."""
+    """The offline store does not hold the data yet that is needed; try again later."""
+
+
+class HistoryTooShort(DataNotReady):
+    """The newest event in the offline store is older than the time that is needed.
+
+    `newest_us` is None when the store is empty.
+    """
+
+    hint = (
+        "does ingest run and keep up? `eventide status`, `eventide audit`; if everything that was"
+        " sent is stored, ask as of an earlier moment"
+    )
+
+    def __init__(self, *, newest_us: int | None, needed_until_us: int) -> None:
+        self.newest_us, self.needed_until_us = newest_us, needed_until_us
+        state = "is empty" if newest_us is None else f"ends at {from_us(newest_us)}"
+        super().__init__(
+            f"the offline store {state}, events until {from_us(needed_until_us)} are needed"
+        )
 
 
 class SchemaChanged(FeatureError):
-    """An event's record no longer fits the table that holds its past; nothing was written."""
+    """An event's record no longer fits the table of its stored events; nothing was written."""
+
+    hint = (
+        "a table keeps its fields: keep the old one and add another beside it, with a default, or "
+        "declare a new event under another name (docs/operations.md, Changed events)"
+    )
+
+    def __init__(self, *, event: str, field: str, reason: str) -> None:
+        self.event, self.field, self.reason = event, field, reason
+        super().__init__(f"event {event}: the field {field!r} {reason}")
 
 
 class WriteConflict(FeatureError):
-    """Another process changed a table at the same time; look again at what is to be done."""
+    """Another process changed a table at the same time; read it again and retry."""

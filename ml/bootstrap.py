@@ -59,7 +59,7 @@ class Trainer:
     @property
     def history(self) -> History:
         """Training rows out of the offline store."""
-        from features.bootstrap import open_offline
+        from features.bootstrap.stores import open_offline
         from features.retrieval.historical import training_rows
 
         return partial(
@@ -97,7 +97,7 @@ class Trainer:
 
     def pin(self, snapshot: Snapshot) -> None:
         """A version that was just read is still in the table: no maintenance can be faster."""
-        from features.bootstrap import open_offline
+        from features.bootstrap.stores import open_offline
 
         store = open_offline(self._settings)
         tables = json.loads(snapshot.file("manifest.json").read_text())["tables"]
@@ -118,7 +118,7 @@ class Trainer:
         Raises:
             NothingToReport: the store is empty, or see there.
         """
-        from features.bootstrap import open_offline
+        from features.bootstrap.stores import open_offline
         from ml.live_performance import live_report
 
         newest = open_offline(self._settings).newest_known_at_us(self.project.label.source)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import structlog
 
-from features.bootstrap import open_online
+from features.bootstrap.stores import open_online
 from features.catalog import domain
 from features.contracts.codec import decode_message
 from features.definitions import FeatureService

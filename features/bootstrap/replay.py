@@ -1,4 +1,4 @@
-"""Puts a replay together: the recording, Kafka, the stores that it waits for, its progress."""
+"""Puts a replay together: recording, Kafka, the stores that it waits for, progress."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import msgspec
 from rich.console import Console
 
-from features.bootstrap import open_online
+from features.bootstrap.stores import open_online
 from features.catalog import domain
 from features.contracts.topics import REPLAY_PROGRESS
 from features.definitions import Domain
@@ -37,7 +37,7 @@ _PAUSE_S = 0.2
 
 
 class Overtaken(FeatureError):
-    """Another replay of the recording took over; what this one had not committed is undone."""
+    """Another replay of the recording has started; what this one had not committed is undone."""
 
     hint = "one replay of a recording runs at a time; the later one goes on"
 
@@ -73,34 +73,34 @@ def run_replay(
     """
     if options.lockstep and options.speed is not None:
         raise FeatureError("a replay in lock-step goes as fast as the pipeline: leave out --speed")
-    found = domain(plan.recording)
+    declared = domain(plan.recording)
     file = built(recording_of(plan.recording), Path(settings.recordings))
-    frame = rows(plan, file, requests=_requests(found))
+    frame = rows(plan, file, requests=_requests(declared))
     producer = TransactionalProducer(
         settings.kafka, transactional_id=f"eventide-replay-{plan.recording}"
     )
     with (
-        sending(console, len(frame)) as told,
-        _pace(settings, found, frame, options, stop) as pace,
+        sending(console, len(frame)) as on_progress,
+        _pace(settings, declared, frame, options, stop) as pace,
     ):
         try:
-            done = replay(
+            result = replay(
                 plan,
                 frame,
-                events=found.by_name,
+                events=declared.by_name,
                 producer=producer,
                 read_position=lambda key: read_position(settings, key),
                 pace=pace,
                 restart=options.restart,
                 stopping=stop.is_set,
-                progress=told,
+                on_progress=on_progress,
             )
         except Fenced as error:
             raise Overtaken(f"another replay of {plan.recording!r} has started") from error
-    if options.wait and not done.stopped:
-        _wait_until_stored(settings, found, options, console, stop)
-        return replace(done, stopped=stop.is_set())
-    return done
+    if options.wait and not result.stopped:
+        _wait_until_stored(settings, declared, options, console, stop)
+        return replace(result, stopped=stop.is_set())
+    return result
 
 
 def read_position(settings: Settings, key: str) -> Position | None:
@@ -115,7 +115,7 @@ def read_position(settings: Settings, key: str) -> Position | None:
 @contextmanager
 def _pace(
     settings: Settings,
-    found: Domain,
+    declared: Domain,
     frame: pl.DataFrame,
     options: ReplayOptions,
     stop: threading.Event,
@@ -128,11 +128,11 @@ def _pace(
         with group_observer(settings.kafka, settings.serving.group) as answered:
             yield LockStep(
                 frame,
-                requests=_requests(found),
+                requests=_requests(declared),
                 applied=online.positions,
                 answered=answered,
                 batch=BATCH,
-                sent_before=_ends(settings, found),
+                sent_before=_ends(settings, declared),
                 patience_s=options.patience_s,
                 stopping=stop.is_set,
             )
@@ -140,14 +140,14 @@ def _pace(
         online.close()
 
 
-def _ends(settings: Settings, found: Domain) -> Positions:
+def _ends(settings: Settings, declared: Domain) -> Positions:
     """The ends of the topics that hold anything: an empty one leaves no position in a group."""
-    return {p: end for p, end in end_offsets(settings.kafka, found.by_name).items() if end > 0}
+    return {p: end for p, end in end_offsets(settings.kafka, declared.by_name).items() if end > 0}
 
 
 def _wait_until_stored(
     settings: Settings,
-    found: Domain,
+    declared: Domain,
     options: ReplayOptions,
     console: Console,
     stop: threading.Event,
@@ -156,23 +156,23 @@ def _wait_until_stored(
 
     The positions of ingest's group are committed behind both stores.
     """
-    ends = _ends(settings, found)
+    ends = _ends(settings, declared)
     groups = [(settings.ingest.group, ends, "ingest has not stored what was sent")]
     if options.lockstep:
-        asked = {p: end for p, end in ends.items() if p.topic in _requests(found)}
-        groups.append((settings.serving.group, asked, "serving has not answered"))
-    for group, wanted, what in groups:
+        request_ends = {p: end for p, end in ends.items() if p.topic in _requests(declared)}
+        groups.append((settings.serving.group, request_ends, "serving has not answered"))
+    for group, group_ends, reason in groups:
         with waiting(console, group) as left:
             wait_for(
                 partial(group_positions, settings.kafka, group),
-                wanted,
-                what=what,
+                group_ends,
+                reason=reason,
                 patience_s=options.patience_s,
                 pause_s=_PAUSE_S,
-                progress=left,
+                on_progress=left,
                 stopping=stop.is_set,
             )
 
 
-def _requests(found: Domain) -> frozenset[str]:
-    return frozenset(s.decision.request.name for s in found.services)
+def _requests(declared: Domain) -> frozenset[str]:
+    return frozenset(s.decision.request.name for s in declared.services)

@@ -1,11 +1,11 @@
 """The commands about what is declared."""
 
-import json
+from collections.abc import Mapping, Sequence
 from typing import Annotated
 
 import typer
 
-from features.commands.options import Json
+from features.commands.options import Json, print_result
 
 
 def list_features(
@@ -21,15 +21,7 @@ def list_features(
         typer.echo(views_page(domains()), nl=False)
         return
     rows = views_table(domains())
-    if as_json:
-        typer.echo(json.dumps(rows))
-        return
-    width = max(len(str(row["view"])) for row in rows)
-    for row in rows:
-        typer.echo(
-            f"{row['view']:{width}}  {row['features']:3} features by {row['entity']}"
-            f" from {row['source']}"
-        )
+    print_result(rows, lambda: _lines(rows), as_json=as_json)
 
 
 def describe(view: Annotated[str, typer.Argument(help="Name of a view.")]) -> None:
@@ -49,12 +41,22 @@ def check(as_json: Json = False) -> None:
     from features.catalog import domains
     from features.catalog_check import check_domain
 
-    found = [check_domain(domain) for domain in domains()]
-    if as_json:
-        typer.echo(json.dumps(found))
-        return
-    for domain in found:
-        typer.echo(
+    checked = [check_domain(domain) for domain in domains()]
+
+    def text() -> str:
+        return "\n".join(
             f"{domain['domain']}: {domain['events']} events, {domain['views']} views,"
             f" {domain['services']} services: sound"
+            for domain in checked
         )
+
+    print_result(checked, text, as_json=as_json)
+
+
+def _lines(rows: Sequence[Mapping[str, object]]) -> str:
+    width = max(len(str(row["view"])) for row in rows)
+    return "\n".join(
+        f"{row['view']:{width}}  {row['features']:3} features by {row['entity']}"
+        f" from {row['source']}"
+        for row in rows
+    )

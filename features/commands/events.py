@@ -1,12 +1,11 @@
 """The commands about events: their topics, their schemas, their recordings."""
 
-import json
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from features.commands.options import Json
+from features.commands.options import Json, print_result
 
 
 def topics(as_json: Json = False) -> None:
@@ -18,10 +17,11 @@ def topics(as_json: Json = False) -> None:
 
     specs = topic_specs(domains())
     created = ensure_topics(load_settings().kafka, specs)
-    if as_json:
-        typer.echo(json.dumps({"created": created, "topics": [s.name for s in specs]}))
-    else:
-        typer.echo(f"{len(specs)} topics, {len(created)} created: {', '.join(created) or '-'}")
+    print_result(
+        {"created": created, "topics": [s.name for s in specs]},
+        lambda: f"{len(specs)} topics, {len(created)} created: {', '.join(created) or '-'}",
+        as_json=as_json,
+    )
 
 
 def recording(
@@ -54,9 +54,9 @@ def schemas(
     if page:
         typer.echo(events_page(domains()), nl=False)
         return
-    found = list(files.schema_files(domains()))
-    for path in files.write(found) if write else ():
+    schema_files = list(files.schema_files(domains()))
+    for path in files.write(schema_files) if write else ():
         typer.echo(f"wrote {path}")
-    if mistakes := [f.mistake for f in found if f.mistake]:
+    if mistakes := [f.mistake for f in schema_files if f.mistake]:
         typer.echo("\n".join(mistakes), err=True)
         raise typer.Exit(1)

@@ -1,8 +1,10 @@
-"""What several commands take."""
+"""What several commands share: options, and how a result is printed."""
 
+from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Annotated
 
+import msgspec
 import typer
 
 from infra.clock import to_us
@@ -14,3 +16,16 @@ MOMENTS = ["%Y-%m-%d", "%Y-%m-%dT%H:%M:%SZ", "%Y-%m-%dT%H:%M:%S%z", "%Y-%m-%dT%H
 def utc_us(moment: datetime) -> int:
     """Microseconds since 1970. A moment that names no zone is one of UTC."""
     return to_us(moment.replace(tzinfo=moment.tzinfo or UTC))
+
+
+def print_json(result: object) -> None:
+    """Print `result` as one line of JSON, for machines."""
+    typer.echo(msgspec.json.encode(result).decode())
+
+
+def print_result(result: object, text: Callable[[], str], *, as_json: bool) -> None:
+    """Print `result` as JSON, or `text` for people."""
+    if as_json:
+        print_json(result)
+    else:
+        typer.echo(text())

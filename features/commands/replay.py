@@ -1,6 +1,5 @@
 """The command that sends a recording into Kafka."""
 
-import json
 from dataclasses import asdict
 from datetime import datetime
 from typing import TYPE_CHECKING, Annotated
@@ -8,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 
-from features.commands.options import MOMENTS, Json, utc_us
+from features.commands.options import MOMENTS, Json, print_result, utc_us
 from infra.process.signals import stop_at_signal
 
 if TYPE_CHECKING:
@@ -75,7 +74,7 @@ def replay(
         seed=seed,
         step_minutes=STEP_MINUTES if lockstep else 0,
     )
-    done = run_replay(
+    replayed = run_replay(
         load_settings(),
         plan,
         ReplayOptions(
@@ -84,26 +83,27 @@ def replay(
         stop=stop_at_signal(),
         console=Console(stderr=True, highlight=False),
     )
-    if as_json:
-        typer.echo(json.dumps({**asdict(done), "events_per_second": _rate(done)}))
-    else:
-        typer.echo(_sentence(done))
-    if done.stopped:
+    result = {**asdict(replayed), "events_per_second": _rate(replayed)}
+    print_result(result, lambda: _sentence(replayed), as_json=as_json)
+    if replayed.stopped:
         raise typer.Exit(EXIT_STOPPED)
 
 
-def _rate(done: "Replayed") -> int:
-    return round(done.sent / done.seconds) if done.seconds else 0
+def _rate(replayed: "Replayed") -> int:
+    return round(replayed.sent / replayed.seconds) if replayed.seconds else 0
 
 
-def _sentence(done: "Replayed") -> str:
-    if not done.sent and not done.stopped:
-        return f"all {done.total:,} events were sent before; --restart sends them again"
-    text = f"sent {done.sent:,} events in {done.seconds:.1f} s ({_rate(done):,} a second)"
-    if done.before:
-        text += f", after {done.before:,} that were sent before"
-    if done.stopped and done.before + done.sent == done.total:
+def _sentence(replayed: "Replayed") -> str:
+    if not replayed.sent and not replayed.stopped:
+        return f"all {replayed.total:,} events were sent before; --restart sends them again"
+    text = (
+        f"sent {replayed.sent:,} events in {replayed.seconds:.1f} s ({_rate(replayed):,} a second)"
+    )
+    if replayed.before:
+        text += f", after {replayed.before:,} that were sent before"
+    if replayed.stopped and replayed.before + replayed.sent == replayed.total:
         text += "; not waited until it is stored"
-    elif done.stopped:
-        text += f"; {done.total - done.before - done.sent:,} are left: the same command goes on"
+    elif replayed.stopped:
+        left = replayed.total - replayed.before - replayed.sent
+        text += f"; {left:,} are left: the same command goes on"
     return text

@@ -1,13 +1,11 @@
 """The commands about the stores: to fill, count, rebuild and look after them."""
 
-import json
-from dataclasses import asdict
 from typing import Annotated
 
 import typer
 from rich.console import Console
 
-from features.commands.options import Json
+from features.commands.options import Json, print_json, print_result
 from infra.process.signals import stop_at_signal
 
 
@@ -28,7 +26,7 @@ def ingest(
     once. Exit code 1: Kafka or the stores cannot be used. 3: another process ingests under this
     instance's name. 75: the loop hung and was ended; a new process goes on where it was.
     """
-    from features.bootstrap import ingest_until
+    from features.bootstrap.ingestion import ingest_until
     from infra.logging import configure_logging
     from infra.settings import load_settings
 
@@ -49,18 +47,18 @@ def audit(
     the online store is not what history says. What is still on its way is `waiting`, and no fault:
     run it at any time.
     """
-    from features.bootstrap import audit_now
+    from features.bootstrap.maintenance import audit_now
     from features.presentation.audit import as_plain, show
     from infra.settings import load_settings
 
     console = Console(stderr=True, highlight=False)
     with console.status("reading positions") as status:
-        found = audit_now(load_settings(), on_progress=status.update)
+        report = audit_now(load_settings(), on_progress=status.update)
     if as_json:
-        typer.echo(json.dumps(as_plain(found)))
+        print_json(as_plain(report))
     else:
-        show(found, Console(highlight=False))
-    if not found.clean or (settled and not found.settled):
+        show(report, Console(highlight=False))
+    if not report.clean or (settled and not report.settled):
         raise typer.Exit(1)
 
 
@@ -74,7 +72,7 @@ def rebuild(
     """Make the online store again from the offline one, in one step.
 
     Needed after a change of a view's declaration, after the store's folder was deleted, and when
-    its file cannot be opened. Single damaged values are found and mended by ingest itself.
+    its file cannot be opened. Ingest itself finds and repairs single damaged values.
 
     It runs beside ingest and serving. They see the old values until the new ones are all there,
     also when this command is killed. Ingest then brings what was stored since it began, from the
@@ -89,24 +87,26 @@ def rebuild(
     longer, and until then requests are scored without most of their history; it does not need the
     offline store.
     """
-    from features.bootstrap import empty_online, rebuild_online
+    from features.bootstrap.maintenance import empty_online, rebuild_online
     from infra.settings import load_settings
 
     if from_topics:
         empty_online(load_settings())
-        typer.echo(
-            json.dumps({"emptied": True})
-            if as_json
-            else "the online store is empty; `eventide ingest` fills it from the topics"
+        print_result(
+            {"emptied": True},
+            lambda: "the online store is empty; `eventide ingest` fills it from the topics",
+            as_json=as_json,
         )
         return
     console = Console(stderr=True, highlight=False)
     with console.status("reading tables") as status:
-        found = rebuild_online(load_settings(), on_progress=status.update)
-    typer.echo(
-        json.dumps(asdict(found))
-        if as_json
-        else f"made {found.values:,} values of {found.views} views from {found.events:,} events"
+        result = rebuild_online(load_settings(), on_progress=status.update)
+    print_result(
+        result,
+        lambda: (
+            f"made {result.values:,} values of {result.views} views from {result.events:,} events"
+        ),
+        as_json=as_json,
     )
 
 
@@ -122,22 +122,22 @@ def maintain(
     It runs beside a live ingest, which never waits for it. Running it again changes nothing. The
     DAG maintain_offline_store does it once a day.
     """
-    from features.bootstrap import maintain_offline
+    from features.bootstrap.maintenance import maintain_offline
     from infra.settings import load_settings
 
     console = Console(stderr=True, highlight=False)
     with console.status("reading tables") as status:
-        found = maintain_offline(load_settings(), on_progress=status.update)
-    if as_json:
-        typer.echo(json.dumps([asdict(table) for table in found]))
-        return
-    for table in found:
-        typer.echo(
+        tables = maintain_offline(load_settings(), on_progress=status.update)
+
+    def text() -> str:
+        lines = [
             f"{table.event}: {table.files_before:,} files, now {table.files_after:,}"
             f" ({table.days} days put together); {table.deleted:,} deleted, {table.pinned} pinned"
-        )
-    if not found:
-        typer.echo("the offline store has no table yet")
+            for table in tables
+        ]
+        return "\n".join(lines) or "the offline store has no table yet"
+
+    print_result(tables, text, as_json=as_json)
 
 
 def pins(
@@ -148,15 +148,15 @@ def pins(
 
     The files that only a released pin kept are deleted by the next `eventide features maintain`.
     """
-    from features.bootstrap import open_offline
+    from features.bootstrap.stores import open_offline
     from infra.settings import load_settings
 
     store = open_offline(load_settings())
     if release:
         store.unpin(release)
-    found = store.pins()
+    kept = store.pins()
     if as_json:
-        typer.echo(json.dumps([asdict(pin) for pin in found]))
+        print_json(kept)
         return
-    for pin in found:
+    for pin in kept:
         typer.echo(f"{pin.name}: {pin.event} at version {pin.version}")

@@ -4,11 +4,10 @@ from datetime import datetime
 from pathlib import Path
 from typing import Annotated
 
-import msgspec
 import typer
 from rich.console import Console
 
-from features.commands.options import MOMENTS, Json, utc_us
+from features.commands.options import MOMENTS, Json, print_result, utc_us
 from infra.clock import DAY, now_us
 
 
@@ -83,13 +82,13 @@ def _export(
     *,
     as_json: bool,
 ) -> None:
-    from features.bootstrap import export_training_set
+    from features.bootstrap.training_sets import export_training_set
     from features.catalog import domains
     from features.presentation.training_set import exporting, sentence
-    from features.retrieval.training_set import TrainingSetSpec, find
+    from features.retrieval.training_set import TrainingSetSpec, find_service_and_label
     from infra.settings import load_settings
 
-    service, label = find(domains(), *names)
+    service, label = find_service_and_label(domains(), *names)
     spec = TrainingSetSpec(
         service=service,
         label=label,
@@ -98,30 +97,32 @@ def _export(
         known_before_us=cut_off_us,
     )
     with exporting(Console(stderr=True, highlight=False)) as on_progress:
-        made, new = export_training_set(
+        manifest, new = export_training_set(
             load_settings(), spec, folder, slice_us=round(slice_days * DAY), on_progress=on_progress
         )
-    typer.echo(
-        _plain({"manifest": made, "new": new}) if as_json else sentence(made, folder, new=new)
+    print_result(
+        {"manifest": manifest, "new": new},
+        lambda: sentence(manifest, folder, new=new),
+        as_json=as_json,
     )
 
 
 def _export_again(place: Path, slice_days: float, *, as_json: bool) -> None:
-    from features.bootstrap import repeat_export
+    from features.bootstrap.training_sets import repeat_export
     from features.presentation.training_set import difference, exporting
     from features.retrieval.training_set import read_manifest
     from infra.settings import load_settings
 
     before = read_manifest(place)
     with exporting(Console(stderr=True, highlight=False)) as on_progress:
-        made = repeat_export(
+        manifest = repeat_export(
             load_settings(), before, slice_us=round(slice_days * DAY), on_progress=on_progress
         )
-    same = before.content_sha256 == made.content_sha256
-    typer.echo(_plain({"manifest": made, "same": same}) if as_json else difference(before, made))
+    same = before.content_sha256 == manifest.content_sha256
+    print_result(
+        {"manifest": manifest, "same": same},
+        lambda: difference(before, manifest),
+        as_json=as_json,
+    )
     if not same:
         raise typer.Exit(1)
-
-
-def _plain(found: dict[str, object]) -> str:
-    return msgspec.json.encode(found).decode()

@@ -1,13 +1,21 @@
-"""How long the online store keeps events apart: until the slowest reader has no question left.
+"""How far the online store may compact values: up to the time that no reader asks about any more.
 
-A look notes the newest event that is in the store and, after that, where the request topics end.
-Once the readers have answered up to there, every request that is still to be answered was sent
-after that event. It may ask about `least_us` before it, and about nothing earlier. So ingest needs
-to know of no request: not of those that it has not read yet, nor of those in partitions of another
-process, nor of those that it had read before it was started anew.
+Compaction merges the rows of a value that were known before some time. After that the store cannot
+answer exactly as of an earlier time. So ingest has to know the earliest time that an open request
+may still ask about. It learns that without reading any request:
 
-A reader that does not move stops nothing for ever: what is `most_us` older than the newest event is
-settled, and who asks about it then gets an answer that is marked.
+1. An observation notes the newest event in the store, and then the end offsets of the request
+   topics: together a checkpoint.
+2. When the readers have committed all offsets of the checkpoint, every request that is still open
+   was sent after that event. Such a request asks about at most `least_us` before the event.
+3. So everything known earlier than that may be compacted.
+
+The end offsets cover all partitions, also those of other processes, and they are the same after a
+restart. Only the order matters: the event is noted before the offsets are read.
+
+A reader that stands still does not block compaction for ever. Rows that are `most_us` older than
+the newest event are compacted anyway. A request about them is then answered with
+`features_exact: false`.
 """
 
 import threading
@@ -25,61 +33,70 @@ from infra.process.background import Background
 
 log = structlog.get_logger()
 
-LOOK_S = 1.0
-LOOKS = 1_000  # so many are remembered at most: they lie a thousandth of `most_us` apart
+OBSERVE_EVERY_S = 1.0
+MAX_CHECKPOINTS = 1_000  # remembered at most: they are a thousandth of `most_us` apart
 
-Ask = Callable[[], Positions]
+ReadPositions = Callable[[], Positions]
 
 
 class ReaderCheckpoint(NamedTuple):
-    """Whoever has answered up to `ends` has answered what was asked before `newest_us` was in."""
+    """A reader that has committed `ends` has answered all requests sent before `newest_us`."""
 
     newest_us: int
     ends: Positions
 
 
 class CompactionWatermark:
-    """How far values may be settled: not what readers may still ask about, but never less.
+    """The time before which rows may be compacted. It never goes back.
 
-    One thread asks `compacted_through_us`, another one tells of the readers.
+    One thread calls `compacted_through_us`, another one `observe`.
     """
 
     def __init__(self, *, least_us: int, most_us: int) -> None:
         self.least_us, self.most_us = least_us, max(least_us, most_us)
         self.newest_us = UNSET
-        self._looks: deque[ReaderCheckpoint] = deque()
-        self._free_us = UNSET  # readers are done with what was asked before this was in
+        self._checkpoints: deque[ReaderCheckpoint] = deque()
+        self._reached_us = UNSET  # the newest event of the last checkpoint that readers reached
+
+    @property
+    def open_checkpoints(self) -> int:
+        """How many checkpoints the readers have not reached yet."""
+        return len(self._checkpoints)
 
     def compacted_through_us(self, newest_us: int) -> int:
-        """What was known before it may be settled, as of the newest event. Never goes back."""
+        """Rows known before this may be compacted; `newest_us` is that of the newest event."""
         if newest_us == UNSET:
             return UNSET
         self.newest_us = max(self.newest_us, newest_us)
         # Both of the two only grow.
-        asked_us = UNSET if self._free_us == UNSET else self._free_us - self.least_us
-        return max(asked_us, self.newest_us - self.most_us)
+        by_readers_us = UNSET if self._reached_us == UNSET else self._reached_us - self.least_us
+        return max(by_readers_us, self.newest_us - self.most_us)
 
-    def observe(self, *, ends: Ask, answered: Ask) -> None:
-        """Note how far the readers are. `ends` of the request topics, `answered` by the readers.
+    def observe(self, *, ends: ReadPositions, answered: ReadPositions) -> None:
+        """Note how far the readers are.
+
+        `ends` reads the end offsets of the request topics, `answered` the offsets that the readers
+        have committed.
 
         Raises:
-            KafkaFailed: no answer; what is held stays held.
+            KafkaFailed: no answer; the watermark stays where it is.
         """
-        newest_us = self.newest_us  # before the ends are asked: what came later may be in them
-        found = ends()
-        if newest_us != UNSET and self._is_worth_a_look(newest_us):
-            self._looks.append(ReaderCheckpoint(newest_us, found))
-        done = answered()
-        while self._looks and has_reached(done, self._looks[0].ends):
-            self._free_us = self._looks.popleft().newest_us
+        newest_us = self.newest_us  # before the ends are read: later events may be in them
+        end_offsets = ends()
+        if newest_us != UNSET and self._is_far_enough(newest_us):
+            self._checkpoints.append(ReaderCheckpoint(newest_us, end_offsets))
+        committed = answered()
+        while self._checkpoints and has_reached(committed, self._checkpoints[0].ends):
+            self._reached_us = self._checkpoints.popleft().newest_us
 
-    def _is_worth_a_look(self, newest_us: int) -> bool:
-        apart_us = self.most_us // LOOKS
-        return not self._looks or newest_us >= self._looks[-1].newest_us + apart_us
+    def _is_far_enough(self, newest_us: int) -> bool:
+        """Whether a checkpoint here is far enough from the last one."""
+        distance_us = self.most_us // MAX_CHECKPOINTS
+        return not self._checkpoints or newest_us >= self._checkpoints[-1].newest_us + distance_us
 
 
 class ReaderWatch(Background):
-    """Looks at the readers from a thread of its own, every `seconds`.
+    """Observes the readers from a thread of its own, every `seconds`.
 
     `open_ends` and `open_answered` connect for as long as their block lasts.
     """
@@ -88,31 +105,31 @@ class ReaderWatch(Background):
         self,
         watermark: CompactionWatermark,
         *,
-        open_ends: Callable[[], AbstractContextManager[Ask]],
-        open_answered: Callable[[], AbstractContextManager[Ask]],
-        seconds: float,
+        open_ends: Callable[[], AbstractContextManager[ReadPositions]],
+        open_answered: Callable[[], AbstractContextManager[ReadPositions]],
+        seconds: float = OBSERVE_EVERY_S,
     ) -> None:
         self._watermark, self._seconds = watermark, seconds
         self._open_ends, self._open_answered = open_ends, open_answered
-        self._trouble = ""
+        self._last_error = ""
         super().__init__("readers", self._watch)
 
     def _watch(self, closed: threading.Event) -> None:
         while not closed.is_set():
             try:
-                self._look_on(closed)
+                self._observe_until(closed)
             except KafkaFailed as error:
-                self._note(str(error))
+                self._log_once(str(error))
                 closed.wait(self._seconds)
 
-    def _look_on(self, closed: threading.Event) -> None:
+    def _observe_until(self, closed: threading.Event) -> None:
         with self._open_ends() as ends, self._open_answered() as answered:
             while not closed.wait(self._seconds):
                 self._watermark.observe(ends=ends, answered=answered)
-                self._trouble = ""
+                self._last_error = ""
 
-    def _note(self, trouble: str) -> None:
-        """Say it once, not at every look."""
-        if self._trouble != trouble:
-            log.warning("readers_unknown", why=trouble)
-        self._trouble = trouble
+    def _log_once(self, error: str) -> None:
+        """Log an error when it begins, not at every attempt."""
+        if self._last_error != error:
+            log.warning("readers_unknown", why=error)
+        self._last_error = error

@@ -15,7 +15,7 @@ DEAD_LETTERS = dead_letter_topic(CONSUMER)
 
 
 class DeadLetterSink:
-    """Holds what is not sent yet. Bad records below the group's position were sent before."""
+    """Buffers dead letters. Those below the group's position were sent before."""
 
     def __init__(self, producer: TransactionalProducer, *, clock_us: Callable[[], int]) -> None:
         self._producer, self._clock_us = producer, clock_us
@@ -27,28 +27,28 @@ class DeadLetterSink:
         return len(self._waiting)
 
     def load(self, consumer: GroupConsumer, partitions: Collection[Partition]) -> Positions:
-        """Read the group's positions anew; partitions without one are left out.
+        """Read the group's positions; partitions without one are left out.
 
         Raises:
             KafkaException: no answer, or a transaction over them is still open.
         """
-        found = dict(consumer.committed(partitions))
-        self._positions |= {p: found.get(p, 0) for p in partitions}
-        return found
+        positions = dict(consumer.committed(partitions))
+        self._positions |= {p: positions.get(p, 0) for p in partitions}
+        return positions
 
     def add(self, bad: Sequence[BadRecord], taken: Positions) -> list[BadRecord]:
-        """Keep the records at or above our positions for the next `flush`; returns these."""
+        """Buffer the records at or above our positions for the next `flush`; returns them."""
         new = [b for b in bad if b.message.offset() >= self._positions[partition_of(b.message)]]
         self._waiting += new
         self._taken |= taken
         return new
 
     def drop(self) -> None:
-        """Forget what is not sent: it will be read again."""
+        """Discard the buffer: its records will be read again."""
         self._waiting, self._taken = [], {}
 
     def flush(self, consumer: GroupConsumer) -> None:
-        """Send everything, with the positions.
+        """Send the buffer with the positions.
 
         Raises:
             TransactionAborted, TransactionUnclear: `drop` and `load`.

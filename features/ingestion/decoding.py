@@ -1,4 +1,4 @@
-"""From a poll to columns: good events by topic, bad records apart, nothing lost between."""
+"""Decodes a poll: good events become columns by topic, bad records are kept apart."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ from infra.kafka.message import Message
 
 @dataclass(frozen=True, kw_only=True)
 class BadRecord:
-    """A record that cannot be read, and why."""
+    """A record that cannot be used, and why."""
 
     message: Message
     code: str
@@ -46,7 +46,7 @@ def decode_poll(
     """
     records: dict[str, list[Any]] = {}
     origins: dict[str, list[Message]] = {}
-    bad = []
+    bad: list[BadRecord] = []
     for message in messages:
         topic = message.topic()
         try:
@@ -58,10 +58,14 @@ def decode_poll(
             continue
         records.setdefault(topic, []).append(record)
         origins.setdefault(topic, []).append(message)
-    good = [_rows(events[topic], found, origins[topic]) for topic, found in records.items()]
-    refused = [_refuse(rows, origins[rows.event.name]) for rows in good]
-    bad += [record for _, found in refused for record in found]
-    return Decoded(good=[rows for rows, _ in refused if len(rows)], bad=bad)
+    good = []
+    for topic, of_topic in records.items():
+        rows = _rows(events[topic], of_topic, origins[topic])
+        kept, violating = _split_by_checks(rows, origins[topic])
+        bad += violating
+        if len(kept):
+            good.append(kept)
+    return Decoded(good=good, bad=bad)
 
 
 def _rows(event: EventType, records: Sequence[Any], messages: Sequence[Message]) -> EventRows:
@@ -81,9 +85,13 @@ def _rows(event: EventType, records: Sequence[Any], messages: Sequence[Message])
     )
 
 
-def _refuse(rows: EventRows, messages: Sequence[Message]) -> tuple[EventRows, list[BadRecord]]:
-    """Take out what breaks a check whose remedy is the dead letter; the first one gives the
-    reason. `messages` are those of the rows."""
+def _split_by_checks(
+    rows: EventRows, messages: Sequence[Message]
+) -> tuple[EventRows, list[BadRecord]]:
+    """Separate the rows that violate a check whose action is the dead letter.
+
+    The first violated check gives the reason. `messages` are those of the rows.
+    """
     reasons: dict[int, str] = {}
     for check in rows.event.checks_with("dead_letter"):
         arrays = arrays_of(rows.fields, rows.event.record, check.reads)

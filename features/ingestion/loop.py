@@ -1,23 +1,30 @@
-"""Ingest: events from Kafka into three sinks, each of which keeps its own position.
+"""Ingest: events from Kafka into the online store, the offline store and the dead letters.
 
-The offline store, the online store and the dead letters each hold the next offset of every
-partition together with what they were given, so no transaction has to span them. A partition
-starts at the smallest of the three; a sink drops what lies below its own position. A crash
-anywhere repeats work and changes nothing.
+Each of these three sinks stores two things in one atomic write: the data, and for every partition
+the next offset to read. After a crash a sink therefore knows exactly what it holds, and no
+transaction has to span two sinks. Ingest reads a partition from the smallest of the three offsets.
+A sink ignores records below its own offset, so reading a record twice changes nothing.
 
-    every poll        online store: values, seen ids and positions in one transaction
-    every flush       offline store: one commit a topic, rows and positions together;
-                      then one Kafka transaction: dead letters and the group's positions
+The sinks are committed in this order:
 
-After any doubt (a rebalance, a position that moved, a store that failed, an aborted transaction)
-nothing is mended: buffers are dropped and all three positions are read anew. One thing is: damaged
-online values, which are looked for all the time. The online store is then made again from the
-offline one.
+1. The online store, after every poll: values, seen ids and offsets in one transaction. Requests
+   wait for these values, so they cannot wait for a flush.
+2. The offline store, at every flush: one commit for each topic, with rows and offsets. A commit of
+   many rows costs as much as a commit of one, so rows are buffered until a flush.
+3. Kafka, right after that: one transaction with the dead letters and the offsets of the consumer
+   group. It is last because others rely on the group's offsets: what lies below them is in both
+   stores or in the dead letters.
+
+A crash between two of these commits leaves one sink ahead of the next. The restart reads the
+difference again, and only the sink that lacks it takes it.
+
+On any inconsistency ingest discards its buffers and restarts from the stored offsets. This covers a
+rebalance, an offset that another writer has moved, a store that failed and an aborted transaction.
+Only damaged values in the online store are repaired: the scrubber finds them, and the online store
+is rebuilt from the offline one.
 """
 
 import threading
-import time
-from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -25,42 +32,31 @@ import structlog
 
 from features.definitions import EventType
 from features.engine.value_format import CorruptValue
-from features.errors import OffsetConflict, StoreDamaged, StoreUnavailable
+from features.errors import StalePositions, StoreDamaged, StoreUnavailable
 from features.ingestion import metrics
-from features.ingestion.dead_letter_sink import DeadLetterSink
-from features.ingestion.decoding import BadRecord, Decoded, decode_poll
-from features.ingestion.offline_sink import OfflineSink
-from features.ingestion.online_sink import OnlineSink
+from features.ingestion.decoding import decode_poll
+from features.ingestion.outage import FIRST_PAUSE_S, Outage
 from features.ingestion.scrubber import Scrubber
-from infra.clock import SECOND
+from features.ingestion.sinks import FirstOffsets, Sinks
 from infra.errors import EventideError
 from infra.kafka.consumer import GroupConsumer, StartPositions, waiting_for_brokers
 from infra.kafka.errors import KafkaFailed, TransactionAborted, TransactionUnclear
 from infra.kafka.message import Message
 from infra.kafka.partitions import Partition, Positions
+from infra.process.readiness import Readiness
+from infra.process.timing import Deadline, FlushTimer
 from infra.process.watchdog import Watchdog
 
 log = structlog.get_logger()
 
 IDLE_S = 0.1
-FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.5, 30.0
-LOOK_S = 0.25  # between two looks at the online store
-MOVES_IN_A_ROW = 20  # positions that move again and again: someone else writes our partitions
-
-
-@dataclass(frozen=True, kw_only=True)
-class Sinks:
-    """Where events go."""
-
-    online: OnlineSink
-    scrubber: Scrubber
-    offline: OfflineSink
-    dead_letters: DeadLetterSink
+CHECK_EVERY_S = 0.25  # the online store, busy or idle
+CONFLICTS_IN_A_ROW = 20  # then another process keeps writing our partitions
 
 
 @dataclass(frozen=True, kw_only=True)
 class Limits:
-    """How much is taken at once, how often it is written, which times are believed."""
+    """The size of a batch, the size and age of a flush, how far event times may be ahead."""
 
     max_batch: int
     flush_rows: int
@@ -74,15 +70,16 @@ class Connections:
 
     open_producer: Callable[[], None]
     join: Callable[[StartPositions], GroupConsumer]
-    first_offsets: Callable[[Collection[Partition]], Positions]
+    first_offsets: FirstOffsets
 
 
 class Ingest:
-    """Takes events until it is told to stop."""
+    """Takes events until `stop` is set."""
 
     def __init__(
         self,
         sinks: Sinks,
+        scrubber: Scrubber,
         connections: Connections,
         events: Mapping[str, EventType],
         *,
@@ -91,23 +88,23 @@ class Ingest:
         watchdog: Watchdog,
         clock_us: Callable[[], int],
     ) -> None:
-        self._sinks, self._connections, self._events = sinks, connections, events
+        self._sinks, self._scrubber = sinks, scrubber
+        self._connections, self._events = connections, events
         self._limits, self._stop, self._watchdog, self._clock_us = limits, stop, watchdog, clock_us
         self._consumer: GroupConsumer | None = None
         self._epoch = 0
-        self._flush_at: float | None = None  # something waits for it since
-        self._why_not = "starting"
-        self._resume_at: float | None = None  # paused until
-        self._quiet_at: float | None = None  # after a pause: not trusted until
-        self._pause_s = FIRST_PAUSE_S
-        self._moves = 0
-        self._look_at = 0.0
-        self._cannot_place: StoreUnavailable | KafkaFailed | None = None
+        self._readiness = Readiness()
+        self._flush_timer = FlushTimer(limits.flush_seconds)
+        self._outage = Outage(probation_s=limits.flush_seconds)
+        self._next_check = Deadline()
+        self._next_check.set(0)
+        self._conflicts = 0  # since the last flush
+        self._load_error: StoreUnavailable | KafkaFailed | None = None
 
     def ready(self) -> tuple[bool, str]:
         """Whether events are being taken; if not, why."""
-        why = self._why_not or waiting_for_brokers(self._consumer)
-        return not why, why or "taking events"
+        reason = self._readiness.reason or waiting_for_brokers(self._consumer)
+        return not reason, reason or "taking events"
 
     def run(self) -> None:
         """Until `stop` is set; what was taken is written first.
@@ -117,18 +114,18 @@ class Ingest:
             ViewSchemaMismatch: the online store was built under other declarations.
         """
         # First of all: it ends what a predecessor left open, which hides the group's positions.
-        if not self._wait_for(self._connections.open_producer):
+        if not self._open_producer():
             return
         consumer = self._consumer = self._connections.join(self._start_positions)
-        self._why_not = ""
+        self._readiness.clear()
         try:
             while not self._stop.is_set():
                 self._watchdog.heartbeat()
                 self._guarded(consumer, self._turn)
-            self._why_not = "stopping"
+            self._readiness.block("stopping")
             self._guarded(consumer, self._flush)
         finally:
-            self._why_not = "stopping"
+            self._readiness.block("stopping")
             metrics.READY.set(0)
             consumer.close()
 
@@ -136,32 +133,26 @@ class Ingest:
         """One poll and what follows from it."""
         self._resume_when_due(consumer)
         messages = consumer.poll(self._limits.max_batch, IDLE_S)
-        self._show(consumer)
-        if self._cannot_place is not None:
-            error, self._cannot_place = self._cannot_place, None
-            self._wait_out(consumer, error)
+        self._update_metrics(consumer)
+        if self._load_error is not None:
+            error, self._load_error = self._load_error, None
+            self._pause(consumer, error)
             return
         if consumer.epoch != self._epoch:
             self._epoch = consumer.epoch
-            self._start_over(consumer, why="rebalance")
+            self._restart_from_stored_positions(consumer, why="rebalance")
             return
-        taken = consumer.taken
-        if taken:
-            self._take(messages, taken)
+        if taken := consumer.taken:
+            self._write(messages, taken)
             consumer.advance(taken)
         if self._flush_is_due():
             self._flush(consumer)
-        self._trust_when_quiet()
-        self._look(consumer)
+        if self._outage.probation_is_over and not self._flush_timer.is_running:
+            # The positions were loaded, and nothing has come since that could show more.
+            self._end_outage()
+        self._check_online_store(consumer)
 
-    def _look(self, consumer: GroupConsumer) -> None:
-        """Now and then, busy or idle: an idle ingest does not write, and so would not notice."""
-        if self._resume_at is None and time.monotonic() >= self._look_at:
-            self._look_at = time.monotonic() + LOOK_S
-            self._sinks.online.check(consumer.owned)
-            self._sinks.scrubber.scan()
-
-    def _take(self, messages: Sequence[Message], taken: Positions) -> None:
+    def _write(self, messages: Sequence[Message], taken: Positions) -> None:
         with metrics.STAGE_SECONDS.labels(stage="decode").time():
             decoded = decode_poll(
                 messages,
@@ -169,150 +160,119 @@ class Ingest:
                 max_future_us=self._limits.max_future_us,
                 clock_us=self._clock_us(),
             )
-        with metrics.STAGE_SECONDS.labels(stage="online").time():
-            self._sinks.online.write(decoded.good, taken)
-        self._sinks.offline.add(decoded.good, taken)
-        new = self._sinks.dead_letters.add(decoded.bad, taken)
-        _count(decoded, new)
-        metrics.DUPLICATES.set(self._sinks.online.duplicates)
-        if self._flush_at is None:
-            self._flush_at = time.monotonic() + self._limits.flush_seconds
+        self._sinks.write(decoded, taken)
+        self._flush_timer.start()
 
     def _flush(self, consumer: GroupConsumer) -> None:
-        """Offline first: the group's positions never run ahead of the offline store."""
-        with metrics.STAGE_SECONDS.labels(stage="offline").time():
-            self._sinks.offline.flush()
-        with metrics.STAGE_SECONDS.labels(stage="dead_letters").time():
-            self._sinks.dead_letters.flush(consumer)
-        self._flush_at = None
-        self._moves = 0
-        self._trust()
+        self._sinks.flush(consumer)
+        self._flush_timer.stop()
+        self._conflicts = 0
+        self._end_outage()
 
     def _flush_is_due(self) -> bool:
-        if self._flush_at is None:
+        if not self._flush_timer.is_running:
             return False
-        full = self._sinks.offline.rows >= self._limits.flush_rows
-        return full or time.monotonic() >= self._flush_at
+        return self._flush_timer.is_due or self._sinks.offline.rows >= self._limits.flush_rows
+
+    def _check_online_store(self, consumer: GroupConsumer) -> None:
+        """Now and then, busy or idle: an idle ingest does not write, and so would not notice."""
+        if not self._outage.is_paused and self._next_check.has_passed:
+            self._next_check.set(CHECK_EVERY_S)
+            self._sinks.online.check(consumer.owned)
+            self._scrubber.scan()
 
     def _guarded(self, consumer: GroupConsumer, step: Callable[[GroupConsumer], None]) -> None:
-        """Run a step; after any doubt drop what is in hand and start over from the positions."""
+        """Run a step. On an inconsistency discard the buffers and restart."""
         try:
             step(consumer)
-        except OffsetConflict as error:
-            self._moves += 1
-            log.warning("position_moved", why=str(error), hint=error.hint, in_a_row=self._moves)
-            if self._moves >= MOVES_IN_A_ROW:
+        except StalePositions as error:
+            self._conflicts += 1
+            log.warning("position_moved", why=str(error), hint=error.hint, in_a_row=self._conflicts)
+            if self._conflicts >= CONFLICTS_IN_A_ROW:
                 raise
-            self._start_over(consumer, why="position_moved")
+            self._restart_from_stored_positions(consumer, why="position_moved")
         except (TransactionAborted, TransactionUnclear) as error:
             log.warning("transaction_aborted", why=str(error))
-            self._start_over(consumer, why="transaction_aborted")
+            self._restart_from_stored_positions(consumer, why="transaction_aborted")
         except CorruptValue as error:
             metrics.DAMAGED.inc(len(error.indexes))
             self._repair(consumer, error)
         except StoreDamaged as error:
             self._repair(consumer, error)
         except StoreUnavailable as error:
-            self._wait_out(consumer, error)
+            self._pause(consumer, error)
 
     def _repair(self, consumer: GroupConsumer, error: EventideError) -> None:
         log.error("online_store_damaged", why=str(error))
-        self._why_not = f"the online store is being made again: {error}"
+        self._readiness.block(f"the online store is being rebuilt: {error}")
         try:
             # What was taken is in the online store, which must not go back behind it.
             self._sinks.offline.flush()
-            self._sinks.scrubber.repair(lambda _: self._watchdog.heartbeat())
-        except (StoreUnavailable, OffsetConflict) as failed:
-            self._wait_out(consumer, failed)  # the damage is met again
+            self._scrubber.repair(lambda _: self._watchdog.heartbeat())
+        except (StoreUnavailable, StalePositions) as failed:
+            self._pause(consumer, failed)  # the next scan meets the damage again
         else:
-            metrics.MENDED.inc()
-            self._why_not = ""
-            self._start_over(consumer, why="damage")
+            metrics.REPAIRS.inc()
+            self._readiness.clear()
+            self._restart_from_stored_positions(consumer, why="damage")
 
-    def _start_over(self, consumer: GroupConsumer, *, why: str) -> None:
-        metrics.START_OVERS.labels(why=why).inc()
-        self._drop()
+    def _restart_from_stored_positions(self, consumer: GroupConsumer, *, why: str) -> None:
+        metrics.RESTARTS.labels(why=why).inc()
+        self._drop_buffers()
         consumer.forget_positions()
 
-    def _drop(self) -> None:
-        self._sinks.offline.drop()
-        self._sinks.dead_letters.drop()
-        self._flush_at = None
+    def _drop_buffers(self) -> None:
+        self._sinks.drop()
+        self._flush_timer.stop()
 
-    def _wait_out(self, consumer: GroupConsumer, error: EventideError) -> None:
-        """Pause, but stay in the group; nothing is lost, for nothing was advanced in the sinks."""
-        log.error("store_unavailable", why=str(error), hint=error.hint, again_in_s=self._pause_s)
-        metrics.START_OVERS.labels(why="store_unavailable").inc()
-        self._drop()
+    def _pause(self, consumer: GroupConsumer, error: EventideError) -> None:
+        """Stay in the group, but take no records. The restart after it reads the dropped ones."""
+        pause_s = self._outage.pause()
+        log.error("store_unavailable", why=str(error), hint=error.hint, again_in_s=pause_s)
+        metrics.RESTARTS.labels(why="store_unavailable").inc()
+        self._drop_buffers()
         consumer.pause()
-        self._why_not = str(error)
-        self._resume_at = time.monotonic() + self._pause_s
-        self._pause_s = min(2 * self._pause_s, LONGEST_PAUSE_S)
+        self._readiness.block(str(error))
 
     def _resume_when_due(self, consumer: GroupConsumer) -> None:
-        if self._resume_at is not None and time.monotonic() >= self._resume_at:
-            self._resume_at = None
-            self._quiet_at = time.monotonic() + self._limits.flush_seconds
+        if self._outage.resume_if_due():
             consumer.resume()
             consumer.forget_positions()
 
-    def _trust(self) -> None:
-        """What went wrong goes well again. One store alone says nothing: both were written."""
-        self._why_not, self._quiet_at, self._pause_s = "", None, FIRST_PAUSE_S
-
-    def _trust_when_quiet(self) -> None:
-        """The positions were read, and nothing has come since that could show more."""
-        if self._quiet_at is None or self._flush_at is not None or self._resume_at is not None:
-            return
-        if time.monotonic() >= self._quiet_at:
-            self._trust()
+    def _end_outage(self) -> None:
+        self._readiness.clear()
+        self._outage.end()
 
     def _start_positions(self, partitions: Collection[Partition]) -> Positions:
-        """The smallest position of the three sinks; what is in none of them starts at its first
-        record. The sinks read theirs anew."""
+        """Where newly assigned partitions start; see `Sinks.load`."""
         assert self._consumer is not None
         try:
-            found = [
-                self._sinks.online.load(partitions),
-                self._sinks.offline.load(partitions),
-                self._sinks.dead_letters.load(self._consumer, partitions),
-            ]
-            first = self._connections.first_offsets(partitions)
+            starts = self._sinks.load(
+                self._consumer, partitions, first_offsets=self._connections.first_offsets
+            )
         except (StoreUnavailable, KafkaFailed) as error:
-            # Called inside a poll, which must not fail: what it brings is dropped right after it.
-            self._cannot_place = error
+            # Called inside a poll, which must not fail: the turn drops what this poll returns.
+            self._load_error = error
             return {}
-        starts = {p: min(f.get(p, first[p]) for f in found) for p in partitions}
         log.info("partitions_placed", partitions=len(partitions), records_done=sum(starts.values()))
         return starts
 
-    def _wait_for(self, opener: Callable[[], None]) -> bool:
+    def _open_producer(self) -> bool:
         """Open it as soon as the brokers answer; False when we are to stop."""
         while not self._stop.is_set():
             self._watchdog.heartbeat()
             try:
-                opener()
+                self._connections.open_producer()
             except KafkaFailed as error:
                 log.info("waiting", why=str(error))
-                self._why_not = str(error)
+                self._readiness.block(str(error))
                 self._stop.wait(FIRST_PAUSE_S)
             else:
                 return True
         return False
 
-    def _show(self, consumer: GroupConsumer) -> None:
+    def _update_metrics(self, consumer: GroupConsumer) -> None:
         metrics.PARTITIONS.set(len(consumer.owned))
-        metrics.STALE.set(consumer.stale_records)
+        metrics.FOREIGN_RECORDS.set(consumer.stale_records)
         metrics.BUFFERED.set(self._sinks.offline.rows)
         metrics.READY.set(self.ready()[0])
-
-
-def _count(decoded: Decoded, new_dead_letters: Sequence[BadRecord]) -> None:
-    for rows in decoded.good:
-        metrics.RECORDS.labels(topic=rows.event.name, outcome="good").inc(len(rows))
-        metrics.NEWEST.set(int(rows.known_at_us.max()) / SECOND)
-    for topic, n in Counter(b.message.topic() for b in decoded.bad).items():
-        metrics.RECORDS.labels(topic=topic, outcome="bad").inc(n)
-    for code, n in Counter(b.code for b in new_dead_letters).items():
-        metrics.DEAD_LETTERS.labels(error=code).inc(n)
-        log.warning("dead_lettered", error=code, records=n)

@@ -1,12 +1,12 @@
-"""What ingest counts. Updated once a batch; labels never hold ids."""
+"""The metrics of ingest, updated once for each batch. Labels never hold ids."""
 
 from prometheus_client import Counter, Gauge, Histogram
 
 RECORDS = Counter("eventide_ingest_records", "Records read", ["topic", "outcome"])
 DEAD_LETTERS = Counter("eventide_ingest_dead_letters", "Dead letters", ["error"])
 DUPLICATES = Gauge("eventide_ingest_duplicates", "Re-sent events that the online store dropped")
-DAMAGED = Counter("eventide_ingest_online_values_damaged", "Damaged online values that were found")
-MENDED = Counter("eventide_ingest_online_mended", "Times that the online store was made again")
+DAMAGED = Counter("eventide_ingest_online_values_damaged", "Damaged values in the online store")
+REPAIRS = Counter("eventide_ingest_online_mended", "Rebuilds of a damaged online store")
 BUFFERED = Gauge("eventide_ingest_rows_buffered", "Rows not committed offline yet")
 STAGE_SECONDS = Histogram(
     "eventide_ingest_stage_seconds",
@@ -14,8 +14,8 @@ STAGE_SECONDS = Histogram(
     ["stage"],  # decode, online, offline, dead_letters
     buckets=(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 5, 20),
 )
-START_OVERS = Counter("eventide_ingest_start_overs", "Times that positions were read anew", ["why"])
+RESTARTS = Counter("eventide_ingest_start_overs", "Restarts from the stored positions", ["why"])
 PARTITIONS = Gauge("eventide_ingest_partitions_owned", "Partitions that this process reads")
-STALE = Gauge("eventide_ingest_records_stale", "Records that were not ours; must stay 0")
+FOREIGN_RECORDS = Gauge("eventide_ingest_records_stale", "Records that were not ours; must stay 0")
 NEWEST = Gauge("eventide_ingest_newest_event_timestamp_seconds", "Emission of the newest event")
 READY = Gauge("eventide_ingest_ready", "1 when events are taken")

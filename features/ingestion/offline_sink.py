@@ -1,4 +1,4 @@
-"""The offline sink of ingest: gathers events and commits them in large pieces."""
+"""The offline sink of ingest: buffers events and commits them in large batches."""
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from itertools import chain
@@ -13,7 +13,7 @@ from infra.kafka.partitions import Partition, Positions
 
 
 class OfflineSink:
-    """Holds what is not committed yet of the partitions that it was told to `load`."""
+    """Buffers the uncommitted events of the partitions that were given to `load`."""
 
     def __init__(
         self, store: OfflineStore, events: Mapping[str, EventType], *, clock_us: Callable[[], int]
@@ -25,32 +25,32 @@ class OfflineSink:
         self.rows = 0
 
     def load(self, partitions: Collection[Partition]) -> Positions:
-        """Read positions anew; partitions without one are left out.
+        """Read positions from the store; partitions without one are left out.
 
         Raises:
             StoreUnavailable: the store does not answer.
         """
         stored = self._store.positions({p.topic for p in partitions})
-        found = {p: stored[p] for p in partitions if p in stored}
-        self._positions |= {p: found.get(p, 0) for p in partitions}
-        return found
+        positions = {p: stored[p] for p in partitions if p in stored}
+        self._positions |= {p: positions.get(p, 0) for p in partitions}
+        return positions
 
     def add(self, rows: Sequence[EventRows], taken: Positions) -> None:
-        """Keep the events at or above our positions for the next `flush`."""
+        """Buffer the events at or above our positions for the next `flush`."""
         now_us = self._clock_us()
-        for found in rows:
-            new = not_yet_applied(found, self._positions)
+        for of_topic in rows:
+            new = not_yet_applied(of_topic, self._positions)
             if len(new):
                 self._pieces.setdefault(new.event.name, []).append((new, now_us))
                 self.rows += len(new)
         self._taken |= taken
 
     def drop(self) -> None:
-        """Forget what is not committed: it will be read again."""
+        """Discard the buffer: its records will be read again."""
         self._pieces, self._taken, self.rows = {}, {}, 0
 
     def flush(self) -> int:
-        """Commit everything, with the positions; returns how many rows.
+        """Commit the buffer with the positions; returns the number of rows.
 
         Raises:
             OffsetConflict, StoreUnavailable: some topics may be committed; `drop` and `load`.

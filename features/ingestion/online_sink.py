@@ -1,4 +1,4 @@
-"""The online sink of ingest: drops what it has, drops what was sent twice, folds in the rest."""
+"""The online sink of ingest: ignores records that it has and duplicates, and applies the rest."""
 
 from collections.abc import Collection, Sequence
 
@@ -9,19 +9,17 @@ from features.engine.deduplication import DeduplicationWindow, SeenIds, ids_kept
 from features.engine.event_rows import EventRows, not_yet_applied, view_rows
 from features.engine.sorting import UNSET
 from features.engine.state import COMPACTION_SLACK
-from features.engine.value_format import ViewSchemaMismatch
 from features.engine.view_rows import ViewRows
-from features.engine.view_states import state_of
-from features.errors import OffsetConflict
 from features.ingestion.compaction_watermark import CompactionWatermark
+from features.stores.guards import check_positions, check_schemas, schema_ids
 from features.stores.ports import OnlineStore, OnlineUpdate
 from infra.kafka.partitions import Partition, Positions
 
 
 class OnlineSink:
-    """Writes the partitions that it was told to `load`; one at a time owns a partition.
+    """Writes the partitions that were given to `load`. A partition has one writer at a time.
 
-    `watermark` says how far values may be settled: from there on the store answers exactly.
+    `watermark` says how far values may be compacted: the store answers exactly from there on.
     """
 
     def __init__(
@@ -38,7 +36,7 @@ class OnlineSink:
         for view in views:
             for event in view.sources:
                 self._views.setdefault(event.name, []).append(view)
-        self._schemas = {v.name: state_of(v).schema_id for v in views}
+        self._schemas = schema_ids(views)
         self._horizon_us, self._watermark = duplicate_horizon_us, watermark
         self._compaction_slack = compaction_slack
         self._positions: dict[Partition, int] = {}
@@ -47,24 +45,24 @@ class OnlineSink:
         self.duplicates = 0  # dropped since the start
 
     def load(self, partitions: Collection[Partition]) -> Positions:
-        """Read positions and seen ids anew; partitions without a position are left out.
+        """Read positions and seen ids from the store; partitions without a position are left out.
 
         Raises:
             ViewSchemaMismatch: the store was built under other declarations.
             StoreUnavailable: it does not answer.
         """
-        self._check_schemas()
-        progress = self._store.positions()
-        found = {p: progress[p] for p in partitions if p in progress}
+        check_schemas(self._store, self._schemas)
+        stored = self._store.positions()
+        positions = {p: stored[p] for p in partitions if p in stored}
         newest_us = self._store.newest_known_at_us()
         for partition in partitions:
             self._newest_us[partition] = newest_us.get(partition, UNSET)
-            self._positions[partition] = found.get(partition, 0)
+            self._positions[partition] = positions.get(partition, 0)
             slices = self._store.seen_ids(partition) if partition.topic in self._views else ()
             self._seen[partition] = DeduplicationWindow(
                 self._horizon_us, slices, keep_us=self._keep_us(partition.topic)
             )
-        return found
+        return positions
 
     def write(self, rows: Sequence[EventRows], taken: Positions) -> None:
         """Apply the events at or above our positions, and move these to `taken`.
@@ -78,8 +76,8 @@ class OnlineSink:
         changes: list[ViewRows] = []
         seen: list[SeenIds] = []
         newest_us: dict[Partition, int] = {}
-        for found in rows:
-            new = not_yet_applied(found, self._positions)
+        for of_topic in rows:
+            new = not_yet_applied(of_topic, self._positions)
             if len(new):
                 newest_us |= self._newest_of(new)
                 changes += self._changes(new, seen)
@@ -88,7 +86,7 @@ class OnlineSink:
                 changes=changes,
                 starts={p: self._positions[p] for p in ends},
                 ends=ends,
-                compacted_through_us=self._settled_to_us(),
+                compacted_through_us=self._compacted_through_us(),
                 seen=seen,
                 forget=[(s.partition, o) for s in seen for o in self._seen[s.partition].forget()],
                 schemas=self._schemas,
@@ -98,27 +96,21 @@ class OnlineSink:
         self._positions |= ends
 
     def check(self, partitions: Collection[Partition]) -> None:
-        """Whether the store still stands where we left it: somebody may have replaced it.
+        """Check that the store stands where we left it: a rebuild may have replaced it.
 
         Raises:
             OffsetConflict: it does not; `load` before the next write.
             StoreUnavailable: it does not answer.
         """
-        progress = self._store.positions()
-        for partition in partitions:
-            found, ours = progress.get(partition, 0), self._positions.get(partition)
-            if ours is not None and found != ours:
-                raise OffsetConflict(
-                    f"the online store stands at {found} of {partition.topic}-{partition.number},"
-                    f" not at {ours}: it was replaced"
-                )
+        expected = {p: self._positions[p] for p in partitions if p in self._positions}
+        check_positions(self._store.positions(), expected, store="online")
 
     def _keep_us(self, topic: str) -> int:
         views = self._views.get(topic, ())
         return ids_kept_us(views, horizon_us=self._horizon_us, hold_us=self._watermark.most_us)
 
     def _changes(self, rows: EventRows, seen: list[SeenIds]) -> list[ViewRows]:
-        """What the events bring to the views; the ids that they had go to `seen`."""
+        """The rows that the events add to the views; their ids are appended to `seen`."""
         views = self._views.get(rows.event.name, ())
         if not views:
             return []
@@ -135,33 +127,26 @@ class OnlineSink:
         for number in np.unique(rows.partition).tolist():
             partition = Partition(rows.event.name, number)
             at = np.flatnonzero(rows.partition == number)
-            found = SeenIds(
+            seen_ids = SeenIds(
                 partition=partition,
                 first_offset=self._positions[partition],
                 ids=[ids[i] for i in at.tolist()],
                 known_at_us=rows.known_at_us[at],
             )
-            counts[at] = self._seen[partition].first_sightings(found)
-            seen.append(found)
+            counts[at] = self._seen[partition].first_sightings(seen_ids)
+            seen.append(seen_ids)
         self.duplicates += int(len(counts) - counts.sum())
         return counts
 
     def _newest_of(self, rows: EventRows) -> dict[Partition, int]:
-        """The newest emission that each of their partitions has brought, with these rows."""
-        found = {}
+        """The newest `known_at_us` of each of their partitions, these rows included."""
+        newest_us = {}
         for number in np.unique(rows.partition).tolist():
             partition = Partition(rows.event.name, number)
             newest = int(rows.known_at_us[rows.partition == number].max())
-            found[partition] = max(newest, self._newest_us[partition])
-        self._newest_us |= found
-        return found
+            newest_us[partition] = max(newest, self._newest_us[partition])
+        self._newest_us |= newest_us
+        return newest_us
 
-    def _settled_to_us(self) -> int:
+    def _compacted_through_us(self) -> int:
         return self._watermark.compacted_through_us(max(self._newest_us.values(), default=UNSET))
-
-    def _check_schemas(self) -> None:
-        stored = self._store.schema_ids()
-        for view, schema_id in self._schemas.items():
-            # A view that is new has missed the events below the store's positions.
-            if stored and stored.get(view) != schema_id:
-                raise ViewSchemaMismatch(view)

@@ -1,8 +1,8 @@
-"""Looks after the online store: finds damaged values before a request does, and mends them.
+"""Finds damaged values in the online store before a request does, and repairs the store.
 
-Any damage is mended by making the whole store again from the offline one. To mend the damaged
-values alone would ask for history at the very positions of the online store, which runs ahead of
-the offline one, and would trust a file that has just been found wrong.
+A repair rebuilds the whole online store from the offline one. Repairing single values would take
+history at the exact offsets of the online store, which is ahead of the offline one. It would also
+trust the rest of a file that has just turned out to be damaged.
 """
 
 from collections.abc import Callable, Sequence
@@ -13,46 +13,48 @@ from features.definitions import View
 from features.engine.view_states import state_of
 from features.errors import DataNotReady
 from features.stores.ports import OnlineStore
+from infra.process.progress import StatusCallback
 
 log = structlog.get_logger()
 
-VALUES_A_LOOK = 1_000  # 3 to 10 ms
+VALUES_PER_SCAN = 1_000  # 3 to 10 ms
 
 
 class Scrubber:
-    """Goes round all values of the declared views, some at each look."""
+    """Verifies all values of the declared views in rounds, a few at each scan."""
 
     def __init__(
         self,
         store: OnlineStore,
         views: Sequence[View],
         *,
-        rebuild: Callable[[Callable[[str], None]], object],
+        rebuild: Callable[[StatusCallback], object],
+        values_per_scan: int = VALUES_PER_SCAN,
     ) -> None:
-        """`rebuild` is told what to tell of its progress."""
         self._store, self._views, self._rebuild = store, views, rebuild
-        self._at = 0
+        self._values_per_scan = values_per_scan
+        self._view_index = 0
         self._after = b""
 
     def scan(self) -> None:
-        """Verify the next values; after the last ones the round begins again.
+        """Verify the next values. After the last ones the next round begins.
 
         Raises:
-            CorruptValue: some of them are damaged. The next look goes on behind them.
+            CorruptValue: some of them are damaged. The next scan goes on behind them.
             StoreDamaged: the store cannot be read any more.
             StoreUnavailable: it does not answer.
         """
         if not self._views:
             return
-        view = self._views[self._at]
-        page = self._store.page(view.name, after=self._after, limit=VALUES_A_LOOK)
+        view = self._views[self._view_index]
+        page = self._store.page(view.name, after=self._after, limit=self._values_per_scan)
         self._after = page.after
         if not page.after:
-            self._at = (self._at + 1) % len(self._views)
+            self._view_index = (self._view_index + 1) % len(self._views)
         state_of(view).verify(page.values)
 
-    def repair(self, on_progress: Callable[[str], None]) -> None:
-        """Make the store again; without an offline store it is emptied, and ingest makes both.
+    def repair(self, on_progress: StatusCallback) -> None:
+        """Rebuild the store. Without an offline store it is emptied: ingest then fills both.
 
         Raises:
             StoreUnavailable: the online store is as it was.

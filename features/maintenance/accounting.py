@@ -1,7 +1,7 @@
-"""Pure counting: what was sent against what is stored, dead-lettered and answered.
+"""Counts what was sent against what was stored, dead-lettered and predicted. Pure.
 
-A record is named by where it stands: its partition and offset, packed into one int64. Arrays of
-these, not objects, so that a million records take 8 MB.
+The place of a record, its partition and offset, is packed into one int64. So a million records are
+an array of 8 MB.
 """
 
 from collections.abc import Mapping
@@ -18,9 +18,10 @@ _OFFSET_BITS = 48
 class TopicAccount:
     """Where the records of one topic are.
 
-    `waiting` lie at or above the position of the sink: nobody has claimed to have them. `missing`
-    lie below it and are nowhere. `doubled` counts what is there more than once, or both stored and
-    dead-lettered. `resent` counts records whose event id came before: the source's doing.
+    `waiting` records are at or above the position of the sink, which does not claim to have them.
+    `missing` records are below it and nowhere. `doubled` records are there more than once, or both
+    stored and dead-lettered. `resent` counts records with the event id of an earlier one: the
+    source has sent them twice.
     """
 
     topic: str
@@ -35,9 +36,9 @@ class TopicAccount:
 
 @dataclass(frozen=True, kw_only=True)
 class RequestAccount:
-    """What became of the requests of one topic. Terms as in `TopicAccount`.
+    """The outcomes of the requests of one topic. Terms as in `TopicAccount`.
 
-    `stale` predictions were made before ingest had caught up: they say so, and are no fault here.
+    `stale` predictions were made before ingest had caught up. They are marked, and are no error.
     """
 
     topic: str
@@ -51,7 +52,7 @@ class RequestAccount:
 
 
 def place(partition: int, offset: int) -> int:
-    """The packed name of a record within its topic."""
+    """The packed place of a record within its topic."""
     return (partition << _OFFSET_BITS) | offset
 
 
@@ -101,8 +102,8 @@ def account_requests(
     stale: int = 0,
 ) -> RequestAccount:
     """Account for one topic of requests; `positions` are those that serving has committed."""
-    answers, twice = _unique(np.concatenate([predicted, rejected]))
-    open_ = np.setdiff1d(asked, answers)
+    outcomes, repeated = _unique(np.concatenate([predicted, rejected]))
+    open_ = np.setdiff1d(asked, outcomes)
     waiting = _at_or_above(open_, positions)
     return RequestAccount(
         topic=topic,
@@ -112,12 +113,12 @@ def account_requests(
         rejected=len(rejected),
         waiting=waiting,
         unanswered=len(open_) - waiting,
-        answered_twice=twice,
+        answered_twice=repeated,
     )
 
 
 def _unique(values: Int64Array) -> tuple[Int64Array, int]:
-    """Each value once, and how many there were too many."""
+    """Each value once, and how many repeated ones there were."""
     once = np.unique(values)
     return once, len(values) - len(once)
 

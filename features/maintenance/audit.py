@@ -1,13 +1,14 @@
-"""The audit: all that the broker holds against what the stores and the output topics hold.
+"""The audit compares the records in Kafka with the stores and the output topics.
 
-The order of reading makes it safe while everything runs: first the positions that ingest and
-serving claim to have reached, then the topics, then the stores. What lies below a claimed position
-has to be somewhere by then.
+It may run while all processes run, because it reads in this order: first the positions that ingest
+and serving have committed, then the topics, then the stores. Every record below a committed
+position has to be in a store or an output topic by then.
 """
 
 from array import array
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from typing import Self
 
 import msgspec
 import numpy as np
@@ -26,18 +27,18 @@ from features.maintenance.accounting import (
 from features.stores.ports import OfflineStore, OnlineStore
 from infra.kafka.message import Message
 from infra.kafka.partitions import Partition, Positions
+from infra.process.progress import StatusCallback
 
 Reader = Callable[[Iterable[str]], Iterable[Message]]
-StatusCallback = Callable[[str], None]
 
 
 @dataclass(frozen=True, kw_only=True)
 class OnlineAccount:
-    """How the online store stands.
+    """The state of the online store.
 
-    `waiting` records are not applied yet. `values_checked` features of all entities were compared
-    with the historical ones; `values_different` were not equal. Nothing is compared while records
-    wait or the stores move: the two sides would be of different moments.
+    `waiting` records are not applied yet. `values_checked` features were compared with the
+    historical ones, and `values_different` were not equal. Nothing is compared while records wait
+    or the stores change: the two sides would be of different moments.
     """
 
     waiting: int
@@ -47,7 +48,7 @@ class OnlineAccount:
 
 @dataclass(frozen=True, kw_only=True)
 class Audit:
-    """What an audit found."""
+    """The result of an audit."""
 
     topics: Sequence[TopicAccount]
     requests: Sequence[RequestAccount]
@@ -64,22 +65,27 @@ class Audit:
 
     @property
     def settled(self) -> bool:
-        """Nothing on its way any more."""
+        """Nothing is waiting any more."""
         waiting = [*(t.waiting for t in self.topics), *(r.waiting for r in self.requests)]
         return not (any(waiting) or self.online.waiting)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Claims:
-    """What ingest and serving had committed before anything else was read."""
+    """The positions that ingest and serving had committed before anything else was read."""
 
     ingested: Positions
     served: Positions
 
+    @classmethod
+    def of(cls, ingested: Positions, served: Positions) -> Self:
+        """The claims of both groups; a partition that was never committed claims nothing."""
+        return cls(ingested=_committed(ingested), served=_committed(served))
+
 
 @dataclass(frozen=True, kw_only=True)
 class DeadLetterTopics:
-    """Where unreadable records go, by consumer."""
+    """The topics of dead letters, by consumer."""
 
     ingest: str
     serving: str
@@ -104,7 +110,7 @@ def audit(
     compare_online: Callable[[Domain], tuple[int, int]],
     on_progress: StatusCallback,
 ) -> Audit:
-    """Count everything. `compare_online` gives (values checked, values different) of a domain."""
+    """Count everything. `compare_online` returns (values checked, values different) of a domain."""
     events = [event for domain in domains for event in domain.events]
     on_progress("reading the topics of events")
     sent = _read_events(read, events)
@@ -133,7 +139,7 @@ def audit(
 
 
 class _Id(msgspec.Struct):
-    """The one field of an event that the audit reads."""
+    """The only field of an event that the audit reads."""
 
     event_id: str
 
@@ -142,10 +148,10 @@ _EMPTY: Int64Array = np.empty(0, np.int64)
 
 
 def _read_events(read: Reader, events: Sequence[EventType]) -> dict[str, _Sent]:
-    found = {event.name: (array("q"), array("q")) for event in events}
+    records = {event.name: (array("q"), array("q")) for event in events}
     decode = msgspec.json.Decoder(_Id).decode
-    for message in read(found):
-        where, ids = found[message.topic()]
+    for message in read(records):
+        where, ids = records[message.topic()]
         where.append(place(message.partition(), message.offset()))
         try:
             ids.append(hash(decode(message.value() or b"").event_id))
@@ -153,13 +159,13 @@ def _read_events(read: Reader, events: Sequence[EventType]) -> dict[str, _Sent]:
             continue  # a dead letter, if ingest agrees: it has no id to count
     return {
         topic: _Sent(places=np.array(where, np.int64), ids=np.array(ids, np.int64))
-        for topic, (where, ids) in found.items()
+        for topic, (where, ids) in records.items()
     }
 
 
 def _read_dead_letters(read: Reader, topic: str) -> dict[str, Int64Array]:
     """The places of the dead-lettered records, by the topic that they came from."""
-    found: dict[str, array[int]] = {}
+    places_by_topic: dict[str, array[int]] = {}
     for message in read([topic]):
         headers = {
             k: (v or b"").decode()
@@ -170,8 +176,8 @@ def _read_dead_letters(read: Reader, topic: str) -> dict[str, Int64Array]:
         where = place(
             int(headers[f"{HEADER_PREFIX}partition"]), int(headers[f"{HEADER_PREFIX}offset"])
         )
-        found.setdefault(origin, array("q")).append(where)
-    return {origin: np.array(where, np.int64) for origin, where in found.items()}
+        places_by_topic.setdefault(origin, array("q")).append(where)
+    return {origin: np.array(where, np.int64) for origin, where in places_by_topic.items()}
 
 
 def _stored(offline: OfflineStore, event: EventType) -> Int64Array:
@@ -181,23 +187,23 @@ def _stored(offline: OfflineStore, event: EventType) -> Int64Array:
     return places(rows["partition"].to_numpy(), rows["offset"].to_numpy())
 
 
-def _known(found: Int64Array, sent: Int64Array) -> Int64Array:
-    """What was sent before the audit began; the stores may have gone on since."""
-    return found[np.isin(found, sent)]
+def _known(stored: Int64Array, sent: Int64Array) -> Int64Array:
+    """Those that the audit has read from the topic; later records may have been stored since."""
+    return stored[np.isin(stored, sent)]
 
 
 def _account_requests(
     domain: Domain, read: Reader, sent: dict[str, _Sent], served: Positions
 ) -> list[RequestAccount]:
     topics = list(dict.fromkeys(s.decision.request.name for s in domain.services))
-    answers = _read_outcomes(read, domain.predictions_topic, topics)
+    outcomes = _read_outcomes(read, domain.predictions_topic, topics)
     return [
         account_requests(
             topic,
             asked=sent[topic].places,
-            predicted=_known(answers[topic]["predicted"], sent[topic].places),
-            rejected=_known(answers[topic]["rejected"], sent[topic].places),
-            stale=len(_known(answers[topic]["stale"], sent[topic].places)),
+            predicted=_known(outcomes[topic]["predicted"], sent[topic].places),
+            rejected=_known(outcomes[topic]["rejected"], sent[topic].places),
+            stale=len(_known(outcomes[topic]["stale"], sent[topic].places)),
             positions=_of_topic(served, topic),
         )
         for topic in topics
@@ -208,18 +214,18 @@ def _read_outcomes(
     read: Reader, predictions: str, topics: Sequence[str]
 ) -> dict[str, dict[str, Int64Array]]:
     kinds = ("predicted", "rejected", "stale")
-    found = {topic: {kind: array("q") for kind in kinds} for topic in topics}
+    outcomes = {topic: {kind: array("q") for kind in kinds} for topic in topics}
     decode = msgspec.json.Decoder(Outcome).decode
     for message in read([predictions]):
         outcome = decode(message.value() or b"")
         topic, partition, offset = outcome.source.rsplit("-", 2)
         where = place(int(partition), int(offset))
-        found[topic][outcome.outcome].append(where)
+        outcomes[topic][outcome.outcome].append(where)
         if outcome.features_fresh is False:
-            found[topic]["stale"].append(where)
+            outcomes[topic]["stale"].append(where)
     return {
         topic: {kind: np.array(where, np.int64) for kind, where in of_topic.items()}
-        for topic, of_topic in found.items()
+        for topic, of_topic in outcomes.items()
     }
 
 
@@ -229,9 +235,9 @@ def _account_online(
     sent: dict[str, _Sent],
     compare: Callable[[Domain], tuple[int, int]],
 ) -> OnlineAccount:
-    progress = online.positions()
+    positions = online.positions()
     viewed = {e.name for domain in domains for view in domain.views for e in view.sources}
-    waiting = sum(_waiting(sent[topic].places, _of_topic(progress, topic)) for topic in viewed)
+    waiting = sum(_waiting(sent[topic].places, _of_topic(positions, topic)) for topic in viewed)
     compared = [(0, 0)] if waiting else [compare(domain) for domain in domains]
     return OnlineAccount(
         waiting=waiting,
@@ -241,20 +247,15 @@ def _account_online(
 
 
 def _waiting(sent: Int64Array, positions: dict[int, int]) -> int:
-    nothing = account_requests(
+    account = account_requests(
         "", asked=sent, predicted=_EMPTY, rejected=_EMPTY, positions=positions
     )
-    return nothing.waiting
+    return account.waiting
 
 
 def _of_topic(positions: Positions, topic: str) -> dict[int, int]:
     return {p.number: offset for p, offset in positions.items() if p.topic == topic}
 
 
-def claimed(ingested: Positions, served: Positions) -> Claims:
-    """The claims of both groups; a partition that was never committed claims nothing."""
-    return Claims(ingested=_real(ingested), served=_real(served))
-
-
-def _real(positions: Positions) -> dict[Partition, int]:
+def _committed(positions: Positions) -> dict[Partition, int]:
     return {p: offset for p, offset in positions.items() if offset >= 0}

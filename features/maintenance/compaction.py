@@ -1,10 +1,10 @@
-"""Keeps the offline store quick and small: one way for the command and the scheduler.
+"""Maintenance of the offline store, for the command and the scheduler.
 
-For each event: the files of closed days are put together, the log is summed up, and files that
-nobody can ask for any more are deleted. It runs beside ingest; running it again changes nothing.
+For each event: the files of closed days are merged, a checkpoint of the log is written, and files
+that no version needs any more are deleted. It runs beside ingest. Running it again changes nothing.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import date
 
@@ -14,6 +14,7 @@ from features.definitions import EventType
 from features.errors import WriteConflict
 from features.stores.ports import OfflineMaintenance, OfflineStore
 from infra.clock import DAY, to_us
+from infra.process.progress import StatusCallback
 
 ATTEMPTS = 8
 DAYS_A_CHECKPOINT = 16  # each day opens the table: a first run over a year would read a long log
@@ -24,16 +25,16 @@ class MaintenanceResult:
     """What was done to an event's table."""
 
     event: str
-    days: int  # whose files were put together
+    days: int  # whose files were merged
     files_before: int
     files_after: int
-    deleted: int  # files that nobody could ask for any more
+    deleted: int  # files that no readable version needs
     pinned: int  # versions that were kept
 
 
 @dataclass(frozen=True, kw_only=True)
-class Rules:
-    """When a day is closed, and for how long a file outlives its removal from the table."""
+class CompactionRules:
+    """When a day is closed, and for how long files that left the table are kept."""
 
     closed_after_us: int
     retention_hours: int
@@ -42,29 +43,31 @@ class Rules:
 def maintain(
     events: Sequence[EventType],
     store: OfflineStore,
-    upkeep: OfflineMaintenance,
+    maintenance: OfflineMaintenance,
     *,
-    rules: Rules,
-    on_progress: Callable[[str], None],
+    rules: CompactionRules,
+    on_progress: StatusCallback,
 ) -> list[MaintenanceResult]:
-    """Do it for every event that has a table; `on_progress` is told what is being done.
+    """Maintain the table of every event that has one.
 
     Raises:
         StoreUnavailable: what was done until then stays done.
-        WriteConflict: another upkeep works on the same tables, again and again.
+        WriteConflict: another process keeps compacting the same tables.
     """
     return [
-        _maintain(event, store, upkeep, rules, on_progress)
+        _maintain(event, store, maintenance, rules, on_progress)
         for event in events
-        if upkeep.files(event)
+        if maintenance.files(event)
     ]
 
 
 def closed_days(
     days: Iterable[date], *, newest_known_at_us: int, closed_after_us: int
 ) -> list[date]:
-    """The days that ended at least `closed_after_us` before the newest event was emitted: by the
-    clock of the data, for the days of a replay are long past by any other."""
+    """The days that ended at least `closed_after_us` before the newest event was emitted.
+
+    That is the clock of the data: by any other, all days of a replay are long past.
+    """
     limit_us = newest_known_at_us - closed_after_us - DAY
     return sorted(day for day in days if to_us(day) <= limit_us)
 
@@ -72,38 +75,38 @@ def closed_days(
 def _maintain(
     event: EventType,
     store: OfflineStore,
-    upkeep: OfflineMaintenance,
-    rules: Rules,
-    on_progress: Callable[[str], None],
+    maintenance: OfflineMaintenance,
+    rules: CompactionRules,
+    on_progress: StatusCallback,
 ) -> MaintenanceResult:
-    before = upkeep.files(event)
+    before = maintenance.files(event)
     days = closed_days(
-        upkeep.days_to_compact(event),
+        maintenance.days_to_compact(event),
         newest_known_at_us=store.newest_known_at_us(event) or 0,
         closed_after_us=rules.closed_after_us,
     )
     for n, day in enumerate(days, start=1):
         on_progress(f"{event.name}: files of {day}, {n} of {len(days)} days")
-        _compact(event, upkeep, day)
+        _compact(event, maintenance, day)
         if n % DAYS_A_CHECKPOINT == 0:
-            upkeep.checkpoint(event)
+            maintenance.checkpoint(event)
     on_progress(f"{event.name}: checkpoint")
-    upkeep.checkpoint(event)
+    maintenance.checkpoint(event)
     on_progress(f"{event.name}: vacuum")
     pinned = {pin.version for pin in store.pins() if pin.event == event.name}
-    deleted = upkeep.vacuum(event, retention_hours=rules.retention_hours, keep=pinned)
+    deleted = maintenance.vacuum(event, retention_hours=rules.retention_hours, keep=pinned)
     return MaintenanceResult(
         event=event.name,
         days=len(days),
         files_before=before,
-        files_after=upkeep.files(event),
+        files_after=maintenance.files(event),
         deleted=deleted,
         pinned=len(pinned),
     )
 
 
-def _compact(event: EventType, upkeep: OfflineMaintenance, day: date) -> None:
-    """Whoever comes second tries again: that is the upkeep, never ingest."""
+def _compact(event: EventType, maintenance: OfflineMaintenance, day: date) -> None:
+    """On a conflict the maintenance tries again; ingest never waits for it."""
     for attempt in stamina.retry_context(on=WriteConflict, attempts=ATTEMPTS):
         with attempt:
-            upkeep.compact(event, day)
+            maintenance.compact(event, day)

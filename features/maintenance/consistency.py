@@ -1,4 +1,4 @@
-"""Whether the online store and history say the same: every feature of every entity."""
+"""Compares the online store with history: every feature of every entity."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ from features.definitions import BoolArray, EventType, FeatureService, Float64Ar
 from features.engine.columns import arrays_of, encode_keys, entity_keys
 from features.engine.view_states import state_of
 from features.retrieval.event_log import DUPLICATE_HORIZON_US, EventLog
-from features.retrieval.historical import view_values
+from features.retrieval.field_sets import query_fields
+from features.retrieval.view_values import view_values
 from features.stores.ports import OfflineStore, OnlineStore
 from infra.clock import DAY, HOUR
 from infra.kafka.partitions import Partition
@@ -24,14 +25,16 @@ if TYPE_CHECKING:
 MOMENTS_BACK_US = (0, 6 * HOUR)
 """How long before the newest event the values are compared, apart from the end itself."""
 
-DECIDED_WITHIN_US = 2 * DAY  # decisions that are asked about; each entity would be too many
+DECIDED_WITHIN_US = 2 * DAY  # which decisions are compared: all of them would be too many
 
 
 @dataclass(frozen=True, kw_only=True)
 class Comparison:
-    """`checked` values were read from both sides, `different` of them were not equal bit for bit
-    (of NaN: both are). An entity that only the online store has counts as different, once for each
-    of its features."""
+    """`checked` values were read from both stores, and `different` of them were not equal.
+
+    Equal means bit for bit, or both NaN. An entity that only the online store has counts as
+    different, once for each of its features.
+    """
 
     checked: int
     different: int
@@ -63,20 +66,21 @@ def compare_views(
     event_log = EventLog(offline, horizon_us=duplicate_horizon_us)
     newest = [offline.newest_known_at_us(event) for event in events.values()]
     times = [t for t in newest if t is not None]
-    found = [
-        _compare(_asked(view, services, event_log, max(times) + 1), event_log, online)
+    comparisons = [
+        _compare(_sample(view, services, event_log, max(times) + 1), event_log, online)
         for view in views
         if times
     ]
     if _positions(online, topics) != before:
         return nothing
     return Comparison(
-        checked=sum(f.checked for f in found), different=sum(f.different for f in found)
+        checked=sum(c.checked for c in comparisons),
+        different=sum(c.different for c in comparisons),
     )
 
 
 def same_values(a: Float64Array, b: Float64Array) -> BoolArray:
-    """Where both are equal or both are nothing."""
+    """Where both are equal or both are NaN."""
     same: BoolArray = (a == b) | (np.isnan(a) & np.isnan(b))
     return same
 
@@ -86,9 +90,11 @@ def _positions(online: OnlineStore, topics: Collection[str]) -> dict[Partition, 
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Asked:
-    """A view, whom it is asked about (its keys, and what it asks for), and as of when at the
-    latest. `decided_by`: the event that these fields are of."""
+class _Sample:
+    """The rows for which a view is compared, and the latest time as of which it is.
+
+    `entities` has the fields of `query_fields(view)`; `decided_by` is the event that they are of.
+    """
 
     view: View
     entities: pl.DataFrame
@@ -96,8 +102,8 @@ class _Asked:
     decided_by: EventType | None
 
 
-def _compare(asked: _Asked, event_log: EventLog, online: OnlineStore) -> Comparison:
-    view, entities, source = asked.view, asked.entities, asked.decided_by
+def _compare(sample: _Sample, event_log: EventLog, online: OnlineStore) -> Comparison:
+    view, entities, source = sample.view, sample.entities, sample.decided_by
     keys, which = encode_keys(
         entity_keys(view.entity, {k: entities[k].to_list() for k in view.entity.keys})
     )
@@ -106,29 +112,33 @@ def _compare(asked: _Asked, event_log: EventLog, online: OnlineStore) -> Compari
     fields = arrays_of(rows, source.record, view.request_fields) if source else {}
     checked = different = 0
     for lookback_us in MOMENTS_BACK_US:
-        as_of_us = np.full(entities.height, asked.end_us - lookback_us, np.int64)
+        as_of_us = np.full(entities.height, sample.end_us - lookback_us, np.int64)
         live = state_of(view).read(values, which, as_of_us, fields)
-        then = view_values(view, event_log, entities, as_of_us, decided_by=source)[live.exact]
-        checked += then.size
-        different += int((~same_values(live.values[live.exact], then)).sum())
+        past = view_values(view, event_log, entities, as_of_us, decided_by=source)[live.exact]
+        checked += past.size
+        different += int((~same_values(live.values[live.exact], past)).sum())
     only_online = max(0, online.entities(view.name) - entities.height) if source is None else 0
     return Comparison(checked=checked, different=different + only_online * len(view.features))
 
 
-def _asked(
+def _sample(
     view: View, services: Sequence[FeatureService], event_log: EventLog, end_us: int
-) -> _Asked:
-    """A view that asks for nothing: about every entity that its events were ever about. One that
-    does: about what was decided of late, for only a decision can say it."""
+) -> _Sample:
+    """Every entity of a view's events; for a view with request fields, the recent decisions.
+
+    Only a decision has values for the request fields.
+    """
     import polars as pl
 
     keys = list(view.entity.keys)
     if not view.request_fields:
-        told = [event_log.store.read(event, columns=keys) for event in view.sources]
-        entities = pl.concat(told).unique().drop_nulls().sort(keys)
-        return _Asked(view=view, entities=entities, end_us=end_us, decided_by=None)
+        keys_of_events = [event_log.store.read(event, columns=keys) for event in view.sources]
+        entities = pl.concat(keys_of_events).unique().drop_nulls().sort(keys)
+        return _Sample(view=view, entities=entities, end_us=end_us, decided_by=None)
     source = next(s.decision.source for s in services if view in s.views)
-    fields = list(dict.fromkeys((*keys, *view.request_fields)))
-    decided = event_log.store.read(source, columns=fields, event_from_us=end_us - DECIDED_WITHIN_US)
-    entities = decided.drop_nulls(keys).unique().sort(fields)
-    return _Asked(view=view, entities=entities, end_us=end_us, decided_by=source)
+    fields = query_fields(view)
+    decisions = event_log.store.read(
+        source, columns=fields, event_from_us=end_us - DECIDED_WITHIN_US
+    )
+    entities = decisions.drop_nulls(keys).unique().sort(fields)
+    return _Sample(view=view, entities=entities, end_us=end_us, decided_by=source)

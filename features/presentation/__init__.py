@@ -1,0 +1,1 @@
+"""Pages, tables and progress for people. Imports everything but bootstrap and commands."""

@@ -11,38 +11,38 @@ from features.maintenance.audit import Audit
 _BAD = frozenset({"missing", "doubled", "unanswered", "answered twice"})
 
 
-def as_plain(found: Audit) -> dict[str, Any]:
+def as_plain(report: Audit) -> dict[str, Any]:
     """The audit as JSON types, with the two verdicts and the totals over all topics."""
-    topics = [asdict(t) for t in found.topics]
-    requests = [asdict(r) for r in found.requests]
+    topics = [asdict(t) for t in report.topics]
+    requests = [asdict(r) for r in report.requests]
     return {
-        "clean": found.clean,
-        "settled": found.settled,
+        "clean": report.clean,
+        "settled": report.settled,
         "totals": {"events": _totals(topics), "requests": _totals(requests)},
         "topics": topics,
         "requests": requests,
-        "online": asdict(found.online),
+        "online": asdict(report.online),
     }
 
 
-def show(found: Audit, console: Console) -> None:
+def show(report: Audit, console: Console) -> None:
     """The audit as tables, with the verdict in the last line."""
-    console.print(_table("events", [asdict(t) for t in found.topics]))
-    console.print(_table("requests", [asdict(r) for r in found.requests]))
-    online = found.online
+    console.print(_table("events", [asdict(t) for t in report.topics]))
+    console.print(_table("requests", [asdict(r) for r in report.requests]))
+    online = report.online
     console.print(
         f"online store: {online.values_checked:,} feature values compared with history,"
         f" {online.values_different:,} different, {online.waiting:,} events waiting"
     )
     if not online.values_checked:
         console.print("  (none are compared while events are on their way to either store)")
-    console.print(_verdict(found))
+    console.print(_verdict(report))
 
 
-def _verdict(found: Audit) -> str:
-    if not found.clean:
+def _verdict(report: Audit) -> str:
+    if not report.clean:
         return "[bold red]not clean[/]: see the red figures; `eventide logs` tells what happened"
-    if not found.settled:
+    if not report.settled:
         return "[bold green]clean[/], and some is still on its way"
     return "[bold green]clean[/]: everything that was sent is in its place, once"
 

@@ -1,4 +1,4 @@
-"""What a replay tells while it runs: a bar for people, a line every ten seconds for a log."""
+"""The progress of a replay: a bar on a terminal, a line every ten seconds in a log."""
 
 from __future__ import annotations
 
@@ -11,14 +11,18 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, T
 
 from infra.clock import from_us
 
-Told = Callable[[int, int], None]  # rows sent so far, emission time of the last one
-Left = Callable[[int], None]  # offsets to go
+SentCallback = Callable[[int, int], None]
+"""Takes the rows sent so far, and the emission time of the last one (microseconds)."""
+
+LeftCallback = Callable[[int], None]
+"""Takes the number of offsets that are left."""
+
 LINE_EVERY_S = 10.0
 
 
 @contextmanager
-def sending(console: Console, total: int) -> Iterator[Told]:
-    """Tells how much is sent, how fast, and how far the clock of the events is."""
+def sending(console: Console, total: int) -> Iterator[SentCallback]:
+    """Shows how much is sent, how fast, and the time of the events."""
     if not console.is_terminal:
         yield _lines_of_sending(console, total)
         return
@@ -40,40 +44,40 @@ def sending(console: Console, total: int) -> Iterator[Told]:
 
 
 @contextmanager
-def waiting(console: Console, group: str) -> Iterator[Left]:
-    """Tells how far a consumer group still has to go."""
+def waiting(console: Console, group: str) -> Iterator[LeftCallback]:
+    """Shows how many offsets a consumer group still has to reach."""
     if not console.is_terminal:
-        on_progress = _now_and_then(console)
-        yield lambda left: on_progress(lambda: f"waiting for {group}: {left:,} to go")
+        print_line = _now_and_then(console)
+        yield lambda left: print_line(lambda: f"waiting for {group}: {left:,} to go")
         return
     with console.status("waiting") as line:
         yield lambda left: line.update(f"waiting for {group}: {left:,} to go")
 
 
-def _lines_of_sending(console: Console, total: int) -> Told:
-    on_progress, rate = _now_and_then(console), _rate()
+def _lines_of_sending(console: Console, total: int) -> SentCallback:
+    print_line, rate = _now_and_then(console), _rate()
 
-    def told(sent: int, known_at_us: int) -> None:
+    def on_progress(sent: int, known_at_us: int) -> None:
         speed = rate(sent)
-        on_progress(lambda: f"sent {sent:,} of {total:,}, {speed}, at {_clock(known_at_us)}")
+        print_line(lambda: f"sent {sent:,} of {total:,}, {speed}, at {_clock(known_at_us)}")
 
-    return told
+    return on_progress
 
 
 def _now_and_then(console: Console) -> Callable[[Callable[[], str]], None]:
     last = time.monotonic()
 
-    def on_progress(line: Callable[[], str]) -> None:
+    def print_line(line: Callable[[], str]) -> None:
         nonlocal last
         if time.monotonic() - last >= LINE_EVERY_S:
             last = time.monotonic()
             console.print(line())
 
-    return on_progress
+    return print_line
 
 
 def _rate() -> Callable[[int], str]:
-    """Since the first batch that was told of, which may continue an earlier replay."""
+    """The rate since the first report, which may continue an earlier replay."""
     first: tuple[float, int] | None = None
 
     def rate(sent: int) -> str:

@@ -1,4 +1,4 @@
-"""What an export of a training set tells: how far it is, and what came of it."""
+"""The progress and the result of an export of a training set, for people."""
 
 from __future__ import annotations
 
@@ -9,13 +9,15 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
-from features.retrieval.training_set import FILE, Manifest, ProgressCallback
+from features.retrieval.manifest import Manifest
+from features.retrieval.training_set import FILE
 from infra.clock import from_us
+from infra.process.progress import ProgressCallback
 
 
 @contextmanager
 def exporting(console: Console) -> Iterator[ProgressCallback]:
-    """A bar of the slices for people; a log is told nothing."""
+    """A progress bar of the slices on a terminal; nothing in a log."""
     columns = (
         TextColumn("slices"),
         BarColumn(),
@@ -26,40 +28,44 @@ def exporting(console: Console) -> Iterator[ProgressCallback]:
         *columns, console=console, transient=True, disable=not console.is_terminal
     ) as bar:
         task = bar.add_task("slices", total=1)
-        yield lambda done, total: bar.update(task, completed=done, total=total)
+        yield lambda completed, total: bar.update(task, completed=completed, total=total)
 
 
-def sentence(made: Manifest, folder: Path, *, new: bool) -> str:
+def sentence(manifest: Manifest, folder: Path, *, new: bool) -> str:
     """What was written, for people."""
     text = (
-        f"{made.rows:,} decisions, {made.labelled:,} of them labelled, as of"
-        f" {_moment(made.known_before_us)}: {folder / FILE}\ncontent sha256 {made.content_sha256}"
+        f"{manifest.rows:,} decisions, {manifest.labelled:,} of them labelled, as of"
+        f" {_moment(manifest.known_before_us)}: {folder / FILE}\n"
+        f"content sha256 {manifest.content_sha256}"
     )
-    if made.mature_until_us < made.end_us:
+    if manifest.mature_until_us < manifest.end_us:
         text += (
-            f"\nwithout those from {_moment(made.mature_until_us)} on: they were too young for"
+            f"\nwithout those from {_moment(manifest.mature_until_us)} on: they were too young for"
             " their label"
         )
     return text if new else f"it is there already: {text}"
 
 
-def difference(before: Manifest, made: Manifest) -> str:
-    """What came of making it again, for people."""
-    if before.content_sha256 == made.content_sha256:
-        return f"the same {made.rows:,} rows: content sha256 {made.content_sha256}"
+def difference(before: Manifest, manifest: Manifest) -> str:
+    """How the rows computed now compare with those of an earlier export, for people."""
+    if before.content_sha256 == manifest.content_sha256:
+        return f"the same {manifest.rows:,} rows: content sha256 {manifest.content_sha256}"
     counts = (
-        f"rows {before.rows:,} then, {made.rows:,} now; labelled {before.labelled:,} then,"
-        f" {made.labelled:,} now"
+        f"rows {before.rows:,} then, {manifest.rows:,} now; labelled {before.labelled:,} then,"
+        f" {manifest.labelled:,} now"
     )
     lines = [
-        f"the rows differ: content sha256 {before.content_sha256} then, {made.content_sha256} now",
+        (
+            f"the rows differ: content sha256 {before.content_sha256} then,"
+            f" {manifest.content_sha256} now"
+        ),
         counts,
     ]
-    changed = [v for v, known in made.schema_ids.items() if before.schema_ids.get(v) != known]
-    if changed or len(before.schema_ids) != len(made.schema_ids):
+    changed = [v for v, known in manifest.schema_ids.items() if before.schema_ids.get(v) != known]
+    if changed or len(before.schema_ids) != len(manifest.schema_ids):
         lines.append(f"views whose declaration changed: {', '.join(changed) or 'one is gone'}")
-    if before.code != made.code:
-        lines.append(f"the code was {before.code.commit}, it is {made.code.commit}")
+    if before.code != manifest.code:
+        lines.append(f"the code was {before.code.commit}, it is {manifest.code.commit}")
     return "\n".join(lines)
 
 

@@ -1,0 +1,1 @@
+"""Sends recordings into the topics again. Imports contracts, definitions and what is below."""

@@ -1,11 +1,12 @@
-"""A replay in step with the pipeline: what live serving sees is what history says it saw.
+"""A replay in step with the pipeline, so that live serving sees what history says it saw.
 
-Before a request goes out, everything emitted before it is in the online store. And events run no
-further ahead of the answers than the online store answers exactly about the past.
+A request is sent only when the online store holds everything that was emitted before it. Events are
+sent at most `ahead_us` before the oldest open request, as long as the online store can still answer
+that request exactly.
 
-Waiting costs a round trip through ingest, so rows come in steps (`ReplayPlan.step_minutes`): the
-events of a step, a wait, its requests. What a request sees is what was known before it, whatever
-else is in the store by then.
+Each wait costs a round trip through ingest. So rows come in steps (`ReplayPlan.step_minutes`): the
+events of a step, a wait, the requests of the step. A request sees only what was known before it,
+even if later events are in the store by then.
 """
 
 from __future__ import annotations
@@ -32,15 +33,28 @@ _LONG_AGO_US = -(1 << 62)
 
 
 class Stalled(FeatureError):
-    """Nothing has moved for too long: something that the replay waits for does not run."""
+    """Nothing has moved for too long: a process that the replay waits for does not run.
+
+    `left`: how many records it has not reached yet, by partition.
+    """
+
+    hint = "`eventide status` says what runs, `eventide logs` why not"
+
+    def __init__(self, reason: str, *, left: Positions, patience_s: float) -> None:
+        self.left, self.patience_s = left, patience_s
+        topics = ", ".join(sorted({partition.topic for partition in left}))
+        super().__init__(
+            f"{reason}: {sum(left.values())} records of {topics}, no progress for"
+            f" {patience_s:.0f} s"
+        )
 
 
 class LockStep:
     """A pace: events up to a request, wait, the requests, and so on. See `replayer.Pace`.
 
-    `applied` gives the positions of the online store, `answered` those of serving; `sent_before`
-    is what was sent by an earlier replay, or an earlier part of this one. Waits end early when
-    `stopping` says so.
+    `applied` reads the positions of the online store, `answered` those of serving. `sent_before`:
+    the ends of what an earlier replay, or an earlier part of this one, has sent. Waits end early
+    when `stopping` returns true.
     """
 
     wants_arrivals = True
@@ -59,49 +73,51 @@ class LockStep:
         stopping: Callable[[], bool] = lambda: False,
     ) -> None:
         self._known_at_us = frame["known_at_us"].to_numpy()
-        self._asks = frame["event"].is_in(list(requests)).to_numpy()
+        self._is_request = frame["event"].is_in(list(requests)).to_numpy()
         # Where requests follow events or events follow requests.
-        self._turns = np.flatnonzero(np.diff(self._asks)) + 1
+        self._turns = np.flatnonzero(np.diff(self._is_request)) + 1
         self._applied, self._answered = applied, answered
         self._batch, self._ahead_us, self._patience_s = batch, ahead_us, patience_s
         self._stopping = stopping
-        self._told = dict(sent_before)
+        self._sent_events = dict(sent_before)
         self._open: deque[tuple[int, dict[Partition, int]]] = deque()
-        self._answered_to: Positions = {}  # as of the last look: a look costs a connection
-        if asked_before := {p: end for p, end in sent_before.items() if p.topic in requests}:
-            self._open.append((_LONG_AGO_US, asked_before))  # nobody knows when that was
+        self._answered_to: Positions = {}  # as of the last read: a read costs a connection
+        if sent_requests := {p: end for p, end in sent_before.items() if p.topic in requests}:
+            self._open.append((_LONG_AGO_US, sent_requests))  # its time is unknown
 
     def batch_end(self, start: int) -> int:
         """Events and requests never share a batch."""
         turn = int(np.searchsorted(self._turns, start, "right"))
-        end = int(self._turns[turn]) if turn < len(self._turns) else len(self._asks)
+        end = int(self._turns[turn]) if turn < len(self._turns) else len(self._is_request)
         return min(end, start + self._batch)
 
     def before(self, start: int, end: int) -> None:
-        """Requests wait for what was emitted before them, and for old answers."""
-        if not self._asks[start]:
+        """Requests wait for the events emitted before them, and for old predictions."""
+        if not self._is_request[start]:
             return
-        self._wait(self._applied, self._told, _INGEST)
-        self._told.clear()
+        self._wait(self._applied, self._sent_events, _INGEST)
+        self._sent_events.clear()
         horizon = int(self._known_at_us[end - 1]) - self._ahead_us
         while self._open and self._open[0][0] < horizon:
-            _, asked = self._open.popleft()
-            if not has_reached(self._answered_to, asked):
-                self._wait(self._look_for_answers, asked, _SERVING)
+            _, ends = self._open.popleft()
+            if not has_reached(self._answered_to, ends):
+                self._wait(self._read_answered, ends, _SERVING)
 
     def after(self, start: int, _end: int, arrived: Mapping[Partition, int]) -> None:
         """Remember what to wait for."""
-        if self._asks[start]:
+        if self._is_request[start]:
             self._open.append((int(self._known_at_us[start]), dict(arrived)))
         else:
-            self._told.update(arrived)
+            self._sent_events.update(arrived)
 
-    def _look_for_answers(self) -> Positions:
+    def _read_answered(self) -> Positions:
         self._answered_to = self._answered()
         return self._answered_to
 
-    def _wait(self, positions: Callable[[], Positions], ends: Positions, what: str) -> None:
-        wait_for(positions, ends, what=what, patience_s=self._patience_s, stopping=self._stopping)
+    def _wait(self, positions: Callable[[], Positions], ends: Positions, reason: str) -> None:
+        wait_for(
+            positions, ends, reason=reason, patience_s=self._patience_s, stopping=self._stopping
+        )
 
 
 _INGEST = "ingest has not taken in what was sent"
@@ -112,31 +128,26 @@ def wait_for(
     positions: Callable[[], Positions],
     ends: Positions,
     *,
-    what: str,
+    reason: str,
     patience_s: float = PATIENCE_S,
     pause_s: float = PAUSE_S,
-    progress: Callable[[int], None] = lambda _left: None,
+    on_progress: Callable[[int], None] = lambda _left: None,
     stopping: Callable[[], bool] = lambda: False,
 ) -> None:
     """Return when `positions` have reached `ends`, or when `stopping` says so.
 
-    `progress` is told how many offsets are left.
+    `on_progress` gets the number of offsets that are left.
 
     Raises:
-        Stalled: nothing moved for `patience_s`; the message begins with `what`.
+        Stalled: nothing moved for `patience_s`; the message begins with `reason`.
     """
     best, since = None, time.monotonic()
-    while not has_reached(found := positions(), ends) and not stopping():
-        left = {p: end - found.get(p, 0) for p, end in ends.items() if found.get(p, 0) < end}
+    while not has_reached(reached := positions(), ends) and not stopping():
+        left = {p: end - reached.get(p, 0) for p, end in ends.items() if reached.get(p, 0) < end}
         total = sum(left.values())
-        progress(total)
+        on_progress(total)
         if best is None or total < best:
             best, since = total, time.monotonic()
         elif time.monotonic() - since > patience_s:
-            topics = sorted({p.topic for p in left})
-            raise Stalled(
-                f"{what}: {total} records of {', '.join(topics)}, no progress for"
-                f" {patience_s:.0f} s",
-                hint="`eventide status` says what runs, `eventide logs` why not",
-            )
+            raise Stalled(reason, left=left, patience_s=patience_s)
         time.sleep(pause_s)

@@ -21,7 +21,7 @@ _DUPLICATE_AFTER_MINUTES = 10.0  # mean: a source that got no answer and tries a
 
 @dataclass(frozen=True, kw_only=True)
 class ReplayPlan:
-    """Which events, and what is done to them. The same plan gives the same rows for ever.
+    """Which events are sent, and how they are changed. The same plan always gives the same rows.
 
     `late` and `duplicates` are fractions of the events; requests are neither late nor sent twice.
     Late events are emitted later, by `late_mean_minutes` on average (exponential).

@@ -1,4 +1,4 @@
-"""Recordings: real events of the past, ready to be sent again.
+"""Recordings: real events of the past, which a replay sends again.
 
 A built recording is one Parquet file with a row for each event, in the order of emission:
 `known_at_us` (when the source emitted it), `event` (its type's name), `event_id`, `key` and
@@ -13,15 +13,11 @@ import importlib
 import importlib.util
 import subprocess
 import sys
-import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from features.definitions.recordings import Recording, Source
 from features.errors import FeatureError
-
-if TYPE_CHECKING:
-    pass
+from infra.atomic import atomic_file
 
 _PIP_OPTIONS = ("--quiet", "--disable-pip-version-check", "--no-deps", "--require-hashes")
 
@@ -40,8 +36,8 @@ def recording_of(domain: str) -> Recording:
     """
     if not has_recording(domain):
         raise FeatureError(f"domain {domain!r} has no recording")
-    found: Recording = importlib.import_module(_module(domain)).RECORDING
-    return found
+    recording: Recording = importlib.import_module(_module(domain)).RECORDING
+    return recording
 
 
 def has_recording(domain: str) -> bool:
@@ -71,12 +67,9 @@ def build(recording: Recording, folder: Path) -> Path:
     file = _file(recording, folder)
     if file.is_file():
         return file
-    source = fetched(recording.source, folder)
-    with tempfile.TemporaryDirectory(dir=folder) as work:
-        frame = recording.frame(source)
-        draft = Path(work) / "recording.parquet"
+    frame = recording.frame(fetched(recording.source, folder))
+    with atomic_file(file) as draft:
         frame.write_parquet(draft, compression="zstd")
-        draft.replace(file)
     return file
 
 
@@ -88,9 +81,8 @@ def fetched(source: Source, folder: Path) -> Path:
     """
     file = folder / source.file_name
     if not file.is_file() or _sha256(file) != source.sha256:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=folder) as work:
-            _fetch(source, Path(work)).replace(file)
+        with atomic_file(file) as draft:
+            _fetch(source, draft.parent)
     return file
 
 
@@ -104,15 +96,15 @@ def _sha256(file: Path) -> str:
 
 
 def _file(recording: Recording, folder: Path) -> Path:
-    """Named after its source and its code, so that a change of either builds it anew."""
+    """Named after its source and its code, so that a change of either builds another one."""
     module = sys.modules[recording.frame.__module__]
     code = Path(str(module.__file__)).read_bytes() + Path(__file__).read_bytes()
     digest = hashlib.sha256(recording.source.sha256.encode() + code).hexdigest()[:12]
     return folder / f"{recording.name}-{digest}.parquet"
 
 
-def _fetch(source: Source, folder: Path) -> Path:
-    """The source distribution, fetched by pip as any package is.
+def _fetch(source: Source, folder: Path) -> None:
+    """Fetch the source distribution into a folder, by pip as any package is.
 
     pip runs the code of a source distribution to learn its name, so it has to know the hash
     beforehand: it then refuses another file before anything of it runs.
@@ -120,13 +112,12 @@ def _fetch(source: Source, folder: Path) -> Path:
     wanted = folder / "wanted.txt"
     wanted.write_text(f"{source.package}=={source.version} --hash=sha256:{source.sha256}\n")
     command = [sys.executable, "-m", "pip", "download", *_PIP_OPTIONS]
-    done = subprocess.run(
+    process = subprocess.run(
         [*command, "--no-binary", source.package, "--dest", str(folder), "-r", str(wanted)],
         capture_output=True,
         text=True,
         check=False,
     )
     file = folder / source.file_name
-    if done.returncode or not file.is_file():
-        raise RecordingMissing(f"{file.name} cannot be fetched: {done.stderr.strip()[-700:]}")
-    return file
+    if process.returncode or not file.is_file():
+        raise RecordingMissing(f"{file.name} cannot be fetched: {process.stderr.strip()[-700:]}")

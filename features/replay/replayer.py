@@ -1,8 +1,8 @@
-"""Send a recording into Kafka again, every event once, however often the replay is interrupted.
+"""Sends a recording into Kafka, every event once, however often the replay is interrupted.
 
-A batch of events and the position behind it are one Kafka transaction, so a killed replay goes on
-where its last committed batch ended. The transactional id is that of the recording: a second replay
-of it fences the first.
+A batch of events and the position after it are one Kafka transaction. So a killed replay continues
+after its last committed batch. Each recording has its own transactional id, so a second replay of a
+recording fences the first.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class Position(msgspec.Struct, frozen=True, kw_only=True):
 
 
 ReadPosition = Callable[[str], Position | None]
-"""The committed position of a plan, by its key; None when it has none."""
+"""Reads the committed position of a plan, by its key; None when it has none."""
 
 
 class Pace(Protocol):
@@ -62,13 +62,13 @@ class Pace(Protocol):
 
     @property
     def wants_arrivals(self) -> bool:
-        """Whether somebody waits for the positions of what is sent."""
+        """Whether `after` needs the positions of what was sent."""
         ...
 
 
 @dataclass(frozen=True, kw_only=True)
 class Replayed:
-    """What a replay did; `before` rows had been sent earlier. `stopped`: it was asked to end."""
+    """The result of a replay; `before` rows had been sent earlier. `stopped`: it ended early."""
 
     sent: int
     before: int
@@ -87,23 +87,23 @@ def replay(
     pace: Pace,
     restart: bool = False,
     stopping: Callable[[], bool] = lambda: False,
-    progress: Callable[[int, int], None] = lambda _sent, _known_at_us: None,
+    on_progress: Callable[[int, int], None] = lambda _sent, _known_at_us: None,
 ) -> Replayed:
     """Send the rows that are not sent yet; `frame` is that of the plan.
 
-    Ends early, between two batches, when `stopping` says so.
+    Ends early, between two batches, when `stopping` returns true.
 
     Raises:
         Fenced: another replay of the recording has started.
         ProducerFailed: the brokers do not answer.
     """
     producer.open()  # ends what a predecessor left open, so that the position is final
-    found = None if restart else read_position(plan.key)
-    before = at = found.sent if found else 0
+    position = None if restart else read_position(plan.key)
+    before = at = position.sent if position else 0
     sender = _Sender(
         plan=plan, frame=frame, events=events, producer=producer, read_position=read_position
     )
-    begun = time.monotonic()
+    started = time.monotonic()
     for start, end in _batches(at, len(frame), pace):
         pace.before(start, end)
         if stopping():
@@ -111,15 +111,15 @@ def replay(
         arrived: dict[Partition, int] = {}
         with Watchdog(SENT_WITHIN_S) as watchdog:
             sender.send(start, end, arrived if pace.wants_arrivals else None, watchdog=watchdog)
-        arrived.pop(_PROGRESS, None)  # nobody takes that one in
+        arrived.pop(_PROGRESS, None)  # ingest does not read that topic
         pace.after(start, end, arrived)
         at = end
-        progress(at, int(frame["known_at_us"][end - 1]))
+        on_progress(at, int(frame["known_at_us"][end - 1]))
     return Replayed(
         sent=at - before,
         before=before,
         total=len(frame),
-        seconds=time.monotonic() - begun,
+        seconds=time.monotonic() - started,
         stopped=at < len(frame),
     )
 

@@ -1,4 +1,4 @@
-"""What a table's content is known by: a hash of its values, however they are stored or cut."""
+"""A hash of a table's values, which does not depend on how they are stored or split."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ if TYPE_CHECKING:
 
 
 def content_sha256(frame: pl.DataFrame) -> str:
-    """Of the column names, types and every value, in the frame's order of rows."""
+    """The hash of column names, types and every value, in the frame's order of rows."""
     digest = ContentDigest()
     digest.add(frame)
     return digest.hexdigest()
 
 
 class ContentDigest:
-    """The same of a frame that comes in pieces: where it was cut makes no difference.
+    """The same hash for a frame in pieces: where it is split makes no difference.
 
-    Each column has two hashes that rows are fed into: of the lengths (for numbers: whether there
-    is one) and of the values. So no value can be taken for a part of its neighbour.
+    Each column has two hashes: of the lengths of its values (for numbers: whether there is one) and
+    of the values. So the end of one value cannot be mistaken for the start of the next.
     """
 
     def __init__(self) -> None:
@@ -40,12 +40,12 @@ class ContentDigest:
             raise ValueError("pieces of one table differ in their columns")
         self._rows += frame.height
         for column, (lengths, values) in zip(frame.iter_columns(), self._columns, strict=True):
-            there, told = _bytes(column)
-            lengths.update(there)
-            values.update(told)
+            length_bytes, value_bytes = _bytes(column)
+            lengths.update(length_bytes)
+            values.update(value_bytes)
 
     def hexdigest(self) -> str:
-        """Of all rows so far."""
+        """The hash of all rows so far."""
         digest = hashlib.sha256(f"{self._rows}\0".encode())
         for (name, dtype), parts in zip((self._schema or {}).items(), self._columns, strict=True):
             digest.update(f"{name}:{dtype}\0".encode())
@@ -55,7 +55,7 @@ class ContentDigest:
 
 
 def _bytes(column: pl.Series) -> tuple[bytes, bytes]:
-    """Lengths and values. Of floats null is NaN, and there is one kind of NaN."""
+    """Lengths and values. A null among floats counts as NaN, and all NaN are equal."""
     import polars as pl
 
     if column.dtype.is_float():

@@ -1,4 +1,4 @@
-"""Events as they are in the offline store: each one once, at pinned versions, as arrays."""
+"""Reads events from the offline store: without duplicates, at pinned versions, as arrays."""
 
 from __future__ import annotations
 
@@ -14,9 +14,11 @@ from features.definitions import BoolArray, Check, Columns, Entity, EventType, I
 from features.engine.checks import violations
 from features.engine.columns import KEY_SEPARATOR, dtype_of, kinds
 from features.engine.deduplication import first_sightings
-from features.errors import CheckFailed, DataNotReady
+from features.errors import CheckFailed, HistoryTooShort
+from features.retrieval.field_sets import distinct
+from features.retrieval.manifest import TableUse
 from features.stores.ports import OfflineStore
-from infra.clock import DAY, HOUR, from_us
+from infra.clock import DAY, HOUR
 
 if TYPE_CHECKING:
     import polars as pl
@@ -28,7 +30,7 @@ _PLACE = ("event_id", "event_time_us", "known_at_us", "partition", "offset")
 
 
 class Events(Protocol):
-    """What views are computed from."""
+    """Where the computation of a view reads its events."""
 
     def events(
         self,
@@ -38,25 +40,28 @@ class Events(Protocol):
         from_us: int | None = None,
         until_us: int | None = None,
     ) -> pl.DataFrame:
-        """See `Past.events`."""
+        """See `EventLog.events`."""
         ...
 
 
 @dataclass
 class EventLog:
-    """Events of the offline store at pinned versions, each one once. Notes what it gave out."""
+    """Events of the offline store at pinned versions, each one once; `used` is what was read."""
 
     store: OfflineStore
     versions: Mapping[str, int] | None = None
     horizon_us: int = DUPLICATE_HORIZON_US
-    used: dict[str, Any] = field(default_factory=dict)
+    used: dict[str, TableUse] = field(default_factory=dict)
 
     def require(self, events: Sequence[EventType], *, until_us: int) -> None:
-        """Raises DataNotReady unless the newest of these events was emitted at `until_us` or
-        later; pins the versions that `events` reads from now on."""
-        found = {e.name: self.store.version(e) for e in events}
+        """Pin the versions that `events` reads from now on.
+
+        Raises:
+            DataNotReady: none of these events was emitted at `until_us` or later.
+        """
+        newest_versions = {e.name: self.store.version(e) for e in events}
         self.versions = {
-            **{n: v for n, v in found.items() if v is not None},
+            **{n: v for n, v in newest_versions.items() if v is not None},
             **(self.versions or {}),
         }
         newest = [
@@ -66,12 +71,7 @@ class EventLog:
         ]
         times = [t for t in newest if t is not None]
         if not times or max(times) < until_us:
-            stands = f"ends at {from_us(max(times))}" if times else "is empty"
-            raise DataNotReady(
-                f"the offline store {stands}, events until {from_us(until_us)} are needed",
-                hint="does ingest run and keep up? `eventide status`, `eventide audit`; if all is"
-                " in that was sent, ask as of an earlier moment",
-            )
+            raise HistoryTooShort(newest_us=max(times, default=None), needed_until_us=until_us)
 
     def events(
         self,
@@ -83,13 +83,13 @@ class EventLog:
     ) -> pl.DataFrame:
         """Events by event time, without duplicates: times, partition, offset and the fields.
 
-        A duplicate may have another event time than the first sighting: the rows of one horizon
-        before the span are read too.
+        A duplicate may have another event time than its first sighting, so the rows of one
+        horizon before the span are read too.
         """
         earlier = None if from_us is None else from_us - self.horizon_us
         version = (self.versions or {}).get(event.name)
         stops = event.checks_with("stop")
-        columns = tuple(dict.fromkeys((*_PLACE, *fields, *(f for c in stops for f in c.reads))))
+        columns = distinct(_PLACE, fields, *(check.reads for check in stops))
         frame = self.store.read(
             event, columns=columns, event_from_us=earlier, event_until_us=until_us, version=version
         )
@@ -106,8 +106,10 @@ class EventLog:
     def blocks(
         self, event: EventType, *, from_us: int | None = None, until_us: int
     ) -> list[tuple[int, int]]:
-        """Stretches of event time that hold about `ROWS_AT_ONCE` events each, for going through a
-        table without having all of it in memory: from the first event to the last."""
+        """Consecutive spans of event time with about `ROWS_AT_ONCE` events each.
+
+        They cover all events, so a caller can read a table without having all of it in memory.
+        """
         times = self.store.read(
             event,
             columns=("event_time_us",),
@@ -126,42 +128,49 @@ class EventLog:
         spans = frame.group_by("partition").agg(
             pl.col("offset").min().alias("first"), pl.col("offset").max().alias("last")
         )
-        entry = self.used.setdefault(
-            event.name, {"delta_version": version, "rows_read": 0, "offsets": {}}
-        )
-        entry["rows_read"] = max(entry["rows_read"], frame.height)  # several views read one table
+        before = self.used.get(event.name)
+        offsets = dict(before.offsets) if before else {}
         for partition, first, last in sorted(spans.iter_rows()):
             key = f"{event.name}-{partition}"
-            a, b = entry["offsets"].get(key, (first, last))
-            entry["offsets"][key] = [min(a, first), max(b, last)]
+            low, high = offsets.get(key, (first, last))
+            offsets[key] = (min(low, first), max(high, last))
+        self.used[event.name] = TableUse(
+            delta_version=before.delta_version if before else version,
+            # Several views read one table.
+            rows_read=max(before.rows_read if before else 0, frame.height),
+            offsets=offsets,
+        )
 
 
 def drop_duplicates_mask(frame: pl.DataFrame, *, horizon_us: int) -> BoolArray:
-    """Which rows are no duplicates. Most histories have none, which their hashes tell at a
-    fraction of the cost: equal ids have equal hashes."""
+    """True for each row that is not a duplicate.
+
+    Most histories have no duplicates. Comparing hashes shows that at a fraction of the cost, since
+    equal ids have equal hashes.
+    """
     counts = np.ones(frame.height, bool)
     hashes = frame["event_id"].hash()
     if hashes.n_unique() == frame.height:
         return counts
     suspects = np.flatnonzero(hashes.is_duplicated().to_numpy())
-    found = frame[suspects]
+    suspected = frame[suspects]
     counts[suspects] = first_sightings(
-        ids=_codes(found["event_id"]),
-        partitions=found["partition"].to_numpy(),
-        offsets=found["offset"].to_numpy(),
-        known_at_us=found["known_at_us"].to_numpy(),
+        ids=_codes(suspected["event_id"]),
+        partitions=suspected["partition"].to_numpy(),
+        offsets=suspected["offset"].to_numpy(),
+        known_at_us=suspected["known_at_us"].to_numpy(),
         horizon_us=horizon_us,
     )
     return counts
 
 
 def arrays_in(event: EventType, frame: pl.DataFrame, fields: Sequence[str]) -> Columns:
-    """The arrays that declarations compute with, of the same types as live."""
+    """The arrays that declarations compute with, of the same types as in ingest and serving."""
     return _Arrays(event, frame, fields)
 
 
 class _Arrays(Mapping[str, NDArray[Any]]):
-    """Each array is made when it is asked for: of a large history they are not all in memory."""
+    """Each array is built when it is read: those of a large history do not all fit into memory."""
 
     def __init__(self, event: EventType, frame: pl.DataFrame, fields: Sequence[str]) -> None:
         self._kinds, self._frame, self._fields = kinds(event.record), frame, fields
@@ -187,15 +196,18 @@ class _Arrays(Mapping[str, NDArray[Any]]):
 
 
 def entity_codes(entity: Entity, frames: Sequence[pl.DataFrame]) -> list[Int64Array]:
-    """Codes of the entities of each frame, of which the first one asks. Where a key is null: -1,
-    and in the first frame a code without events."""
+    """A code for the entity of each row, the same in all frames.
+
+    The first frame has the queries, the others have events. A null key is -1 in the others, and in
+    the first frame a code that no event has.
+    """
     import polars as pl
 
     key = pl.concat_str([pl.col(k).cast(pl.String) for k in entity.keys], separator=KEY_SEPARATOR)
     keys = pl.concat([frame.select(key.alias("k")) for frame in frames])["k"]
     codes = keys.cast(pl.Categorical).to_physical().cast(pl.Int64).fill_null(-1).to_numpy()
-    asked, *told = np.split(codes, np.cumsum([frame.height for frame in frames])[:-1])
-    return [np.where(asked < 0, codes.max(initial=0) + 1, asked), *told]
+    queries, *events = np.split(codes, np.cumsum([frame.height for frame in frames])[:-1])
+    return [np.where(queries < 0, codes.max(initial=0) + 1, queries), *events]
 
 
 def _stop_unless(check: Check, event: EventType, frame: pl.DataFrame) -> None:
@@ -203,9 +215,7 @@ def _stop_unless(check: Check, event: EventType, frame: pl.DataFrame) -> None:
     if bad.any():
         example = frame["event_id"][int(bad.argmax())]
         raise CheckFailed(
-            f"{int(bad.sum())} events of {event.name} break the check {check.name!r}, the first one"
-            f" is {example!r}",
-            hint="mend the source, or let the check blank the field or dead-letter the event",
+            event=event.name, check=check.name, events=int(bad.sum()), example=example
         )
 
 

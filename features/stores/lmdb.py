@@ -1,13 +1,13 @@
 """The online store in LMDB: a file that many processes map, one writing transaction at a time.
 
 Values, positions and seen ids change in one transaction, so a reader never sees one without the
-others. The file is not forced to disk at each commit: a killed process loses nothing, a power cut
-may; the store can always be made again from the offline one, or from the topics.
+others. The file is not forced to disk at each commit. A killed process loses nothing; a power cut
+may lose or damage the file. It can always be rebuilt from the offline store, or from the topics.
 """
 
 import os
 import struct
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from hashlib import blake2b
 from itertools import islice
@@ -20,8 +20,9 @@ import msgspec
 
 from features.engine.deduplication import SeenIds
 from features.engine.view_rows import merge_rows
-from features.errors import OffsetConflict, StoreDamaged, StoreUnavailable
-from features.stores.ports import OnlineContent, OnlineUpdate, Page
+from features.errors import StoreDamaged, StoreUnavailable
+from features.stores.guards import check_positions
+from features.stores.ports import OnlineContent, OnlineUpdate, ValuePage
 from features.stores.seen_ids import pack_seen, unpack_seen
 from infra.kafka.partitions import Partition, Positions
 
@@ -44,21 +45,32 @@ Items = list[tuple[bytes, bytes]]
 
 
 class LmdbOnlineStore:
-    """See `features.stores.ports.OnlineStore`."""
+    """The online store in one LMDB file."""
 
-    def __init__(self, folder: str, *, readonly: bool = False, map_bytes: int = MAP_BYTES) -> None:
+    def __init__(
+        self,
+        folder: str,
+        *,
+        readonly: bool = False,
+        map_bytes: int = MAP_BYTES,
+        max_map_bytes: int = MAX_MAP_BYTES,
+        open_env: Callable[..., Any] = lmdb.open,
+    ) -> None:
+        """`open_env` opens the file; it takes the arguments of `lmdb.open`."""
         self._folder = Path(folder)
         self._readonly = readonly
-        self._map_bytes = map_bytes
+        self._map_bytes, self._max_map_bytes = map_bytes, max_map_bytes
+        self._open_env = open_env
         self._env = self._open()
         self._file = self._file_there()
 
     def apply(self, update: OnlineUpdate) -> None:
-        """See the port. The map grows when it is full; a full disk is StoreUnavailable."""
+        """The map grows when it is full; a full disk is StoreUnavailable."""
         while True:
             try:
                 with self._transaction(write=True) as txn:
-                    _check_positions(txn, update.starts)
+                    stored = _stored_positions(txn, update.starts)
+                    check_positions(stored, update.starts, store="online")
                     _write(txn, update)
             except lmdb.MapFullError as error:
                 self._grow(error)
@@ -66,55 +78,48 @@ class LmdbOnlineStore:
                 return
 
     def get(self, wanted: Sequence[tuple[str, Sequence[bytes]]]) -> list[list[bytes | None]]:
-        """See the port."""
         with self._transaction() as txn:
             return [
                 [txn.get(prefix + _short(e)) for e in entities]
-                for prefix, entities in ((_prefix(view), found) for view, found in wanted)
+                for prefix, entities in ((_prefix(view), of_view) for view, of_view in wanted)
             ]
 
     def positions(self) -> Positions:
-        """See the port."""
         with self._transaction() as txn:
             return {_partition(key): _number(value) for key, value in _items(txn, _POSITION)}
 
     def newest_known_at_us(self) -> Mapping[Partition, int]:
-        """See the port."""
         with self._transaction() as txn:
             return {_partition(key): _number(value) for key, value in _items(txn, _NEWEST)}
 
     def seen_ids(self, partition: Partition) -> list[SeenIds]:
-        """See the port."""
         prefix = _SEEN + _name(partition)
         with self._transaction() as txn:
             slices = [(key[len(prefix) :], bytes(v)) for key, v in _items(txn, prefix)]
         return [unpack_seen(partition, _number(key), value) for key, value in slices]
 
     def schema_ids(self) -> Mapping[str, int]:
-        """See the port."""
         with self._transaction() as txn:
             return {key[1:].decode(): _number(value) for key, value in _items(txn, _SCHEMA)}
 
     def entities(self, view: str) -> int:
-        """See the port."""
         with self._transaction() as txn:
             return sum(1 for _ in _items(txn, _prefix(view)))
 
-    def page(self, view: str, *, after: bytes, limit: int) -> Page:
-        """See the port: in the order of the keys."""
+    def page(self, view: str, *, after: bytes, limit: int) -> ValuePage:
+        """In the order of the keys."""
         prefix = _prefix(view)
         with self._transaction() as txn:
-            found = list(islice(_items(txn, prefix, start=prefix + after), limit + 1))
-        last = found[limit][0].removeprefix(prefix) if len(found) > limit else b""
-        return Page(values=[value for _, value in found[:limit]], after=last)
+            items = list(islice(_items(txn, prefix, start=prefix + after), limit + 1))
+        following = items[limit][0].removeprefix(prefix) if len(items) > limit else b""
+        return ValuePage(values=[value for _, value in items[:limit]], after=following)
 
     def clear(self) -> None:
-        """See the port."""
         with self._transaction(write=True) as txn:
             self._drop(txn)
 
     def replace(self, content: OnlineContent) -> None:
-        """See the port. What is new waits in a nameless file, which goes with this process."""
+        """The new content waits in a nameless file, which disappears with this process."""
         with self._waiting_file() as waiting:
             for items in _content_items(content):
                 _put_aside(waiting, items)
@@ -131,7 +136,6 @@ class LmdbOnlineStore:
             (Path(folder) / name).unlink(missing_ok=True)
 
     def close(self) -> None:
-        """See the port."""
         self._env.close()
 
     @contextmanager
@@ -150,7 +154,7 @@ class LmdbOnlineStore:
             try:
                 with self._transaction(write=True) as txn:
                     self._drop(txn)
-                    for items in _put_aside_items(waiting):
+                    for items in _read_aside(waiting):
                         txn.cursor().putmulti(items)
             except lmdb.MapFullError as error:
                 self._grow(error)
@@ -164,12 +168,12 @@ class LmdbOnlineStore:
         if self._readonly and not (self._folder / "data.mdb").exists():
             raise StoreUnavailable(
                 f"there is no online store in {self._folder}",
-                hint="ingest makes it: `eventide up`, or `eventide ingest`",
+                hint="ingest creates it: `eventide up`, or `eventide ingest`",
             )
         try:
             self._folder.mkdir(parents=True, exist_ok=True)
             # `lock` stays on for readers: it keeps the pages that they read from being reused.
-            return lmdb.open(
+            return self._open_env(
                 str(self._folder),
                 map_size=self._map_bytes,
                 readonly=self._readonly,
@@ -186,15 +190,15 @@ class LmdbOnlineStore:
             ) from error
 
     def _file_there(self) -> tuple[int, int] | None:
-        """Which file the store's name leads to; None for none."""
+        """Device and inode of the store's file; None without a file."""
         try:
-            found = os.stat(self._folder / _FILES[-1])
+            status = os.stat(self._folder / _FILES[-1])
         except FileNotFoundError:
             return None
-        return found.st_dev, found.st_ino
+        return status.st_dev, status.st_ino
 
     def _open_if_replaced(self) -> None:
-        """A file that was deleted stays open and would be written to, and read, for ever."""
+        """Reopen a file that was replaced: a deleted file stays readable and writable for ever."""
         if self._file is not None and self._file == self._file_there():
             return
         self._file = None
@@ -205,12 +209,12 @@ class LmdbOnlineStore:
     def _damaged(self, error: lmdb.Error) -> StoreDamaged:
         return StoreDamaged(
             f"the online store {self._folder} is damaged: {error}",
-            hint="make it again from the offline store: `eventide features rebuild`",
+            hint="rebuild it from the offline store: `eventide features rebuild`",
         )
 
     @contextmanager
     def _transaction(self, *, write: bool = False) -> Iterator[Any]:
-        """A transaction of the store as it is now; the client's errors become ours."""
+        """A transaction on the current file. Errors of the client become ours."""
         self._open_if_replaced()
         try:
             try:
@@ -227,28 +231,21 @@ class LmdbOnlineStore:
         except (lmdb.Error, OSError) as error:
             raise StoreUnavailable(
                 f"the online store {self._folder} failed: {error}",
-                hint="is the disk full? the store can be made again: `eventide features rebuild`",
+                hint="is the disk full? the store can be rebuilt: `eventide features rebuild`",
             ) from error
 
     def _grow(self, error: lmdb.Error) -> None:
         size = self._env.info()["map_size"] * 2
-        if size > MAX_MAP_BYTES:
+        if size > self._max_map_bytes:
             raise StoreUnavailable(
-                f"the online store {self._folder} has reached {MAX_MAP_BYTES} bytes"
+                f"the online store {self._folder} has reached {self._max_map_bytes} bytes"
             ) from error
         self._env.set_mapsize(size)
 
 
-def _check_positions(txn: Any, starts: Positions) -> None:
-    for partition, start in starts.items():
-        stored = txn.get(_POSITION + _name(partition))
-        found = 0 if stored is None else _number(stored)
-        if found != start:
-            raise OffsetConflict(
-                f"the online store stands at {found} of {partition.topic}-{partition.number},"
-                f" not at {start}: another process writes it",
-                hint="each partition has one writer; is a second group of ingest running?",
-            )
+def _stored_positions(txn: Any, partitions: Iterable[Partition]) -> Positions:
+    stored = {p: txn.get(_POSITION + _name(p)) for p in partitions}
+    return {p: _number(offset) for p, offset in stored.items() if offset is not None}
 
 
 def _write(txn: Any, update: OnlineUpdate) -> None:
@@ -270,10 +267,10 @@ def _write(txn: Any, update: OnlineUpdate) -> None:
 
 def _write_schemas(txn: Any, schemas: Mapping[str, int]) -> None:
     wanted = dict(_schema_items(schemas))
-    found = dict(_items(txn, _SCHEMA))
-    if found == wanted:
+    stored = dict(_items(txn, _SCHEMA))
+    if stored == wanted:
         return
-    for key in found.keys() - wanted.keys():
+    for key in stored.keys() - wanted.keys():
         txn.delete(key)
     for key, schema_id in wanted.items():
         txn.put(key, schema_id)
@@ -300,7 +297,7 @@ def _put_aside(file: IO[bytes], items: Items) -> None:
     file.write(packed)
 
 
-def _put_aside_items(file: IO[bytes]) -> Iterator[Items]:
+def _read_aside(file: IO[bytes]) -> Iterator[Items]:
     file.seek(0)
     while header := file.read(_LENGTH.size):
         packed = file.read(_LENGTH.unpack(header)[0])

@@ -1,4 +1,4 @@
-"""What ingest, history and serving need of a store, in our words.
+"""What ingest, retrieval and maintenance need of a store.
 
 Every adapter passes the same contract tests (`tests/contract`).
 """
@@ -29,8 +29,8 @@ class EventBatch:
     """Events of one type, for the offline store.
 
     `columns` has the record's fields and those of `META`, all of one length; rows of a partition
-    are in the order of their offsets. `starts` is where the writer believes the store to stand for
-    each partition in it, `ends` where it will stand: the next offset. A batch without rows only
+    are in the order of their offsets. `starts`: the position that the writer expects the store to
+    have for each partition of the batch. `ends`: the position after it. A batch without rows only
     moves positions.
     """
 
@@ -44,11 +44,11 @@ class EventBatch:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Snapshot:
-    """An event's table at one moment: the version to read it at, and what it says of itself.
+class TableSnapshot:
+    """An event's table at one moment.
 
-    `positions` are those of this version: reading at it gives exactly the events below them.
-    `rows`: how many there are, by the day on which they happened.
+    Reading at `version` gives exactly the events below `positions`. `rows`: how many there are, by
+    the day of their event time.
     """
 
     version: int
@@ -59,7 +59,7 @@ class Snapshot:
 
 @dataclass(frozen=True, kw_only=True)
 class Pin:
-    """A version of an event's table that has to stay readable; `name` says for whom."""
+    """A version of an event's table that has to stay readable; `name` says what needs it."""
 
     event: str
     version: int
@@ -90,11 +90,14 @@ class OfflineStore(Protocol):
         ...
 
     def version(self, event: EventType) -> int | None:
-        """The version of the event's table: reading at it gives the same rows again, for as long
-        as the upkeep retains files, and for ever if it is pinned."""
+        """The newest version of the event's table; None if nothing was ever written.
+
+        Reading at it gives the same rows again, for as long as maintenance retains old files, and
+        for ever if it is pinned.
+        """
         ...
 
-    def snapshot(self, event: EventType) -> Snapshot | None:
+    def snapshot(self, event: EventType) -> TableSnapshot | None:
         """The newest version with its positions; None if nothing was ever written.
 
         It is readable for as long as `version` promises.
@@ -110,7 +113,7 @@ class OfflineStore(Protocol):
         ...
 
     def unpin(self, name: str) -> None:
-        """Forget all pins of that name; files that only they kept go at the next upkeep."""
+        """Delete all pins of that name. The next maintenance deletes files that only they kept."""
         ...
 
     def pins(self) -> Sequence[Pin]:
@@ -130,17 +133,17 @@ class OfflineStore(Protocol):
         event_until_us: int | None = None,
         version: int | None = None,
     ) -> pl.DataFrame:
-        """Rows with `event_from_us <= event_time_us < event_until_us`, in no order.
+        """Rows with `event_from_us <= event_time_us < event_until_us`, in any order.
 
-        `columns` are fields of the record or names in `META`. Duplicates are still in it.
+        `columns` are fields of the record or names in `META`. Duplicates are included.
         """
         ...
 
 
 class OfflineMaintenance(Protocol):
-    """Keeps the tables of an offline store few in files, beside a writer that goes on writing.
+    """Keeps the files of an offline store few, while ingest goes on writing.
 
-    No method changes what any reader sees, and each may be called again at any time.
+    No method changes what a reader sees, and each may be called again at any time.
     """
 
     def files(self, event: EventType) -> int:
@@ -148,19 +151,19 @@ class OfflineMaintenance(Protocol):
         ...
 
     def days_to_compact(self, event: EventType) -> Sequence[date]:
-        """The days whose rows lie in more files than their size asks for."""
+        """The days whose rows are in more files than their size needs."""
         ...
 
     def compact(self, event: EventType, day: date) -> None:
-        """Put the files of a day together, sorted by key and time, if it is crowded still.
+        """Merge the files of a day, sorted by key and time, if it still has too many.
 
         Raises:
-            WriteConflict: another process wrote to the day or compacts the table; look again.
+            WriteConflict: another process wrote to the day or compacts the table; try again.
         """
         ...
 
     def checkpoint(self, event: EventType) -> None:
-        """Sum up the log, so that opening the table does not read all of it."""
+        """Write a checkpoint of the log, so that opening the table does not read all of it."""
         ...
 
     def vacuum(self, event: EventType, *, retention_hours: int, keep: Collection[int]) -> int:
@@ -176,12 +179,12 @@ class OfflineMaintenance(Protocol):
 class OnlineUpdate:
     """One batch for the online store.
 
-    `starts` is where the writer believes the store to stand, `ends` where it will stand: of the
-    same partitions, at least one, and further. Values may merge what was known before
+    `starts`: the position that the writer expects for each partition of the update, at least one.
+    `ends`: the position after it, which is larger. Values may merge rows that were known before
     `compacted_through_us`. `forget` names slices of seen ids (partition, first offset) that are too
     old to matter. `schemas`: the schema id of every view that the writer keeps, with or without
-    rows in this update; any other view may miss some of its events from now on, so the store no
-    longer answers for it. `newest_us`: the newest `known_at_us` that was applied of a partition,
+    rows in this update. Any other view may miss events from now on, so the store no longer answers
+    for it. `newest_us`: the newest `known_at_us` that was applied of a partition,
     this update included; others keep theirs.
     """
 
@@ -197,9 +200,9 @@ class OnlineUpdate:
 
 @dataclass(frozen=True, kw_only=True)
 class OnlineContent:
-    """All that an online store holds, made elsewhere.
+    """The whole content of an online store, computed elsewhere.
 
-    `values`: batches of (view name, [(entity, value)]), which are made as they are taken.
+    `values`: batches of (view name, [(entity, value)]), computed while they are iterated.
     """
 
     values: Iterable[tuple[str, Sequence[tuple[bytes, bytes]]]]
@@ -209,8 +212,8 @@ class OnlineContent:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Page:
-    """Some values of a view. `after` asks for those that come next; it is empty at the end."""
+class ValuePage:
+    """Some values of a view. `after` gets the next ones; it is empty at the end."""
 
     values: Sequence[bytes]
     after: bytes
@@ -219,16 +222,17 @@ class Page:
 class OnlineStore(Protocol):
     """The state of every view and entity, for reading within microseconds.
 
-    One writer a partition, any number of reading processes. A reader sees whole updates only; in a
-    store on several machines it may see an update here that is not there yet, but all that lies
-    below `positions`.
+    Each partition has one writer; any number of processes read. A reader sees whole updates only.
+    In a store on several machines it may see an update that is not on all of them yet, but it sees
+    everything below `positions`.
     """
 
     def apply(self, update: OnlineUpdate) -> None:
-        """Fold the rows in, move the positions, keep the ids: all of it or nothing.
+        """Merge the rows, move the positions, keep the ids: all of it or nothing.
 
         Raises:
             OffsetConflict: the store does not stand at `update.starts`; nothing was written.
+            StalePositions: another change made the writer's positions invalid, such as a `clear`.
             StoreUnavailable: not known to be written; ask `positions`.
         """
         ...
@@ -236,16 +240,16 @@ class OnlineStore(Protocol):
     def get(self, wanted: Sequence[tuple[str, Sequence[bytes]]]) -> list[list[bytes | None]]:
         """For each (view name, entities): their values, None where there is none.
 
-        All of one call are of one moment, on one machine.
+        On one machine, all values of a call are of one moment.
         """
         ...
 
     def positions(self) -> Positions:
-        """The next offset of each partition: what lies below it is in the values."""
+        """The next offset of each partition: all events below it are in the values."""
         ...
 
     def newest_known_at_us(self) -> Mapping[Partition, int]:
-        """The newest `known_at_us` in the values, for each partition that brought any event."""
+        """The newest `known_at_us` in the values, for each partition with any event."""
         ...
 
     def seen_ids(self, partition: Partition) -> list[SeenIds]:
@@ -260,21 +264,23 @@ class OnlineStore(Protocol):
         """How many entities have a value."""
         ...
 
-    def page(self, view: str, *, after: bytes, limit: int) -> Page:
-        """About `limit` values of a view, in an order of the store's own; `after` is empty at
-        first. A value that is there all the while is met once a round."""
+    def page(self, view: str, *, after: bytes, limit: int) -> ValuePage:
+        """About `limit` values of a view, in any order; `after` is empty at first.
+
+        A value that is there all the time is returned once a round.
+        """
         ...
 
     def clear(self) -> None:
-        """Forget everything, positions too: ingest then builds it anew from the topics."""
+        """Delete everything, positions too: ingest then fills the store from the topics."""
         ...
 
     def replace(self, content: OnlineContent) -> None:
-        """Forget everything and hold this instead, in one step.
+        """Replace the whole content in one step.
 
-        Readers and writers meet the old content or the new one, never a part of it, also after a
-        crash. All of `content` is taken before the step, so that nobody waits while it is made. A
-        store that is damaged is made anew.
+        Readers and writers see the old content or the new one, never a part of it, also after a
+        crash. All of `content` is computed before that step, so nobody waits for it. A damaged
+        store is created again.
 
         Raises:
             StoreUnavailable: the old content is still there.
@@ -282,5 +288,5 @@ class OnlineStore(Protocol):
         ...
 
     def close(self) -> None:
-        """Let go of files and connections."""
+        """Close files and connections."""
         ...

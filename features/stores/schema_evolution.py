@@ -1,8 +1,8 @@
-"""Which changes of an event's record its table in the offline store can follow.
+"""Which changes of an event's record its table in the offline store allows.
 
-A field may be added when an old row has a value for it: the field's default, as the codec gives it
-to an old message. Everything else (a field that is gone, renamed or of another type, a new one
-without a default) would make the rows of before and after disagree, and is refused.
+A field may be added if old rows have a value for it. That value is the field's default, which the
+codec also gives to an old message. Every other change is refused, because old and new rows would
+disagree: a field that was removed, renamed or got another type, or a new one without a default.
 """
 
 from collections.abc import Mapping
@@ -24,10 +24,6 @@ _STORED: Mapping[Kind, Stored] = {
     "float": "float",
     "text": "text",
 }
-_FOLLOW = (
-    "a table keeps its fields: keep the old one and add another beside it, with a default, or "
-    "declare a new event under another name (docs/operations.md, Changed events)"
-)
 
 
 def stored_types(event: EventType) -> dict[str, Stored]:
@@ -82,9 +78,8 @@ def _fields(record: type[msgspec.Struct]) -> dict[str, inspect.Field]:
 
 
 def _nullable(field: inspect.Field) -> bool:
-    found = field.type
-    return isinstance(found, inspect.UnionType) and found.includes_none
+    return isinstance(field.type, inspect.UnionType) and field.type.includes_none
 
 
-def _changed(event: EventType, field: str, what: str) -> SchemaChanged:
-    return SchemaChanged(f"event {event.name}: the field {field!r} {what}", hint=_FOLLOW)
+def _changed(event: EventType, field: str, reason: str) -> SchemaChanged:
+    return SchemaChanged(event=event.name, field=field, reason=reason)

@@ -14,7 +14,7 @@ def pack_seen(seen: SeenIds) -> bytes:
 
 
 def unpack_seen(partition: Partition, first_offset: int, value: bytes) -> SeenIds:
-    """What `pack_seen` made."""
+    """The slice that `pack_seen` has packed."""
     times, ids = msgspec.msgpack.decode(value, type=tuple[bytes, list[str]])
     return SeenIds(
         partition=partition,

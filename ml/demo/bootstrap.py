@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 
-from features.bootstrap import open_offline
+from features.bootstrap.stores import open_offline
 from features.catalog import domain
 from features.contracts.predictions import Outcome
 from infra.clock import to_us

@@ -6,6 +6,7 @@ from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import msgspec
 import numpy as np
 
 from features.definitions import BoolArray
@@ -44,7 +45,9 @@ def extract(project: ModelProject, day: date, *, history: History, work: Path) -
         training, evaluation = _split(frame, window)
         training.write_parquet(fresh / "training.parquet")
         evaluation.write_parquet(fresh / "evaluation.parquet")
-        write_json(fresh / "manifest.json", {**rows.manifest, "split_sha256": sha256})
+        write_json(
+            fresh / "manifest.json", {**msgspec.to_builtins(rows.manifest), "split_sha256": sha256}
+        )
         nulls = _nulls(project, training, evaluation)
         measures = _measures(frame, training, evaluation, window=window, nulls=nulls)
         results = check_data(project.gates, measures)

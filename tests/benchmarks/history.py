@@ -19,7 +19,7 @@ import polars as pl
 
 from features.definitions import Float64Array
 from features.retrieval.event_log import EventLog
-from features.retrieval.historical import view_values
+from features.retrieval.view_values import view_values
 from features.stores.delta.store import DeltaOfflineStore
 from tests.benchmarks import made
 from tests.benchmarks.kit import (

@@ -21,7 +21,7 @@ import polars as pl
 from features.catalog.flights.events import DEPARTED
 from features.contracts.codec import decode
 from features.engine.columns import field_tuples
-from features.maintenance.compaction import Rules, maintain
+from features.maintenance.compaction import CompactionRules, maintain
 from features.stores.delta.maintenance import DeltaMaintenance
 from features.stores.delta.store import DeltaOfflineStore
 from features.stores.ports import EventBatch
@@ -56,7 +56,7 @@ def measure(root: str, *, rows: int) -> dict[str, Any]:
     commits = [_timed(partial(store.append, batch)) for batch in given[:-last]]
     tenth = max(1, len(commits) // 10)
     before, reads_before = upkeep.files(DEPARTED), _reads(root)
-    rules = Rules(closed_after_us=DAY, retention_hours=168)
+    rules = CompactionRules(closed_after_us=DAY, retention_hours=168)
     began_s = time.process_time()
     [done] = maintain([DEPARTED], store, upkeep, rules=rules, on_progress=lambda _: None)
     upkeep_s = time.process_time() - began_s

@@ -19,7 +19,7 @@ from pathlib import Path
 
 import polars as pl
 
-from features.bootstrap import open_online
+from features.bootstrap.stores import open_online
 from features.catalog import domains
 from features.catalog.flights import DOMAIN
 from features.catalog.flights.events import REQUESTED

@@ -8,6 +8,7 @@ import textwrap
 from pathlib import Path
 from typing import Any
 
+import lmdb
 import numpy as np
 import pytest
 
@@ -50,11 +51,8 @@ def test_the_map_grows_when_it_is_full(tmp_path: Path) -> None:
     small.close()
 
 
-def test_an_update_that_needs_a_larger_map_than_allowed_writes_nothing(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("features.stores.lmdb.MAX_MAP_BYTES", 100_000)
-    small = LmdbOnlineStore(str(tmp_path), map_bytes=64 * 1024)
+def test_an_update_that_needs_a_larger_map_than_allowed_writes_nothing(tmp_path: Path) -> None:
+    small = LmdbOnlineStore(str(tmp_path), map_bytes=64 * 1024, max_map_bytes=100_000)
     small.apply(update(sale("1")))
     with pytest.raises(StoreUnavailable, match="has reached"):
         small.apply(update(*(sale(str(n), shop=f"s{n}") for n in range(2_000)), start=1))
@@ -161,8 +159,8 @@ def test_two_writing_processes_share_the_file(tmp_path: Path) -> None:
 
 def test_an_update_is_one_transaction(tmp_path: Path) -> None:
     """A kill between two of them is too rare to be met by the test that follows."""
-    store = LmdbOnlineStore(str(tmp_path))
-    store._env = counting = _CountsWrites(store._env)
+    counting = _CountsWrites()
+    store = LmdbOnlineStore(str(tmp_path), open_env=counting.open)
     seen = SeenIds(partition=P0, first_offset=0, ids=["1"], known_at_us=np.array([1]))
     newest_us = {P0: START_US}
     store.apply(update(sale("1"), schemas={"shop_sales": 1}, seen=[seen], newest_us=newest_us))
@@ -222,11 +220,11 @@ _SLOW_REPLACER = textwrap.dedent("""
         yield from made
         if sys.argv[2] == "content":
             stop()
-    rest = lmdb._put_aside_items
+    rest = lmdb._read_aside
     def half(waiting):
         yield next(rest(waiting))
         stop()
-    lmdb._put_aside_items = half
+    lmdb._read_aside = half
     lmdb.LmdbOnlineStore(sys.argv[1]).replace(
         OnlineContent(values=values(), positions={P0: 9}, seen=[], schemas={})
     )
@@ -249,8 +247,13 @@ _ENDLESS_WRITER = textwrap.dedent("""
 class _CountsWrites:
     """Stands before an environment and counts its writing transactions."""
 
-    def __init__(self, env: Any) -> None:
-        self._env, self.writes = env, 0
+    def __init__(self) -> None:
+        self._env: Any = None
+        self.writes = 0
+
+    def open(self, folder: str, **options: Any) -> Any:
+        self._env = lmdb.open(folder, **options)
+        return self
 
     def begin(self, *, write: bool) -> Any:
         self.writes += write

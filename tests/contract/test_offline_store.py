@@ -15,13 +15,13 @@ import msgspec
 import polars as pl
 import pyarrow as pa
 import pytest
-from deltalake import DeltaTable
+from deltalake import CommitProperties, DeltaTable, Transaction, write_deltalake
 from deltalake.exceptions import CommitFailedError
 
 from features.definitions import EventType
 from features.errors import OffsetConflict, SchemaChanged, StoreUnavailable
-from features.stores.delta import store as delta
 from features.stores.delta.store import DeltaOfflineStore
+from features.stores.delta.tables import arrow_of
 from features.stores.memory import MemoryOfflineStore
 from features.stores.ports import EventBatch, OfflineStore, Pin
 from infra.clock import DAY, SECOND
@@ -126,8 +126,10 @@ def test_rows_come_back_as_they_went_in(store: OfflineStore) -> None:
 def test_an_append_from_another_position_changes_nothing(store: OfflineStore) -> None:
     store.append(batch(sale("1"), sale("2")))
     for start in (0, 1, 3):
-        with pytest.raises(OffsetConflict):
+        with pytest.raises(OffsetConflict) as caught:
             store.append(batch(sale("3"), start=start))
+        conflict = caught.value
+        assert (conflict.partition, conflict.expected, conflict.actual) == (P0, start, 2)
     assert store.positions([SOLD.name]) == {P0: 2}
     assert ids(store.read(SOLD, columns=["event_id"])) == ["1", "2"]
 
@@ -278,11 +280,8 @@ class TestDelta:
         one.append(batch(sale("3"), start=2))
         assert ids(two.read(SOLD, columns=["event_id"])) == ["1", "2", "3"]
 
-    def test_positions_and_speed_outlive_checkpoints(
-        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        monkeypatch.setattr(delta, "COMMITS_BEFORE_REOPENING", 5)
-        store = DeltaOfflineStore(str(tmp_path), [SOLD])
+    def test_positions_and_speed_outlive_checkpoints(self, tmp_path: Path) -> None:
+        store = DeltaOfflineStore(str(tmp_path), [SOLD], commits_before_reopening=5)
         for n in range(12):
             store.append(batch(sale(str(n)), start=n))
         assert len(list(tmp_path.rglob("*.checkpoint.parquet"))) == 2
@@ -367,12 +366,22 @@ class TestDelta:
 
     def test_the_library_still_refuses_two_commits_of_one_application(self, tmp_path: Path) -> None:
         """The ground that `append` stands on: an upgrade that changes it must be noticed."""
-        made = DeltaOfflineStore(str(tmp_path), [SOLD])
-        made.append(batch(sale("1")))
+        DeltaOfflineStore(str(tmp_path), [SOLD]).append(batch(sale("1")))
         one, two = (DeltaTable(str(tmp_path / SOLD.name)) for _ in range(2))
-        made._commit(one, batch(sale("2"), start=1))
+
+        def commit(table: DeltaTable, event_id: str) -> None:
+            write_deltalake(
+                table,
+                arrow_of(batch(sale(event_id), start=1)),
+                mode="append",
+                commit_properties=CommitProperties(
+                    app_transactions=[Transaction("ingest:sold:0", 2)]
+                ),
+            )
+
+        commit(one, "2")
         with pytest.raises(CommitFailedError):
-            made._commit(two, batch(sale("3"), start=1))
+            commit(two, "3")
 
 
 _WRITER = textwrap.dedent("""

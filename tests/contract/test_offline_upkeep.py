@@ -14,7 +14,7 @@ from deltalake import DeltaTable
 
 from features.definitions import EventType
 from features.errors import StoreUnavailable, WriteConflict
-from features.maintenance.compaction import MaintenanceResult, Rules, maintain
+from features.maintenance.compaction import CompactionRules, MaintenanceResult, maintain
 from features.stores.delta.maintenance import DeltaMaintenance
 from features.stores.delta.store import DeltaOfflineStore
 from features.stores.ports import EventBatch
@@ -22,7 +22,7 @@ from infra.clock import DAY, HOUR
 from tests.contract.test_offline_store import P0, SECONDS_A_DAY, batch, ids
 from tests.support.data.sales import SOLD, sale
 
-RULES = Rules(closed_after_us=DAY, retention_hours=1)
+RULES = CompactionRules(closed_after_us=DAY, retention_hours=1)
 DAYS, A_DAY = 5, 4
 
 
@@ -42,7 +42,7 @@ def upkeep(tmp_path: Path, store: DeltaOfflineStore) -> DeltaMaintenance:
 
 
 def kept(
-    store: DeltaOfflineStore, upkeep: DeltaMaintenance, rules: Rules = RULES
+    store: DeltaOfflineStore, upkeep: DeltaMaintenance, rules: CompactionRules = RULES
 ) -> MaintenanceResult:
     return maintain([SOLD], store, upkeep, rules=rules, on_progress=lambda _: None)[0]
 
@@ -168,8 +168,8 @@ class Interrupted(DeltaMaintenance):
 
     meanwhile: Callable[[], object]
 
-    def _there(self, event: EventType) -> DeltaTable:
-        table = super()._there(event)
+    def _existing(self, event: EventType) -> DeltaTable:
+        table = super()._existing(event)
         self.meanwhile()
         return table
 
@@ -240,7 +240,7 @@ def test_two_upkeeps_beside_a_writer_cost_no_row_and_no_commit_of_the_writer(
         [sys.executable, "-c", _WRITER, str(tmp_path)], stdout=subprocess.PIPE, text=True
     )
     other = subprocess.Popen([sys.executable, "-c", _UPKEEP, str(tmp_path)])
-    rules = Rules(closed_after_us=0, retention_hours=1)
+    rules = CompactionRules(closed_after_us=0, retention_hours=1)
     days = 0
     while writer.poll() is None:
         days += kept(store, upkeep, rules).days
@@ -277,11 +277,11 @@ _WRITER = textwrap.dedent("""
 """)
 _UPKEEP = textwrap.dedent("""
     import sys
-    from tests.contract.test_offline_upkeep import Rules, kept
+    from tests.contract.test_offline_upkeep import CompactionRules, kept
     from tests.support.data.sales import SOLD
     from features.stores.delta.store import DeltaOfflineStore
     from features.stores.delta.maintenance import DeltaMaintenance
     store, upkeep = DeltaOfflineStore(sys.argv[1], [SOLD]), DeltaMaintenance(sys.argv[1])
     while True:
-        kept(store, upkeep, Rules(closed_after_us=0, retention_hours=1))
+        kept(store, upkeep, CompactionRules(closed_after_us=0, retention_hours=1))
 """)

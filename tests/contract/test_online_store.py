@@ -60,10 +60,12 @@ def test_rows_of_several_updates_add_up(store: OnlineStore) -> None:
 def test_an_update_from_another_position_changes_nothing(store: OnlineStore) -> None:
     store.apply(update(sale("1")))
     for start in (0, 2):
-        with pytest.raises(OffsetConflict):
+        with pytest.raises(OffsetConflict) as caught:
             store.apply(
                 update(sale("2"), start=start, schemas={"new": 1}, newest_us={P0: START_US})
             )
+        conflict = caught.value
+        assert (conflict.partition, conflict.expected, conflict.actual) == (P0, start, 1)
     assert count(store) == 1
     assert store.positions() == {P0: 1}
     assert store.newest_known_at_us() == {}

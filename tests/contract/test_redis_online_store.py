@@ -16,9 +16,9 @@ from structlog.testing import capture_logs
 
 from features.engine.deduplication import SeenIds
 from features.engine.view_states import state_of
-from features.errors import OffsetConflict, StoreUnavailable
+from features.errors import OffsetConflict, StoreReplaced, StoreUnavailable
 from features.stores.ports import OnlineStore
-from features.stores.redis.servers import CLUSTER_SHARDS
+from features.stores.redis.servers import CLUSTER_SHARDS, connect
 from features.stores.redis.store import RedisOnlineStore
 from tests.support.data.sales import SHOP_SALES, Sale, sale
 from tests.support.servers import Valkey, ValkeyCluster, valkey, valkey_cluster
@@ -46,25 +46,24 @@ def cluster(valkey_masters: ValkeyCluster) -> str:
 
 
 class Between:
-    """Stands before the servers of a store and is told of all commands before they go out."""
+    """Stands before the servers of a store, and calls `on_commands` before they are sent."""
 
-    def __init__(self, store: RedisOnlineStore, told: Callable[[Sequence[Any]], None]) -> None:
-        self._servers, self._told = store._servers, told
-        store._servers = self  # type: ignore[assignment]
-        self.tags = self._servers.tags
+    def __init__(self, url: str, on_commands: Callable[[Sequence[Any]], None]) -> None:
+        self.servers, self.on_commands = connect(url), on_commands
+        self.tags = self.servers.tags
 
     def ask(self, commands: Sequence[Any]) -> list[Any]:
-        self._told(commands)
-        return self._servers.ask(commands)
+        self.on_commands(commands)
+        return self.servers.ask(commands)
 
     def keys(self, pattern: bytes) -> Iterator[bytes]:
-        return self._servers.keys(pattern)
+        return self.servers.keys(pattern)
 
     def info(self) -> list[Any]:
-        return list(self._servers.info())
+        return list(self.servers.info())
 
     def close(self) -> None:
-        self._servers.close()
+        self.servers.close()
 
 
 def one_of_each_shop() -> list[Sale]:
@@ -80,10 +79,10 @@ def assert_whole(store: OnlineStore) -> int:
 
 
 def test_a_batch_is_read_in_one_round_trip(url: str) -> None:
-    store = RedisOnlineStore(url)
-    store.apply(update(*one_of_each_shop()))
     rounds: list[Sequence[Any]] = []
-    Between(store, rounds.append)
+    store = RedisOnlineStore(url, servers=Between(url, rounds.append))
+    store.apply(update(*one_of_each_shop()))
+    rounds.clear()
     values = store.get([(SHOP_SALES.name, [s.encode() for s in SHOPS]), ("city_sales", [b"no"])])
     assert len(rounds) == 1
     assert None not in values[0]
@@ -92,10 +91,10 @@ def test_a_batch_is_read_in_one_round_trip(url: str) -> None:
 
 def test_an_update_of_one_server_is_one_script(valkey_server: Valkey) -> None:
     valkey_server.empty()
-    store = RedisOnlineStore(valkey_server.url)
-    store.positions()
     rounds: list[Sequence[Any]] = []
-    Between(store, rounds.append)
+    store = RedisOnlineStore("", servers=Between(valkey_server.url, rounds.append))
+    store.positions()
+    rounds.clear()
     seen = SeenIds(partition=P0, first_offset=0, ids=["1"], known_at_us=np.array([1]))
     store.apply(update(*one_of_each_shop(), schemas={"shop_sales": 1}, seen=[seen]))
     assert [len(commands) for commands in rounds] == [1]
@@ -157,9 +156,9 @@ def test_a_writer_killed_before_the_decision_has_written_nothing(cluster: str) -
 
 
 def test_a_shard_takes_an_update_once_however_often_it_is_sent(cluster: str) -> None:
-    store = RedisOnlineStore(cluster)
     sent: list[Sequence[Any]] = []
-    between = Between(store, sent.append)
+    between = Between(cluster, sent.append)
+    store = RedisOnlineStore(cluster, servers=between)
     for n in range(3):
         store.apply(update(*one_of_each_shop(), start=100 * n))
     for commands in sent[:]:  # sending adds to it
@@ -183,7 +182,7 @@ def test_two_processes_write_to_the_same_entities(url: str) -> None:
 
 
 def test_a_fold_does_not_lose_what_another_writer_appends_meanwhile(url: str) -> None:
-    store, other = RedisOnlineStore(url), RedisOnlineStore(url)
+    other = RedisOnlineStore(url)
     reached = 0
 
     def append_before_each_exchange(commands: Sequence[Any]) -> None:
@@ -192,7 +191,7 @@ def test_a_fold_does_not_lose_what_another_writer_appends_meanwhile(url: str) ->
             other.apply(update(sale("x"), partition=P1, start=reached))
             reached += 1
 
-    Between(store, append_before_each_exchange)
+    store = RedisOnlineStore(url, servers=Between(url, append_before_each_exchange))
     sales = [sale(str(i), i % 20) for i in range(200)]
     store.apply(update(*sales, compacted_through=20))
     assert reached > 1  # the first try was in vain, and so were the others
@@ -204,7 +203,7 @@ def test_after_a_clear_the_old_writer_has_to_read_its_position_anew(url: str) ->
     writer.apply(update(sale("1")))
     operator.clear()
     for start in (1, 0):
-        with pytest.raises(OffsetConflict, match="cleared"):
+        with pytest.raises(StoreReplaced, match="cleared"):
             writer.apply(update(sale("2"), start=start))
     assert writer.positions() == {}
     assert count(operator) == count(writer) == 0
@@ -397,13 +396,15 @@ _OWNER = """
         store.apply(update(*rows, partition=partition, start=at, compacted_through=10))
 """
 _TORN_WRITER = """
-    store.positions()
     def tear(commands):
         if sys.argv[2] == "undecided":
             die()
         if len(commands) > 1:
-            store._servers._servers.ask(commands[:int(sys.argv[2])])
+            between.servers.ask(commands[:int(sys.argv[2])])
             die()
-    Between(store, tear)
+    between = Between(sys.argv[1], lambda _: None)
+    store = RedisOnlineStore(sys.argv[1], servers=between)
+    store.positions()
+    between.on_commands = tear
     store.apply(update(*one_of_each_shop(), start=100, compacted_through=10))
 """

@@ -13,7 +13,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from features.bootstrap import open_offline
+from features.bootstrap.stores import open_offline
 from features.catalog.flights.events import DEPARTED, REQUESTED, FlightDeparted
 from features.catalog.flights.services import FLIGHT_DELAY, LATE_15
 from features.contracts.codec import encode

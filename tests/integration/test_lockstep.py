@@ -8,7 +8,7 @@ from functools import partial
 import msgspec
 import pytest
 
-from features.bootstrap import open_online
+from features.bootstrap.stores import open_online
 from features.catalog.flights import DOMAIN
 from features.catalog.flights.events import REQUESTED
 from features.catalog.flights.services import FLIGHT_DELAY

@@ -6,7 +6,7 @@ from threading import Thread
 
 import pytest
 
-from features.bootstrap import open_offline
+from features.bootstrap.stores import open_offline
 from features.catalog.flights.events import DEPARTED
 from features.errors import StoreUnavailable
 from infra.settings import Settings

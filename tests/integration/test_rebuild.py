@@ -16,7 +16,7 @@ import lmdb
 import numpy as np
 import pytest
 
-from features.bootstrap import open_offline
+from features.bootstrap.stores import open_offline
 from features.catalog import event_types
 from features.catalog.flights.events import REQUESTED, ForecastRequested
 from features.catalog.flights.services import FLIGHT_DELAY

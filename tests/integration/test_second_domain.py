@@ -9,7 +9,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from features.bootstrap import open_offline
+from features.bootstrap.stores import open_offline
 from features.catalog import flights as flights_domain
 from features.catalog import purchases as purchases_domain
 from features.catalog.flights.events import REQUESTED as FORECAST_OF_A_FLIGHT

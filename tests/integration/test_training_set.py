@@ -7,8 +7,8 @@ from deltalake import DeltaTable
 
 from features.definitions import Domain
 from features.errors import StoreUnavailable
+from features.retrieval.manifest import Manifest
 from features.retrieval.training_set import (
-    Manifest,
     read_manifest,
     spec_from_manifest,
     write_training_set,

@@ -8,7 +8,7 @@ import pytest
 from deltalake import DeltaTable, Field
 from deltalake.schema import PrimitiveType
 
-from features.bootstrap import open_offline
+from features.bootstrap.stores import open_offline
 from features.catalog.flights.events import DEPARTED
 from features.stores.delta.maintenance import DeltaMaintenance
 from infra.settings import KafkaSettings, Settings

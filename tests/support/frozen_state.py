@@ -120,7 +120,7 @@ def answers(folder: Path) -> dict[str, Any]:
         "schema_ids": dict(online.schema_ids()),
         **_plain(vectors),
         "training_rows": training.frame.height,
-        "training_sha256": training.manifest["sha256"],
+        "training_sha256": training.manifest.sha256,
     }
 
 

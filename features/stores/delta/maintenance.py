@@ -1,10 +1,11 @@
-"""Upkeep of the Delta tables beside a live ingest.
+"""Maintenance of the Delta tables while ingest writes to them.
 
-The library's own compaction is not used: two of them at once both go in and double the rows
-(deltalake 1.6.6, seen), and an application transaction that would stop it is ignored. A day is
-rewritten instead, which Delta refuses when anything was written to that day meanwhile, and with a
-number that only one upkeep can take. An append that meets a rewrite is tried again inside
-`DeltaOfflineStore.append`. The positions of ingest are part of the table and stay.
+The library's own compaction is not used. Two of them at once both succeed and double the rows
+(deltalake 1.6.6), and they ignore an application transaction that would prevent it. A whole day is
+overwritten instead: Delta refuses that when anything was written to the day meanwhile. Each
+overwrite also takes the next number of an application transaction, which only one process can take.
+An append that conflicts with an overwrite is repeated in `DeltaOfflineStore.append`. The positions
+of ingest are part of the table and stay.
 """
 
 from collections.abc import Collection, Mapping
@@ -25,28 +26,25 @@ FILE_BYTES = 128 << 20  # a day of more is several files
 
 
 class DeltaMaintenance:
-    """See `features.stores.ports.OfflineMaintenance`. A day has to fit into memory."""
+    """Compacts and cleans the tables under a root. A day has to fit into memory."""
 
     def __init__(self, root: str, *, options: Mapping[str, str] | None = None) -> None:
         self._tables = Tables(root, options)
 
     def files(self, event: EventType) -> int:
-        """See the port."""
         table = self._tables.open(event.name)
         return 0 if table is None else _files(table).num_rows
 
     def days_to_compact(self, event: EventType) -> list[date]:
-        """See the port."""
-        return _crowded(self._there(event))
+        return _days_to_compact(self._existing(event))
 
     def compact(self, event: EventType, day: date) -> None:
-        """See the port."""
         with reaching(f"cannot compact {day} of the offline table {event.name}"):
             # One handle, without a refresh: what was read is what is replaced, or nothing.
-            table = self._there(event)
-            if day not in _crowded(table):
+            table = self._existing(event)
+            if day not in _days_to_compact(table):
                 return
-            done = table.transaction_version(APPLICATION) or 0
+            last = table.transaction_version(APPLICATION) or 0
             write_deltalake(
                 table,
                 _sorted_rows(table, event, day),
@@ -56,25 +54,23 @@ class DeltaMaintenance:
                 writer_properties=writer_of(event),
                 post_commithook_properties=HOOKS,
                 commit_properties=CommitProperties(
-                    app_transactions=[Transaction(APPLICATION, done + 1)]
+                    app_transactions=[Transaction(APPLICATION, last + 1)]
                 ),
             )
 
     def checkpoint(self, event: EventType) -> None:
-        """See the port."""
         with reaching(f"cannot write a checkpoint of the offline table {event.name}"):
-            self._there(event).create_checkpoint()
+            self._existing(event).create_checkpoint()
 
     def vacuum(self, event: EventType, *, retention_hours: int, keep: Collection[int]) -> int:
-        """See the port."""
-        table = self._there(event)
+        table = self._existing(event)
         with reaching(f"cannot vacuum the offline table {event.name}"):
             # Each vacuum is two commits, also of nothing: look first.
             if not _vacuum(table, retention_hours, keep, dry_run=True):
                 return 0
             return len(_vacuum(table, retention_hours, keep, dry_run=False))
 
-    def _there(self, event: EventType) -> DeltaTable:
+    def _existing(self, event: EventType) -> DeltaTable:
         table = self._tables.open(event.name)
         assert table is not None  # `files` found some
         return table
@@ -84,12 +80,12 @@ def _files(table: DeltaTable) -> pa.Table:
     return pa.table(table.get_add_actions(flatten=True))
 
 
-def _crowded(table: DeltaTable) -> list[date]:
+def _days_to_compact(table: DeltaTable) -> list[date]:
     by_day = _files(table).group_by("partition.event_date")
-    found = by_day.aggregate([("size_bytes", "sum"), ("size_bytes", "count")]).to_pylist()
+    days = by_day.aggregate([("size_bytes", "sum"), ("size_bytes", "count")]).to_pylist()
     return [
         day["partition.event_date"]
-        for day in found
+        for day in days
         if day["size_bytes_count"] > 1 + day["size_bytes_sum"] // FILE_BYTES
     ]
 

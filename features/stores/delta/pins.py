@@ -1,5 +1,7 @@
-"""Which versions have to stay readable: a small Delta table beside those of the events, so that it
-lies on every storage they can lie on."""
+"""The versions that have to stay readable, in a small Delta table beside those of the events.
+
+So the pins are on the same storage as the tables, whichever it is.
+"""
 
 import pyarrow as pa
 from deltalake import DeltaTable, write_deltalake
@@ -20,12 +22,12 @@ class DeltaPins:
         self._tables = tables
 
     def add(self, pin: Pin) -> None:
-        """Nothing happens if it is there."""
+        """Add a pin; adding it again changes nothing."""
         if pin in self.all():
             return
         row = pa.table([[pin.event], [pin.version], [pin.name]], schema=_SCHEMA)
         with reaching(f"cannot pin version {pin.version} of {pin.event}"):
-            write_deltalake(self._made(), row, mode="append", post_commithook_properties=HOOKS)
+            write_deltalake(self._table(), row, mode="append", post_commithook_properties=HOOKS)
 
     def remove(self, name: str) -> None:
         """Remove all of that name."""
@@ -34,7 +36,7 @@ class DeltaPins:
         quoted = name.replace("'", "''")
         try:
             with reaching(f"cannot remove the pins of {name}"):
-                self._made().delete(f"name = '{quoted}'", post_commithook_properties=HOOKS)
+                self._table().delete(f"name = '{quoted}'", post_commithook_properties=HOOKS)
         except WriteConflict as error:
             raise StoreUnavailable(f"{error}", hint="try again") from error
 
@@ -45,9 +47,9 @@ class DeltaPins:
             return []
         with reaching("cannot read the pins"):
             rows = table.to_pyarrow_table().to_pylist()
-        found = {Pin(**row) for row in rows}
-        return sorted(found, key=lambda p: (p.event, p.version, p.name))
+        pins = {Pin(**row) for row in rows}
+        return sorted(pins, key=lambda p: (p.event, p.version, p.name))
 
-    def _made(self) -> DeltaTable:
-        found = self._tables.open(NAME)
-        return found or self._tables.create(NAME, _SCHEMA, partition_by=[])
+    def _table(self) -> DeltaTable:
+        table = self._tables.open(NAME)
+        return table or self._tables.create(NAME, _SCHEMA, partition_by=[])

@@ -1,9 +1,9 @@
 """The offline store in Delta Lake: one append-only table for each event type.
 
 A commit carries the rows and, as application transactions, the next offset of each partition in
-it. Delta does not refuse a position that is already in, so the writer refreshes its handle, reads
-the positions and commits with the same handle: if another writer moved one in between, the commit
-fails.
+it. Delta does not compare these offsets with the stored ones. So the writer refreshes its handle,
+checks the stored offsets and commits with the same handle. If another writer has moved an offset in
+between, Delta refuses the commit.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 from deltalake import CommitProperties, DeltaTable, Transaction, write_deltalake
 
 from features.definitions import EventType
-from features.errors import OffsetConflict, SchemaChanged, StoreUnavailable, WriteConflict
+from features.errors import SchemaChanged, StalePositions, StoreUnavailable, WriteConflict
 from features.stores.delta.pins import DeltaPins
 from features.stores.delta.tables import (
     HOOKS,
@@ -26,7 +26,8 @@ from features.stores.delta.tables import (
     sentence,
     writer_of,
 )
-from features.stores.ports import EventBatch, Pin, Snapshot
+from features.stores.guards import check_positions
+from features.stores.ports import EventBatch, Pin, TableSnapshot
 from features.stores.schema_evolution import added_fields, filling
 from infra.clock import from_us
 from infra.kafka.partitions import Partition, Positions
@@ -43,7 +44,7 @@ APPLICATION = "ingest"
 
 
 class DeltaOfflineStore:
-    """See `features.stores.ports.OfflineStore`.
+    """The offline store under a folder or URL, on Delta Lake.
 
     Times are int64 microseconds as everywhere else, not Delta timestamps: no engine then has to
     agree with another about time zones, and the files' statistics prune on them all the same.
@@ -55,27 +56,28 @@ class DeltaOfflineStore:
         events: Sequence[EventType],
         *,
         options: Mapping[str, str] | None = None,
+        commits_before_reopening: int = COMMITS_BEFORE_REOPENING,
     ) -> None:
         self._tables = Tables(root, options)
         self._pins = DeltaPins(self._tables)
         self._events = {e.name: e for e in events}
         self._opened: dict[EventType, DeltaTable] = {}
         self._commits: dict[str, int] = {}
+        self._commits_before_reopening = commits_before_reopening
 
     def positions(self, topics: Iterable[str]) -> Positions:
-        """See the port."""
-        found: dict[Partition, int] = {}
+        positions: dict[Partition, int] = {}
         for topic in topics:
             table = self._open(self._events[topic])
             if table is not None:
-                found |= _positions(table, _partitions(self._events[topic]))
-        return found
+                positions |= _positions(table, _partitions(self._events[topic]))
+        return positions
 
     def append(self, batch: EventBatch) -> None:
-        """See the port. New fields widen the table in the same commit.
+        """New fields widen the table in the same commit.
 
-        Another commit may come between (of an upkeep, of other partitions with new fields): as
-        long as our positions have not moved, it is tried again.
+        Another process may commit first: a maintenance, or a writer of other partitions with new
+        fields. As long as our positions have not moved, the append is repeated.
         """
         for _ in range(COMMIT_ATTEMPTS):
             try:
@@ -84,25 +86,24 @@ class DeltaOfflineStore:
                 conflict = error
             else:
                 return
-        raise OffsetConflict(f"other processes write without a pause: {conflict}") from conflict
+        raise StalePositions(f"other processes write without a pause: {conflict}") from conflict
 
     def version(self, event: EventType) -> int | None:
-        """See the port."""
         table = self._open(event)
         return None if table is None else table.version()
 
     def newest_known_at_us(self, event: EventType, *, version: int | None = None) -> int | None:
-        """See the port. It is read from the log, not from the rows."""
+        """Read from the log, not from the rows."""
         table = self._open(event) if version is None else self._at(event, version)
         return None if table is None else _newest_known_at_us(_files(table))
 
-    def snapshot(self, event: EventType) -> Snapshot | None:
-        """See the port. All of it is of one handle, which is not refreshed between."""
+    def snapshot(self, event: EventType) -> TableSnapshot | None:
+        """All of it comes from one handle that is not refreshed in between."""
         table = self._open(event)
         if table is None:
             return None
         files = _files(table)
-        return Snapshot(
+        return TableSnapshot(
             version=table.version(),
             positions=_positions(table, _partitions(event)),
             newest_known_at_us=_newest_known_at_us(files),
@@ -118,7 +119,7 @@ class DeltaOfflineStore:
         event_until_us: int | None = None,
         version: int | None = None,
     ) -> "pl.DataFrame":
-        """See the port. Days and files outside the span are not opened."""
+        """Days and files outside the span are not opened."""
         import polars as pl
 
         table = self._open(event) if version is None else self._at(event, version)
@@ -143,16 +144,13 @@ class DeltaOfflineStore:
             ) from error
 
     def pin(self, event: EventType, version: int, name: str) -> None:
-        """See the port."""
         self._at(event, version)
         self._pins.add(Pin(event=event.name, version=version, name=name))
 
     def unpin(self, name: str) -> None:
-        """See the port."""
         self._pins.remove(name)
 
     def pins(self) -> list[Pin]:
-        """See the port."""
         return self._pins.all()
 
     def _append(self, batch: EventBatch) -> None:
@@ -160,7 +158,7 @@ class DeltaOfflineStore:
         hint = f"is there room and a right to write under {self._tables.root}?"
         try:
             # No refresh from here on: that is what makes it compare-and-set.
-            _check_positions(table, batch.starts)
+            check_positions(_positions(table, batch.starts), batch.starts, store="offline")
             with reaching(f"cannot append to the offline table {batch.event.name}", hint=hint):
                 self._commit(table, batch)
         except (StoreUnavailable, WriteConflict):
@@ -204,9 +202,9 @@ class DeltaOfflineStore:
                 app_transactions=[Transaction(_app(p), end) for p, end in batch.ends.items()]
             ),
         )
-        done = self._commits.get(batch.event.name, 0) + 1
-        self._commits[batch.event.name] = done
-        if done % COMMITS_BEFORE_REOPENING == 0:
+        commits = self._commits.get(batch.event.name, 0) + 1
+        self._commits[batch.event.name] = commits
+        if commits % self._commits_before_reopening == 0:
             table.create_checkpoint()
             self._forget(batch.event)
 
@@ -238,23 +236,13 @@ def _newest_known_at_us(files: pa.Table) -> int | None:
 def _rows_by_day(files: pa.Table) -> "dict[date, int]":
     if not files.num_rows:
         return {}
-    found = files.group_by("partition.event_date").aggregate([("num_records", "sum")])
-    return {row["partition.event_date"]: row["num_records_sum"] for row in found.to_pylist()}
+    by_day = files.group_by("partition.event_date").aggregate([("num_records", "sum")])
+    return {row["partition.event_date"]: row["num_records_sum"] for row in by_day.to_pylist()}
 
 
 def _positions(table: DeltaTable, partitions: Iterable[Partition]) -> dict[Partition, int]:
-    found = {p: table.transaction_version(_app(p)) for p in partitions}
-    return {p: offset for p, offset in found.items() if offset is not None}
-
-
-def _check_positions(table: DeltaTable, starts: Positions) -> None:
-    stored = _positions(table, starts)
-    for partition, start in starts.items():
-        if stored.get(partition, 0) != start:
-            raise OffsetConflict(
-                f"the offline store stands at {stored.get(partition, 0)} of {partition.topic}-"
-                f"{partition.number}, not at {start}: another process writes it"
-            )
+    stored = {p: table.transaction_version(_app(p)) for p in partitions}
+    return {p: offset for p, offset in stored.items() if offset is not None}
 
 
 def _types(event: EventType) -> "pl.Schema":

@@ -1,7 +1,7 @@
-"""Where the Delta tables of the offline store lie, and how an event's table looks.
+"""The location of the Delta tables of the offline store, and the schema of an event's table.
 
 `root` is a folder or a URL (`s3://`, `gs://`, `az://`); the options are delta-rs's own, given to
-every call. They may hold secrets: nothing here says them.
+every call. They may hold secrets, so no message shows them.
 """
 
 import re
@@ -23,7 +23,7 @@ from features.stores.schema_evolution import Stored, stored_types
 from infra.clock import DAY
 
 HOOKS = PostCommitHookProperties(create_checkpoint=False, cleanup_expired_logs=False)
-"""Checkpoints are ours to make. Logs are kept: a pinned version is found by them."""
+"""We write the checkpoints ourselves. Logs are kept: reading a pinned version needs them."""
 
 PRUNED_BY = ("event_time_us", "known_at_us")
 """Columns of which a file says its least and greatest value: a span of event time opens no other
@@ -43,10 +43,10 @@ class Tables:
         self._options = dict(options or {})
 
     def open(self, name: str, *, version: int | None = None) -> DeltaTable | None:
-        """A table as it is now, or as it was at a version; None if it was never made.
+        """A table as it is now, or as it was at a version; None if it was never created.
 
         Raises:
-            StoreUnavailable: it cannot be told.
+            StoreUnavailable: the storage does not answer.
         """
         at = "" if version is None else f" at version {version}"
         with reaching(f"cannot open {self.path(name)}{at}"):
@@ -61,7 +61,7 @@ class Tables:
         """A new table; the one that is there if another process was faster.
 
         Raises:
-            StoreUnavailable: it cannot be made.
+            StoreUnavailable: it cannot be created.
         """
         hint = "is there room and a right to write? `offline_store` names the folder or URL"
         with reaching(f"cannot create {self.path(name)}", hint=hint):
@@ -122,8 +122,8 @@ def schema_of(event: EventType) -> Any:
 def event_columns(table: DeltaTable) -> dict[str, str]:
     """The columns of a table that are fields of the event, and their types."""
     own = {"event_date", "topic", *META}
-    found = {f.name: getattr(f.type, "type", str(f.type)) for f in table.schema().fields}
-    return {name: _NAMES.get(kind, kind) for name, kind in found.items() if name not in own}
+    columns = {f.name: getattr(f.type, "type", str(f.type)) for f in table.schema().fields}
+    return {name: _NAMES.get(kind, kind) for name, kind in columns.items() if name not in own}
 
 
 def arrow_of(batch: EventBatch) -> Any:
@@ -137,7 +137,7 @@ def arrow_of(batch: EventBatch) -> Any:
 
 
 def writer_of(event: EventType) -> WriterProperties:
-    """How files are written, by ingest and by the upkeep alike."""
+    """How files are written, by ingest and by maintenance alike."""
     return WriterProperties(
         # ZSTD takes a quarter less room, but a fifth more CPU to write, and a quarter more to read
         # (of floats twice as much). SNAPPY is behind in room and in reading.

@@ -1,0 +1,1 @@
+"""The online store on Redis or Valkey. Only `servers` imports the client library."""

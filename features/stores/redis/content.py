@@ -1,7 +1,7 @@
-"""The whole of an online store in Redis: written into a generation that nobody reads yet.
+"""Replaces the content of an online store in Redis: writes a generation that nobody reads yet.
 
-While it is being written its keys have a time to live, so that what an interruption leaves goes by
-itself. They lose it before one script begins the generation: the step that readers and writers see.
+The new keys have a time to live, so that they expire after an interruption. When all are written
+they lose it. Then one script begins the new generation: readers and writers see only that step.
 """
 
 from collections.abc import Iterator, Sequence

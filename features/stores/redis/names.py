@@ -40,7 +40,7 @@ class Names:
 
     @property
     def declared(self) -> bytes:
-        """Under which declaration the values of a view were made."""
+        """The declaration under which the values of a view were computed."""
         return self._of(0, b"declared")
 
     @property
@@ -86,14 +86,14 @@ def partition_of(name: bytes) -> Partition:
 
 
 def is_newest(name: bytes) -> bool:
-    """Whether a field beside the positions says what a partition's newest emission is."""
+    """Whether a field of the positions holds the newest emission of a partition."""
     return name.startswith(NEWEST)
 
 
 def is_before(key: bytes, generation: int) -> bool:
     """Whether a key belongs to a generation before this one."""
-    found = key.removeprefix(PREFIX).split(b":", 2)[1]
-    return found.isdigit() and int(found) < generation
+    number = key.removeprefix(PREFIX).split(b":", 2)[1]
+    return number.isdigit() and int(number) < generation
 
 
 def _value(view: str) -> bytes:

@@ -67,20 +67,20 @@ class Servers(Protocol):
         ...
 
 
-def servers(url: str) -> Servers:
+def connect(url: str) -> Servers:
     """The server or cluster of a URL; `redis+cluster` and `rediss+cluster` are clusters."""
     return _Cluster(url) if _CLUSTER in urlsplit(url).scheme else _Single(url)
 
 
 def _even_tags(shards: int) -> list[bytes]:
     """Tags whose slots lie one in each of so many equal ranges, as servers own ranges of slots."""
-    found: dict[int, bytes] = {}
+    tags: dict[int, bytes] = {}
     number = 0
-    while len(found) < shards:
+    while len(tags) < shards:
         tag = b"%d" % number
-        found.setdefault(key_slot(tag) * shards // REDIS_CLUSTER_HASH_SLOTS, tag)
+        tags.setdefault(key_slot(tag) * shards // REDIS_CLUSTER_HASH_SLOTS, tag)
         number += 1
-    return [found[shard] for shard in range(shards)]
+    return [tags[shard] for shard in range(shards)]
 
 
 class _Single:

@@ -1,4 +1,4 @@
-"""An update of the online store, cut into what the scripts of each shard are given."""
+"""An update of the online store, split into the arguments of each shard's script."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,9 +17,9 @@ from features.stores.seen_ids import pack_seen
 _FIRST_BLOB = 2  # the head is the first argument
 
 
-class Move(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """A partition's step, and the newest emission that it brings. Numbers are text, since Lua has
-    53 bits for them."""
+class PositionMove(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """From where to where a partition moves, and its newest emission. Numbers are text, since Lua
+    has 53 bits for them."""
 
     name: str
     start: str
@@ -27,8 +27,8 @@ class Move(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     newest: str | None = None
 
 
-class Rows(msgspec.Struct, frozen=True, kw_only=True):
-    """So many of the following values belong to this view. `empty` is the place of a new value."""
+class ViewRowCount(msgspec.Struct, frozen=True, kw_only=True):
+    """How many of the values belong to a view. `empty`: the argument with an empty value."""
 
     name: str
     schema: str
@@ -36,28 +36,28 @@ class Rows(msgspec.Struct, frozen=True, kw_only=True):
     count: int
 
 
-class Part(msgspec.Struct, frozen=True, kw_only=True):
-    """What an update brings to a shard that follows."""
+class ShardUpdate(msgspec.Struct, frozen=True, kw_only=True):
+    """The part of an update that a shard other than the first one takes."""
 
     keys: list[bytes]
     arguments: list[bytes]
 
     def follow(self) -> Command:
-        """Take it to its shard."""
+        """The command that applies it to its shard."""
         return script(FOLLOW, self.keys, *self.arguments)
 
 
-class Record(msgspec.Struct, frozen=True, kw_only=True):
-    """A decided update, as whoever finishes it needs it."""
+class RedoRecord(msgspec.Struct, frozen=True, kw_only=True):
+    """A decided update, with all that it takes to finish it."""
 
     id: str
     partitions: list[str]
-    parts: list[Part]
+    parts: list[ShardUpdate]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Grown:
-    """A value that may be worth a fold."""
+class GrownValue:
+    """A value that has grown, and may need compaction."""
 
     shard: int
     state: ViewState
@@ -65,8 +65,8 @@ class Grown:
     value: bytes = b""
 
 
-class Update:
-    """An update, cut by shards. `record` is what the other shards need; None without others."""
+class ShardedUpdate:
+    """An update, split by shards. `record` has the parts of all but the first; None without any."""
 
     def __init__(self, update: OnlineUpdate, names: Names) -> None:
         self._update, self._names = update, names
@@ -76,7 +76,7 @@ class Update:
         self._states: list[list[ViewState]] = [[] for _ in shards]
         self._counts: list[list[int]] = [[] for _ in shards]
         self._moves = [
-            Move(
+            PositionMove(
                 name=partition_name(p),
                 start=str(start),
                 stop=str(update.ends[p]),
@@ -88,10 +88,10 @@ class Update:
         self.record = self._make_record() if len(names.tags) > 1 else None
 
     def commit(self) -> Command:
-        """The first shard's part, with the decision."""
+        """The command that applies the first shard's part, and so decides the update."""
         update, names = self._update, self._names
-        of_seen = [*(s.partition for s in update.seen), *(p for p, _ in update.forget)]
-        seen = list(dict.fromkeys(of_seen))
+        with_ids = [*(s.partition for s in update.seen), *(p for p, _ in update.forget)]
+        seen = list(dict.fromkeys(with_ids))
         keys = [
             *(names.counter, names.positions[0], names.schemas, names.declared),
             *(names.redo, names.pending, *(names.seen(p) for p in seen)),
@@ -114,12 +114,12 @@ class Update:
             COMMIT, [*keys, *self._keys[0]], *self._arguments(0, head, blobs, fixed=len(keys))
         )
 
-    def grown(self, found: Sequence[Sequence[int]]) -> list[Grown]:
-        """The values at these places of each shard."""
+    def grown(self, indexes: Sequence[Sequence[int]]) -> list[GrownValue]:
+        """The values with these indexes, of each shard."""
         return [
-            Grown(shard=shard, state=self._states[shard][i], key=self._keys[shard][i])
-            for shard, places in enumerate(found)
-            for i in places
+            GrownValue(shard=shard, state=self._states[shard][i], key=self._keys[shard][i])
+            for shard, of_shard in enumerate(indexes)
+            for i in of_shard
         ]
 
     def _split(self) -> None:
@@ -137,24 +137,24 @@ class Update:
             for shard, count in enumerate(counts):
                 self._counts[shard].append(count)
 
-    def _make_record(self) -> Record:
+    def _make_record(self) -> RedoRecord:
         positions = self._names.positions
         parts = [
-            Part(
+            ShardUpdate(
                 keys=[positions[shard], *self._keys[shard]],
                 arguments=self._arguments(shard, {}, [], fixed=1),
             )
             for shard in range(1, len(positions))
         ]
-        return Record(id=uuid4().hex, partitions=[m.name for m in self._moves], parts=parts)
+        return RedoRecord(id=uuid4().hex, partitions=[m.name for m in self._moves], parts=parts)
 
     def _arguments(
         self, shard: int, head: dict[str, Any], blobs: list[bytes], *, fixed: int
     ) -> list[bytes]:
-        """Head, blobs, an empty value for each view, rows. `fixed` keys come before the values'."""
+        """Head, blobs, an empty value for each view, rows. `fixed`: keys before those of values."""
         states = [change.state for change in self._update.changes]
         views = [
-            Rows(
+            ViewRowCount(
                 name=state.name,
                 schema=str(state.schema_id),
                 empty=_FIRST_BLOB + len(blobs) + i,

@@ -9,7 +9,9 @@ import numpy as np
 import polars as pl
 
 from features.definitions import FeatureService, Label
+from features.retrieval.content_hash import content_sha256
 from features.retrieval.historical import TrainingRows
+from features.retrieval.manifest import RowsManifest
 from infra.clock import DAY, HOUR, MINUTE, to_us
 
 Change = Callable[[pl.DataFrame], pl.DataFrame]
@@ -29,7 +31,7 @@ class MadeHistory:
     def __call__(
         self,
         service: FeatureService,
-        label: Label,  # noqa: ARG002  # there is only one
+        label: Label,
         *,
         start_us: int,
         end_us: int,
@@ -44,7 +46,19 @@ class MadeHistory:
             label=pl.when(late).then(None).otherwise(pl.col("label")),
             label_known_at_us=pl.when(late).then(None).otherwise(pl.col("label_known_at_us")),
         )
-        return TrainingRows(frame=self.change(frame), manifest={"made": True, "seed": self.seed})
+        frame = self.change(frame)
+        manifest = RowsManifest(
+            service=service.name,
+            label=label.name,
+            start_us=start_us,
+            end_us=end_us,
+            known_before_us=known_before_us,
+            rows=frame.height,
+            labelled=frame.height - frame["label"].null_count(),
+            tables={},
+            sha256=content_sha256(frame),
+        )
+        return TrainingRows(frame=frame, manifest=manifest)
 
     def _day(self, service: FeatureService, first_us: int, day: int) -> pl.DataFrame:
         rng, n = np.random.default_rng([self.seed, day]), self.rows_a_day

@@ -75,7 +75,7 @@ class Case:
     least_us: int = 10**12
     most_us: int = 10**12
     max_future_us: int = 10 * 60 * 1_000_000
-    fold_slack: int = 2
+    compaction_slack: int = 2
     """The rows beyond which a value is compacted."""
 
     def __repr__(self) -> str:
@@ -88,7 +88,7 @@ class Case:
                 for e in self.events
             ),
             f"partitions {self.partitions}, horizon {self.horizon_us}",
-            f"hold {self.least_us} to {self.most_us}, slack {self.fold_slack}",
+            f"hold {self.least_us} to {self.most_us}, slack {self.compaction_slack}",
             *(
                 f"sent {s.event.name}-{s.partition} at {s.emitted_ms}: {s.record}"
                 for s in self.sent

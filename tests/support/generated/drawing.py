@@ -69,7 +69,7 @@ def view_cases(draw: st.DrawFn, kind: AnyView, excluded: frozenset[Exclusions] =
         least_us=least,
         most_us=most,
         max_future_us=MAX_FUTURE_UNITS * world.unit_us,
-        fold_slack=draw(st.sampled_from([0, 0, 1, 3])),
+        compaction_slack=draw(st.sampled_from([0, 0, 1, 3])),
     )
 
 
@@ -129,7 +129,7 @@ def training_cases(draw: st.DrawFn, excluded: frozenset[Exclusions] = EXCLUDED) 
         least_us=least,
         most_us=most,
         max_future_us=MAX_FUTURE_UNITS * world.unit_us,
-        fold_slack=draw(st.sampled_from([0, 0, 1, 3])),
+        compaction_slack=draw(st.sampled_from([0, 0, 1, 3])),
     )
 
 

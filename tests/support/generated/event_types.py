@@ -164,25 +164,25 @@ def record_type(
 def _checks(
     draw: st.DrawFn, n: int, fields: Sequence[Field], excluded: frozenset[Exclusions]
 ) -> Check | None:
-    """A check with any remedy; one that stops a training set holds for all that is drawn."""
+    """A check with any action; one that stops a training set holds for all that is drawn."""
     read = draw(st.sampled_from(fields))
-    remedy = draw(st.sampled_from(["blank", "blank", "dead_letter", "stop"]))
-    if remedy == "stop":
+    action = draw(st.sampled_from(["nullify", "nullify", "dead_letter", "stop"]))
+    if action == "stop":
         if not read.is_number:
             return None
         holds = at_most(read.name, 1e308)
     else:
         holds = at_most(read.name, 3) if read.is_number else is_not_text(read.name, "c")
-    blanked = None
-    if remedy == "blank":
-        may = [f.name for f in fields if _may_be_blank(f, excluded)]
+    nullified = None
+    if action == "nullify":
+        may = [f.name for f in fields if _may_be_nullified(f, excluded)]
         may += ["k1"] if Exclusions.BLANKED_KEY not in excluded else []
         may += ["at_us"] if Exclusions.BLANKED_PLACE not in excluded else []
         if not may:
             return None
-        blanked = draw(st.sampled_from(may))
+        nullified = draw(st.sampled_from(may))
     return Check(
-        name=f"check {n}", holds=holds, reads=(read.name,), otherwise=remedy, field=blanked
+        name=f"check {n}", holds=holds, reads=(read.name,), on_failure=action, field=nullified
     )
 
 
@@ -192,13 +192,13 @@ def _without_chains(checks: Sequence[Check | None]) -> list[Check | None]:
     for check in checks:
         if check is None:
             continue
-        others = [c for c in kept if "blank" in (c.otherwise, check.otherwise)]
+        others = [c for c in kept if "nullify" in (c.on_failure, check.on_failure)]
         if not any(o.field in check.reads or check.field in o.reads for o in others):
             kept.append(check)
     return [*kept]
 
 
-def _may_be_blank(field: Field, excluded: frozenset[Exclusions]) -> bool:
+def _may_be_nullified(field: Field, excluded: frozenset[Exclusions]) -> bool:
     if field.kind in ("str", "str?"):
         return Exclusions.BLANKED_TEXT not in excluded
     if field.kind in ("int", "bool"):

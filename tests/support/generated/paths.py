@@ -1,7 +1,6 @@
 """One case through every path of the product: the same question must have the same answer."""
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -9,7 +8,6 @@ import numpy as np
 import polars as pl
 
 from features.definitions import Float64Array, Int64Array, View
-from features.engine import state
 from features.engine.columns import arrays_of, encode_keys, entity_keys, field_tuples
 from features.engine.state import ViewValues
 from features.engine.view_states import state_of
@@ -17,10 +15,9 @@ from features.ingestion.compaction_watermark import CompactionWatermark
 from features.ingestion.decoding import decode_poll
 from features.ingestion.offline_sink import OfflineSink
 from features.ingestion.online_sink import OnlineSink
-from features.maintenance import rebuild as rebuilding
-from features.maintenance.rebuild import Rules, rebuild
+from features.maintenance.rebuild import BatchSizes, RebuildRules, rebuild
 from features.retrieval.event_log import EventLog
-from features.retrieval.historical import view_values
+from features.retrieval.view_values import view_values
 from features.stores.memory import MemoryOfflineStore, MemoryOnlineStore
 from features.stores.ports import OfflineStore, OnlineStore
 from features.stores.schema_evolution import stored_types
@@ -49,13 +46,12 @@ def ingested(
     for name, store in online.items():
         run.add(name, store)
     messages = messages_of(case.sent)
-    with _compacting_often(case.fold_slack):
-        start = 0
-        for batch in case.batches or (Batch(size=len(messages)),):
-            run.take(messages[start : start + batch.size], batch)
-            start += batch.size
-        run.take(messages[start:], Batch(size=0))
-        run.rebuild()
+    start = 0
+    for batch in case.batches or (Batch(size=len(messages)),):
+        run.take(messages[start : start + batch.size], batch)
+        start += batch.size
+    run.take(messages[start:], Batch(size=0))
+    run.rebuild()
     return Ingested(online=run.online, offline=run.offline)
 
 
@@ -105,7 +101,11 @@ class _Run:
         self.online[name] = store
         watermark = CompactionWatermark(least_us=self.case.least_us, most_us=self.case.most_us)
         writer = OnlineSink(
-            store, self.case.views, duplicate_horizon_us=self.case.horizon_us, watermark=watermark
+            store,
+            self.case.views,
+            duplicate_horizon_us=self.case.horizon_us,
+            watermark=watermark,
+            compaction_slack=self.case.compaction_slack,
         )
         writer.load(self._partitions)
         self._writers[name], self._watermarks[name] = writer, watermark
@@ -139,7 +139,7 @@ class _Run:
             return
         self._is_rebuilt = True
         store = MemoryOnlineStore()
-        rules = Rules(duplicate_horizon_us=self.case.horizon_us, hold_us=self.case.most_us)
+        rules = RebuildRules(duplicate_horizon_us=self.case.horizon_us, hold_us=self.case.most_us)
         rebuild(
             self.case.views,
             self.case.events,
@@ -147,6 +147,8 @@ class _Run:
             online=store,
             rules=rules,
             on_progress=lambda _: None,
+            # Day by day, so that short histories meet it.
+            sizes=BatchSizes(slice_rows=1, compaction_slack=self.case.compaction_slack),
         )
         self.add("rebuilt", store)
 
@@ -159,18 +161,6 @@ class _Run:
     def _partitions(self) -> list[Partition]:
         numbers = range(max([self.case.partitions, *(s.partition + 1 for s in self.case.sent)]))
         return [Partition(e.name, n) for e in self.case.events for n in numbers]
-
-
-@contextmanager
-def _compacting_often(slack: int) -> Iterator[None]:
-    """Values are compacted after a few rows and a rebuild reads day by day, so that short histories
-    meet both. Neither is an argument of anything yet."""
-    before = state.COMPACTION_SLACK, rebuilding.SLICE_ROWS
-    state.COMPACTION_SLACK, rebuilding.SLICE_ROWS = slack, 1
-    try:
-        yield
-    finally:
-        state.COMPACTION_SLACK, rebuilding.SLICE_ROWS = before
 
 
 def _question_fields(case: Case) -> dict[str, Any]:

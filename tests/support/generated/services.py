@@ -59,11 +59,12 @@ def labels(
     draw: st.DrawFn, outcome: DrawnEvent, world: World, excluded: frozenset[Exclusions]
 ) -> Label:
     """What became of a decision, with or without a span in which it has to happen."""
-    blanked = {c.field for c in outcome.event.checks}
+    nullified = {c.field for c in outcome.event.checks}
     may = [
         f
         for f in outcome.fields
-        if not (f.kind.endswith("?") or f.name in blanked) or Exclusions.NULL_LABEL not in excluded
+        if not (f.kind.endswith("?") or f.name in nullified)
+        or Exclusions.NULL_LABEL not in excluded
     ]
     field = draw(st.sampled_from(may)) if may else None
     if field is None:

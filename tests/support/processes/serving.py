@@ -11,7 +11,7 @@ from pathlib import Path
 import msgspec
 from confluent_kafka import Producer
 
-from features.bootstrap import open_online
+from features.bootstrap.stores import open_online
 from features.catalog import domains
 from features.catalog.flights import DOMAIN
 from features.catalog.flights.events import REQUESTED

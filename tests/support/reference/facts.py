@@ -72,7 +72,7 @@ def _known_us(sighting: Sighting) -> int:
 def _is_refused(sighting: Sighting, max_future_us: int) -> bool:
     if sighting.fields["event_time_us"] > sighting.emitted_us + max_future_us:
         return True
-    checks = [c for c in sighting.event.checks if c.otherwise == "dead_letter"]
+    checks = [c for c in sighting.event.checks if c.on_failure == "dead_letter"]
     return any(_is_broken(c.holds, c.reads, sighting.fields) for c in checks)
 
 
@@ -86,7 +86,7 @@ def _is_broken(holds: Any, reads: Sequence[str], fields: Mapping[str, Any]) -> b
 def _fact(sighting: Sighting, known_us: int) -> Fact:
     says = dict(sighting.fields)
     for check in sighting.event.checks:
-        nullified = check.otherwise == "blank" and check.field is not None
+        nullified = check.on_failure == "nullify" and check.field is not None
         if nullified and _is_broken(check.holds, check.reads, sighting.fields):
             says[str(check.field)] = None
     return Fact(

@@ -102,7 +102,7 @@ def test_compaction_keeps_what_lies_at_the_edge_of_the_longest_window() -> None:
         questions=(asked(PLACED, 100, order=""), asked(PLACED, 100.000001, order="")),
         least_us=0,
         most_us=0,
-        fold_slack=0,
+        compaction_slack=0,
     )
     assert "memory" in ingested(case, {"memory": MemoryOnlineStore()}).online
     assert_answers(case, [1], [2])

@@ -22,6 +22,7 @@ from features.ingestion.online_sink import OnlineSink
 from features.maintenance.consistency import same_values
 from features.retrieval.content_hash import content_sha256
 from features.retrieval.historical import TrainingRows, training_rows
+from features.retrieval.manifest import TableUse
 from features.retrieval.online import FeatureReader
 from features.stores.memory import MemoryOfflineStore, MemoryOnlineStore
 from infra.clock import DAY, HOUR, MINUTE
@@ -165,14 +166,12 @@ def test_the_same_call_gives_the_same_content_when_more_has_come_since(history: 
     history.tell(SCHEDULED, known_us=cut_off + 2, flight_id="f9", event_id="e9")
     after = history.rows()
 
-    assert before.manifest["sha256"] == after.manifest["sha256"]
+    assert before.manifest.sha256 == after.manifest.sha256
     assert before.frame.equals(after.frame)
     pinned = history.rows(versions={DEPARTED.name: 1, SCHEDULED.name: 1})
-    assert pinned.manifest["tables"]["flight.departed"] == {
-        "delta_version": 1,
-        "rows_read": 1,
-        "offsets": {"flight.departed-0": [0, 0]},
-    }
+    assert pinned.manifest.tables["flight.departed"] == TableUse(
+        delta_version=1, rows_read=1, offsets={"flight.departed-0": (0, 0)}
+    )
 
 
 def test_the_content_hash_sees_every_value() -> None:

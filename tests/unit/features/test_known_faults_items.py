@@ -38,7 +38,7 @@ S = 1234567890123456789
 
 def nullify(field: str, holds: Any, *reads: str) -> Check:
     return Check(
-        name="believable", holds=holds, reads=reads or (field,), otherwise="blank", field=field
+        name="believable", holds=holds, reads=reads or (field,), on_failure="nullify", field=field
     )
 
 
@@ -109,7 +109,7 @@ def test_an_item_that_is_opened_again_keeps_its_first_due_time() -> None:
         questions=(asked(planned, 120, item="", due_us=0),),
         least_us=0,
         most_us=0,
-        fold_slack=0,
+        compaction_slack=0,
     )
     assert_answers(case, [2])
 

@@ -18,7 +18,7 @@ from features.definitions import (
     Label,
     RequestColumn,
 )
-from features.engine.state import CorruptValue
+from features.engine.value_format import CorruptValue
 from features.engine.view_states import state_of
 from features.errors import DataNotReady, DeclarationError, SchemaChanged
 from features.retrieval.historical import training_rows
@@ -129,7 +129,7 @@ def test_a_source_that_lags_is_not_ready() -> None:
 @known_fault("a check that stops is made before the cut-off is applied")
 def test_an_event_after_the_cut_off_stops_no_training_set() -> None:
     strict = Check(
-        name="small", holds=lambda e: e["cents"] < 10, reads=("cents",), otherwise="stop"
+        name="small", holds=lambda e: e["cents"] < 10, reads=("cents",), on_failure="stop"
     )
     placed = an_event("order.placed", key="order", order=str, cents=int, checks=[strict])
     events = [sent(placed, 1, order="o1", cents=1)]
@@ -152,7 +152,11 @@ def test_a_label_without_a_value_is_not_known_yet() -> None:
 @known_fault("a label is made of a value that a check nullifies")
 def test_a_label_that_a_check_nullifies_is_not_known_yet() -> None:
     sane = Check(
-        name="sane", holds=lambda e: e["late"] < 9, reads=("late",), otherwise="blank", field="late"
+        name="sane",
+        holds=lambda e: e["late"] < 9,
+        reads=("late",),
+        on_failure="nullify",
+        field="late",
     )
     returned = an_event("order.returned", order=str, late=float, checks=[sane])
     events = [sent(PLACED, 1, order="o1"), sent(returned, 50, order="o1", late=99.0)]
@@ -269,7 +273,7 @@ def test_a_field_that_is_no_longer_nullable_is_another_schema() -> None:
 def test_a_value_torn_between_rows_is_damaged() -> None:
     view = counting(PLACED)
     events = tuple(sent(PLACED, n, order=f"o{n}") for n in range(3))
-    case = Case(events=(PLACED,), asked=PLACED, views=(view,), sent=events, fold_slack=50)
+    case = Case(events=(PLACED,), asked=PLACED, views=(view,), sent=events, compaction_slack=50)
     store = ingested(case, {"memory": MemoryOnlineStore()}).online["memory"]
     (value,) = store.get([(view.name, [b"a"])])[0]
     assert value is not None
@@ -287,7 +291,7 @@ def test_rows_of_another_entity_are_damage() -> None:
         views=(view,),
         sent=events,
         questions=(asked(PLACED, 10, order=""),),
-        fold_slack=50,
+        compaction_slack=50,
     )
     store = ingested(case, {"memory": MemoryOnlineStore()}).online["memory"]
     own, other = store.get([(view.name, [b"a", b"b"])])[0]

@@ -53,7 +53,7 @@ def column(name: str, compute: Any, *reads: str, scale: int | None = None) -> Co
 
 def nullify(field: str, holds: Any, *reads: str) -> Check:
     return Check(
-        name="believable", holds=holds, reads=reads or (field,), otherwise="blank", field=field
+        name="believable", holds=holds, reads=reads or (field,), on_failure="nullify", field=field
     )
 
 
@@ -81,7 +81,7 @@ def test_a_longer_window_with_a_finer_hop_keeps_its_edge() -> None:
         questions=(asked(sold, DAY + morning + 900),),
         least_us=0,
         most_us=0,
-        fold_slack=0,
+        compaction_slack=0,
     )
     assert_answers(case, [0, 2])
 

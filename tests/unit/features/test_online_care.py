@@ -4,11 +4,11 @@ from collections.abc import Callable
 
 import pytest
 
+from features.definitions import View
 from features.engine.event_rows import view_rows
 from features.engine.sorting import UNSET
 from features.engine.value_format import CorruptValue
 from features.errors import DataNotReady
-from features.ingestion import scrubber
 from features.ingestion.scrubber import Scrubber
 from features.stores.memory import MemoryOnlineStore
 from features.stores.ports import OnlineContent, OnlineUpdate
@@ -19,51 +19,68 @@ VIEWS = (SHOP_SALES, CITY_SALES)
 SHOPS = [b"s%d" % n for n in range(10)]
 
 
-@pytest.fixture(autouse=True)
-def _small_looks(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(scrubber, "VALUES_A_LOOK", 3)
+ROWS = rows_of([sale(str(n), shop=shop.decode()) for n, shop in enumerate(SHOPS)])
+CHANGES = [change for view in VIEWS if (change := view_rows(view, ROWS)) is not None]
 
 
 @pytest.fixture
 def store() -> MemoryOnlineStore:
-    made = MemoryOnlineStore()
-    rows = rows_of([sale(str(n), shop=shop.decode()) for n, shop in enumerate(SHOPS)])
-    changes = [view_rows(view, rows) for view in VIEWS]
-    made.apply(
+    filled = MemoryOnlineStore()
+    filled.apply(
         OnlineUpdate(
-            changes=[c for c in changes if c is not None],
+            changes=CHANGES,
             starts={},
             ends={Partition(SOLD.name, 0): 10},
             compacted_through_us=UNSET,
         )
     )
-    return made
+    return filled
 
 
 def no_rebuild(_: Callable[[str], None]) -> None:
     raise DataNotReady("there is no offline store yet")
 
 
-def damage(store: MemoryOnlineStore, view: str, entity: bytes) -> None:
-    value = bytearray(store._values[view][entity])
-    value[-9] ^= 1
-    store._values[view][entity] = bytes(value)
+def values_of(store: MemoryOnlineStore) -> dict[str, dict[bytes, bytes]]:
+    """All values of the store, by view and entity."""
+    stored = store.get([(change.state.name, change.entities) for change in CHANGES])
+    return {
+        change.state.name: {
+            entity: value
+            for entity, value in zip(change.entities, values, strict=True)
+            if value is not None
+        }
+        for change, values in zip(CHANGES, stored, strict=True)
+    }
+
+
+def with_damage(values: dict[str, dict[bytes, bytes]], view: str, entity: bytes) -> OnlineContent:
+    """The same values, with one bit flipped in one of them."""
+    damaged = bytearray(values[view][entity])
+    damaged[-9] ^= 1
+    changed = values | {view: values[view] | {entity: bytes(damaged)}}
+    return OnlineContent(
+        values=[(name, list(of_view.items())) for name, of_view in changed.items()],
+        positions={},
+        seen=[],
+        schemas={},
+    )
 
 
 @pytest.mark.parametrize("view", VIEWS, ids=lambda v: v.name)
-def test_each_value_is_met_once_a_round(store: MemoryOnlineStore, view: object) -> None:
-    for entity in list(store._values[view.name]):  # type: ignore[attr-defined]
-        care = Scrubber(store, VIEWS, rebuild=no_rebuild)
-        whole = dict(store._values[view.name])  # type: ignore[attr-defined]
-        damage(store, view.name, entity)  # type: ignore[attr-defined]
-        found = 0
+def test_each_value_is_met_once_a_round(store: MemoryOnlineStore, view: View) -> None:
+    values = values_of(store)
+    assert values[view.name]
+    for entity in values[view.name]:
+        scrubber = Scrubber(store, VIEWS, rebuild=no_rebuild, values_per_scan=3)
+        store.replace(with_damage(values, view.name, entity))
+        damaged = 0
         for _ in range(8):  # ten values in threes, of two views
             try:
-                care.scan()
+                scrubber.scan()
             except CorruptValue as error:
-                found += len(error.indexes)
-        assert found == 1
-        store._values[view.name] = whole  # type: ignore[attr-defined]
+                damaged += len(error.indexes)
+        assert damaged == 1
 
 
 def test_a_store_without_values_or_views_is_looked_at_in_vain() -> None:

@@ -19,11 +19,10 @@ from features.errors import DataNotReady, OffsetConflict
 from features.ingestion.compaction_watermark import CompactionWatermark
 from features.ingestion.offline_sink import OfflineSink
 from features.ingestion.online_sink import OnlineSink
-from features.maintenance import rebuild as rebuilding
 from features.maintenance.consistency import same_values
-from features.maintenance.rebuild import RebuildResult, Rules, rebuild
+from features.maintenance.rebuild import BatchSizes, RebuildResult, RebuildRules, rebuild
 from features.stores.memory import MemoryOfflineStore, MemoryOnlineStore
-from features.stores.ports import Snapshot
+from features.stores.ports import TableSnapshot
 from infra.clock import DAY, SECOND
 from infra.kafka.partitions import Partition, Positions
 from tests.support.data.orders import (
@@ -41,24 +40,18 @@ from tests.support.data.sales import CITY_SALES, SHOP_SALES, SOLD, sale
 from tests.support.data.sales import rows_of as rows_of_sales
 from tests.unit.features.test_view_parity import SHOPS, cuts, histories, questions_about
 
-RULES = Rules(duplicate_horizon_us=1_000 * SECOND, hold_us=15 * SECOND, compaction_slack=2)
+RULES = RebuildRules(duplicate_horizon_us=1_000 * SECOND, hold_us=15 * SECOND)
 DAY_S = DAY // SECOND
 PARTITIONS = [Partition(e.name, n) for e in EVENTS for n in range(e.partitions)]
 P = Partition(SOLD.name, 0)
-
-
-@pytest.fixture(autouse=True)
-def _fold_often_and_read_little(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(rebuilding, "SLICE_ROWS", 1)
-    monkeypatch.setattr(rebuilding, "FOLDED_AT_ONCE", 2)
-    monkeypatch.setattr(rebuilding, "IDS_A_SLICE", 2)
+SMALL = BatchSizes(slice_rows=1, values_per_batch=2, ids_per_slice=2, compaction_slack=2)
 
 
 class Site:
     """Both stores, and an ingest between them."""
 
     def __init__(
-        self, views: Sequence[View], events: Sequence[EventType], rules: Rules = RULES
+        self, views: Sequence[View], events: Sequence[EventType], rules: RebuildRules = RULES
     ) -> None:
         self.views, self.events, self.rules = views, events, rules
         self.online, self.offline = MemoryOnlineStore(), MemoryOfflineStore()
@@ -72,7 +65,7 @@ class Site:
             self.views,
             duplicate_horizon_us=self.rules.duplicate_horizon_us,
             watermark=CompactionWatermark(least_us=self.rules.hold_us, most_us=self.rules.hold_us),
-            compaction_slack=self.rules.compaction_slack,
+            compaction_slack=SMALL.compaction_slack,
         )
         self.buffer = OfflineSink(
             self.offline, {e.name: e for e in self.events}, clock_us=lambda: START_US
@@ -96,6 +89,7 @@ class Site:
             online=self.online,
             rules=self.rules,
             on_progress=lambda _: None,
+            sizes=SMALL,
         )
 
     def ask(self, view: View, questions: Sequence[Question]) -> ViewValues:
@@ -260,7 +254,7 @@ class GoesOn(MemoryOfflineStore):
         self.__dict__ = site.offline.__dict__
         self._site, self._next, self._taken = site, 1, False
 
-    def snapshot(self, event: EventType) -> Snapshot | None:
+    def snapshot(self, event: EventType) -> TableSnapshot | None:
         found = super().snapshot(event)
         self._taken = True
         return found

@@ -187,12 +187,12 @@ def test_what_was_asked_before_a_restart_is_answered_before_the_next_request(fil
 
 
 def test_a_wait_ends_when_the_replay_is_to_stop() -> None:
-    wait_for(dict, {Partition("flights", 0): 5}, what="", stopping=lambda: True)
+    wait_for(dict, {Partition("flights", 0): 5}, reason="", stopping=lambda: True)
 
 
 def test_a_wait_without_progress_ends_and_names_what_lags() -> None:
     with pytest.raises(Stalled, match=r"ingest .* 5 records of flights"):
-        wait_for(dict, {Partition("flights", 0): 5}, what="ingest is behind:", patience_s=0.01)
+        wait_for(dict, {Partition("flights", 0): 5}, reason="ingest is behind:", patience_s=0.01)
 
 
 def test_progress_renews_the_patience() -> None:
@@ -203,7 +203,7 @@ def test_progress_renews_the_patience() -> None:
         return {partition: reached[0]}
 
     left: list[int] = []
-    wait_for(positions, {partition: 50}, what="", patience_s=5.0, progress=left.append)
+    wait_for(positions, {partition: 50}, reason="", patience_s=5.0, on_progress=left.append)
     assert left == list(range(49, 0, -1))
 
 

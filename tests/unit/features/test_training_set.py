@@ -20,11 +20,12 @@ from features.ingestion.offline_sink import OfflineSink
 from features.retrieval.content_hash import ContentDigest, content_sha256
 from features.retrieval.event_log import EventLog
 from features.retrieval.historical import TrainingRows, training_rows
+from features.retrieval.manifest import Code, Manifest, RowsManifest, TableUse
 from features.retrieval.training_set import (
     FILE,
     MANIFEST,
     TrainingSetDiffers,
-    find,
+    find_service_and_label,
     read_manifest,
     write_training_set,
 )
@@ -88,7 +89,7 @@ def test_any_slice_gives_the_same_rows(
     sliced = rows(store, slice_s=slice_s, cut_off=cut_off, service=service)
     assert whole.frame.height > 0
     assert sliced.frame.equals(whole.frame)
-    assert sliced.manifest["sha256"] == whole.manifest["sha256"] == content_sha256(whole.frame)
+    assert sliced.manifest.sha256 == whole.manifest.sha256 == content_sha256(whole.frame)
 
 
 @pytest.fixture(scope="module")
@@ -127,7 +128,7 @@ def test_any_slice_of_real_flights_gives_the_same_rows(
     sliced = training_rows(FLIGHT_DELAY, LATE_15, store, **span, slice_us=slice_us)
     assert whole.frame.height > 9_000
     assert sliced.frame.equals(whole.frame)
-    assert sliced.manifest["sha256"] == whole.manifest["sha256"]
+    assert sliced.manifest.sha256 == whole.manifest.sha256
 
 
 def test_no_more_than_a_slice_and_what_it_reaches_back_to_is_read_at_once() -> None:
@@ -193,6 +194,18 @@ def test_the_file_holds_the_rows_that_its_manifest_is_of(tmp_path: Path) -> None
     assert sorted(p.name for p in tmp_path.iterdir()) == [MANIFEST, FILE]
 
 
+def test_the_keys_of_both_manifests_stay() -> None:
+    """People and stored runs read them: a key may be added, none may go or change."""
+    common = {"service", "label", "start_us", "end_us", "known_before_us", "rows", "labelled"}
+    assert set(RowsManifest.__struct_encode_fields__) == common | {"tables", "sha256"}
+    assert set(TableUse.__struct_encode_fields__) == {"delta_version", "rows_read", "offsets"}
+    assert set(Manifest.__struct_encode_fields__) == common | {
+        *("mature_until_us", "content_sha256", "file_sha256"),
+        *("delta_versions", "offsets", "schema_ids", "code"),
+    }
+    assert set(Code.__struct_encode_fields__) == {"eventide", "commit", "python", "polars"}
+
+
 def test_the_same_rows_stay_and_others_are_refused(tmp_path: Path) -> None:
     store = full_of(orders(seed=3, count=60))
     made, _ = write_training_set(wanted(), store, tmp_path, options=read_options(slice_s=40))
@@ -244,11 +257,11 @@ def test_decisions_after_the_cut_off_are_refused() -> None:
 def test_a_service_and_a_label_are_found_by_name_in_one_domain() -> None:
     from features.catalog import domains
 
-    assert find(domains(), "flight_delay", "late15") == (FLIGHT_DELAY, LATE_15)
+    assert find_service_and_label(domains(), "flight_delay", "late15") == (FLIGHT_DELAY, LATE_15)
     with pytest.raises(FeatureError, match="no service 'nothing'"):
-        find(domains(), "nothing", "late15")
+        find_service_and_label(domains(), "nothing", "late15")
     with pytest.raises(FeatureError, match="no label 'nothing'"):
-        find(domains(), "flight_delay", "nothing")
+        find_service_and_label(domains(), "flight_delay", "nothing")
 
 
 @given(

@@ -20,7 +20,7 @@ from features.ingestion.offline_sink import OfflineSink
 from features.ingestion.online_sink import OnlineSink
 from features.maintenance.consistency import same_values
 from features.retrieval.event_log import EventLog
-from features.retrieval.historical import view_values
+from features.retrieval.view_values import view_values
 from features.stores.memory import MemoryOfflineStore, MemoryOnlineStore
 from infra.clock import SECOND
 from infra.kafka.partitions import Partition

@@ -23,7 +23,8 @@ ONLINE_STORES = ("features.stores.lmdb", "features.stores.redis.store")
 MODULES = {
     "serving": ["infra.cli", "serving.__main__", "serving.bootstrap", *ONLINE_STORES],
     "ingest": [
-        *("infra.cli", "features.__main__", "features.bootstrap", *ONLINE_STORES),
+        *("infra.cli", "features.__main__", *ONLINE_STORES),
+        *("features.bootstrap.ingestion", "features.bootstrap.training_sets"),
         "features.stores.delta.store",
     ],
 }

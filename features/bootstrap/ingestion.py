@@ -1,0 +1,154 @@
+"""Puts the ingest process together."""
+
+import threading
+from collections.abc import Callable, Collection, Iterator
+from contextlib import closing, contextmanager
+from functools import partial
+
+from features.bootstrap.maintenance import rebuild_stores
+from features.bootstrap.stores import declared_views, open_offline, open_online
+from features.catalog import domains, event_types
+from features.ingestion.compaction_watermark import CompactionWatermark, ReaderWatch
+from features.ingestion.dead_letter_sink import DeadLetterSink
+from features.ingestion.loop import Connections, Ingest, Limits
+from features.ingestion.offline_sink import OfflineSink
+from features.ingestion.online_sink import OnlineSink
+from features.ingestion.scrubber import Scrubber
+from features.ingestion.sinks import Sinks
+from features.stores.ports import OfflineStore, OnlineStore
+from infra.clock import now_us
+from infra.kafka.admin import end_observer, first_offsets, group_observer, topic_partitions
+from infra.kafka.consumer import GroupConsumer, StartPositions
+from infra.kafka.partitions import Partition, Positions
+from infra.kafka.transactions import TransactionalProducer
+from infra.process.runner import run_loop
+from infra.process.watchdog import Watchdog
+from infra.settings import KafkaSettings, Settings
+
+
+def ingest_until(stop: threading.Event, settings: Settings, *, health_port: int) -> None:
+    """Ingest until `stop` is set.
+
+    Raises:
+        KafkaFailed: see `Ingest.run`.
+        ViewSchemaMismatch: the online store was built under other declarations.
+        PortBusy: the health port is taken.
+    """
+    watermark = build_watermark(settings)
+    with (
+        closing(open_online(settings, readonly=False)) as online,
+        Watchdog(settings.ingest.watchdog_seconds) as watchdog,
+        ReaderWatch(
+            watermark,
+            open_ends=partial(_request_ends, settings.kafka),
+            open_answered=partial(group_observer, settings.kafka, settings.serving.group),
+        ),
+    ):
+        ingest = build_ingest(
+            settings,
+            open_offline(settings),
+            online,
+            watermark=watermark,
+            stop=stop,
+            watchdog=watchdog,
+        )
+        run_loop(
+            ingest,
+            name="ingest",
+            watchdog=watchdog,
+            health_port=health_port,
+            health_host=settings.health_host,
+        )
+
+
+def build_watermark(settings: Settings) -> CompactionWatermark:
+    """How far ingest may compact values in the online store."""
+    ingest = settings.ingest
+    return CompactionWatermark(least_us=ingest.hold_us, most_us=ingest.hold_max_us)
+
+
+def build_ingest(
+    settings: Settings,
+    offline: OfflineStore,
+    online: OnlineStore,
+    *,
+    watermark: CompactionWatermark,
+    stop: threading.Event,
+    watchdog: Watchdog,
+) -> Ingest:
+    """The ingest loop; nothing is connected yet."""
+    ingest = settings.ingest
+    events = {e.name: e for e in event_types()}
+    producer = TransactionalProducer(
+        settings.kafka, transactional_id=f"eventide-ingest-{ingest.group}-{ingest.instance}"
+    )
+    return Ingest(
+        _sinks(settings, offline, online, producer, watermark),
+        Scrubber(
+            online, declared_views(), rebuild=partial(rebuild_stores, settings, offline, online)
+        ),
+        Connections(
+            open_producer=partial(_open_producer, settings.kafka, events, producer),
+            join=partial(_join, settings, events),
+            first_offsets=partial(_first_offsets, settings.kafka),
+        ),
+        events,
+        limits=Limits(
+            max_batch=ingest.max_batch,
+            flush_rows=ingest.flush_rows,
+            flush_seconds=ingest.flush_seconds,
+            max_future_us=ingest.max_future_us,
+        ),
+        stop=stop,
+        watchdog=watchdog,
+        clock_us=now_us,
+    )
+
+
+def _sinks(
+    settings: Settings,
+    offline: OfflineStore,
+    online: OnlineStore,
+    producer: TransactionalProducer,
+    watermark: CompactionWatermark,
+) -> Sinks:
+    return Sinks(
+        online=OnlineSink(
+            online,
+            declared_views(),
+            duplicate_horizon_us=settings.ingest.duplicate_horizon_us,
+            watermark=watermark,
+        ),
+        offline=OfflineSink(offline, {e.name: e for e in event_types()}, clock_us=now_us),
+        dead_letters=DeadLetterSink(producer, clock_us=now_us),
+    )
+
+
+@contextmanager
+def _request_ends(kafka: KafkaSettings) -> Iterator[Callable[[], Positions]]:
+    topics = {s.decision.request.name for domain in domains() for s in domain.services}
+    with end_observer(kafka, topic_partitions(kafka, topics)) as ends:
+        yield ends
+
+
+def _open_producer(
+    kafka: KafkaSettings, events: Collection[str], producer: TransactionalProducer
+) -> None:
+    topic_partitions(kafka, events)  # all of them are there
+    producer.open()
+
+
+def _join(
+    settings: Settings, events: Collection[str], start_positions: StartPositions
+) -> GroupConsumer:
+    return GroupConsumer(
+        settings.kafka,
+        group=settings.ingest.group,
+        instance=settings.ingest.instance,
+        topics=sorted(events),
+        start_positions=start_positions,
+    )
+
+
+def _first_offsets(kafka: KafkaSettings, partitions: Collection[Partition]) -> Positions:
+    return first_offsets(kafka, {p.topic for p in partitions})

@@ -1,0 +1,49 @@
+"""Puts the export of training sets together."""
+
+from pathlib import Path
+
+from features.bootstrap.stores import open_offline
+from features.catalog import domains
+from features.retrieval.manifest import Manifest
+from features.retrieval.training_set import (
+    ReadOptions,
+    TrainingSetSpec,
+    repeat_training_set,
+    write_training_set,
+)
+from infra.process.progress import ProgressCallback
+from infra.settings import Settings
+
+
+def export_training_set(
+    settings: Settings,
+    spec: TrainingSetSpec,
+    folder: Path,
+    *,
+    slice_us: int,
+    on_progress: ProgressCallback,
+) -> tuple[Manifest, bool]:
+    """See `features.retrieval.training_set.write_training_set`."""
+    return write_training_set(
+        spec, open_offline(settings), folder, options=_read_options(settings, slice_us, on_progress)
+    )
+
+
+def repeat_export(
+    settings: Settings, before: Manifest, *, slice_us: int, on_progress: ProgressCallback
+) -> Manifest:
+    """See `features.retrieval.training_set.repeat_training_set`."""
+    return repeat_training_set(
+        before,
+        domains(),
+        open_offline(settings),
+        options=_read_options(settings, slice_us, on_progress),
+    )
+
+
+def _read_options(settings: Settings, slice_us: int, on_progress: ProgressCallback) -> ReadOptions:
+    return ReadOptions(
+        slice_us=slice_us,
+        duplicate_horizon_us=settings.ingest.duplicate_horizon_us,
+        on_progress=on_progress,
+    )

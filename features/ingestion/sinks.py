@@ -1,0 +1,94 @@
+"""The three sinks of ingest as one: where to read from, and in which order they are written."""
+
+from collections import Counter
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass
+
+import structlog
+
+from features.ingestion import metrics
+from features.ingestion.dead_letter_sink import DeadLetterSink
+from features.ingestion.decoding import BadRecord, Decoded
+from features.ingestion.offline_sink import OfflineSink
+from features.ingestion.online_sink import OnlineSink
+from infra.clock import SECOND
+from infra.kafka.consumer import GroupConsumer
+from infra.kafka.partitions import Partition, Positions
+
+log = structlog.get_logger()
+
+FirstOffsets = Callable[[Collection[Partition]], Positions]
+"""The offset of the oldest record that the broker still has, for each partition."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sinks:
+    """Where events and bad records go. See `features.ingestion.loop` for the order of commits."""
+
+    online: OnlineSink
+    offline: OfflineSink
+    dead_letters: DeadLetterSink
+
+    def load(
+        self,
+        consumer: GroupConsumer,
+        partitions: Collection[Partition],
+        *,
+        first_offsets: FirstOffsets,
+    ) -> Positions:
+        """Load the positions of all sinks; returns the smallest one of each partition.
+
+        A partition without a position in a sink starts at its first record.
+
+        Raises:
+            StoreUnavailable, KafkaFailed: a sink does not answer.
+            ViewSchemaMismatch: the online store was built under other declarations.
+        """
+        positions = [
+            self.online.load(partitions),
+            self.offline.load(partitions),
+            self.dead_letters.load(consumer, partitions),
+        ]
+        first = first_offsets(partitions)
+        return {p: min(of_sink.get(p, first[p]) for of_sink in positions) for p in partitions}
+
+    def write(self, decoded: Decoded, taken: Positions) -> None:
+        """Commit a batch to the online store, and buffer it for the next `flush`.
+
+        Raises:
+            OffsetConflict, StoreUnavailable: `drop` the buffers and `load` the positions.
+        """
+        with metrics.STAGE_SECONDS.labels(stage="online").time():
+            self.online.write(decoded.good, taken)
+        self.offline.add(decoded.good, taken)
+        new_bad_records = self.dead_letters.add(decoded.bad, taken)
+        _count(decoded, new_bad_records)
+        metrics.DUPLICATES.set(self.online.duplicates)
+
+    def flush(self, consumer: GroupConsumer) -> None:
+        """Commit the buffers. Offline first: the group's positions never run ahead of it.
+
+        Raises:
+            OffsetConflict, StoreUnavailable, TransactionAborted, TransactionUnclear: `drop` the
+                buffers and `load` the positions.
+        """
+        with metrics.STAGE_SECONDS.labels(stage="offline").time():
+            self.offline.flush()
+        with metrics.STAGE_SECONDS.labels(stage="dead_letters").time():
+            self.dead_letters.flush(consumer)
+
+    def drop(self) -> None:
+        """Discard the buffers: their records will be read again."""
+        self.offline.drop()
+        self.dead_letters.drop()
+
+
+def _count(decoded: Decoded, new_bad_records: Sequence[BadRecord]) -> None:
+    for rows in decoded.good:
+        metrics.RECORDS.labels(topic=rows.event.name, outcome="good").inc(len(rows))
+        metrics.NEWEST.set(int(rows.known_at_us.max()) / SECOND)
+    for topic, n in Counter(b.message.topic() for b in decoded.bad).items():
+        metrics.RECORDS.labels(topic=topic, outcome="bad").inc(n)
+    for code, n in Counter(b.code for b in new_bad_records).items():
+        metrics.DEAD_LETTERS.labels(error=code).inc(n)
+        log.warning("dead_lettered", error=code, records=n)

@@ -1,0 +1,44 @@
+"""Which fields of events and requests the features are computed from, each set in one place."""
+
+from collections.abc import Iterable
+
+from features.definitions import EventType, FeatureService, View
+from features.engine.columns import kinds
+from features.engine.view_states import state_of
+
+
+def distinct(*groups: Iterable[str]) -> tuple[str, ...]:
+    """The names of all groups in their order, each one once."""
+    return tuple(dict.fromkeys(name for group in groups for name in group))
+
+
+def source_fields(view: View, event: EventType) -> tuple[str, ...]:
+    """What a view reads of one of its events: the keys of its entity and what it aggregates."""
+    return distinct(view.entity.keys, state_of(view).fields(event))
+
+
+def query_fields(view: View) -> tuple[str, ...]:
+    """What a view reads of a request or a decision: the keys of its entity, and its own fields."""
+    return distinct(view.entity.keys, view.request_fields)
+
+
+def column_fields(service: FeatureService) -> tuple[str, ...]:
+    """What the request columns of a service read."""
+    return distinct(*(column.reads for column in service.request_columns))
+
+
+def request_fields(service: FeatureService) -> tuple[str, ...]:
+    """All that a service reads of a request: for its views and for its request columns."""
+    return distinct(*(query_fields(view) for view in service.views), column_fields(service))
+
+
+def decision_time_fields(service: FeatureService) -> tuple[str, ...]:
+    """What `decision.at` may read: it does not say what, so all fields that are numbers."""
+    fields = kinds(service.decision.source.record)
+    return tuple(name for name, kind in fields.items() if kind != "text")
+
+
+def decision_fields(service: FeatureService) -> tuple[str, ...]:
+    """All that a service reads of the event that its decisions come from."""
+    decision = service.decision
+    return distinct((decision.entity_id,), request_fields(service), decision_time_fields(service))

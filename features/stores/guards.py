@@ -1,0 +1,45 @@
+"""Whether a store is still the one that its writer or reader expects: its positions and views."""
+
+from collections.abc import Iterable, Mapping
+
+from features.definitions import View
+from features.engine.value_format import ViewSchemaMismatch
+from features.engine.view_states import state_of
+from features.errors import OffsetConflict
+from features.stores.ports import OnlineStore
+from infra.kafka.partitions import Positions
+
+
+def check_positions(stored: Positions, expected: Positions, *, store: str) -> None:
+    """Check that a store (`online`, `offline`) stands where its writer expects.
+
+    A partition that was never written stands at 0.
+
+    Raises:
+        OffsetConflict: it does not.
+    """
+    for partition, offset in expected.items():
+        actual = stored.get(partition, 0)
+        if actual != offset:
+            raise OffsetConflict(partition, expected=offset, actual=actual, store=store)
+
+
+def schema_ids(views: Iterable[View]) -> dict[str, int]:
+    """The schema id of each view, by its name."""
+    return {view.name: state_of(view).schema_id for view in views}
+
+
+def check_schemas(store: OnlineStore, expected: Mapping[str, int]) -> None:
+    """Check that a store keeps these views (name -> schema id); an empty store keeps any.
+
+    A view that the store does not keep from the first event on has no values, or too few. They
+    would look like the values of an entity without events.
+
+    Raises:
+        ViewSchemaMismatch: the store was built under other declarations.
+        StoreUnavailable: it does not answer.
+    """
+    stored = store.schema_ids()
+    for view, schema_id in expected.items():
+        if stored and stored.get(view) != schema_id:
+            raise ViewSchemaMismatch(view)
