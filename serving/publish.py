@@ -7,7 +7,7 @@ import msgspec
 from features.contracts.dead_letters import dead_letter, dead_letter_topic
 from features.contracts.predictions import SCHEMA
 from infra.kafka.message import Message
-from infra.kafka.transactions import Record
+from infra.kafka.transactions import ProducerRecord
 from serving.score import Answer
 
 CONSUMER = "serving"
@@ -24,7 +24,7 @@ def records_for(
     topic: str,
     same_partitions: bool,
     whole_dead_letters: bool = True,
-) -> list[Record]:
+) -> list[ProducerRecord]:
     """One outcome for each message, and a dead letter for each rejection.
 
     An outcome has the request's key, and its partition where both topics have as many, so the
@@ -49,10 +49,12 @@ def records_for(
     return records
 
 
-def _outcome(message: Message, answer: Answer, *, topic: str, same_partition: bool) -> Record:
+def _outcome(
+    message: Message, answer: Answer, *, topic: str, same_partition: bool
+) -> ProducerRecord:
     headers: list[tuple[str, bytes | None]] = [_SCHEMA_HEADER]
     headers += (h for h in message.headers() or () if h[0] == TRACE_HEADER)
-    return Record(
+    return ProducerRecord(
         topic=topic,
         key=message.key(),
         value=_encode(answer.outcome),

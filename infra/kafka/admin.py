@@ -1,6 +1,5 @@
 """Topics and positions, as the brokers know them."""
 
-import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager
@@ -23,12 +22,11 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]  # its re-expo
 )
 
 from infra.kafka.config import OPERATION_TIMEOUT_S, client_config, consumer_config
-from infra.kafka.errors import ErrorKind, KafkaFailed, classify
+from infra.kafka.errors import KafkaFailed
 from infra.kafka.partitions import Partition, Positions
 from infra.kafka.retry import retry_transient
 from infra.settings import KafkaSettings
 
-_RETRY_PAUSE_S = 0.1
 _NO_GROUP = "eventide-observer"  # a consumer has to name one; this one has no members
 
 
@@ -160,17 +158,12 @@ def _observer(kafka: KafkaSettings, group: str) -> Iterator[Consumer]:
 
 def _offsets(kafka: KafkaSettings, topics: Iterable[str], spec: OffsetSpec) -> Positions:
     partitions = topic_partitions(kafka, topics)
-    deadline = time.monotonic() + OPERATION_TIMEOUT_S
     with _admin(kafka) as admin:
-        while True:
-            try:
-                return _list_offsets(admin, partitions, spec)
-            except KafkaException as error:
-                # The leader of a partition is not settled yet, or has just changed.
-                passing = classify(error.args[0]) is ErrorKind.TRANSIENT
-                if not passing or time.monotonic() > deadline:
-                    raise KafkaFailed(f"cannot list offsets: {error}") from error
-                time.sleep(_RETRY_PAUSE_S)
+        try:
+            # Transient: the leader of a partition is not elected yet, or has just changed.
+            return retry_transient(lambda _: _list_offsets(admin, partitions, spec))
+        except KafkaException as error:
+            raise KafkaFailed(f"cannot list offsets: {error}") from error
 
 
 def _list_offsets(

@@ -23,7 +23,7 @@ from infra.kafka.admin import end_observer, end_offsets, topic_partitions
 from infra.kafka.consumer import GroupConsumer
 from infra.kafka.errors import TransactionAborted
 from infra.kafka.partitions import Positions
-from infra.kafka.transactions import Record, TransactionalProducer
+from infra.kafka.transactions import ProducerRecord, TransactionalProducer
 from infra.process.watchdog import Watchdog
 from infra.settings import KafkaSettings
 from ml.bundle.format import Bundle
@@ -83,7 +83,7 @@ class AbortsEverySecond(TransactionalProducer):
 
     def send_all(
         self,
-        records: Sequence[Record],
+        records: Sequence[ProducerRecord],
         *,
         offsets: Positions | None = None,
         consumer: GroupConsumer | None = None,
@@ -210,7 +210,7 @@ def test_the_group_stands_at_the_end_after_requests_that_came_in_transactions(
     ):
         feeder.send(40)
         feeder.flush()
-        poison = [Record(topic=REQUESTED.name, value=b"noise", key=b"k")]
+        poison = [ProducerRecord(topic=REQUESTED.name, value=b"noise", key=b"k")]
         source.send_all(poison)
         feeder.sent, feeder.poison = feeder.sent + 1, feeder.poison + 1
         answer_all(site, feeder)

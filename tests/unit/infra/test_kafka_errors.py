@@ -3,8 +3,8 @@
 import pytest
 from confluent_kafka import KafkaError
 
-from infra.kafka.consumer import member_id
 from infra.kafka.errors import ConsumerFailed, ErrorKind, classify
+from infra.kafka.membership import member_id
 
 
 @pytest.mark.parametrize(

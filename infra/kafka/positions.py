@@ -1,0 +1,105 @@
+"""What a group member knows of its partitions: which it owns, how far each is done and taken."""
+
+from collections.abc import Collection, Mapping
+
+from infra.kafka.partitions import Partition, Positions
+
+
+class PartitionPositions:
+    """Positions of the owned partitions. Pure: it talks to no broker.
+
+    An owned partition is first unplaced: nobody knows yet where it starts. `place` says so. It is
+    then unsought until the client reads from its position (`sought`). Only what is placed and
+    sought gives records.
+
+    One thread changes it; any thread may read `owned`, `done` and `taken`.
+    """
+
+    def __init__(self) -> None:
+        self.epoch = 0
+        """How often partitions came or went."""
+        self._owned: frozenset[Partition] = frozenset()
+        self._next: dict[Partition, int] = {}
+        self._unsought: set[Partition] = set()
+        self._taken: dict[Partition, int] = {}
+
+    @property
+    def owned(self) -> frozenset[Partition]:
+        """The partitions that the group has assigned to us."""
+        return self._owned
+
+    @property
+    def unplaced(self) -> frozenset[Partition]:
+        """Owned partitions whose start is not known."""
+        return self._owned - self._next.keys()
+
+    @property
+    def unsought(self) -> Positions:
+        """Placed partitions that the client must seek, each with the offset to seek to."""
+        return {partition: self._next[partition] for partition in self._unsought}
+
+    @property
+    def done(self) -> Positions:
+        """The next offset of each placed partition: everything below it is durable."""
+        return dict(self._next)
+
+    @property
+    def taken(self) -> Positions:
+        """The next offset of each owned partition once the records of this batch are done."""
+        return {p: offset for p, offset in self._taken.items() if p in self._owned}
+
+    def assign(self, partitions: Collection[Partition]) -> None:
+        """The group has assigned these to us."""
+        self._owned |= frozenset(partitions)
+        self.epoch += 1
+
+    def revoke(self, partitions: Collection[Partition]) -> None:
+        """The group has taken these away."""
+        self._owned -= frozenset(partitions)
+        self._unsought -= frozenset(partitions)
+        for partition in partitions:
+            self._next.pop(partition, None)
+        self.epoch += 1
+
+    def place(self, starts: Mapping[Partition, int]) -> None:
+        """These partitions start at these offsets."""
+        self._next |= starts
+        self._unsought |= starts.keys()
+
+    def sought(self, partition: Partition) -> None:
+        """The client reads the partition from its position."""
+        self._unsought.discard(partition)
+
+    def begin_batch(self) -> None:
+        """Nothing of the next batch is taken yet."""
+        self._taken = {}
+
+    def is_reading(self, partition: Partition) -> bool:
+        """Whether records of the partition count; else they are read again after its seek."""
+        return partition in self._next and partition not in self._unsought
+
+    def take(self, partition: Partition, next_offset: int) -> bool:
+        """Count everything below `next_offset` into the batch; False when it is not new.
+
+        For a partition that `is_reading`.
+        """
+        if next_offset <= self._taken.get(partition, self._next[partition]):
+            return False
+        self._taken[partition] = next_offset
+        return True
+
+    def advance(self, positions: Positions) -> None:
+        """What lies below these positions is done; partitions that left us are ignored."""
+        for partition, offset in positions.items():
+            if partition in self._owned:
+                self._next[partition] = offset
+
+    def rewind(self) -> None:
+        """Drop the batch: every placed partition must be read again from its position."""
+        self._taken = {}
+        self._unsought = set(self._next)
+
+    def forget(self) -> None:
+        """No partition is placed any more."""
+        self._next = {}
+        self.rewind()

@@ -1,0 +1,91 @@
+"""What a group member knows of its partitions, without a broker."""
+
+from infra.kafka.partitions import Partition
+from infra.kafka.positions import PartitionPositions
+
+P0, P1 = Partition("t", 0), Partition("t", 1)
+
+
+def reading() -> PartitionPositions:
+    """Owns two partitions, both placed at 10 and read from there."""
+    positions = PartitionPositions()
+    positions.assign([P0, P1])
+    positions.place({P0: 10, P1: 10})
+    positions.sought(P0)
+    positions.sought(P1)
+    return positions
+
+
+def test_an_assigned_partition_gives_records_only_once_it_is_placed_and_sought() -> None:
+    positions = PartitionPositions()
+    positions.assign([P0])
+    assert positions.unplaced == {P0}
+    assert not positions.is_reading(P0)
+
+    positions.place({P0: 7})
+    assert (positions.unplaced, positions.unsought) == (set(), {P0: 7})
+    assert not positions.is_reading(P0)
+
+    positions.sought(P0)
+    assert positions.is_reading(P0)
+    assert positions.unsought == {}
+
+
+def test_a_record_is_taken_once() -> None:
+    positions = reading()
+
+    assert positions.take(P0, 11)
+    assert not positions.take(P0, 11)
+    assert not positions.take(P1, 10)
+    assert positions.taken == {P0: 11}
+    assert positions.done == {P0: 10, P1: 10}
+
+
+def test_what_is_advanced_to_is_done_and_never_taken_again() -> None:
+    positions = reading()
+    positions.take(P0, 15)
+    positions.advance(positions.taken)
+    positions.begin_batch()
+
+    assert positions.done == {P0: 15, P1: 10}
+    assert positions.taken == {}
+    assert not positions.take(P0, 15)
+
+
+def test_a_rewind_goes_back_to_what_is_done() -> None:
+    positions = reading()
+    positions.take(P0, 15)
+    positions.rewind()
+
+    assert positions.taken == {}
+    assert positions.unsought == {P0: 10, P1: 10}
+    assert not positions.is_reading(P0)
+
+
+def test_a_revoked_partition_counts_for_nothing() -> None:
+    positions = reading()
+    positions.take(P0, 15)
+    positions.take(P1, 12)
+    positions.revoke([P0])
+
+    assert positions.owned == {P1}
+    assert positions.taken == {P1: 12}
+    positions.advance({P0: 15, P1: 12})
+    assert positions.done == {P1: 12}
+    assert positions.epoch == 2
+
+
+def test_a_partition_that_comes_back_is_placed_again() -> None:
+    positions = reading()
+    positions.revoke([P0])
+    positions.assign([P0])
+
+    assert positions.unplaced == {P0}
+
+
+def test_forgotten_positions_are_looked_up_again() -> None:
+    positions = reading()
+    positions.forget()
+
+    assert positions.unplaced == {P0, P1}
+    assert positions.unsought == {}
