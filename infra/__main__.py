@@ -34,10 +34,10 @@ def up(
     that listen on 127.0.0.1 only. Data, logs and secrets are in the state folder and are found
     again next time. What dies is started again; `eventide down` ends all of it.
     """
-    from infra.local_stack import lifecycle as control
+    from infra.local_stack import lifecycle
 
     settings, console = load_settings(), Console(highlight=False)
-    status = control.up(
+    status = lifecycle.up(
         settings,
         only=[name.strip() for name in only.split(",") if name.strip()],
         limit_s=timeout,
@@ -50,10 +50,10 @@ def up(
 @app.command()
 def down() -> None:
     """Stop the local stack in order, and whatever a crash left. Data stay."""
-    from infra.local_stack import lifecycle as control
+    from infra.local_stack import lifecycle
 
     console = Console(highlight=False)
-    control.down(load_settings(), on_progress=lambda line: console.print(line, markup=False))
+    lifecycle.down(load_settings(), on_progress=lambda line: console.print(line, markup=False))
     console.print("nothing runs")
 
 
@@ -63,10 +63,10 @@ def status(as_json: Json = False) -> None:
 
     Exit code 0 when all is healthy, 3 when something is not or nothing runs.
     """
-    from infra.local_stack import lifecycle as control
+    from infra.local_stack import lifecycle
     from infra.local_stack.state_files import READY
 
-    now = control.report(load_settings())
+    now = lifecycle.report(load_settings())
     if as_json:
         sys.stdout.write(msgspec.json.encode(now).decode() + "\n")
     else:
@@ -100,13 +100,13 @@ def logs(
 @app.command()
 def clean(yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False) -> None:
     """Remove all data, logs and secrets of the stopped local stack. There is no way back."""
-    from infra.local_stack import lifecycle as control
+    from infra.local_stack import lifecycle
 
     settings = load_settings()
-    control.check_stopped(settings)
+    lifecycle.check_stopped(settings)
     if not yes:
         typer.confirm(f"Remove all data in {settings.state_dir}?", abort=True)
-    removed = control.clean(settings)
+    removed = lifecycle.clean(settings)
     Console().print(f"removed {', '.join(removed)}" if removed else "there was nothing")
 
 
@@ -125,7 +125,7 @@ def settings(as_json: Json = False) -> None:
 
 
 def _say_where(console: Console, services: "list[ServiceStatus]") -> None:
-    from infra.local_stack import lifecycle as control
+    from infra.local_stack import lifecycle
 
     now = load_settings()  # again: the endpoints are known now
     names = {service.name for service in services}
@@ -133,7 +133,7 @@ def _say_where(console: Console, services: "list[ServiceStatus]") -> None:
     if "mlflow" in names:
         console.print(f"MLflow   {now.mlflow_url}")
     if "api-server" in names:
-        user, password = control.login(now)
+        user, password = lifecycle.login(now)
         console.print(f"Airflow  {now.airflow_url}   user {user}, password {password}")
     console.print("`eventide status` shows how it is, `eventide down` ends it")
 

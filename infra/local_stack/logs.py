@@ -27,6 +27,12 @@ def read_logs(files: StackFiles, service: str | None, *, lines: int, follow: boo
         yield from _follow(files, service, ends)
 
 
+def last_lines(files: StackFiles, service: str, count: int) -> list[str]:
+    """The last lines of the service's log; empty when it has none."""
+    file = files.log(service)
+    return _last(file, count, file.stat().st_size) if file.exists() else []
+
+
 def trim(folder: Path, *, limit_bytes: int) -> None:
     """A log over the limit moves aside; its writer appends, so it goes on from the start."""
     for file in folder.glob("*.log"):
