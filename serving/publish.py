@@ -1,14 +1,14 @@
-"""From answers to the records that are sent."""
+"""From scored requests to the records that are sent: outcomes and dead letters."""
 
 from collections.abc import Sequence
 
 import msgspec
 
 from features.contracts.dead_letters import dead_letter, dead_letter_topic
-from features.contracts.predictions import SCHEMA
+from features.contracts.predictions import SCHEMA, Outcome
 from infra.kafka.message import Message
 from infra.kafka.transactions import ProducerRecord
-from serving.score import Answer
+from serving.score import ScoredRequest
 
 CONSUMER = "serving"
 DEAD_LETTERS = dead_letter_topic(CONSUMER)
@@ -19,7 +19,7 @@ _encode = msgspec.json.Encoder().encode
 
 def records_for(
     messages: Sequence[Message],
-    answers: Sequence[Answer],
+    scored: Sequence[ScoredRequest],
     *,
     topic: str,
     same_partitions: bool,
@@ -31,33 +31,33 @@ def records_for(
     order of an entity's outcomes is that of its requests.
     """
     records = [
-        _outcome(message, answer, topic=topic, same_partition=same_partitions)
-        for message, answer in zip(messages, answers, strict=True)
+        _outcome(message, request.outcome, topic=topic, same_partition=same_partitions)
+        for message, request in zip(messages, scored, strict=True)
     ]
     records += (
         dead_letter(
             message,
             consumer=CONSUMER,
-            code=answer.rejection.code,
-            reason=answer.rejection.reason,
-            at_us=answer.outcome.scored_at_us,
+            code=request.rejection.code,
+            reason=request.rejection.reason,
+            at_us=request.outcome.scored_at_us,
             whole=whole_dead_letters,
         )
-        for message, answer in zip(messages, answers, strict=True)
-        if answer.rejection is not None
+        for message, request in zip(messages, scored, strict=True)
+        if request.rejection is not None
     )
     return records
 
 
 def _outcome(
-    message: Message, answer: Answer, *, topic: str, same_partition: bool
+    message: Message, outcome: Outcome, *, topic: str, same_partition: bool
 ) -> ProducerRecord:
     headers: list[tuple[str, bytes | None]] = [_SCHEMA_HEADER]
     headers += (h for h in message.headers() or () if h[0] == TRACE_HEADER)
     return ProducerRecord(
         topic=topic,
         key=message.key(),
-        value=_encode(answer.outcome),
+        value=_encode(outcome),
         headers=headers,
         partition=message.partition() if same_partition else None,
     )

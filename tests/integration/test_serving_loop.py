@@ -29,7 +29,7 @@ from infra.settings import KafkaSettings
 from ml.bundle.format import Bundle
 from serving.bootstrap import request_decoder
 from serving.freshness import Freshness
-from serving.loop import Answering, Parts, ServingLoop, Topics
+from serving.loop import Parts, Scoring, ServingLoop, Topics
 from serving.model import ModelVersion, ServedModel
 from serving.ports import Features
 from serving.score import Scorer
@@ -130,7 +130,7 @@ def a_loop(
             open_topics=lambda: Topics(
                 requests=REQUESTED.name, predictions=PREDICTIONS, same_partitions=True
             ),
-            open_answering=lambda: Answering(freshness=_freshness(site), scorer=scorer),
+            open_scoring=lambda: Scoring(freshness=_freshness(site), scorer=scorer),
             join=partial(_join, site),
             check=lambda: None,
         )
