@@ -84,7 +84,7 @@ def logs(
     follow: Annotated[bool, typer.Option("-f", "--follow", help="Go on with new lines.")] = False,
     lines: Annotated[int, typer.Option("-n", "--lines", help="So many last lines.")] = 40,
 ) -> None:
-    """What the services printed, in all their lives. `eventide logs stack`: the supervisor."""
+    """What the services printed, over all their restarts. `eventide logs stack`: the supervisor."""
     from infra.local_stack.logs import read_logs
     from infra.local_stack.state_files import StackFiles
 

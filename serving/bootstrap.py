@@ -11,8 +11,9 @@ from features.catalog import domain
 from features.contracts.codec import decode_message
 from features.definitions import FeatureService
 from features.retrieval.online import FeatureReader
-from infra.kafka.admin import end_observer, topic_partitions
+from infra.kafka.admin import topic_partitions
 from infra.kafka.consumer import GroupConsumer
+from infra.kafka.observers import end_observer
 from infra.kafka.transactions import TransactionalProducer
 from infra.process.runner import run_loop
 from infra.process.watchdog import Watchdog

@@ -33,14 +33,9 @@ from features.retrieval.training_set import (
 )
 from features.stores.ports import OfflineStore, OnlineStore
 from infra.clock import now_us
-from infra.kafka.admin import (
-    end_observer,
-    first_offsets,
-    group_observer,
-    group_positions,
-    topic_partitions,
-)
+from infra.kafka.admin import first_offsets, topic_partitions
 from infra.kafka.consumer import GroupConsumer, StartPositions
+from infra.kafka.observers import end_observer, group_observer, group_positions
 from infra.kafka.partitions import Partition, Positions
 from infra.kafka.topic_reader import read_all
 from infra.kafka.transactions import TransactionalProducer

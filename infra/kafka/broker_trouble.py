@@ -43,7 +43,7 @@ class BrokerTrouble:
             raise PositionLost(f"a position is outside its partition: {error.str()}")
         if kind is ErrorKind.FATAL or (kind is ErrorKind.UNKNOWN_TOPIC and not self._is_young()):
             raise ConsumerFailed(f"{error.name()}: {error.str()}")
-        if kind is not ErrorKind.NOTHING:
+        if kind is not ErrorKind.NOT_AN_ERROR:
             log.warning("consumer_trouble", code=error.name(), message=error.str())
             self.begin()
 

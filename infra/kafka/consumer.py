@@ -33,8 +33,8 @@ class GroupConsumer:
     The caller works through a batch, makes the result durable together with `taken`, and then
     calls `advance(taken)`; or calls `rewind()` and gets the records again.
 
-    `start_positions` says where newly assigned partitions start; what it leaves out, and everything
-    without it, starts at the position that the group committed, or at the beginning.
+    `start_positions` says where newly assigned partitions start. Those that it leaves out, and all
+    partitions without it, start at the position that the group committed, or at the beginning.
 
     One thread uses it; `owned`, `positions`, `joined` and `trouble_s` may be read from any thread.
     """

@@ -8,9 +8,8 @@ from infra.kafka.partitions import Partition, Positions
 class PartitionPositions:
     """Positions of the owned partitions. Pure: it talks to no broker.
 
-    An owned partition is first unplaced: nobody knows yet where it starts. `place` says so. It is
-    then unsought until the client reads from its position (`sought`). Only what is placed and
-    sought gives records.
+    An owned partition is unplaced until `place` says where it starts, and then unsought until
+    `sought` says that the client reads from there. Only placed and sought partitions give records.
 
     One thread changes it; any thread may read `owned`, `done` and `taken`.
     """

@@ -1,6 +1,6 @@
-"""A producer whose records are all seen, or none of them.
+"""A producer whose records become visible all together or not at all.
 
-What the client library leaves to its user, and what is done about it here:
+What the client library leaves to its user, and what this module does about it:
 
 - A request that timed out may still reach the broker and touch the *next* transaction. So a
   producer is never used again after an unclear result: a new one under the same id ends what the
@@ -94,11 +94,11 @@ class TransactionalProducer:
 
         Returns only when it is committed. No callback of the consumer runs in between. `arrived`
         is filled with the offset after the last record of each partition that got some; it costs
-        a callback for each record, so ask for it only where somebody waits for these positions.
+        a callback for each record, so pass it only where these positions are waited for.
 
         Raises:
             TransactionAborted: nothing is visible; rewind the consumer and go on.
-            TransactionUnclear: without a consumer nobody can say; read your own position anew.
+            TransactionUnclear: without a consumer nobody can say; read your own position first.
             Fenced, ProducerFailed: end this process; a new one starts from what is committed.
         """
         if (offsets is None) != (consumer is None):
@@ -119,7 +119,7 @@ class TransactionalProducer:
             producer.poll(0)  # the last delivery reports
 
     def close(self) -> None:
-        """Let go of the client; an open transaction ends by its timeout."""
+        """Drop the client; an open transaction ends by its timeout."""
         self._drop()
 
     def _send_offsets(

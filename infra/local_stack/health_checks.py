@@ -32,5 +32,5 @@ def get_json(url: str) -> Any:
 
 
 def _get(url: str) -> Any:
-    # http.client and not httpx: the supervisor's memory is counted, and it asks only this machine.
+    # http.client and not httpx: the supervisor's memory is counted, and it calls only this machine.
     return urllib.request.urlopen(url, timeout=TIMEOUT_S)  # noqa: S310

@@ -10,14 +10,7 @@ from typing import Any
 import pytest
 from confluent_kafka import Consumer, KafkaError, KafkaException, Producer
 
-from infra.kafka.admin import (
-    TopicSpec,
-    end_observer,
-    end_offsets,
-    ensure_topics,
-    first_offsets,
-    group_positions,
-)
+from infra.kafka.admin import TopicSpec, end_offsets, ensure_topics, first_offsets
 from infra.kafka.config import producer_config
 from infra.kafka.consumer import GroupConsumer, StartPositions
 from infra.kafka.errors import (
@@ -29,6 +22,7 @@ from infra.kafka.errors import (
     TransactionUnclear,
 )
 from infra.kafka.message import Message
+from infra.kafka.observers import end_observer, group_positions
 from infra.kafka.partitions import Partition, has_reached
 from infra.kafka.topic_reader import read_all
 from infra.kafka.transactions import ProducerRecord, TransactionalProducer

@@ -19,9 +19,10 @@ from features.errors import StoreUnavailable
 from features.retrieval.online import FeatureReader, FeatureVectors
 from features.stores.memory import MemoryOnlineStore
 from infra.clock import MINUTE
-from infra.kafka.admin import end_observer, end_offsets, topic_partitions
+from infra.kafka.admin import end_offsets, topic_partitions
 from infra.kafka.consumer import GroupConsumer
 from infra.kafka.errors import TransactionAborted
+from infra.kafka.observers import end_observer
 from infra.kafka.partitions import Positions
 from infra.kafka.transactions import ProducerRecord, TransactionalProducer
 from infra.process.watchdog import Watchdog

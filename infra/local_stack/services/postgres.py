@@ -39,7 +39,7 @@ _OPTIONS = {
 
 
 class PostgresPlan(msgspec.Struct, frozen=True, kw_only=True):
-    """Where a server lives. `uid` is set when we are root, whom PostgreSQL refuses."""
+    """Where a server lives. `uid` is set when we are root: PostgreSQL refuses to run as root."""
 
     folder: Path
     uid: int | None
