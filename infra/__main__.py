@@ -44,7 +44,7 @@ def up(
         environ=dict(os.environ),
         on_progress=lambda line: console.print(line, markup=False),
     )
-    _say_where(console, status.services)
+    _print_addresses(console, status.services)
 
 
 @app.command()
@@ -66,16 +66,17 @@ def status(as_json: Json = False) -> None:
     from infra.local_stack import lifecycle
     from infra.local_stack.state_files import READY
 
-    now = lifecycle.report(load_settings())
+    stack = lifecycle.report(load_settings())
     if as_json:
-        sys.stdout.write(msgspec.json.encode(now).decode() + "\n")
+        sys.stdout.write(msgspec.json.encode(stack).decode() + "\n")
     else:
         table = Table("service", "state", "pid", "restarts", "address", "note", box=None)
-        for s in now.services:
+        for s in stack.services:
             pid = "" if s.pid is None else str(s.pid)
             table.add_row(s.name, s.state, pid, str(s.restarts), s.address, s.note)
-        Console(highlight=False).print(table if now.running else "nothing runs: `eventide up`")
-    raise typer.Exit(0 if now.running and all(s.state in READY for s in now.services) else 3)
+        Console(highlight=False).print(table if stack.running else "nothing runs: `eventide up`")
+    healthy = stack.running and all(s.state in READY for s in stack.services)
+    raise typer.Exit(0 if healthy else 3)
 
 
 @app.command()
@@ -124,17 +125,17 @@ def settings(as_json: Json = False) -> None:
     Console(highlight=False).print(table)
 
 
-def _say_where(console: Console, services: "list[ServiceStatus]") -> None:
+def _print_addresses(console: Console, services: "list[ServiceStatus]") -> None:
     from infra.local_stack import lifecycle
 
-    now = load_settings()  # again: the endpoints are known now
+    settings = load_settings()  # again: the endpoints are known now
     names = {service.name for service in services}
     console.print()
     if "mlflow" in names:
-        console.print(f"MLflow   {now.mlflow_url}")
+        console.print(f"MLflow   {settings.mlflow_url}")
     if "api-server" in names:
-        user, password = lifecycle.login(now)
-        console.print(f"Airflow  {now.airflow_url}   user {user}, password {password}")
+        user, password = lifecycle.login(settings)
+        console.print(f"Airflow  {settings.airflow_url}   user {user}, password {password}")
     console.print("`eventide status` shows how it is, `eventide down` ends it")
 
 

@@ -24,9 +24,9 @@ from serving.adapters.folder import FolderModelSource
 from serving.adapters.mlflow_rest import MlflowModelSource
 from serving.champion import Champion, ChampionWatch
 from serving.freshness import Freshness
-from serving.loop import Parts, Scoring, ServingLoop, Topics
+from serving.loop import Parts, Scoring, ServingLoop
 from serving.ports import ModelSource
-from serving.publish import DEAD_LETTERS
+from serving.publish import DEAD_LETTERS, Topics
 from serving.score import Decode, Scorer
 
 log = structlog.get_logger()

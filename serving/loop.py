@@ -18,7 +18,7 @@ from features.errors import StoreUnavailable
 from infra.clock import now_us
 from infra.errors import EventideError
 from infra.kafka.consumer import GroupConsumer, waiting_for_brokers
-from infra.kafka.errors import Fenced, KafkaFailed, ProducerFailed, TooLarge, TransactionAborted
+from infra.kafka.errors import Fenced, KafkaFailed
 from infra.kafka.message import Message
 from infra.kafka.transactions import TransactionalProducer
 from infra.process.readiness import Readiness
@@ -27,7 +27,7 @@ from serving import metrics
 from serving.errors import ModelFails
 from serving.freshness import Freshness
 from serving.model import ServedModel
-from serving.publish import records_for
+from serving.publish import OutcomePublisher, Topics
 from serving.score import ScoredRequest, Scorer
 
 log = structlog.get_logger()
@@ -36,24 +36,12 @@ Opened = TypeVar("Opened")
 
 IDLE_S = 0.2
 RETRY_S = 1.0
-ABORTS_IN_A_ROW = 10  # then the trouble does not pass, and a new process may do better
-FIRST_ABORT_PAUSE_S = 0.1
-LONGEST_ABORT_PAUSE_S = 1.6
 
 
 class CurrentModel(Protocol):
     """Where the loop reads the model, once a batch."""
 
     model: ServedModel | None
-
-
-@dataclass(frozen=True, kw_only=True)
-class Topics:
-    """Where requests come from and outcomes go."""
-
-    requests: str
-    predictions: str
-    same_partitions: bool  # both have as many
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,8 +75,6 @@ class ServingLoop:
         self._readiness = Readiness()
         self._consumer: GroupConsumer | None = None
         self._failed_model: ServedModel | None = None  # no requests are taken while it serves
-        self._aborts = 0
-        self._too_large = False  # the last batch had a dead letter that its topic does not take
 
     def ready(self) -> tuple[bool, str]:
         """Whether requests are being answered; if not, why."""
@@ -138,16 +124,19 @@ class ServingLoop:
         # First of all: it ends what a predecessor left open, which holds up every reader.
         self._open(self._parts.producer.open)
         consumer = self._consumer = self._parts.join(topics)
+        publisher = OutcomePublisher(self._parts.producer, topics, stop=self._stop)
         try:
             while self._keep_going():
                 self._parts.check()
-                self._serve_batch(consumer, scoring, topics)
+                self._serve_batch(consumer, scoring, publisher)
         finally:
             self._readiness.block("stopping")
             metrics.READY.set(0)
             consumer.close()
 
-    def _serve_batch(self, consumer: GroupConsumer, scoring: Scoring, topics: Topics) -> None:
+    def _serve_batch(
+        self, consumer: GroupConsumer, scoring: Scoring, publisher: OutcomePublisher
+    ) -> None:
         model = self._usable_model(consumer)
         if model is None:
             consumer.poll(1, IDLE_S)  # paused: gives nothing, but keeps us in the group
@@ -159,7 +148,7 @@ class ServingLoop:
         scored = self._score_or_rewind(consumer, messages, model, scoring)
         if scored is not None:
             self._readiness.clear()
-            self._commit(consumer, messages, scored, topics)
+            publisher.publish(consumer, messages, scored)
 
     def _score_or_rewind(
         self,
@@ -193,44 +182,6 @@ class ServingLoop:
             return scoring.scorer.score(
                 messages, model=model, scored_at_us=now_us(), complete_to_us=complete_to_us
             )
-
-    def _commit(
-        self,
-        consumer: GroupConsumer,
-        messages: list[Message],
-        scored: list[ScoredRequest],
-        topics: Topics,
-    ) -> None:
-        taken = consumer.taken
-        records = records_for(
-            messages,
-            scored,
-            topic=topics.predictions,
-            same_partitions=topics.same_partitions,
-            whole_dead_letters=not self._too_large,
-        )
-        try:
-            with metrics.STAGE_SECONDS.labels(stage="commit").time():
-                self._parts.producer.send_all(records, offsets=taken, consumer=consumer)
-        except TransactionAborted as error:
-            self._after_abort(consumer, error)
-        else:
-            self._aborts = 0
-            self._too_large = False
-            consumer.advance(taken)
-            _count(scored)
-
-    def _after_abort(self, consumer: GroupConsumer, error: TransactionAborted) -> None:
-        """The batch comes again: the consumer goes back to what was last committed."""
-        consumer.rewind()
-        self._aborts += 1
-        self._too_large = isinstance(error, TooLarge)
-        metrics.TRANSACTIONS.labels(result="aborted").inc()
-        log.warning("transaction_aborted", why=str(error), in_a_row=self._aborts)
-        if self._aborts >= ABORTS_IN_A_ROW:
-            raise ProducerFailed(f"{self._aborts} transactions in a row were aborted: {error}")
-        pause_s = FIRST_ABORT_PAUSE_S * 2.0 ** (self._aborts - 1)
-        self._stop.wait(min(pause_s, LONGEST_ABORT_PAUSE_S))
 
     # -- the model
 
@@ -283,14 +234,3 @@ class ServingLoop:
 
 class _ModelMissing(EventideError):
     """There is no model to serve with."""
-
-
-def _count(scored: list[ScoredRequest]) -> None:
-    metrics.TRANSACTIONS.labels(result="committed").inc()
-    metrics.BATCH_SIZE.observe(len(scored))
-    outcomes = [request.outcome for request in scored]
-    for outcome in outcomes:
-        metrics.OUTCOMES.labels(outcome=outcome.reason or "predicted").inc()
-    metrics.INEXACT.inc(sum(o.features_exact is False for o in outcomes))
-    metrics.NOT_FRESH.inc(sum(o.features_fresh is False for o in outcomes))
-    metrics.MISSING.inc(sum(o.features_missing or 0 for o in outcomes))

@@ -69,10 +69,10 @@ def _follow(files: StackFiles, service: str | None, ends: dict[Path, int]) -> It
                 begin = 0  # it moved aside
             with file.open("rb") as log:
                 log.seek(begin)
-                fresh = log.read()
-            whole = fresh[: fresh.rfind(b"\n") + 1]
-            ends[file] = begin + len(whole)
-            for line in whole.decode(errors="replace").splitlines():
+                new = log.read()
+            whole_lines = new[: new.rfind(b"\n") + 1]
+            ends[file] = begin + len(whole_lines)
+            for line in whole_lines.decode(errors="replace").splitlines():
                 yield _named(file, line, service)
         time.sleep(_PAUSE_S)
 

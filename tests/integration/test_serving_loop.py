@@ -30,9 +30,10 @@ from infra.settings import KafkaSettings
 from ml.bundle.format import Bundle
 from serving.bootstrap import request_decoder
 from serving.freshness import Freshness
-from serving.loop import Parts, Scoring, ServingLoop, Topics
+from serving.loop import Parts, Scoring, ServingLoop
 from serving.model import ModelVersion, ServedModel
 from serving.ports import Features
+from serving.publish import Topics
 from serving.score import Scorer
 from tests.support.data.bundles import a_bundle
 from tests.support.processes.serving import (
