@@ -217,8 +217,8 @@ class Settings(BaseSettings):
     @field_validator("online_store")
     @classmethod
     def _has_a_known_scheme(cls, value: str) -> str:
-        scheme, found, _ = value.partition("://")
-        if found and scheme not in _STORE_SCHEMES:
+        scheme, separator, _ = value.partition("://")
+        if separator and scheme not in _STORE_SCHEMES:
             raise ValueError(f"an online store is a folder or one of {', '.join(_STORE_SCHEMES)}")
         return value
 
