@@ -67,7 +67,7 @@ def end_observer(
                     limit_s=limit_s,
                 )
             except KafkaException as error:
-                raise KafkaFailed(f"cannot read the ends: {error.args[0].str()}") from error
+                raise KafkaFailed(f"cannot ask for the ends: {error.args[0].str()}") from error
             return {Partition(o.topic, o.partition): o.offset for o in offsets if o.error is None}
 
         yield ends
