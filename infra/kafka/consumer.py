@@ -50,7 +50,6 @@ class GroupConsumer:
         linger_s: float = LINGER_S,
         make_client: Callable[[dict[str, Any]], Consumer] = Consumer,
     ) -> None:
-        self.stale_records = 0  # of partitions that are not ours, or done already
         self._start_positions = start_positions
         self._linger_s = linger_s
         self._positions = PartitionPositions()
@@ -72,6 +71,11 @@ class GroupConsumer:
     def epoch(self) -> int:
         """How often partitions came or went."""
         return self._positions.epoch
+
+    @property
+    def stale_records(self) -> int:
+        """Records that came although they were done already; must stay 0."""
+        return self._positions.stale_records
 
     @property
     def owned(self) -> frozenset[Partition]:
@@ -232,29 +236,21 @@ class GroupConsumer:
 
     def _take_new(self, messages: Sequence[Message]) -> list[Message]:
         """Count the messages into the batch; the records among them that are ours and new."""
-        self._positions.begin_batch()
+        positions = self._positions
+        positions.begin_batch(paused=self._paused)
         records = []
         for message in messages:
             error = message.error()
             if error is None:
-                if self._take(message, message.offset() + 1):
+                if positions.take(partition_of(message), message.offset() + 1):
                     records.append(message)
             elif error.code() == KafkaError._PARTITION_EOF:
-                self._take(message, message.offset())
+                positions.reach(partition_of(message), message.offset())
             else:
                 self._trouble.observe(error)
-        if self.taken:
+        if positions.taken:
             self._trouble.end()
         return records
-
-    def _take(self, message: Message, next_offset: int) -> bool:
-        partition = partition_of(message)
-        if self._paused or not self._positions.is_reading(partition):
-            return False  # it will be read again
-        if self._positions.take(partition, next_offset):
-            return True
-        self.stale_records += message.error() is None
-        return False
 
     def _probe_brokers(self) -> None:
         """An idle topic gives no sign that the brokers are back, so ask for one."""

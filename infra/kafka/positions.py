@@ -17,10 +17,14 @@ class PartitionPositions:
     def __init__(self) -> None:
         self.epoch = 0
         """How often partitions came or went."""
+        self.stale_records = 0
+        """Records that were skipped because they lie below our position."""
         self._owned: frozenset[Partition] = frozenset()
         self._next: dict[Partition, int] = {}
         self._unsought: set[Partition] = set()
         self._taken: dict[Partition, int] = {}
+        self._reached: dict[Partition, int] = {}
+        """Of the partitions that are read, within the batch: the next offset that is new."""
 
     @property
     def owned(self) -> frozenset[Partition]:
@@ -69,23 +73,32 @@ class PartitionPositions:
         """The client reads the partition from its position."""
         self._unsought.discard(partition)
 
-    def begin_batch(self) -> None:
-        """Nothing of the next batch is taken yet."""
+    def begin_batch(self, *, paused: bool = False) -> None:
+        """Nothing of the next batch is taken yet; when `paused`, nothing will be."""
         self._taken = {}
-
-    def is_reading(self, partition: Partition) -> bool:
-        """Whether records of the partition count; else they are read again after its seek."""
-        return partition in self._next and partition not in self._unsought
+        self._reached = {} if paused else self._next.copy()
+        for partition in self._unsought:
+            self._reached.pop(partition, None)
 
     def take(self, partition: Partition, next_offset: int) -> bool:
-        """Count everything below `next_offset` into the batch; False when it is not new.
+        """Count the record that ends at `next_offset` into the batch; False to skip it.
 
-        For a partition that `is_reading`.
+        A record of a partition that is not read is skipped: it comes again after the seek. One
+        below our position is skipped as stale.
         """
-        if next_offset <= self._taken.get(partition, self._next[partition]):
+        reached = self._reached.get(partition)
+        if reached is None:
             return False
-        self._taken[partition] = next_offset
+        if next_offset <= reached:
+            self.stale_records += 1
+            return False
+        self._reached[partition] = self._taken[partition] = next_offset
         return True
+
+    def reach(self, partition: Partition, offset: int) -> None:
+        """No record lies between our position and `offset`, the end of the partition."""
+        if offset > self._reached.get(partition, offset):
+            self._reached[partition] = self._taken[partition] = offset
 
     def advance(self, positions: Positions) -> None:
         """What lies below these positions is done; partitions that left us are ignored."""
@@ -96,6 +109,7 @@ class PartitionPositions:
     def rewind(self) -> None:
         """Drop the batch: every placed partition must be read again from its position."""
         self._taken = {}
+        self._reached = {}
         self._unsought = set(self._next)
 
     def forget(self) -> None:

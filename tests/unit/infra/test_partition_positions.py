@@ -13,22 +13,30 @@ def reading() -> PartitionPositions:
     positions.place({P0: 10, P1: 10})
     positions.sought(P0)
     positions.sought(P1)
+    positions.begin_batch()
     return positions
+
+
+def takes(positions: PartitionPositions, partition: Partition, next_offset: int) -> bool:
+    """Whether the first record of a new batch is taken."""
+    positions.begin_batch()
+    return positions.take(partition, next_offset)
 
 
 def test_an_assigned_partition_gives_records_only_once_it_is_placed_and_sought() -> None:
     positions = PartitionPositions()
     positions.assign([P0])
     assert positions.unplaced == {P0}
-    assert not positions.is_reading(P0)
+    assert not takes(positions, P0, 8)
 
     positions.place({P0: 7})
     assert (positions.unplaced, positions.unsought) == (set(), {P0: 7})
-    assert not positions.is_reading(P0)
+    assert not takes(positions, P0, 8)
 
     positions.sought(P0)
-    assert positions.is_reading(P0)
     assert positions.unsought == {}
+    assert takes(positions, P0, 8)
+    assert positions.stale_records == 0
 
 
 def test_a_record_is_taken_once() -> None:
@@ -37,6 +45,7 @@ def test_a_record_is_taken_once() -> None:
     assert positions.take(P0, 11)
     assert not positions.take(P0, 11)
     assert not positions.take(P1, 10)
+    assert positions.stale_records == 2
     assert positions.taken == {P0: 11}
     assert positions.done == {P0: 10, P1: 10}
 
@@ -59,7 +68,27 @@ def test_a_rewind_goes_back_to_what_is_done() -> None:
 
     assert positions.taken == {}
     assert positions.unsought == {P0: 10, P1: 10}
-    assert not positions.is_reading(P0)
+    assert not positions.take(P0, 16)
+    assert not takes(positions, P0, 16)
+
+
+def test_the_end_of_a_partition_moves_its_position_without_a_record() -> None:
+    positions = reading()
+    positions.take(P0, 15)
+    positions.reach(P0, 16)
+    positions.reach(P1, 10)
+
+    assert positions.taken == {P0: 16}
+    assert positions.stale_records == 0
+
+
+def test_a_paused_batch_takes_nothing() -> None:
+    positions = reading()
+    positions.begin_batch(paused=True)
+
+    assert not positions.take(P0, 11)
+    positions.reach(P0, 11)
+    assert positions.taken == {}
 
 
 def test_a_revoked_partition_counts_for_nothing() -> None:
