@@ -34,26 +34,26 @@ def up(
     that listen on 127.0.0.1 only. Data, logs and secrets are in the state folder and are found
     again next time. What dies is started again; `eventide down` ends all of it.
     """
-    from infra.local_stack import lifecycle as control
+    from infra.local_stack import lifecycle
 
     settings, console = load_settings(), Console(highlight=False)
-    status = control.up(
+    status = lifecycle.up(
         settings,
         only=[name.strip() for name in only.split(",") if name.strip()],
         limit_s=timeout,
         environ=dict(os.environ),
         on_progress=lambda line: console.print(line, markup=False),
     )
-    _say_where(console, status.services)
+    _print_addresses(console, status.services)
 
 
 @app.command()
 def down() -> None:
     """Stop the local stack in order, and whatever a crash left. Data stay."""
-    from infra.local_stack import lifecycle as control
+    from infra.local_stack import lifecycle
 
     console = Console(highlight=False)
-    control.down(load_settings(), on_progress=lambda line: console.print(line, markup=False))
+    lifecycle.down(load_settings(), on_progress=lambda line: console.print(line, markup=False))
     console.print("nothing runs")
 
 
@@ -63,19 +63,20 @@ def status(as_json: Json = False) -> None:
 
     Exit code 0 when all is healthy, 3 when something is not or nothing runs.
     """
-    from infra.local_stack import lifecycle as control
+    from infra.local_stack import lifecycle
     from infra.local_stack.state_files import READY
 
-    now = control.report(load_settings())
+    stack = lifecycle.report(load_settings())
     if as_json:
-        sys.stdout.write(msgspec.json.encode(now).decode() + "\n")
+        sys.stdout.write(msgspec.json.encode(stack).decode() + "\n")
     else:
         table = Table("service", "state", "pid", "restarts", "address", "note", box=None)
-        for s in now.services:
+        for s in stack.services:
             pid = "" if s.pid is None else str(s.pid)
             table.add_row(s.name, s.state, pid, str(s.restarts), s.address, s.note)
-        Console(highlight=False).print(table if now.running else "nothing runs: `eventide up`")
-    raise typer.Exit(0 if now.running and all(s.state in READY for s in now.services) else 3)
+        Console(highlight=False).print(table if stack.running else "nothing runs: `eventide up`")
+    healthy = stack.running and all(s.state in READY for s in stack.services)
+    raise typer.Exit(0 if healthy else 3)
 
 
 @app.command()
@@ -84,7 +85,7 @@ def logs(
     follow: Annotated[bool, typer.Option("-f", "--follow", help="Go on with new lines.")] = False,
     lines: Annotated[int, typer.Option("-n", "--lines", help="So many last lines.")] = 40,
 ) -> None:
-    """What the services printed, in all their lives. `eventide logs stack`: the supervisor."""
+    """What the services printed, over all their restarts. `eventide logs stack`: the supervisor."""
     from infra.local_stack.logs import read_logs
     from infra.local_stack.state_files import StackFiles
 
@@ -100,13 +101,13 @@ def logs(
 @app.command()
 def clean(yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False) -> None:
     """Remove all data, logs and secrets of the stopped local stack. There is no way back."""
-    from infra.local_stack import lifecycle as control
+    from infra.local_stack import lifecycle
 
     settings = load_settings()
-    control.check_stopped(settings)
+    lifecycle.check_stopped(settings)
     if not yes:
         typer.confirm(f"Remove all data in {settings.state_dir}?", abort=True)
-    removed = control.clean(settings)
+    removed = lifecycle.clean(settings)
     Console().print(f"removed {', '.join(removed)}" if removed else "there was nothing")
 
 
@@ -124,17 +125,17 @@ def settings(as_json: Json = False) -> None:
     Console(highlight=False).print(table)
 
 
-def _say_where(console: Console, services: "list[ServiceStatus]") -> None:
-    from infra.local_stack import lifecycle as control
+def _print_addresses(console: Console, services: "list[ServiceStatus]") -> None:
+    from infra.local_stack import lifecycle
 
-    now = load_settings()  # again: the endpoints are known now
+    settings = load_settings()  # again: the endpoints are known now
     names = {service.name for service in services}
     console.print()
     if "mlflow" in names:
-        console.print(f"MLflow   {now.mlflow_url}")
+        console.print(f"MLflow   {settings.mlflow_url}")
     if "api-server" in names:
-        user, password = control.login(now)
-        console.print(f"Airflow  {now.airflow_url}   user {user}, password {password}")
+        user, password = lifecycle.login(settings)
+        console.print(f"Airflow  {settings.airflow_url}   user {user}, password {password}")
     console.print("`eventide status` shows how it is, `eventide down` ends it")
 
 

@@ -9,25 +9,33 @@ from pathlib import Path
 
 
 @contextmanager
-def atomic_file(file: Path) -> Iterator[Path]:
+def atomic_file(file: Path, *, durable: bool = True) -> Iterator[Path]:
     """A path to write to, which takes the place of `file` when the block has ended well.
 
     The content is on disk before the name: a power failure leaves the old file or the new one.
+    Without `durable` that holds for a crash of the process only, and nothing waits for the disk.
     Missing parent folders are made. An error in the block leaves `file` as it was.
     """
     file.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=file.parent, prefix=".new-") as work:
         draft = Path(work) / file.name
         yield draft
-        _sync(draft)
+        if durable:
+            _sync(draft)
         draft.replace(file)
-    _sync(file.parent)
+    if durable:
+        _sync(file.parent)
 
 
-def write_atomic(file: Path, content: bytes) -> None:
-    """Write a small file whole; see `atomic_file`."""
-    with atomic_file(file) as draft:
-        draft.write_bytes(content)
+def write_atomic(file: Path, content: bytes, *, mode: int = 0o666, durable: bool = True) -> None:
+    """Write a small file whole; see `atomic_file`.
+
+    It has the permissions `mode` (less the umask) from its first byte.
+    """
+    with atomic_file(file, durable=durable) as draft:
+        descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
+        with open(descriptor, "wb") as output:
+            output.write(content)
 
 
 @contextmanager

@@ -20,10 +20,10 @@ def main() -> None:
     try:
         build_app()()
     except EventideError as error:
-        _complain(str(error), error.hint)
+        _print_error(str(error), error.hint)
         sys.exit(error.exit_code)
     except ValidationError as error:
-        _complain(f"a setting does not fit: {error}", "`eventide settings` lists them all")
+        _print_error(f"a setting does not fit: {error}", "`eventide settings` lists them all")
         sys.exit(1)
 
 
@@ -44,7 +44,7 @@ def build_app() -> typer.Typer:
 _ORDER = ("infra", "features", "ml", "serving")
 
 
-def _complain(message: str, hint: str | None) -> None:
+def _print_error(message: str, hint: str | None) -> None:
     console = Console(stderr=True, highlight=False)
     console.print("error:", style="bold red", end=" ")
     console.print(message, markup=False)

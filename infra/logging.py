@@ -2,8 +2,19 @@
 
 import logging
 import sys
+import time
+from collections.abc import Callable
 
 import structlog
+from stamina.instrumentation import (
+    PrometheusOnRetryHook,
+    RetryDetails,
+    set_on_retry_hooks,
+)
+
+RETRY_LOG_PAUSE_S = 10.0
+
+log = structlog.get_logger()
 
 
 def configure_logging(*, json: bool, level: str = "INFO") -> None:
@@ -25,3 +36,28 @@ def configure_logging(*, json: bool, level: str = "INFO") -> None:
         logger_factory=structlog.PrintLoggerFactory(file=sys.stderr),
         cache_logger_on_first_use=True,
     )
+    set_on_retry_hooks([PrometheusOnRetryHook, RetryLog()])
+
+
+class RetryLog:
+    """Logs what stamina retries: each type of error at most once in `RETRY_LOG_PAUSE_S`.
+
+    While the brokers are away, calls are repeated several times a second for as long as it takes.
+    """
+
+    def __init__(self, *, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._logged_s: dict[type[Exception], float] = {}
+
+    def __call__(self, details: RetryDetails) -> None:
+        """A retry is about to wait."""
+        error, now_s = details.caused_by, self._clock()
+        if now_s - self._logged_s.get(type(error), -RETRY_LOG_PAUSE_S) < RETRY_LOG_PAUSE_S:
+            return
+        self._logged_s[type(error)] = now_s
+        log.warning(
+            "retry_scheduled",
+            why=repr(error),
+            retry=details.retry_num,
+            wait_seconds=round(details.wait_for, 3),
+        )

@@ -50,13 +50,13 @@ class IngestSettings(BaseModel):
     hold_hours: float = Field(
         default=12.0,
         gt=0,
-        description="event time for which the online store answers exactly, whoever asks",
+        description="event time for which the online store is exact for every reader",
     )
     hold_hours_max: float = Field(
         default=168.0,
         gt=0,
-        description="event time that it goes on to answer exactly for requests that serving has "
-        "not answered yet",
+        description="event time for which it stays exact while serving has unanswered requests "
+        "from then",
     )
     max_future_minutes: float = Field(
         default=10.0, ge=0, description="an event_time may lie this far after its emission"
@@ -87,7 +87,7 @@ class IngestSettings(BaseModel):
 
 
 class UpkeepSettings(BaseModel):
-    """Upkeep of the offline store: what is put together and what is deleted."""
+    """Maintenance of the offline store: what is put together and what is deleted."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -217,8 +217,8 @@ class Settings(BaseSettings):
     @field_validator("online_store")
     @classmethod
     def _has_a_known_scheme(cls, value: str) -> str:
-        scheme, found, _ = value.partition("://")
-        if found and scheme not in _STORE_SCHEMES:
+        scheme, separator, _ = value.partition("://")
+        if separator and scheme not in _STORE_SCHEMES:
             raise ValueError(f"an online store is a folder or one of {', '.join(_STORE_SCHEMES)}")
         return value
 

@@ -18,7 +18,7 @@ def serve(
         None, help="Serve the bundle in this folder instead of the registry's champion."
     ),
 ) -> None:
-    """Answer forecast requests: each one gets one outcome on the predictions topic.
+    """Answer prediction requests: each one gets one outcome on the predictions topic.
 
     Takes requests as soon as there is a champion, a feature store and the topics. A new champion is
     picked up without a restart. A process serves one project; several run side by side.

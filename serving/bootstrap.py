@@ -11,8 +11,9 @@ from features.catalog import domain
 from features.contracts.codec import decode_message
 from features.definitions import FeatureService
 from features.retrieval.online import FeatureReader
-from infra.kafka.admin import end_observer, topic_partitions
+from infra.kafka.admin import topic_partitions
 from infra.kafka.consumer import GroupConsumer
+from infra.kafka.observers import end_observer
 from infra.kafka.transactions import TransactionalProducer
 from infra.process.runner import run_loop
 from infra.process.watchdog import Watchdog
@@ -23,14 +24,14 @@ from serving.adapters.folder import FolderModelSource
 from serving.adapters.mlflow_rest import MlflowModelSource
 from serving.champion import Champion, ChampionWatch
 from serving.freshness import Freshness
-from serving.loop import Answering, Parts, ServingLoop, Topics
+from serving.loop import Parts, Scoring, ServingLoop
 from serving.ports import ModelSource
-from serving.publish import DEAD_LETTERS
+from serving.publish import DEAD_LETTERS, Topics
 from serving.score import Decode, Scorer
 
 log = structlog.get_logger()
 
-LONGEST_ASK_S = 1.0  # for the ends of topics: it usually takes a millisecond
+END_OFFSETS_TIMEOUT_S = 1.0  # it usually takes a millisecond
 
 
 def serve_until(
@@ -100,18 +101,19 @@ def build_loop(
     watchdog: Watchdog,
 ) -> ServingLoop:
     """The loop; nothing is connected yet."""
-    found = find_project(project)
+    model_project = find_project(project)
     serving = settings.serving
+    member = _member(settings, model_project)
     return ServingLoop(
         Parts(
             champion=champion,
             producer=TransactionalProducer(
                 settings.kafka,
-                transactional_id=f"eventide-serving-{serving.group}-{_member(settings, found)}",
+                transactional_id=f"eventide-serving-{serving.group}-{member}",
             ),
-            open_topics=partial(_topics, settings, found),
-            open_answering=partial(_answering, settings, found.service),
-            join=partial(_join, settings, found),
+            open_topics=partial(_topics, settings, model_project),
+            open_scoring=partial(_scoring, settings, model_project.service),
+            join=partial(_join, settings, model_project),
             check=watch.raise_if_failed,
         ),
         max_batch=serving.max_batch,
@@ -123,24 +125,26 @@ def build_loop(
 def _topics(settings: Settings, project: ModelProject) -> Topics:
     requests = project.service.decision.request.name
     predictions = domain(project.domain).predictions_topic
-    found = topic_partitions(settings.kafka, [requests, predictions, DEAD_LETTERS])
-    counts = [sum(p.topic == topic for p in found) for topic in (requests, predictions)]
+    partitions = topic_partitions(settings.kafka, [requests, predictions, DEAD_LETTERS])
+    counts = [sum(p.topic == topic for p in partitions) for topic in (requests, predictions)]
     return Topics(
         requests=requests, predictions=predictions, same_partitions=counts[0] == counts[1]
     )
 
 
-def _answering(settings: Settings, service: FeatureService) -> Answering:
+def _scoring(settings: Settings, service: FeatureService) -> Scoring:
     partitions = topic_partitions(
         settings.kafka, {e.name for v in service.views for e in v.sources}
     )
     store = open_online(settings, readonly=True)
     max_wait_s = settings.serving.max_wait_ms / 1_000
-    return Answering(
+    return Scoring(
         freshness=Freshness(
             store,
             partitions,
-            open_ends=partial(end_observer, settings.kafka, partitions, limit_s=LONGEST_ASK_S),
+            open_ends=partial(
+                end_observer, settings.kafka, partitions, limit_s=END_OFFSETS_TIMEOUT_S
+            ),
             max_wait_s=max_wait_s,
         ),
         scorer=Scorer(
@@ -170,6 +174,9 @@ def _join(settings: Settings, project: ModelProject, topics: Topics) -> GroupCon
 
 
 def _member(settings: Settings, project: ModelProject) -> str:
-    """Projects share one group, whose positions say what was answered; its members do not share a
-    name, or serving a second project would fence off the first."""
+    """The name of this process in its group and in its transactional id.
+
+    Projects share one group, whose positions say what was answered. Its members do not share a
+    name, or serving a second project would fence off the first.
+    """
     return f"{project.name}-{settings.serving.instance}"

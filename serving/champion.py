@@ -1,4 +1,4 @@
-"""Keeps the current champion at hand, checked and warm, while requests are served.
+"""Keeps the current champion loaded, checked and warm, while requests are served.
 
 A version is used only after its files were compared with the sha256 that was registered, its
 columns with those that the feature service gives, and it has scored something. Until then, and
@@ -6,9 +6,7 @@ whenever anything fails, the model before it serves on. The last good one is kep
 serving can start while the registry is away.
 """
 
-import os
 import shutil
-import tempfile
 import threading
 from pathlib import Path
 from random import SystemRandom
@@ -18,6 +16,7 @@ import numpy as np
 import structlog
 
 from features.definitions import FeatureService
+from infra.atomic import atomic_folder, write_atomic
 from infra.process.background import Background
 from ml.bundle.scoring import Bundle
 from ml.errors import BundleRefused
@@ -51,33 +50,33 @@ class Champion:
             return
         try:
             version = msgspec.json.decode(raw, type=ModelVersion)
-            self._use(version, self._load(version))
+            self._put_in_service(version, self._load(version))
         except (BundleRefused, ModelRefused, msgspec.MsgspecError) as error:
-            self._note("local_model_refused", error)
+            self._report("local_model_refused", error)
 
     def refresh(self) -> None:
-        """Look once whether another version is to serve; if so, and it is sound, change to it."""
+        """Ask the source once which version is to serve; change to it if it is new and sound."""
         try:
             version = self._source.current()
             if version is None:
-                self._clear("there is no champion yet")
+                self.trouble = "there is no champion yet"
             elif self.model is not None and self.model.version == version:
-                self._clear("")
+                self.trouble = ""
             else:
-                self._use(version, self._obtain(version))
-                self._point_to(version)
+                self._put_in_service(version, self._obtain(version))
+                self._remember(version)
         except ModelUnavailable as error:
-            self._note("model_unavailable", error)
+            self._report("model_unavailable", error)
         except (BundleRefused, ModelRefused) as error:
             metrics.MODEL_SWAPS.labels(result="refused").inc()
-            self._note("model_refused", error)
+            self._report("model_refused", error)
 
-    def _use(self, version: ModelVersion, bundle: Bundle) -> None:
+    def _put_in_service(self, version: ModelVersion, bundle: Bundle) -> None:
         self.model = ServedModel(version=version, bundle=bundle)
         metrics.MODEL_SWAPS.labels(result="changed").inc()
         metrics.show_model(version.name, version.version)
         log.info("model_in_service", name=version.name, version=version.version)
-        self._clear("")
+        self.trouble = ""
 
     def _obtain(self, version: ModelVersion) -> Bundle:
         """From disk where a sound copy is there, else from the source."""
@@ -93,17 +92,9 @@ class Champion:
         return self._load(version)
 
     def _download(self, version: ModelVersion) -> None:
-        """Into a folder of its own first: a half download never stands under a version's name."""
-        self._folder.mkdir(parents=True, exist_ok=True)
-        target = self._folder / version.version
-        with tempfile.TemporaryDirectory(dir=self._folder, prefix=".new-") as temporary:
-            fresh, old = Path(temporary) / "fresh", Path(temporary) / "old"
-            fresh.mkdir()
-            self._source.fetch(version, fresh)
-            Bundle.load(fresh, version.bundle_sha256)
-            if target.exists():
-                target.rename(old)
-            fresh.rename(target)
+        with atomic_folder(self._folder / version.version) as draft:
+            self._source.fetch(version, draft)
+            Bundle.load(draft, version.bundle_sha256)
 
     def _load(self, version: ModelVersion) -> Bundle:
         bundle = Bundle.load(self._folder / version.version, version.bundle_sha256)
@@ -111,29 +102,23 @@ class Champion:
         warm(bundle, rows=self._warm_rows)
         return bundle
 
-    def _point_to(self, version: ModelVersion) -> None:
-        """Remember it for a start without the registry. Old copies go, but for the last few."""
-        pointer = self._folder / CURRENT
-        fresh = self._folder / f".{CURRENT}-{os.getpid()}"
-        fresh.write_bytes(msgspec.json.encode(version))
-        fresh.replace(pointer)
-        forget_old_copies(self._folder, keep=version.version)
+    def _remember(self, version: ModelVersion) -> None:
+        """Write it down for a start without the registry; delete all but the last few copies."""
+        write_atomic(self._folder / CURRENT, msgspec.json.encode(version))
+        delete_old_copies(self._folder, keep=version.version)
 
-    def _note(self, event: str, error: Exception) -> None:
-        """Say it once, not at every look."""
+    def _report(self, event: str, error: Exception) -> None:
+        """Keep the error, and log it once, not at every refresh."""
         if self.trouble != str(error):
             log.warning(event, why=str(error))
         self.trouble = str(error)
-        metrics.MODEL_LOOKS_FAILED.inc()
-
-    def _clear(self, trouble: str) -> None:
-        self.trouble = trouble
+        metrics.MODEL_CHECKS_FAILED.inc()
 
 
 class ChampionWatch(Background):
     """Refreshes a champion from a thread of its own, every `seconds`, give or take a fifth.
 
-    A download that is in its middle at the end is left.
+    A download that is under way at the end is left unfinished.
     """
 
     def __init__(self, champion: Champion, *, seconds: float) -> None:
@@ -147,14 +132,14 @@ class ChampionWatch(Background):
 
 
 def check_columns(bundle: Bundle, service: FeatureService) -> None:
-    """Refuse a model that wants other columns than the service gives.
+    """Refuse a model whose columns are not those of the service.
 
     Raises:
-        ModelRefused: it names what is missing or too much.
+        ModelRefused: the sentence names columns that only one of them has.
     """
-    wanted, given = (bundle.categories, bundle.numbers), (service.categories, service.numbers)
-    if wanted != given:
-        difference = sorted(set(sum(wanted, ())) ^ set(sum(given, ())))
+    expected, given = (bundle.categories, bundle.numbers), (service.categories, service.numbers)
+    if expected != given:
+        difference = sorted(set(sum(expected, ())) ^ set(sum(given, ())))
         raise ModelRefused(
             f"the model's columns are not those of service {service.name}: {difference[:6]}"
             f"{' differ' if difference else 'another order'}",
@@ -163,10 +148,10 @@ def check_columns(bundle: Bundle, service: FeatureService) -> None:
 
 
 def warm(bundle: Bundle, *, rows: int) -> None:
-    """Score rows that know nothing, one and many, so that the first request waits for nothing.
+    """Score rows without any value, one and many: the first request then finds it warm.
 
     Raises:
-        ModelRefused: it cannot even do that.
+        ModelRefused: the model fails, or gives scores outside [0, 1].
     """
     for n in (1, rows):
         blank = np.full((n, len(bundle.numbers)), np.nan)
@@ -178,13 +163,13 @@ def warm(bundle: Bundle, *, rows: int) -> None:
             raise ModelRefused("the model gives scores that are no probabilities")
 
 
-def forget_old_copies(folder: Path, *, keep: str, copies: int = 3) -> None:
+def delete_old_copies(folder: Path, *, keep: str, copies: int = 3) -> None:
     """Delete all but the newest `copies` of a model's versions, and never `keep`."""
-    found = sorted(
+    newest_first = sorted(
         (f for f in folder.iterdir() if f.is_dir() and not f.name.startswith(".")),
         key=lambda f: f.stat().st_mtime_ns,
         reverse=True,
     )
-    for old in found[copies:]:
+    for old in newest_first[copies:]:
         if old.name != keep:
             shutil.rmtree(old, ignore_errors=True)  # another process may be at it

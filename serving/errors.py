@@ -1,4 +1,4 @@
-"""What can go wrong while forecasts are served."""
+"""What can go wrong while predictions are served."""
 
 from infra.errors import EventideError
 
@@ -16,6 +16,6 @@ class ModelRefused(ServingError):
 
 
 class ModelFails(ServingError):
-    """The model scores nothing that it is given: not the requests are to blame."""
+    """The model scores none of the requests that it is given: the model is to blame."""
 
     hint = "move the champion alias to a version that works; serving goes on by itself then"

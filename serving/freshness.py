@@ -1,4 +1,4 @@
-"""Whether the online store has what was emitted before a batch of requests, and the wait for it."""
+"""Waits until the online store has the events that were emitted before a batch of requests."""
 
 import time
 from collections.abc import Callable, Collection, Mapping
@@ -26,17 +26,18 @@ def complete_to_us(
     newest_us: Mapping[Partition, int],
     positions: Positions,
     ends: Positions,
-    asked_us: int,
+    request_emitted_us: int,
 ) -> int:
     """Everything that was emitted before this moment is in the store.
 
     A partition is complete up to the newest emission that the store has of it, for a source emits
-    in order; and up to `asked_us`, the newest request's emission, where the store stands at its
-    end. `ends` were asked for after that request came; a partition that is not in it has no known
-    end. An idle partition is complete by its end, a busy one of a fast replay by its events.
+    in order. Where the store is at the partition's end, it is complete up to `request_emitted_us`,
+    the emission of the newest request. `ends` were read after that request came; a partition that
+    is not in it has no known end. So an idle partition is complete by its end, a busy one of a fast
+    replay by its events.
     """
-    # Emission is told in whole milliseconds: nothing can be told apart within that of the request.
-    at_end_us = asked_us + MILLISECOND - 1
+    # Kafka keeps emission times in whole milliseconds: the request's own is not divided further.
+    at_end_us = request_emitted_us + MILLISECOND - 1
     return min(
         (
             max(newest_us.get(p, UNSET), at_end_us if _at_end(p, positions, ends) else UNSET)
@@ -66,42 +67,57 @@ class Freshness:
         self._store, self._partitions = store, partitions
         self._max_wait_s, self._clock, self._sleep = max_wait_s, clock, sleep
         self._connection = ExitStack()
-        self._ask = self._connection.enter_context(open_ends())
-        self._stuck_at: Positions | None = None  # here ingest stood for a whole wait
+        self._read_ends = self._connection.enter_context(open_ends())
+        self._stalled_at: Positions | None = None  # ingest stood here for a whole wait
 
-    def wait_for(self, emitted_us: int, *, go_on: Callable[[], bool] = lambda: True) -> int:
-        """`complete_to_us` of the store, when it has reached `emitted_us` or no wait is left.
+    def wait_for(self, emitted_us: int, *, keep_waiting: Callable[[], bool] = lambda: True) -> int:
+        """Wait until the store has all that was emitted before `emitted_us`; `complete_to_us` then.
 
-        `emitted_us` is the newest emission of a batch that has come. `go_on` is asked at each look.
+        `emitted_us` is the newest emission of a batch that has come. The wait also ends, with an
+        earlier moment, after `max_wait_s`, when ingest stands still, or when `keep_waiting`, which
+        is called at each check, returns False.
 
         Raises:
             StoreUnavailable: the store does not answer; trying again may help.
         """
-        begun, first = self._clock(), self._progress()
-        complete = self._complete_to_us(emitted_us, first, ends={})
+        began_s, positions = self._clock(), self._store_positions()
+        complete = self._complete_to_us(emitted_us, positions, ends={})
         if complete >= emitted_us:
             metrics.INGEST_BEHIND.set(0)
             return complete
-        # Perhaps there is nothing newer. One question for each batch: a later end would be that of
-        # events which came after its requests.
+        return self._wait_for_ingest(
+            emitted_us, positions, began_s=began_s, keep_waiting=keep_waiting
+        )
+
+    def _wait_for_ingest(
+        self,
+        emitted_us: int,
+        first: Positions,
+        *,
+        began_s: float,
+        keep_waiting: Callable[[], bool],
+    ) -> int:
+        # Perhaps there is nothing newer. The ends are read once a batch: later ends would be those
+        # of events which came after its requests.
         ends, positions = self._ends(), first
-        _show_lack(ends, positions)
+        _show_ingest_lag(ends, positions)
         while True:
             complete = self._complete_to_us(emitted_us, positions, ends=ends)
-            late = self._clock() - begun >= self._max_wait_s
-            if complete >= emitted_us or late or positions == self._stuck_at or not go_on():
+            timed_out = self._clock() - began_s >= self._max_wait_s
+            is_stalled = positions == self._stalled_at
+            if complete >= emitted_us or timed_out or is_stalled or not keep_waiting():
                 break
             self._sleep(PAUSE_S)
-            positions = self._progress()
+            positions = self._store_positions()
         if complete >= emitted_us:
-            self._stuck_at = None
-        elif late and positions == first:
-            self._stuck_at = positions
-        _show_lack(ends, positions)
+            self._stalled_at = None
+        elif timed_out and positions == first:
+            self._stalled_at = positions
+        _show_ingest_lag(ends, positions)
         return complete
 
     def close(self) -> None:
-        """Let go of the connection."""
+        """Close the connection to the brokers."""
         self._connection.close()
 
     def _complete_to_us(self, emitted_us: int, positions: Positions, *, ends: Positions) -> int:
@@ -110,16 +126,16 @@ class Freshness:
             newest_us=self._store.newest_known_at_us(),
             positions=positions,
             ends=ends,
-            asked_us=emitted_us,
+            request_emitted_us=emitted_us,
         )
 
-    def _progress(self) -> Positions:
-        found = self._store.positions()
-        return {p: found.get(p, 0) for p in self._partitions}
+    def _store_positions(self) -> Positions:
+        positions = self._store.positions()
+        return {p: positions.get(p, 0) for p in self._partitions}
 
     def _ends(self) -> Positions:
         try:
-            return self._ask()
+            return self._read_ends()
         except KafkaFailed as error:
             log.warning("ends_unknown", why=str(error))
             return {}
@@ -129,5 +145,5 @@ def _at_end(partition: Partition, positions: Positions, ends: Positions) -> bool
     return partition in ends and positions.get(partition, 0) >= ends[partition]
 
 
-def _show_lack(ends: Positions, positions: Positions) -> None:
+def _show_ingest_lag(ends: Positions, positions: Positions) -> None:
     metrics.INGEST_BEHIND.set(sum(max(0, end - positions.get(p, 0)) for p, end in ends.items()))

@@ -2,7 +2,7 @@
 
 from prometheus_client import Counter, Gauge, Histogram
 
-ANSWERS = Counter(
+OUTCOMES = Counter(
     "eventide_serving_answers", "Requests answered", ["outcome"]
 )  # predicted, or the reason of the rejection
 INEXACT = Counter(
@@ -37,7 +37,7 @@ STALE = Gauge("eventide_serving_records_stale", "Records that were not ours; mus
 READY = Gauge("eventide_serving_ready", "1 when requests are answered")
 MODEL = Gauge("eventide_serving_model", "The model in service", ["name", "version"])
 MODEL_SWAPS = Counter("eventide_serving_model_swaps", "Changes of the model", ["result"])
-MODEL_LOOKS_FAILED = Counter(
+MODEL_CHECKS_FAILED = Counter(
     "eventide_serving_model_looks_failed", "Looks for a new champion that failed"
 )
 

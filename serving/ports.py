@@ -1,4 +1,4 @@
-"""What serving needs from outside, in its own words."""
+"""What serving needs from outside: models and features."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,7 +12,7 @@ from serving.model import ModelVersion
 
 
 class ModelSource(Protocol):
-    """Where models come from, and which one is to serve."""
+    """Knows which model is to serve, and has its files."""
 
     def current(self) -> ModelVersion | None:
         """The version that is to serve now; None while there is none.
@@ -20,17 +20,17 @@ class ModelSource(Protocol):
         Answers within seconds.
 
         Raises:
-            ModelUnavailable: nobody knows at the moment.
+            ModelUnavailable: the source cannot say at the moment.
         """
         ...
 
     def fetch(self, version: ModelVersion, folder: Path) -> None:
         """Write the files of the version's bundle into the existing, empty `folder`.
 
-        What arrives is not trusted: whoever calls this checks it against `bundle_sha256`.
+        The files are not checked: the caller compares them with `bundle_sha256`.
 
         Raises:
-            ModelUnavailable: they could not all be written.
+            ModelUnavailable: not all of them could be written.
         """
         ...
 
@@ -43,6 +43,6 @@ class Features(Protocol):
 
         Raises:
             StoreUnavailable: the store did not answer; trying again may help.
-            CorruptValue: the store holds damaged values; ingest mends them.
+            CorruptValue: the store holds damaged values; ingest repairs them.
         """
         ...

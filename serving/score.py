@@ -1,4 +1,4 @@
-"""From a batch of requests to one answer for each. Pure: no Kafka, no clock, no store."""
+"""From a batch of requests to one outcome for each. Pure: no Kafka, no clock, no store."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -21,34 +21,34 @@ Decode = Callable[[Message], msgspec.Struct]
 """The record in a message; raises MalformedEvent."""
 
 UNSCORABLE = "unscorable"  # the request is well-formed, and yet the model fails on it
-WHOLE_BATCH = 20  # so many requests that all fail are not to blame
+WHOLE_BATCH = 20  # when so many requests all fail, the model is to blame
 
 
-class Rejection(NamedTuple):
-    """Why a request gets no forecast. `reason` never quotes the payload."""
-
-    code: str
-    reason: str
-
-
-@dataclass(frozen=True, kw_only=True)
-class Answer:
-    """What becomes of one request: an outcome, and a dead letter when it is a rejection."""
-
-    outcome: Outcome
-    rejection: Rejection | None = None
-
-
-class Scored(NamedTuple):
-    """The model's word on one request."""
+class Prediction(NamedTuple):
+    """The model's score of one request, and how good the features were."""
 
     score: float
     exact: bool
     missing: int
 
 
+class Rejection(NamedTuple):
+    """Why a request gets no prediction. `reason` never quotes the payload."""
+
+    code: str
+    reason: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScoredRequest:
+    """The outcome of one request, and the rejection that it reports, if it is one."""
+
+    outcome: Outcome
+    rejection: Rejection | None = None
+
+
 class Scorer:
-    """Answers batches of requests of one feature service.
+    """Scores batches of requests of one feature service.
 
     Remembers one thing: whether the model has ever scored a real request. Until it has, a batch
     in which every request fails is taken for the model's fault.
@@ -56,41 +56,41 @@ class Scorer:
 
     def __init__(self, service: FeatureService, *, decode: Decode, features: Features) -> None:
         self._service, self._decode, self._features = service, decode, features
-        self._proven: ServedModel | None = None
+        self._proven_model: ServedModel | None = None
 
-    def answer(
+    def score(
         self,
         messages: Sequence[Message],
         *,
         model: ServedModel,
         scored_at_us: int,
         complete_to_us: int,
-    ) -> list[Answer]:
-        """One answer for each message, in their order. A bad request does not touch the others.
+    ) -> list[ScoredRequest]:
+        """One outcome for each message, in their order. A bad request does not touch the others.
 
-        What was emitted before `complete_to_us` is in the features; a request that was emitted, or
-        asks, after it gets an answer that is not fresh.
+        The features hold what was emitted before `complete_to_us`. A request that was emitted after
+        it, or whose decision time is after it, gets a prediction that is not fresh.
 
         Raises:
             ModelFails: no request can be scored, and that is not the requests' fault.
             StoreUnavailable: there are no features at the moment.
-            CorruptValue: the features that are there are damaged.
+            CorruptValue: the stored features are damaged.
         """
-        read = [self._read(message) for message in messages]
-        requests = [r for r in read if not isinstance(r, Rejection)]
-        scored = iter(self._score(requests, model))
+        decoded = [self._read(message) for message in messages]
+        requests = [r for r in decoded if not isinstance(r, Rejection)]
+        results = iter(self._predict(requests, model))
         return [
-            _rejected(message, found, scored_at_us)
-            if isinstance(found, Rejection)
-            else self._answered(
+            _rejected(message, request, scored_at_us)
+            if isinstance(request, Rejection)
+            else self._scored(
                 message,
-                found,
-                next(scored),
+                request,
+                next(results),
                 model=model,
                 scored_at_us=scored_at_us,
                 complete_to_us=complete_to_us,
             )
-            for message, found in zip(messages, read, strict=True)
+            for message, request in zip(messages, decoded, strict=True)
         ]
 
     def _read(self, message: Message) -> msgspec.Struct | Rejection:
@@ -99,36 +99,44 @@ class Scorer:
         except MalformedEvent as error:
             return Rejection(error.code, error.reason)
 
-    def _score(
+    def _predict(
         self, requests: Sequence[msgspec.Struct], model: ServedModel
-    ) -> list[Scored | Rejection]:
-        def attempt(some: Sequence[msgspec.Struct]) -> list[Scored | Rejection]:
-            return score(some, features=self._features, model=model)
+    ) -> list[Prediction | Rejection]:
+        results = isolate_failures(
+            requests, lambda part: predict(part, features=self._features, model=model)
+        )
+        if results:
+            self._check_model(results, model)
+        return results
 
-        scored = divide_and_score(requests, attempt)
-        works = any(isinstance(s, Scored) for s in scored)
-        if scored and not works and (self._proven is not model or len(scored) >= WHOLE_BATCH):
-            failure = scored[0]
+    def _check_model(self, results: Sequence[Prediction | Rejection], model: ServedModel) -> None:
+        """Tell a failing model from failing requests.
+
+        Raises:
+            ModelFails: all requests fail, and they are many or the model has never scored one.
+        """
+        works = any(isinstance(result, Prediction) for result in results)
+        if not works and (self._proven_model is not model or len(results) >= WHOLE_BATCH):
+            failure = results[0]
             raise ModelFails(
-                f"{model.version.name} {model.version.version} scores none of {len(scored)}"
+                f"{model.version.name} {model.version.version} scores none of {len(results)}"
                 f" requests: {failure.reason if isinstance(failure, Rejection) else failure}"
             )
-        if scored:
-            self._proven = model if works else None
-        return scored
+        self._proven_model = model if works else None
 
-    def _answered(
+    def _scored(
         self,
         message: Message,
         request: msgspec.Struct,
-        scored: Scored | Rejection,
+        result: Prediction | Rejection,
         *,
         model: ServedModel,
         scored_at_us: int,
         complete_to_us: int,
-    ) -> Answer:
+    ) -> ScoredRequest:
+        """The outcome of a request that could be read."""
         decision_time_us: int = request.event_time_us  # type: ignore[attr-defined]
-        known = {
+        origin = {
             "source": source_of(message),
             "scored_at_us": scored_at_us,
             "event_id": request.event_id,  # type: ignore[attr-defined]  # every event has these two
@@ -138,52 +146,52 @@ class Scorer:
             "model_version": model.version.version,
             "run_id": model.version.run_id,
         }
-        if isinstance(scored, Rejection):
-            outcome = Outcome(outcome="rejected", reason=scored.code, **known)
-            return Answer(outcome=outcome, rejection=scored)
-        return Answer(
+        if isinstance(result, Rejection):
+            outcome = Outcome(outcome="rejected", reason=result.code, **origin)
+            return ScoredRequest(outcome=outcome, rejection=result)
+        return ScoredRequest(
             outcome=Outcome(
                 outcome="predicted",
-                score=scored.score,
-                features_exact=scored.exact,
+                score=result.score,
+                features_exact=result.exact,
                 features_fresh=max(known_at_us(message), decision_time_us) <= complete_to_us,
-                features_missing=scored.missing,
-                **known,
+                features_missing=result.missing,
+                **origin,
             )
         )
 
 
-def score(
+def predict(
     requests: Sequence[msgspec.Struct], *, features: Features, model: ServedModel
-) -> list[Scored | Rejection]:
+) -> list[Prediction | Rejection]:
     """Features and score of each request, as of its own decision time. Raises whatever they raise.
 
-    A score that is no probability is a rejection.
+    A score outside [0, 1] is a rejection.
     """
     as_of_us = np.array([r.event_time_us for r in requests], dtype=np.int64)  # type: ignore[attr-defined]
     vectors = features.vectors(requests, as_of_us)
     scores = model.bundle.score(vectors.categories, vectors.numbers)
     missing = np.isnan(vectors.numbers).sum(axis=1)
     return [
-        Scored(value, exact, gaps)
-        if 0.0 <= value <= 1.0
-        else Rejection(UNSCORABLE, f"the model's score is {value}")
-        for value, exact, gaps in zip(
+        Prediction(score, exact, gaps)
+        if 0.0 <= score <= 1.0
+        else Rejection(UNSCORABLE, f"the model's score is {score}")
+        for score, exact, gaps in zip(
             scores.tolist(), vectors.exact.tolist(), missing.tolist(), strict=True
         )
     ]
 
 
-def divide_and_score(
+def isolate_failures(
     requests: Sequence[msgspec.Struct],
-    attempt: Callable[[Sequence[msgspec.Struct]], list[Scored | Rejection]],
-) -> list[Scored | Rejection]:
-    """`attempt` on all; when it raises, on each half, until what fails is alone.
+    attempt: Callable[[Sequence[msgspec.Struct]], list[Prediction | Rejection]],
+) -> list[Prediction | Rejection]:
+    """`attempt` on all requests; when it raises, on each half, until the failing one is alone.
 
     One bad request among n costs about 2 log2 n attempts.
 
     Raises:
-        EventideError: what is known, such as StoreUnavailable, is not the fault of a request.
+        EventideError: an error of ours, such as StoreUnavailable, is not the fault of a request.
     """
     if not requests:
         return []
@@ -196,8 +204,8 @@ def divide_and_score(
             return [Rejection(UNSCORABLE, f"the model raised {type(error).__name__}")]
     half = len(requests) // 2
     return [
-        *divide_and_score(requests[:half], attempt),
-        *divide_and_score(requests[half:], attempt),
+        *isolate_failures(requests[:half], attempt),
+        *isolate_failures(requests[half:], attempt),
     ]
 
 
@@ -206,11 +214,12 @@ def source_of(message: Message) -> str:
     return f"{message.topic()}-{message.partition()}-{message.offset()}"
 
 
-def _rejected(message: Message, why: Rejection, scored_at_us: int) -> Answer:
+def _rejected(message: Message, rejection: Rejection, scored_at_us: int) -> ScoredRequest:
+    """The outcome of a request that could not be read."""
     outcome = Outcome(
         outcome="rejected",
         source=source_of(message),
         scored_at_us=scored_at_us,
-        reason=why.code,
+        reason=rejection.code,
     )
-    return Answer(outcome=outcome, rejection=why)
+    return ScoredRequest(outcome=outcome, rejection=rejection)

@@ -17,8 +17,9 @@ from features.ingestion.scrubber import Scrubber
 from features.ingestion.sinks import Sinks
 from features.stores.ports import OfflineStore, OnlineStore
 from infra.clock import now_us
-from infra.kafka.admin import end_observer, first_offsets, group_observer, topic_partitions
+from infra.kafka.admin import first_offsets, topic_partitions
 from infra.kafka.consumer import GroupConsumer, StartPositions
+from infra.kafka.observers import end_observer, group_observer
 from infra.kafka.partitions import Partition, Positions
 from infra.kafka.transactions import TransactionalProducer
 from infra.process.runner import run_loop

@@ -18,7 +18,7 @@ from features.maintenance.compaction import CompactionRules, MaintenanceResult, 
 from features.maintenance.consistency import compare_views
 from features.maintenance.rebuild import RebuildResult, RebuildRules, rebuild
 from features.stores.ports import OfflineStore, OnlineStore
-from infra.kafka.admin import group_positions
+from infra.kafka.observers import group_positions
 from infra.kafka.topic_reader import read_all
 from infra.process.progress import StatusCallback
 from infra.settings import Settings

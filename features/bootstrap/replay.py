@@ -23,8 +23,9 @@ from features.replay.lockstep import PATIENCE_S, LockStep, wait_for
 from features.replay.plan import ReplayPlan, rows
 from features.replay.recordings import built, recording_of
 from features.replay.replayer import BATCH, AtSpeed, Pace, Position, Replayed, replay
-from infra.kafka.admin import end_offsets, group_observer, group_positions
+from infra.kafka.admin import end_offsets
 from infra.kafka.errors import Fenced
+from infra.kafka.observers import group_observer, group_positions
 from infra.kafka.partitions import Positions
 from infra.kafka.topic_reader import read_all
 from infra.kafka.transactions import TransactionalProducer

@@ -4,7 +4,7 @@ The value is the record's own bytes, unchanged, so that a copy of it can be sent
 """
 
 from infra.kafka.message import Message
-from infra.kafka.transactions import Record
+from infra.kafka.transactions import ProducerRecord
 
 SUFFIX = ".dlq"
 HEADER_PREFIX = "dlq."
@@ -17,7 +17,7 @@ def dead_letter_topic(consumer: str) -> str:
 
 def dead_letter(
     message: Message, *, consumer: str, code: str, reason: str, at_us: int, whole: bool = True
-) -> Record:
+) -> ProducerRecord:
     """The dead letter of a message. Without `whole`, for a record that is too large for the topic,
     it has no value but says where the record is.
     """
@@ -35,7 +35,7 @@ def dead_letter(
     ]
     if not whole:
         marks.append((f"{HEADER_PREFIX}truncated", b"1"))
-    return Record(
+    return ProducerRecord(
         topic=dead_letter_topic(consumer),
         key=message.key(),
         value=message.value() if whole else None,

@@ -21,7 +21,7 @@ from features.replay.plan import ReplayPlan
 from infra.clock import MILLISECOND, SECOND
 from infra.kafka.errors import TransactionAborted, TransactionUnclear
 from infra.kafka.partitions import Partition
-from infra.kafka.transactions import Record, TransactionalProducer
+from infra.kafka.transactions import ProducerRecord, TransactionalProducer
 from infra.process.watchdog import Watchdog
 
 if TYPE_CHECKING:
@@ -190,7 +190,7 @@ class _Sender:
         key, value = self.plan.key.encode(), msgspec.json.encode(position)
         records = [
             *_records(self.frame[start:end], self.events),
-            Record(topic=REPLAY_PROGRESS, key=key, value=value),
+            ProducerRecord(topic=REPLAY_PROGRESS, key=key, value=value),
         ]
         for attempt in range(1, ABORTS_IN_A_ROW + 1):
             watchdog.heartbeat()
@@ -206,12 +206,12 @@ class _Sender:
                 return
 
 
-def _records(rows: pl.DataFrame, events: Mapping[str, EventType]) -> Iterator[Record]:
+def _records(rows: pl.DataFrame, events: Mapping[str, EventType]) -> Iterator[ProducerRecord]:
     headers = {name: schema_headers(event) for name, event in events.items()}
     for known_at_us, event, key, payload in rows.select(
         "known_at_us", "event", "key", "payload"
     ).iter_rows():
-        yield Record(
+        yield ProducerRecord(
             topic=event,
             value=payload,
             key=key.encode(),

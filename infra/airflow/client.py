@@ -67,7 +67,7 @@ class AirflowApi:
     def backfill(self, dag_id: str, *, first: date, last: date, again: bool = False) -> None:
         """Create the runs of the days `first` to `last`, one after the other; what exists stays.
 
-        With `again` runs that failed are run anew.
+        With `again` runs that failed are run again.
         """
         # A daily run belongs to the interval that ends on its day: its logical date is a day less.
         body = {
@@ -83,7 +83,7 @@ class AirflowApi:
 
     def runs(self, dag_id: str, *, first: date, last: date) -> list[DagRun]:
         """The runs of those days, by day."""
-        answer = self._call(
+        response = self._call(
             "GET",
             f"/api/v2/dags/{dag_id}/dagRuns",
             params={
@@ -99,13 +99,13 @@ class AirflowApi:
                 day=datetime.fromisoformat(run["run_after"]).astimezone(UTC).date(),
                 state=run["state"],
             )
-            for run in (answer or {}).get("dag_runs", [])
+            for run in (response or {}).get("dag_runs", [])
         ]
 
     def tasks(self, dag_id: str, run_id: str) -> list[TaskRun]:
         """The tasks of a run."""
         path = f"/api/v2/dags/{dag_id}/dagRuns/{run_id}/taskInstances"
-        answer = self._call("GET", path, params={"limit": 100}) or {}
+        response = self._call("GET", path, params={"limit": 100}) or {}
         return [
             TaskRun(
                 task_id=task["task_id"],
@@ -115,19 +115,19 @@ class AirflowApi:
                 try_number=task["try_number"],
                 duration_s=task["duration"],
             )
-            for task in answer.get("task_instances", [])
+            for task in response.get("task_instances", [])
         ]
 
     def result(self, dag_id: str, run_id: str, task_id: str) -> Any:
         """What a task returned; None when it returned nothing."""
         path = f"/api/v2/dags/{dag_id}/dagRuns/{run_id}/taskInstances/{task_id}/xcomEntries"
-        answer = self._call("GET", f"{path}/return_value", missing_ok=True)
-        return answer["value"] if answer else None
+        response = self._call("GET", f"{path}/return_value", missing_ok=True)
+        return response["value"] if response else None
 
     def failure(self, dag_id: str, run_id: str, task: TaskRun) -> str:
         """The last error in the log of a task's last try: its type and sentence."""
         path = f"/api/v2/dags/{dag_id}/dagRuns/{run_id}/taskInstances/{task.task_id}/logs"
-        answer = self._call(
+        response = self._call(
             "GET",
             f"{path}/{task.try_number}",
             params={"full_content": True, "map_index": task.map_index},
@@ -136,7 +136,7 @@ class AirflowApi:
         )
         errors = [
             f"{detail['exc_type']}: {detail['exc_value']}"
-            for line in (answer or {}).get("content", [])
+            for line in (response or {}).get("content", [])
             for detail in (line.get("error_detail") or [] if isinstance(line, dict) else [])
         ]
         return errors[-1] if errors else "see its log in the Airflow pages"
@@ -154,24 +154,26 @@ class AirflowApi:
         try:
             if "authorization" not in self._client.headers:
                 self._log_in()
-            answer = self._client.request(method, path, params=params, json=json, headers=headers)
+            response = self._client.request(method, path, params=params, json=json, headers=headers)
         except httpx.HTTPError as error:
             raise AirflowUnavailable(f"Airflow at {self._client.base_url}: {error}") from error
-        if answer.status_code == httpx.codes.NOT_FOUND and missing_ok:
+        if response.status_code == httpx.codes.NOT_FOUND and missing_ok:
             return None
-        if answer.is_error:
-            raise AirflowUnavailable(f"{method} {path}: {answer.status_code} {answer.text[:300]}")
-        content: dict[str, Any] = answer.json()
+        if response.is_error:
+            raise AirflowUnavailable(
+                f"{method} {path}: {response.status_code} {response.text[:300]}"
+            )
+        content: dict[str, Any] = response.json()
         return content
 
     def _log_in(self) -> None:
-        answer = self._client.post("/auth/token", json=self._login)
-        if answer.is_error:
+        response = self._client.post("/auth/token", json=self._login)
+        if response.is_error:
             raise AirflowUnavailable(
                 f"Airflow refused the login of {self._login['username']!r}",
                 hint="`eventide status` says where the password stands",
             )
-        self._client.headers["authorization"] = f"Bearer {answer.json()['access_token']}"
+        self._client.headers["authorization"] = f"Bearer {response.json()['access_token']}"
 
 
 def _utc(day: date) -> datetime:

@@ -1,1 +1,4 @@
-"""Kafka, with the care that exactly-once needs. The only place that imports the client library."""
+"""Exactly-once Kafka: the only package that imports the client library.
+
+May import `infra.process`, `infra.settings` and the modules below them.
+"""

@@ -1,4 +1,4 @@
-"""What can go wrong with Kafka, and what each error of the client means for us."""
+"""What can go wrong with Kafka, and which kind each error of the client is."""
 
 import time
 from enum import Enum, auto
@@ -11,8 +11,8 @@ from infra.kafka.message import ClientError
 
 log = structlog.get_logger()
 
-SAY_AGAIN_S = 10.0
-_last_written: dict[int, float] = {}
+LOG_AGAIN_S = 10.0
+_last_logged_s: dict[int, float] = {}
 
 
 class KafkaFailed(EventideError):
@@ -43,7 +43,7 @@ class Fenced(KafkaFailed):
     """Another process runs under our transactional id, or we slept past the timeout."""
 
     hint = "give each process its own instance name"
-    exit_code = 3  # so that a supervisor can tell it from a crash
+    exit_code = 3  # so that a supervisor can distinguish it from a crash
 
 
 class TransactionAborted(EventideError):
@@ -55,44 +55,44 @@ class TooLarge(TransactionAborted):
 
 
 class TransactionUnclear(EventideError):
-    """It was committed or not, nobody can say: read your position anew before you go on."""
+    """Nobody can say whether it was committed: read your own position before you go on."""
 
 
 class ErrorKind(Enum):
-    """What an error means for the one who gets it."""
+    """What an error means for the consumer that gets it."""
 
-    NOTHING = auto()  # not an error: the end of a partition, an empty poll
-    TRANSIENT = auto()  # the client mends it by itself
-    LEFT_GROUP = auto()  # the callbacks tell which partitions are gone
+    NOT_AN_ERROR = auto()  # the end of a partition, an empty poll
+    TRANSIENT = auto()  # the client recovers by itself
+    LEFT_GROUP = auto()  # the callbacks say which partitions are gone
     POSITION_LOST = auto()
     UNKNOWN_TOPIC = auto()  # transient for a while after a start
     FATAL = auto()
 
 
 def classify(error: ClientError) -> ErrorKind:
-    """How a consumer takes an error. What is not known to heal is fatal."""
+    """The kind of an error, as a consumer sees it. What is not known to pass is fatal."""
     if error.fatal():
         return ErrorKind.FATAL
-    found = _MEANINGS.get(error.code())
-    if found is not None:
-        return found
+    kind = _KINDS.get(error.code())
+    if kind is not None:
+        return kind
     return ErrorKind.TRANSIENT if error.retriable() else ErrorKind.FATAL
 
 
 def on_client_error(error: KafkaError) -> None:
-    """Write down what a client reports beside its calls. Never raises: it runs as a callback.
+    """Log what a client reports beside its calls. Never raises: it runs as a callback.
 
-    A client without brokers reports it many times a second; each kind is written once in a while.
+    A client without brokers reports many times a second; each code is logged once in a while.
     """
     now = time.monotonic()
-    if now - _last_written.get(error.code(), -SAY_AGAIN_S) >= SAY_AGAIN_S:
-        _last_written[error.code()] = now
+    if now - _last_logged_s.get(error.code(), -LOG_AGAIN_S) >= LOG_AGAIN_S:
+        _last_logged_s[error.code()] = now
         log.warning("kafka_trouble", code=error.name(), message=error.str(), fatal=error.fatal())
 
 
-_MEANINGS = {
-    KafkaError._PARTITION_EOF: ErrorKind.NOTHING,
-    KafkaError._TIMED_OUT: ErrorKind.NOTHING,
+_KINDS = {
+    KafkaError._PARTITION_EOF: ErrorKind.NOT_AN_ERROR,
+    KafkaError._TIMED_OUT: ErrorKind.NOT_AN_ERROR,
     KafkaError._TRANSPORT: ErrorKind.TRANSIENT,
     KafkaError._ALL_BROKERS_DOWN: ErrorKind.TRANSIENT,
     KafkaError._RESOLVE: ErrorKind.TRANSIENT,

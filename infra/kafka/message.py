@@ -1,4 +1,4 @@
-"""A record as the client hands it over."""
+"""A record as the client library returns it."""
 
 from typing import Protocol
 
@@ -17,7 +17,7 @@ class ClientError(Protocol):
         ...
 
     def str(self) -> str:
-        """What it says to people."""
+        """Its sentence."""
         ...
 
     def fatal(self) -> bool:

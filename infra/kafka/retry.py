@@ -1,35 +1,50 @@
-"""Asking again while a broker is still finding its feet."""
+"""Repeating calls that fail for a moment, such as right after a broker's start."""
 
 import time
 from collections.abc import Callable
 from typing import TypeVar
 
-from confluent_kafka import KafkaException
+import stamina
+from confluent_kafka import KafkaError, KafkaException
 
 from infra.kafka.config import OPERATION_TIMEOUT_S
 from infra.kafka.errors import ErrorKind, classify
 
-Answer = TypeVar("Answer")
-_PAUSE_S = 0.1
+Result = TypeVar("Result")
+
+FIRST_PAUSE_S = 0.05
+LONGEST_PAUSE_S = 0.25
+_SHORTEST_TIMEOUT_S = 0.1  # less would be over before a broker could answer
+
+
+def is_transient(error: KafkaError) -> bool:
+    """Whether the error passes by itself, as a consumer sees it."""
+    return classify(error) is ErrorKind.TRANSIENT
 
 
 def retry_transient(
-    ask: Callable[[float], Answer], *, limit_s: float = OPERATION_TIMEOUT_S
-) -> Answer:
-    """What `ask(seconds left)` returns; repeated on errors that pass by themselves.
+    call: Callable[[float], Result],
+    *,
+    limit_s: float = OPERATION_TIMEOUT_S,
+    passes: Callable[[KafkaError], bool] = is_transient,
+) -> Result:
+    """The result of `call(seconds left)`; called again after errors that pass by themselves.
 
     Right after a broker's start its coordinators are not loaded yet, and it says so at once instead
-    of waiting for them.
+    of waiting for them. `passes` says of which errors that is true.
 
     Raises:
         KafkaException: another error, or still this one after `limit_s`.
     """
-    deadline = time.monotonic() + limit_s
-    while True:
-        try:
-            return ask(max(deadline - time.monotonic(), 0.1))
-        except KafkaException as error:
-            passing = classify(error.args[0]) is ErrorKind.TRANSIENT
-            if not passing or time.monotonic() + _PAUSE_S > deadline:
-                raise
-        time.sleep(_PAUSE_S)
+    deadline_s = time.monotonic() + limit_s
+    for attempt in stamina.retry_context(
+        on=lambda error: isinstance(error, KafkaException) and passes(error.args[0]),
+        attempts=None,
+        timeout=limit_s,
+        wait_initial=FIRST_PAUSE_S,
+        wait_max=LONGEST_PAUSE_S,
+        wait_jitter=0.0,
+    ):
+        with attempt:
+            return call(max(deadline_s - time.monotonic(), _SHORTEST_TIMEOUT_S))
+    raise AssertionError("stamina returns or raises")

@@ -13,7 +13,7 @@ from infra.kafka.partitions import Partition, Positions
 from infra.settings import KafkaSettings
 
 BATCH = 1_000
-PATIENCE_S = 30.0
+SILENCE_LIMIT_S = 30.0
 _WAIT_S = 0.5
 
 
@@ -22,11 +22,11 @@ def read_all(
 ) -> Iterator[Message]:
     """Every committed record from `start` (or the beginning) to what is the end at the call.
 
-    In order by partition; partitions are mixed. What is sent later is not waited for, but open
-    transactions are: what they hold came before the call.
+    In order by partition; partitions are mixed. It does not wait for records that are sent later,
+    but for open transactions: what they hold came before the call.
 
     Raises:
-        KafkaFailed: a topic is not there, or the brokers fall silent.
+        KafkaFailed: a topic is not there, or no records come for a while.
     """
     names = list(topics)
     ends = end_offsets(kafka, names)
@@ -44,14 +44,14 @@ def _read(consumer: Consumer, left: dict[Partition, int]) -> Iterator[Message]:
     """Records below the ends in `left`; a partition is taken out of it at its end."""
     silent_s = 0.0
     while left:
-        found = cast(list[Message], consumer.consume(BATCH, _WAIT_S))
-        silent_s = 0.0 if found else silent_s + _WAIT_S
-        if silent_s > PATIENCE_S:
-            raise KafkaFailed(f"no records for {PATIENCE_S:.0f} s; unread: {sorted(left)}")
-        for message in found:
+        messages = cast(list[Message], consumer.consume(BATCH, _WAIT_S))
+        silent_s = 0.0 if messages else silent_s + _WAIT_S
+        if silent_s > SILENCE_LIMIT_S:
+            raise KafkaFailed(f"no records for {SILENCE_LIMIT_S:.0f} s; unread: {sorted(left)}")
+        for message in messages:
             partition = partition_of(message)
             if (error := message.error()) is not None:
-                _complain_unless_harmless(error)
+                _raise_unless_harmless(error)
                 _leave(left, partition, reached=_end_reached(error, message))
             elif partition in left and message.offset() < left[partition]:
                 yield message
@@ -63,11 +63,11 @@ def _end_reached(error: ClientError, message: Message) -> int:
 
 
 def _leave(left: dict[Partition, int], partition: Partition, *, reached: int) -> None:
-    """Strike out a partition whose end is reached; the end may be a marker, which is no record."""
+    """Remove a partition whose end is reached; the end may be a marker, which is no record."""
     if reached >= left.get(partition, reached + 1):
         del left[partition]
 
 
-def _complain_unless_harmless(error: ClientError) -> None:
-    if classify(error) not in (ErrorKind.NOTHING, ErrorKind.TRANSIENT):
+def _raise_unless_harmless(error: ClientError) -> None:
+    if classify(error) not in (ErrorKind.NOT_AN_ERROR, ErrorKind.TRANSIENT):
         raise KafkaFailed(f"{error.name()}: {error.str()}") from KafkaException(error)

@@ -1,6 +1,6 @@
-"""A producer whose records are all seen, or none of them.
+"""A producer whose records become visible all together or not at all.
 
-What the client library leaves to its user, and what is done about it here:
+What the client library leaves to its user, and what this module does about it:
 
 - A request that timed out may still reach the broker and touch the *next* transaction. So a
   producer is never used again after an unclear result: a new one under the same id ends what the
@@ -9,7 +9,6 @@ What the client library leaves to its user, and what is done about it here:
 - Offsets are sent with the membership under which the batch was taken, never with a later one.
 """
 
-import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -17,7 +16,7 @@ import structlog
 from confluent_kafka import KafkaError, KafkaException, Producer, TopicPartition
 from msgspec import Struct
 
-from infra.kafka.config import OPERATION_TIMEOUT_S, producer_config
+from infra.kafka.config import producer_config
 from infra.kafka.consumer import GroupConsumer
 from infra.kafka.errors import (
     FENCED,
@@ -29,13 +28,14 @@ from infra.kafka.errors import (
 )
 from infra.kafka.message import Message, partition_of
 from infra.kafka.partitions import Partition, Positions
+from infra.kafka.retry import retry_transient
 from infra.settings import KafkaSettings
 
 log = structlog.get_logger()
 
 
-class Record(Struct, frozen=True, kw_only=True, gc=False):
-    """What is sent. Without a `partition` the key decides, as Java clients do it."""
+class ProducerRecord(Struct, frozen=True, kw_only=True, gc=False):
+    """A record to send. Without a `partition` the key decides, as Java clients do it."""
 
     topic: str
     value: bytes | None
@@ -48,13 +48,21 @@ class Record(Struct, frozen=True, kw_only=True, gc=False):
 class TransactionalProducer:
     """Sends batches of records, each batch in one transaction, with the offsets it came from."""
 
-    def __init__(self, kafka: KafkaSettings, *, transactional_id: str) -> None:
+    def __init__(
+        self,
+        kafka: KafkaSettings,
+        *,
+        transactional_id: str,
+        make_client: Callable[[dict[str, Any]], Producer] = Producer,
+    ) -> None:
         """Connects nowhere yet.
 
         Of two processes with one `transactional_id` the later one stays, the earlier one gets
-        `Fenced`.
+        `Fenced`. `make_client` makes the client's producer from its configuration, again after
+        each unclear result.
         """
         self.rebuilds = 0
+        self._make_client = make_client
         self._id = transactional_id
         self._config = producer_config(kafka, transactional_id=transactional_id)
         self._producer: Producer | None = None
@@ -66,9 +74,9 @@ class TransactionalProducer:
             Fenced: another process registered at the same time.
             ProducerFailed: the brokers do not answer, or refuse.
         """
-        producer = Producer(self._config)
+        producer = self._make_client(self._config)
         try:
-            _until_done(producer.init_transactions)
+            _call(producer.init_transactions)
         except KafkaException as error:
             self._raise_if_fenced(error)
             raise ProducerFailed(f"{self._id}: {_sentence(error)}") from error
@@ -76,7 +84,7 @@ class TransactionalProducer:
 
     def send_all(
         self,
-        records: Sequence[Record],
+        records: Sequence[ProducerRecord],
         *,
         offsets: Positions | None = None,
         consumer: GroupConsumer | None = None,
@@ -86,11 +94,11 @@ class TransactionalProducer:
 
         Returns only when it is committed. No callback of the consumer runs in between. `arrived`
         is filled with the offset after the last record of each partition that got some; it costs
-        a callback for each record, so ask for it only where somebody waits for these positions.
+        a callback for each record, so pass it only where these positions are waited for.
 
         Raises:
             TransactionAborted: nothing is visible; rewind the consumer and go on.
-            TransactionUnclear: without a consumer nobody can say; read your own position anew.
+            TransactionUnclear: without a consumer nobody can say; read your own position first.
             Fenced, ProducerFailed: end this process; a new one starts from what is committed.
         """
         if (offsets is None) != (consumer is None):
@@ -111,7 +119,7 @@ class TransactionalProducer:
             producer.poll(0)  # the last delivery reports
 
     def close(self) -> None:
-        """Let go of the client; an open transaction ends by its timeout."""
+        """Drop the client; an open transaction ends by its timeout."""
         self._drop()
 
     def _send_offsets(
@@ -121,12 +129,10 @@ class TransactionalProducer:
             raise _MembershipChanged("the group moved on since the batch was taken")
         positions = [TopicPartition(p.topic, p.number, o) for p, o in offsets.items()]
         metadata = consumer.group_metadata()
-        _until_done(
-            lambda left_s: producer.send_offsets_to_transaction(positions, metadata, left_s)
-        )
+        _call(lambda left_s: producer.send_offsets_to_transaction(positions, metadata, left_s))
 
     def _abort(self, producer: Producer, cause: Exception) -> None:
-        """Undo what was begun; the commit was never asked for, so it cannot happen.
+        """Undo what was begun; no commit was requested, so none can happen.
 
         After an error of the client the producer is not used again, even where the client says that
         an abort is enough: after a failed delivery its next batch may skip sequence numbers.
@@ -139,7 +145,7 @@ class TransactionalProducer:
             self._drop()
         else:
             try:
-                _until_done(producer.abort_transaction)
+                _call(producer.abort_transaction)
             except KafkaException as error:
                 self._raise_if_fenced(error)
                 self._drop()
@@ -149,17 +155,17 @@ class TransactionalProducer:
         self, producer: Producer, offsets: Positions | None, consumer: GroupConsumer | None
     ) -> None:
         try:
-            _until_done(producer.commit_transaction)
+            _call(producer.commit_transaction)
         except KafkaException as error:
             self._raise_if_fenced(error)
             if error.args[0].txn_requires_abort():
                 self._abort(producer, error)
-            self._settle(error, offsets, consumer)
+            self._resolve_unclear_commit(error, offsets, consumer)
 
-    def _settle(
+    def _resolve_unclear_commit(
         self, cause: KafkaException, offsets: Positions | None, consumer: GroupConsumer | None
     ) -> None:
-        """Find out whether a commit without an answer happened. Returns when it did."""
+        """Ask the brokers whether a commit without an answer happened; return when it did."""
         log.warning("commit_unclear", id=self._id, message=_sentence(cause))
         self._drop()
         self.open()  # returns only after the old transaction has ended, one way or the other
@@ -189,14 +195,14 @@ class _MembershipChanged(Exception):
 
 
 def _produce_all(
-    producer: Producer, records: Sequence[Record], arrived: dict[Partition, int] | None
+    producer: Producer, records: Sequence[ProducerRecord], arrived: dict[Partition, int] | None
 ) -> None:
     def note(error: KafkaError | None, message: Message) -> None:
         if error is None and arrived is not None:
             partition = partition_of(message)
             arrived[partition] = max(arrived.get(partition, 0), message.offset() + 1)
 
-    # A failed delivery fails the commit: without `arrived` there is nothing to be told.
+    # A failed delivery fails the commit: without `arrived` no report is needed.
     report: dict[str, Any] = {} if arrived is None else {"on_delivery": note}
     produce = producer.produce
     for r in records:
@@ -212,25 +218,16 @@ def _produce_all(
     producer.poll(0)
 
 
-def _until_done(call: Callable[[float], None]) -> None:
-    """Repeat a call that the client allows to be repeated, until one deadline.
-
-    Not after a time-out: it has used up the time, and its request may still be on its way.
-    """
-    deadline = time.monotonic() + OPERATION_TIMEOUT_S
-    while True:
-        left_s = deadline - time.monotonic()
-        try:
-            call(max(left_s, 0.1))
-        except KafkaException as error:
-            reason = error.args[0]
-            if left_s <= 0 or not _may_repeat(reason):
-                raise
-        else:
-            return
+def _call(call: Callable[[float], None]) -> None:
+    """Call the client, again after errors that it allows to be repeated, until one deadline."""
+    retry_transient(call, passes=_may_repeat)
 
 
 def _may_repeat(reason: KafkaError) -> bool:
+    """Whether the client allows the same call again.
+
+    Not after a time-out: it has used up the time, and its request may still be on its way.
+    """
     return (
         not reason.fatal()
         and not reason.txn_requires_abort()

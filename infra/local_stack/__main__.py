@@ -1,6 +1,6 @@
-"""The processes that `eventide up` leaves running: `guard` and, below it, `supervisor`.
+"""The processes that `eventide up` leaves running: `reaper` and, below it, `supervisor`.
 
-python -m infra.local_stack guard|supervisor          (settings and state come from the environment)
+python -m infra.local_stack reaper|supervisor       (settings and state come from the environment)
 """
 
 import os
@@ -10,13 +10,13 @@ from typing import Any
 
 import structlog
 
-from infra.local_stack import definition as plan
-from infra.local_stack.reaper import guard
+from infra.local_stack import definition
+from infra.local_stack.reaper import run_reaper
 from infra.local_stack.service import with_dependencies
 from infra.local_stack.state_files import StackFiles
 from infra.local_stack.supervisor import Supervisor
 from infra.logging import configure_logging
-from infra.settings import load_settings
+from infra.settings import Settings, load_settings
 
 
 def main(role: str) -> int:
@@ -25,15 +25,19 @@ def main(role: str) -> int:
     files = StackFiles(settings.state_dir)
     configure_logging(json=settings.log_json, level=settings.log_level)
     log = structlog.get_logger()
-    if role == "guard":
-        return guard(
-            [sys.executable, "-m", "infra.local_stack", "supervisor"], files, log=log.warning
-        )
-    boot = files.boot()
-    assert boot is not None, "`eventide up` writes the boot before it starts us"
-    everything = plan.services(settings, boot.ports)
-    services = with_dependencies(everything, boot.only) if boot.only else everything
-    env = plan.environment(settings, dict(os.environ))
+    if role == "reaper":
+        return run_reaper([sys.executable, "-m", "infra.local_stack", "supervisor"], files, log=log)
+    _supervise(settings, files, log=log)
+    return 0
+
+
+def _supervise(settings: Settings, files: StackFiles, *, log: Any) -> None:
+    request = files.start_request()
+    assert request is not None, "`eventide up` writes the request before it starts us"
+    services = definition.services(settings, request.ports)
+    if request.only:
+        services = with_dependencies(services, request.only)
+    env = definition.environment(settings, dict(os.environ))
     supervisor = Supervisor(services, files, env=env, log=log)
 
     def stop(*_: Any) -> None:
@@ -41,9 +45,8 @@ def main(role: str) -> int:
 
     signal.signal(signal.SIGTERM, stop)
     signal.signal(signal.SIGINT, stop)
-    files.write_endpoints(plan.endpoints(settings.stack, boot.ports))
+    files.write_endpoints(definition.endpoints(settings.stack, request.ports))
     supervisor.run()
-    return 0
 
 
 if __name__ == "__main__":

@@ -6,13 +6,13 @@ from pathlib import Path
 
 import msgspec
 
-from infra.local_stack.ports import PortWish
+from infra.local_stack.ports import PortRequest
 from infra.local_stack.service import Service
 from infra.local_stack.services import airflow, kafka, mlflow, postgres
 from infra.local_stack.services import eventide as pipeline
 from infra.settings import Settings, StackSettings
 
-_PORTS = {  # name: (field of StackSettings, the service that listens, the usual port)
+_PORTS = {  # name: (field of StackSettings, the service that listens, the default port)
     kafka.NAME: ("kafka_port", kafka.NAME, 9092),
     "kafka-controller": ("kafka_controller_port", kafka.NAME, 9093),
     mlflow.NAME: ("mlflow_port", mlflow.NAME, 5000),
@@ -30,36 +30,36 @@ COMMON_ENVIRONMENT = {
 }
 
 
-def port_wishes(stack: StackSettings) -> list[PortWish]:
-    """The ports of all servers that may be started here."""
+def port_requests(stack: StackSettings) -> list[PortRequest]:
+    """The ports of all servers that may be started on this machine."""
     return [
-        PortWish(
+        PortRequest(
             name=name,
             service=service,
             variable=f"EVENTIDE_STACK__{field}".upper(),
-            asked=getattr(stack, field),
-            usual=usual,
+            fixed=getattr(stack, field),
+            default=default,
         )
-        for name, (field, service, usual) in _PORTS.items()
+        for name, (field, service, default) in _PORTS.items()
     ]
 
 
 def services(settings: Settings, ports: dict[str, int]) -> list[Service]:
-    """Every service that is not replaced by an address elsewhere, in the order of a reading.
+    """Every service that is not replaced by an address elsewhere, in reading order.
 
     Raises:
         JarsMissing: Kafka is to be started and was not fetched.
     """
     stack = settings.stack
-    all_of_them = [
+    local = [
         *([] if stack.kafka else [_kafka(settings, ports)]),
         *([] if stack.postgres.get_secret_value() else [_postgres(settings)]),
         *([] if stack.mlflow else [_mlflow(settings, ports)]),
         *([] if stack.airflow else airflow.airflow_services(_airflow_plan(settings, ports))),
         *_pipeline(ports),
     ]
-    here = {service.name for service in all_of_them}
-    return [_without_absent(service, here) for service in all_of_them]
+    names = {service.name for service in local}
+    return [_only_after(service, names) for service in local]
 
 
 def endpoints(stack: StackSettings, ports: dict[str, int]) -> dict[str, object]:
@@ -72,7 +72,7 @@ def endpoints(stack: StackSettings, ports: dict[str, int]) -> dict[str, object]:
 
 
 def environment(settings: Settings, base: dict[str, str]) -> dict[str, str]:
-    """What every process of the stack gets on top of its own: ours, cleaned, and the state."""
+    """The environment of every process of the stack: ours, cleaned, and the state folder."""
     env = {key: value for key, value in base.items() if key not in _NOT_INHERITED}
     programs = str(Path(sys.executable).parent)
     return {
@@ -153,7 +153,7 @@ def _pipeline(ports: dict[str, int]) -> list[Service]:
     ]
 
 
-def _without_absent(service: Service, here: set[str]) -> Service:
-    """What runs elsewhere is not waited for."""
-    after = tuple(name for name in service.after if name in here)
+def _only_after(service: Service, local: set[str]) -> Service:
+    """The service, waiting only for those that run here."""
+    after = tuple(name for name in service.after if name in local)
     return msgspec.structs.replace(service, after=after)

@@ -1,6 +1,6 @@
 """Become the given command, bound to the life of the process that started us.
 
-    python -I -S launch.py PARENT_PID UID COMMAND...        (UID -1: stay who we are)
+    python -I -S exec_child.py PARENT_PID UID COMMAND...        (UID -1: stay who we are)
 
 On Linux the kernel then ends the command (SIGKILL) when the parent vanishes, however it ends.
 A program of its own, not a hook between fork and exec: the parent has threads, and such hooks

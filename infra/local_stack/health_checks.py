@@ -1,4 +1,4 @@
-"""Questions to a server about its health. No answer is an OSError; a bad answer is False."""
+"""HTTP health checks of a server: no response is an OSError, an error status is False."""
 
 import json
 import urllib.error
@@ -8,29 +8,29 @@ from typing import Any
 TIMEOUT_S = 2.0
 
 
-def answers_ok(url: str) -> bool:
-    """Whether a GET is answered with a status below 300.
+def responds_ok(url: str) -> bool:
+    """Whether the response to a GET has a status below 300.
 
     Raises:
-        OSError: nobody answers.
+        OSError: there is no response.
     """
     try:
-        with _get(url) as answer:
-            return bool(answer.status < 300)
+        with _get(url) as response:
+            return bool(response.status < 300)
     except urllib.error.HTTPError:
         return False
 
 
-def json_of(url: str) -> Any:
-    """The JSON that a GET is answered with.
+def get_json(url: str) -> Any:
+    """The JSON in the response to a GET.
 
     Raises:
-        OSError: nobody answers, or with an error status.
+        OSError: there is no response, or one with an error status.
     """
-    with _get(url) as answer:
-        return json.load(answer)
+    with _get(url) as response:
+        return json.load(response)
 
 
 def _get(url: str) -> Any:
-    # http.client and not httpx: the supervisor's memory is counted, and it asks only this machine.
+    # http.client and not httpx: the supervisor's memory is counted, and it calls only this machine.
     return urllib.request.urlopen(url, timeout=TIMEOUT_S)  # noqa: S310

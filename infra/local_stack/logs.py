@@ -27,6 +27,12 @@ def read_logs(files: StackFiles, service: str | None, *, lines: int, follow: boo
         yield from _follow(files, service, ends)
 
 
+def last_lines(files: StackFiles, service: str, count: int) -> list[str]:
+    """The last lines of the service's log; empty when it has none."""
+    file = files.log(service)
+    return _last(file, count, file.stat().st_size) if file.exists() else []
+
+
 def trim(folder: Path, *, limit_bytes: int) -> None:
     """A log over the limit moves aside; its writer appends, so it goes on from the start."""
     for file in folder.glob("*.log"):
@@ -63,10 +69,10 @@ def _follow(files: StackFiles, service: str | None, ends: dict[Path, int]) -> It
                 begin = 0  # it moved aside
             with file.open("rb") as log:
                 log.seek(begin)
-                fresh = log.read()
-            whole = fresh[: fresh.rfind(b"\n") + 1]
-            ends[file] = begin + len(whole)
-            for line in whole.decode(errors="replace").splitlines():
+                new = log.read()
+            whole_lines = new[: new.rfind(b"\n") + 1]
+            ends[file] = begin + len(whole_lines)
+            for line in whole_lines.decode(errors="replace").splitlines():
                 yield _named(file, line, service)
         time.sleep(_PAUSE_S)
 

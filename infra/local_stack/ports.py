@@ -10,26 +10,28 @@ from infra.local_stack.service import StackError
 HOST = "127.0.0.1"
 
 
-class PortWish(msgspec.Struct, frozen=True, kw_only=True):
-    """A port that a server needs. `asked` was set by the user; None leaves the choice to us."""
+class PortRequest(msgspec.Struct, frozen=True, kw_only=True):
+    """A port that a server needs. `fixed` was set by the user; None leaves the choice to us."""
 
     name: str
     service: str
     """Which listens on it."""
     variable: str
-    asked: int | None
-    usual: int
+    """The setting of `fixed`."""
+    fixed: int | None
+    default: int
 
 
-def choose_ports(wishes: Iterable[PortWish], *, before: Mapping[str, int]) -> dict[str, int]:
-    """A free port for each wish: the one asked for, else that of last time, the usual, or any.
+def choose_ports(requests: Iterable[PortRequest], *, previous: Mapping[str, int]) -> dict[str, int]:
+    """A free port for each request: the fixed one, else the previous, the default, or any.
 
     Raises:
-        StackError: a port was asked for and is busy.
+        StackError: a fixed port is busy.
     """
     chosen: dict[str, int] = {}
-    for wish in wishes:
-        chosen[wish.name] = _choose(wish, before.get(wish.name), taken=set(chosen.values()))
+    for request in requests:
+        port = _choose(request, previous.get(request.name), taken=set(chosen.values()))
+        chosen[request.name] = port
     return chosen
 
 
@@ -48,15 +50,15 @@ def is_free(port: int) -> bool:
         return True
 
 
-def _choose(wish: PortWish, before: int | None, *, taken: set[int]) -> int:
-    if wish.asked is not None:
-        if wish.asked in taken or not is_free(wish.asked):
+def _choose(request: PortRequest, previous: int | None, *, taken: set[int]) -> int:
+    if request.fixed is not None:
+        if request.fixed in taken or not is_free(request.fixed):
             raise StackError(
-                f"port {wish.asked} for {wish.name} is busy",
-                hint=f"{wish.variable} asks for it: set another, or unset it to take a free one",
+                f"port {request.fixed} for {request.name} is busy",
+                hint=f"{request.variable} asks for it: set another, or unset it to take a free one",
             )
-        return wish.asked
-    for port in (before, wish.usual):
+        return request.fixed
+    for port in (previous, request.default):
         if port is not None and port not in taken and is_free(port):
             return port
     return _any_port(taken)

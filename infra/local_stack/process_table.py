@@ -4,8 +4,8 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import TypeVar
 
@@ -13,13 +13,14 @@ import msgspec
 import psutil
 
 from infra.local_stack.service import Service
+from infra.process.waiting import wait_until
 
 K = TypeVar("K")
-_LAUNCH = str(Path(__file__).with_name("exec_child.py"))
+_EXEC_CHILD = str(Path(__file__).with_name("exec_child.py"))
 
 
 class ProcessId(msgspec.Struct, frozen=True, order=True):
-    """A process for good: pids come again, a pid with its start time does not."""
+    """The identity of a process: a pid is used again, a pid with its start time is not."""
 
     pid: int
     started: float
@@ -35,7 +36,7 @@ def start(service: Service, *, log: Path, env: Mapping[str, str]) -> "subprocess
     uid = -1 if service.uid is None else service.uid
     with log.open("ab") as output:
         return subprocess.Popen(
-            [sys.executable, "-I", "-S", _LAUNCH, str(os.getpid()), str(uid), *service.command],
+            [sys.executable, "-I", "-S", _EXEC_CHILD, str(os.getpid()), str(uid), *service.command],
             env={**env, **service.env},
             cwd=service.cwd,
             stdin=subprocess.DEVNULL,
@@ -46,7 +47,7 @@ def start(service: Service, *, log: Path, env: Mapping[str, str]) -> "subprocess
 
 
 def identify(pid: int) -> ProcessId | None:
-    """The process that has this pid now; None when there is none, or only its remains."""
+    """The process that has this pid now; None when there is none, or only a zombie."""
     try:
         process = psutil.Process(pid)
         with process.oneshot():
@@ -83,10 +84,12 @@ def _family(
 ) -> set[ProcessId]:
     roots = {leader.pid} if is_alive(leader) else set[int]()
     for pid in sessions.get(leader.pid, set()) - roots:
-        me = identify(pid)
-        if me is not None and me.started >= leader.started:
+        member = identify(pid)
+        # One that is older than the leader belongs to an earlier session under the same number.
+        if member is not None and member.started >= leader.started:
             roots.add(pid)
-    return {me for pid in descendants(roots, parents) | roots if (me := identify(pid))}
+    members = (identify(pid) for pid in descendants(roots, parents) | roots)
+    return {member for member in members if member is not None}
 
 
 def descendants(roots: set[int], parents: Mapping[int, int]) -> set[int]:
@@ -94,14 +97,14 @@ def descendants(roots: set[int], parents: Mapping[int, int]) -> set[int]:
     children: dict[int, list[int]] = {}
     for pid, parent in parents.items():
         children.setdefault(parent, []).append(pid)
-    found: set[int] = set()
+    below: set[int] = set()
     todo = list(roots)
     while todo:
         for child in children.get(todo.pop(), []):
-            if child not in found and child not in roots:
-                found.add(child)
+            if child not in below and child not in roots:
+                below.add(child)
                 todo.append(child)
-    return found
+    return below
 
 
 def kill_all(leaders: Iterable[ProcessId], *, limit_s: float = 10.0) -> set[ProcessId]:
@@ -110,14 +113,23 @@ def kill_all(leaders: Iterable[ProcessId], *, limit_s: float = 10.0) -> set[Proc
     Repeats, for a process may fork between the look and the kill.
     """
     leaders, killed = list(leaders), set[ProcessId]()
-    deadline = time.monotonic() + limit_s
-    while (alive := family(leaders)) and time.monotonic() < deadline:
+
+    def none_left() -> bool:
+        alive = family(leaders)
         for process in alive:
             if is_alive(process):
-                _send(process.pid, signal.SIGKILL)
-        killed |= alive
-        time.sleep(0.02)
+                send_kill(process)
+        killed.update(alive)
+        return not alive
+
+    wait_until(none_left, limit_s=limit_s, pause_s=0.02)
     return killed
+
+
+def send_kill(process: ProcessId) -> None:
+    """SIGKILL; nothing happens when the process has just ended by itself."""
+    with suppress(ProcessLookupError):
+        os.kill(process.pid, signal.SIGKILL)
 
 
 def _session(pid: int) -> int:
@@ -125,10 +137,3 @@ def _session(pid: int) -> int:
         return os.getsid(pid)
     except (ProcessLookupError, PermissionError):
         return -1
-
-
-def _send(pid: int, number: signal.Signals) -> None:
-    try:
-        os.kill(pid, number)
-    except ProcessLookupError:
-        return  # ended by itself: what we wanted

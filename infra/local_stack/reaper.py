@@ -1,4 +1,4 @@
-"""The guard: starts the supervisor and, however that ends, ends every process of the stack.
+"""The reaper: starts the supervisor and, however that ends, ends every process of the stack.
 
 On Linux it adopts the orphans below it, so not even a process that left its session gets away.
 Elsewhere it goes by the sessions and processes that the supervisor wrote down.
@@ -9,71 +9,72 @@ import os
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable
+from typing import Any
 
 import psutil
 
-from infra.local_stack.process_table import ProcessId, family, identify
-from infra.local_stack.state_files import StackFiles
+from infra.local_stack.process_table import ProcessId, family, identify, send_kill
+from infra.local_stack.state_files import ProcessTable, StackFiles
+from infra.process.waiting import wait_until
 
 _PR_SET_CHILD_SUBREAPER = 36
-LIMIT_S = 20.0
+KILL_LIMIT_S = 20.0
+_PAUSE_S = 0.02
 
 
-def guard(command: list[str], files: StackFiles, *, log: Callable[[str], None]) -> int:
-    """Run the supervisor's command to its end, then leave nothing; its exit code."""
+def run_reaper(command: list[str], files: StackFiles, *, log: Any) -> int:
+    """Run the supervisor's command to its end, then end what is left; the command's exit code."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1)
     supervisor = subprocess.Popen(command, stdin=subprocess.DEVNULL)
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         signal.signal(number, lambda *_: supervisor.send_signal(signal.SIGTERM))
-    code = _reap_until(supervisor.pid)
+    code = _reap_until_exit_of(supervisor.pid)
     if code:
-        log(f"supervisor_ended code={code}")
-    killed = _sweep(files)
-    if killed:
-        log(f"swept processes={killed}")
+        log.warning("supervisor_ended", code=code)
+    if killed := _kill_leftovers(files.processes()):
+        log.warning("leftovers_killed", processes=len(killed))
     files.clear_processes()
     files.endpoints.unlink(missing_ok=True)
     return code
 
 
-def _reap_until(pid: int) -> int:
-    """Wait for the supervisor, and meanwhile for every orphan that we adopted."""
+def _reap_until_exit_of(pid: int) -> int:
+    """Wait for the supervisor, and meanwhile for every orphan that we adopted; its exit code."""
     while True:
         ended, status = os.wait()
         if ended == pid:
             return os.waitstatus_to_exitcode(status)
 
 
-def _sweep(files: StackFiles) -> int:
-    """Kill until nothing of the stack is left; how many."""
-    roll = files.roll()
-    me, killed = identify(os.getpid()), set[ProcessId]()
-    deadline = time.monotonic() + LIMIT_S
-    while time.monotonic() < deadline:
-        mine = {identify(child.pid) for child in psutil.Process().children(recursive=True)}
-        alive = {one for one in mine if one} | family([*roll.leaders, *roll.others])
-        alive -= {me} if me else set()
-        if not alive:
-            break
+def _kill_leftovers(processes: ProcessTable) -> set[ProcessId]:
+    """Kill until nothing of the stack is left; what was killed.
+
+    Repeats, for a process may fork between the look and the kill.
+    """
+    killed = set[ProcessId]()
+
+    def nothing_left() -> bool:
+        alive = _alive(processes)
         for process in alive:
-            _kill(process)
-        killed |= alive
-        _reap_the_dead()
-        time.sleep(0.02)
-    return len(killed)
+            send_kill(process)
+        killed.update(alive)
+        _reap_children()
+        return not alive
+
+    wait_until(nothing_left, limit_s=KILL_LIMIT_S, pause_s=_PAUSE_S)
+    return killed
 
 
-def _kill(process: ProcessId) -> None:
-    try:
-        os.kill(process.pid, signal.SIGKILL)
-    except ProcessLookupError:
-        return  # it ended by itself
+def _alive(processes: ProcessTable) -> set[ProcessId]:
+    """Our own descendants, and what the supervisor wrote down with its descendants; not us."""
+    below_us = (identify(child.pid) for child in psutil.Process().children(recursive=True))
+    recorded = family([*processes.session_leaders, *processes.descendants])
+    return {p for p in (*below_us, *recorded) if p is not None and p.pid != os.getpid()}
 
 
-def _reap_the_dead() -> None:
+def _reap_children() -> None:
+    """Collect children that have ended, so that they do not stay as zombies."""
     try:
         while os.waitpid(-1, os.WNOHANG) != (0, 0):
             pass

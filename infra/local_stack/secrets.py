@@ -1,12 +1,13 @@
 """Secrets of the local stack: made once, kept in files that only we can read."""
 
 import base64
-import os
 import secrets
 from collections.abc import Mapping
 from pathlib import Path
 
 import msgspec
+
+from infra.atomic import write_atomic
 
 LOGIN_FILE = "airflow_login.json"
 _AIRFLOW_FILE = "airflow.json"
@@ -14,7 +15,7 @@ USERNAME = "admin"
 
 
 class AirflowSecrets(msgspec.Struct, frozen=True, kw_only=True):
-    """What Airflow's processes must share."""
+    """The secrets that all of Airflow's processes share."""
 
     jwt: str
     api: str
@@ -22,14 +23,14 @@ class AirflowSecrets(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def airflow_secrets(folder: Path) -> AirflowSecrets:
-    """Read them, or make them."""
+    """Read the secrets from `folder`; they are made at the first call."""
     file = folder / _AIRFLOW_FILE
     if not file.exists():
         fernet = base64.urlsafe_b64encode(secrets.token_bytes(32)).decode()
-        made = AirflowSecrets(
+        shared = AirflowSecrets(
             jwt=secrets.token_urlsafe(48), api=secrets.token_urlsafe(32), fernet=fernet
         )
-        write_private(file, msgspec.json.encode(made))
+        write_private(file, msgspec.json.encode(shared))
     return msgspec.json.decode(file.read_bytes(), type=AirflowSecrets)
 
 
@@ -51,10 +52,7 @@ def login_file(folder: Path) -> Path:
 
 
 def write_private(file: Path, content: bytes) -> None:
-    """Create a file of mode 0600 whole or not at all. It never has another mode, even briefly."""
+    """Create a file that only we can read, in a folder that only we can enter, whole or not."""
     file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     file.parent.chmod(0o700)
-    fresh = file.with_suffix(f".{os.getpid()}")
-    with open(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as output:
-        output.write(content)
-    fresh.rename(file)
+    write_atomic(file, content, mode=0o600)

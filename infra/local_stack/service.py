@@ -10,7 +10,7 @@ from infra.errors import EventideError
 
 
 class StackError(EventideError):
-    """The local stack cannot do what was asked."""
+    """The local stack cannot do what a command wants."""
 
 
 class Service(msgspec.Struct, frozen=True, kw_only=True):
@@ -19,12 +19,12 @@ class Service(msgspec.Struct, frozen=True, kw_only=True):
     name: str
     command: tuple[str, ...]
     healthy: Callable[[float], bool] = lambda _: True
-    """Asks the server itself, given when its process started (seconds since 1970): what a former
+    """Checks the server itself, given when its process started (seconds since 1970): what a former
     process left behind does not count. Blocks for seconds at most. An OSError means "not yet"."""
     after: tuple[str, ...] = ()
     """Services that must be healthy before this one starts, and end after it."""
     prepare: Callable[[], None] = lambda: None
-    """Makes what the command needs, before each start; does nothing twice."""
+    """Makes what the command needs, before each start. Safe to repeat."""
     is_done: Callable[[], bool] = lambda: False
     """For a `once` service: whether it has nothing to do, so that it need not start."""
     env: Mapping[str, str] = {}

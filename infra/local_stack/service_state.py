@@ -15,7 +15,7 @@ from infra.local_stack.state_files import READY, ServiceState, ServiceStatus
 CHECK_STARTING_S = 0.25
 CHECK_RUNNING_S = 5.0
 CHECKS_MISSED = 3
-"""So many bad answers in a row make a running service unhealthy."""
+"""So many failed checks in a row make a running service unhealthy."""
 FIRST_BACK_OFF_S = 0.5
 LONGEST_BACK_OFF_S = 30.0
 STEADY_S = 60.0
@@ -23,7 +23,7 @@ STEADY_S = 60.0
 
 
 class ProcessControl(Protocol):
-    """What a service's life needs done."""
+    """What a state machine lets others do: start, watch and end the process of a service."""
 
     def start(self, service: Service, /) -> int:
         """Start the process; its pid."""
@@ -34,11 +34,11 @@ class ProcessControl(Protocol):
         ...
 
     def clear(self, service: Service, /) -> None:
-        """End whatever the dead process left behind."""
+        """End what the process that ended has left behind."""
         ...
 
     def run(self, work: Callable[[], bool], /) -> "Future[bool]":
-        """Do something slow elsewhere."""
+        """Run slow work beside the caller."""
         ...
 
 
@@ -53,32 +53,32 @@ class ServiceStateMachine:
     def __init__(
         self,
         service: Service,
-        hands: ProcessControl,
+        processes: ProcessControl,
         *,
         began_s: float,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self.service = service
-        self._hands, self._clock, self._began_s = hands, clock, began_s
+        self._processes, self._clock, self._began_s = processes, clock, began_s
         self.state: ServiceState = "waiting"
         self.note = ""
         self.restarts = 0
         self.pid: int | None = None
-        self._seconds: float | None = None
+        self._first_healthy_after_s: float | None = None
         self._failures = self._missed = 0
-        self._due_s = 0.0
+        self._next_step_s = 0.0
         self._started_s = 0.0
-        self._work: Future[bool] | None = None
+        self._pending: Future[bool] | None = None
 
     @property
     def status(self) -> ServiceStatus:
-        """For the command line."""
+        """As the command line shows it."""
         return ServiceStatus(
             name=self.service.name,
             state=self.state,
             pid=self.pid,
             restarts=self.restarts,
-            seconds=self._seconds,
+            seconds=self._first_healthy_after_s,
             note=self.note,
             address=self.service.address,
         )
@@ -87,12 +87,12 @@ class ServiceStateMachine:
         """One step, given the states of all services."""
         match self.state:
             case "waiting" | "restarting":
-                if self._clock() >= self._due_s and self._may_start(states):
+                if self._clock() >= self._next_step_s and self._may_start(states):
                     self._prepare()
             case "preparing":
                 self._start_when_prepared()
             case "starting" | "healthy" | "unhealthy":
-                self._watch()
+                self._watch_process()
             case "done" | "stopped":
                 pass
 
@@ -106,7 +106,7 @@ class ServiceStateMachine:
 
     def _prepare(self) -> None:
         if self.service.once and self.service.is_done():
-            self._became("done")
+            self._enter("done")
             return
         self.state = "preparing"
 
@@ -114,53 +114,59 @@ class ServiceStateMachine:
             self.service.prepare()
             return True
 
-        self._work = self._hands.run(work)
+        self._pending = self._processes.run(work)
 
     def _start_when_prepared(self) -> None:
-        assert self._work is not None
-        if not self._work.done():
+        assert self._pending is not None
+        if not self._pending.done():
             return
-        error = self._work.exception()
-        self._work = None
+        error = self._pending.exception()
+        self._pending = None
         if error is not None:
-            self._failed(f"cannot be prepared: {error}")
+            self._schedule_restart(f"cannot be prepared: {error}")
             return
         self._started_s = self._clock()
-        self.pid = self._hands.start(self.service)
-        self.state, self._due_s, self._missed = "starting", 0.0, 0
+        self.pid = self._processes.start(self.service)
+        self.state, self._next_step_s, self._missed = "starting", 0.0, 0
 
-    def _watch(self) -> None:
-        code = self._hands.exit_code(self.service)
+    def _watch_process(self) -> None:
+        code = self._processes.exit_code(self.service)
         if code is None:
             if not self.service.once:
-                self._check()
+                self._check_health()
             return
-        self.pid, self._work = None, None
-        self._hands.clear(self.service)
+        self.pid, self._pending = None, None
+        self._processes.clear(self.service)
         if self.service.once and code == 0:
-            self._became("done")
+            self._enter("done")
         else:
-            self._failed(f"ended with {code}" if code >= 0 else f"killed by signal {-code}")
+            self._schedule_restart(
+                f"ended with {code}" if code >= 0 else f"killed by signal {-code}"
+            )
 
-    def _check(self) -> None:
-        if self._work is None:
-            if self._clock() >= self._due_s:
-                started_s = self._started_s
-                self._work = self._hands.run(lambda: self.service.healthy(started_s))
-            return
-        if not self._work.done():
-            return
-        error, work = self._work.exception(), self._work
-        self._work = None
-        self._judge(error is None and work.result(), error)
+    def _check_health(self) -> None:
+        if self._pending is None:
+            self._start_check_when_due()
+        elif self._pending.done():
+            self._finish_check(self._pending)
+
+    def _start_check_when_due(self) -> None:
+        if self._clock() >= self._next_step_s:
+            started_s = self._started_s
+            self._pending = self._processes.run(lambda: self.service.healthy(started_s))
+
+    def _finish_check(self, check: "Future[bool]") -> None:
+        self._pending = None
+        error = check.exception()
+        self._apply_check_result(error is None and check.result(), error)
         running = self.state != "starting"
-        self._due_s = self._clock() + (CHECK_RUNNING_S if running else CHECK_STARTING_S)
+        self._next_step_s = self._clock() + (CHECK_RUNNING_S if running else CHECK_STARTING_S)
 
-    def _judge(self, is_healthy: bool, error: BaseException | None) -> None:
+    def _apply_check_result(self, is_healthy: bool, error: BaseException | None) -> None:
         if is_healthy:
             self._missed = 0
             if self.state != "healthy":
-                self._became("healthy")
+                self._enter("healthy")
             return
         self._missed += 1
         if error is not None and not isinstance(error, OSError):
@@ -168,17 +174,17 @@ class ServiceStateMachine:
         if self.state == "healthy" and self._missed >= CHECKS_MISSED:
             self.state, self.note = "unhealthy", "does not answer as it should"
 
-    def _became(self, state: ServiceState) -> None:
+    def _enter(self, state: ServiceState) -> None:
         self.state = state
         self.note = f"restarted {self.restarts} times" if self.restarts else ""
-        if self._seconds is None:
-            self._seconds = round(self._clock() - self._began_s, 1)
+        if self._first_healthy_after_s is None:
+            self._first_healthy_after_s = round(self._clock() - self._began_s, 1)
 
-    def _failed(self, why: str) -> None:
+    def _schedule_restart(self, why: str) -> None:
         if self._clock() - self._started_s > STEADY_S:
             self._failures = 0
         self._failures += 1
         self.restarts += 1
         pause_s = back_off_s(self._failures)
-        self._due_s = self._clock() + pause_s
+        self._next_step_s = self._clock() + pause_s
         self.state, self.note = "restarting", f"{why}; again in {pause_s:g} s"

@@ -1,11 +1,15 @@
-"""The files by which supervisor, guard and command line know of each other."""
+"""The files by which supervisor, reaper and command line know of each other.
 
-import os
+Their names and fields on disk stay as they are: a command must find a stack that an earlier version
+started.
+"""
+
 from pathlib import Path
 from typing import Literal, TypeVar
 
 import msgspec
 
+from infra.atomic import write_atomic
 from infra.local_stack.process_table import ProcessId
 from infra.settings import ENDPOINTS_FILE
 
@@ -27,19 +31,19 @@ class StartRequest(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ProcessTable(msgspec.Struct, frozen=True, kw_only=True):
-    """Every process of the stack, so that whoever comes after a crash can end them."""
+    """Every process of the stack, so that a command can end them after any crash."""
 
-    guard: ProcessId | None = None
+    reaper: ProcessId | None = msgspec.field(default=None, name="guard")
     supervisor: ProcessId | None = None
-    leaders: list[ProcessId] = []
-    """First processes of services: each leads a session."""
-    others: list[ProcessId] = []
-    """Their descendants as of lately, for those that left the session."""
+    session_leaders: list[ProcessId] = msgspec.field(default_factory=list, name="leaders")
+    """The first process of each service, which leads a session."""
+    descendants: list[ProcessId] = msgspec.field(default_factory=list, name="others")
+    """What the leaders had started when the table was written; some may have left the session."""
 
     def all(self) -> list[ProcessId]:
-        """Guard and supervisor last: they end the others better than we do."""
-        ours = [process for process in (self.supervisor, self.guard) if process]
-        return [*self.leaders, *self.others, *ours]
+        """Supervisor and reaper last: they end the others better than a command does."""
+        parents = [process for process in (self.supervisor, self.reaper) if process]
+        return [*self.session_leaders, *self.descendants, *parents]
 
 
 class ServiceStatus(msgspec.Struct, frozen=True, kw_only=True):
@@ -79,33 +83,33 @@ class StackFiles:
         self.logs = state / "logs"
         self.endpoints = state / ENDPOINTS_FILE
         self.lock = self.folder / "lock"
-        self._boot = self.folder / "boot.json"
-        self._roll = self.folder / "processes.json"
+        self._start_request = self.folder / "boot.json"
+        self._processes = self.folder / "processes.json"
         self._status = self.folder / "status.json"
 
     def log(self, service: str) -> Path:
-        """What the service printed, in all its lives."""
+        """What the service has printed, over all its restarts."""
         return self.logs / f"{service}.log"
 
-    def write_start_request(self, boot: StartRequest) -> None:
-        """Also remembers the ports for next time."""
-        self._write(self._boot, boot)
+    def write_start_request(self, request: StartRequest) -> None:
+        """For the supervisor; the ports are also taken again next time."""
+        self._write(self._start_request, request)
 
-    def boot(self) -> StartRequest | None:
-        """The last boot; None before the first."""
-        return self._read(self._boot, StartRequest)
+    def start_request(self) -> StartRequest | None:
+        """The last one; None before the first."""
+        return self._read(self._start_request, StartRequest)
 
-    def write_processes(self, roll: ProcessTable) -> None:
-        """After every start, before anything else happens."""
-        self._write(self._roll, roll)
+    def write_processes(self, processes: ProcessTable) -> None:
+        """After every start of a process, before anything else happens."""
+        self._write(self._processes, processes)
 
-    def roll(self) -> ProcessTable:
+    def processes(self) -> ProcessTable:
         """Empty when nothing runs."""
-        return self._read(self._roll, ProcessTable) or ProcessTable()
+        return self._read(self._processes, ProcessTable) or ProcessTable()
 
     def clear_processes(self) -> None:
         """Nothing runs any more."""
-        self._roll.unlink(missing_ok=True)
+        self._processes.unlink(missing_ok=True)
 
     def write_status(self, status: StackStatus) -> None:
         """For the command line."""
@@ -116,14 +120,13 @@ class StackFiles:
         return self._read(self._status, StackStatus)
 
     def write_endpoints(self, endpoints: dict[str, object]) -> None:
-        """What `load_settings` reads in every process."""
+        """The addresses that `load_settings` reads in every process."""
         self._write(self.endpoints, endpoints)
 
     def _write(self, file: Path, content: object) -> None:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        fresh = file.with_suffix(f".{os.getpid()}")
-        fresh.write_bytes(msgspec.json.format(msgspec.json.encode(content), indent=1))
-        fresh.rename(file)
+        text = msgspec.json.format(msgspec.json.encode(content), indent=1)
+        # Not durable: a power failure also ends the processes that these files speak of.
+        write_atomic(file, text, durable=False)
 
     def _read(self, file: Path, type_: type[T]) -> T | None:
         try:

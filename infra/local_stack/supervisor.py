@@ -1,103 +1,26 @@
-"""The supervisor: starts the services, watches them, starts again what dies, stops all in order."""
+"""The supervisor: starts the services, watches and restarts them, stops all in order."""
 
 import os
-import subprocess
 import time
-from collections.abc import Callable, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Mapping
 from typing import Any
 
 from infra.local_stack.logs import trim
-from infra.local_stack.process_table import ProcessId, families, identify, kill_all, start
+from infra.local_stack.process_table import identify
 from infra.local_stack.service import Service
+from infra.local_stack.service_processes import ServiceProcesses
 from infra.local_stack.service_state import ServiceStateMachine
-from infra.local_stack.state_files import (
-    ProcessTable,
-    ServiceState,
-    StackFiles,
-    StackState,
-    StackStatus,
-)
+from infra.local_stack.state_files import ServiceState, StackFiles, StackState, StackStatus
+from infra.process.waiting import wait_until
 
-TURN_S = 0.1
-RECORD_PROCESSES_S = 5.0
+LOOP_PAUSE_S = 0.1
+STOP_PAUSE_S = 0.05
+HOUSEKEEPING_S = 5.0
 LOG_LIMIT_BYTES = 64 * 1024 * 1024
 
 
-class Processes:
-    """The processes of the services: what `ServiceStateMachine` has done by `ProcessControl`."""
-
-    def __init__(
-        self,
-        files: StackFiles,
-        *,
-        env: Mapping[str, str],
-        guard: ProcessId | None,
-        supervisor: ProcessId | None,
-    ) -> None:
-        self._files, self._env = files, env
-        self._guard, self._supervisor = guard, supervisor
-        self._running: dict[str, subprocess.Popen[bytes]] = {}
-        self._leaders: dict[str, ProcessId] = {}
-        self._families: dict[str, set[ProcessId]] = {}
-        self._pool = ThreadPoolExecutor(max_workers=12, thread_name_prefix="check")
-
-    def start(self, service: Service) -> int:
-        """Start and put on the roll."""
-        process = start(service, log=self._files.log(service.name), env=self._env)
-        self._running[service.name] = process
-        if leader := identify(process.pid):
-            self._leaders[service.name] = leader
-        self.record_processes(look=False)
-        return process.pid
-
-    def exit_code(self, service: Service) -> int | None:
-        """None while it runs."""
-        return self._running[service.name].poll()
-
-    def clear(self, service: Service) -> None:
-        """Kill what the dead process left: in its session, and whom we saw below it."""
-        if leader := self._leaders.pop(service.name, None):
-            kill_all([leader, *self._families.pop(service.name, set())])
-        self._running.pop(service.name, None)
-        self.record_processes(look=False)
-
-    def run(self, work: Callable[[], bool]) -> "Future[bool]":
-        """In a thread."""
-        return self._pool.submit(work)
-
-    def ask_to_end(self, service: Service) -> None:
-        """Signal the first process only: it ends its own."""
-        if (process := self._running.get(service.name)) is not None:
-            process.send_signal(service.stop_signal)
-
-    def has_ended(self, service: Service) -> bool:
-        """Whether the first process is gone."""
-        process = self._running.get(service.name)
-        return process is None or process.poll() is not None
-
-    def record_processes(self, *, look: bool = True) -> None:
-        """Write down every process, so that a guard or a later `up` can end them."""
-        if look:
-            self._families = families(self._leaders)
-        leaders = list(self._leaders.values())
-        everyone = set[ProcessId]().union(*self._families.values())
-        self._files.write_processes(
-            ProcessTable(
-                guard=self._guard,
-                supervisor=self._supervisor,
-                leaders=leaders,
-                others=sorted(everyone - set(leaders)),
-            )
-        )
-
-    def close(self) -> None:
-        """No more checks."""
-        self._pool.shutdown(wait=False, cancel_futures=True)
-
-
 class Supervisor:
-    """Runs services until it is asked to stop or its guard vanishes."""
+    """Runs services until it is stopped or its parent, the reaper, vanishes."""
 
     def __init__(
         self,
@@ -108,96 +31,123 @@ class Supervisor:
         log: Any,
     ) -> None:
         self._files, self._log = files, log
-        self._guard_pid = os.getppid()
-        self._processes = Processes(
-            files, env=env, guard=identify(self._guard_pid), supervisor=identify(os.getpid())
+        self._reaper_pid = os.getppid()
+        self._processes = ServiceProcesses(
+            files, env=env, reaper=identify(self._reaper_pid), supervisor=identify(os.getpid())
         )
         self._began_s = time.time()
-        self._lives = {
+        self._machines = {
             service.name: ServiceStateMachine(service, self._processes, began_s=self._began_s)
             for service in services
         }
-        self._states: dict[str, ServiceState] = {}
+        self._published: dict[str, ServiceState] = {}
         self._state: StackState = "starting"
-        self._asked_to_stop = False
-        self._next_roll_s = 0.0
+        self._stop_requested = False
+        self._housekeeping_due_s = 0.0
 
     def stop(self) -> None:
-        """Ask it to end; safe in a signal handler."""
-        self._asked_to_stop = True
+        """Request the end; safe in a signal handler."""
+        self._stop_requested = True
 
     def run(self) -> None:
-        """Until `stop`, or until the guard is gone: without it a crash of ours would leave all."""
-        self._files.write_status(self._status())
-        self._processes.record_processes(look=False)  # `up` takes us for running from here on
-        while not self._asked_to_stop:
-            self._turn()
-            if os.getppid() != self._guard_pid:
-                self._log.warning("guard_vanished")
+        """Until `stop`, or until the reaper is gone: without it a crash of ours would leave all."""
+        self._write_status()
+        self._processes.record()  # from here on `up` takes us for running
+        while not self._stop_requested:
+            self._advance_services()
+            self._publish_changes()
+            self._keep_house()
+            if os.getppid() != self._reaper_pid:
+                self._log.warning("reaper_vanished")
                 break
-            time.sleep(TURN_S)
+            time.sleep(LOOP_PAUSE_S)
         self._shut_down()
 
-    def _turn(self) -> None:
-        for life in self._lives.values():
-            life.advance({name: other.state for name, other in self._lives.items()})
-        self._say_changes()
-        if time.monotonic() >= self._next_roll_s:
-            self._next_roll_s = time.monotonic() + RECORD_PROCESSES_S
-            self._processes.record_processes()
-            trim(self._files.logs, limit_bytes=LOG_LIMIT_BYTES)
+    def _advance_services(self) -> None:
+        for machine in self._machines.values():
+            machine.advance(self._service_states())
 
-    def _say_changes(self) -> None:
-        now = {name: life.state for name, life in self._lives.items()}
-        if now == self._states:
+    def _keep_house(self) -> None:
+        """Now and then, and soon after a change: find new processes, trim the logs."""
+        if time.monotonic() < self._housekeeping_due_s:
             return
-        for name, state in now.items():
-            if self._states.get(name) != state:
-                status = self._lives[name].status
-                self._log.info("service", name=name, state=state, pid=status.pid, note=status.note)
-        self._states, self._next_roll_s = now, 0.0  # a new state may mean new processes
+        self._housekeeping_due_s = time.monotonic() + HOUSEKEEPING_S
+        self._processes.refresh_families()
+        trim(self._files.logs, limit_bytes=LOG_LIMIT_BYTES)
+
+    def _publish_changes(self) -> None:
+        """Log each service whose state has changed, and write the status when any has."""
+        states = self._service_states()
+        if states == self._published:
+            return
+        for name, state in states.items():
+            if self._published.get(name) != state:
+                self._log_state(self._machines[name])
+        self._published = states
+        self._housekeeping_due_s = 0.0  # a new state may mean new processes
         if self._state == "starting" and self._status().is_ready:
             self._state = "up"
             self._log.info("stack_up", seconds=round(time.time() - self._began_s, 1))
-        self._files.write_status(self._status())
+        self._write_status()
+
+    def _log_state(self, machine: ServiceStateMachine) -> None:
+        status = machine.status
+        self._log.info(
+            "service", name=status.name, state=status.state, pid=status.pid, note=status.note
+        )
+
+    def _service_states(self) -> dict[str, ServiceState]:
+        return {name: machine.state for name, machine in self._machines.items()}
 
     def _status(self) -> StackStatus:
         return StackStatus(
             state=self._state,
             started_s=self._began_s,
-            services=[life.status for life in self._lives.values()],
+            services=[machine.status for machine in self._machines.values()],
         )
+
+    def _write_status(self) -> None:
+        self._files.write_status(self._status())
 
     def _shut_down(self) -> None:
         """In waves: a service ends when all that need it have ended."""
         self._state = "stopping"
-        self._files.write_status(self._status())
-        left = {name: life.service for name, life in self._lives.items()}
+        self._write_status()
+        left = {name: machine.service for name, machine in self._machines.items()}
         while left:
             needed = {name for service in left.values() for name in service.after}
             wave = [service for name, service in left.items() if name not in needed]
-            self._end(wave)
+            self._stop_wave(wave)
             for service in wave:
                 del left[service.name]
         self._processes.close()
         self._state = "down"
-        self._say_changes()
-        self._files.write_status(self._status())
+        self._publish_changes()
+        self._write_status()
         self._log.info("stack_down")
 
-    def _end(self, wave: list[Service]) -> None:
+    def _stop_wave(self, wave: list[Service]) -> None:
+        """Stop these services together; each is killed when its own limit has passed."""
         began_s = time.monotonic()
         for service in wave:
-            self._processes.ask_to_end(service)
+            self._processes.send_stop_signal(service)
         waiting = list(wave)
-        while waiting:
-            for service in list(waiting):
-                late = time.monotonic() - began_s > service.stop_limit_s
-                if late or self._processes.has_ended(service):
-                    if late:
-                        self._log.warning("killed_for_not_ending", name=service.name)
-                    self._processes.clear(service)
-                    self._lives[service.name].stop()
-                    waiting.remove(service)
-            self._say_changes()
-            time.sleep(TURN_S / 2)
+
+        def all_stopped() -> bool:
+            waited_s = time.monotonic() - began_s
+            waiting[:] = [s for s in waiting if not self._finish_stop(s, waited_s=waited_s)]
+            self._publish_changes()
+            return not waiting
+
+        wait_until(all_stopped, pause_s=STOP_PAUSE_S)
+
+    def _finish_stop(self, service: Service, *, waited_s: float) -> bool:
+        """Whether the service has ended, or is killed now because it took too long."""
+        is_late = waited_s > service.stop_limit_s
+        if not is_late and not self._processes.has_ended(service):
+            return False
+        if is_late:
+            self._log.warning("killed_for_not_ending", name=service.name)
+        self._processes.clear(service)
+        self._machines[service.name].stop()
+        return True

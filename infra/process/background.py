@@ -1,4 +1,4 @@
-"""Work that goes on beside the loop of a process."""
+"""Work in a thread beside the loop of a process."""
 
 import threading
 from collections.abc import Callable
@@ -10,11 +10,11 @@ log = structlog.get_logger()
 
 
 class Background:
-    """Runs `work` in a thread of its own, from when this is made until it is closed.
+    """Runs `work` in a thread of its own, from the constructor until `close`.
 
-    `work` is handed the event that `close` sets; it returns soon after, and waits by that event
-    only. An error that it does not foresee ends it, not the process: it is written down, and is
-    there for whoever asks with `raise_if_failed`.
+    `work` gets the event that `close` sets; it returns soon after, and waits by that event only.
+    An unexpected error ends the work, not the process: it is logged, and `raise_if_failed` raises
+    it in the loop of the process.
     """
 
     def __init__(
@@ -27,12 +27,12 @@ class Background:
         self._thread.start()
 
     def raise_if_failed(self) -> None:
-        """Hand on an error that nobody foresaw, so that it ends the process and is seen."""
+        """Raise the unexpected error that ended the work, so that it ends the process too."""
         if self._failure is not None:
             raise self._failure
 
     def close(self) -> None:
-        """End the work. What is not done after `patience_s` is left, to end with the process."""
+        """End the work. After `patience_s` it is left alone, to end with the process."""
         self._closed.set()
         self._thread.join(self._patience_s)
 

@@ -16,7 +16,7 @@ from infra.errors import EventideError
 log = structlog.get_logger()
 
 Ready = Callable[[], tuple[bool, str]]
-Answer = tuple[HTTPStatus, str, bytes]
+Response = tuple[HTTPStatus, str, bytes]
 
 
 class PortBusy(EventideError):
@@ -26,10 +26,10 @@ class PortBusy(EventideError):
 
 
 class HealthServer:
-    """Answers 200 when `live` (else the process should be restarted) and when `ready` (else it
-    should be given no work), 503 otherwise; `ready` also says why.
+    """Responses 200 when `live` (else the process should be restarted) and when `ready` (else it
+    should be given no work), 503 otherwise; `ready` also gives the reason.
 
-    Listens from the moment it is made. Port 0 takes any free one, see `port`.
+    Listens from the constructor on. Port 0 takes any free one, see `port`.
 
     Raises:
         PortBusy: the port is taken.
@@ -65,21 +65,21 @@ class _Server(ThreadingHTTPServer):
     daemon_threads = True
 
     def handle_error(self, request: Any, client_address: Any) -> None:  # noqa: ARG002
-        """A caller that hung up is no error of ours; anything else is written down."""
+        """A client that hung up is no error of ours; anything else is logged."""
         error = sys.exception()
         if not isinstance(error, ConnectionError):
             log.error("health_page_failed", exc_info=error)
 
 
 def _handler(live: Callable[[], bool], ready: Ready) -> type[BaseHTTPRequestHandler]:
-    def healthz() -> Answer:
-        return _answer(live(), {"live": live()})
+    def healthz() -> Response:
+        return _json_response(live(), {"live": live()})
 
-    def readyz() -> Answer:
+    def readyz() -> Response:
         is_ready, why = ready()
-        return _answer(is_ready, {"ready": is_ready, "why": why})
+        return _json_response(is_ready, {"ready": is_ready, "why": why})
 
-    def metrics() -> Answer:
+    def metrics() -> Response:
         return HTTPStatus.OK, CONTENT_TYPE_LATEST, generate_latest()
 
     routes = {"/healthz": healthz, "/readyz": readyz, "/metrics": metrics}
@@ -95,11 +95,11 @@ def _handler(live: Callable[[], bool], ready: Ready) -> type[BaseHTTPRequestHand
             self.wfile.write(body)
 
         def log_message(self, *_: Any) -> None:
-            """A line a probe would drown the log."""
+            """Nothing: one line for each probe would flood the log."""
 
     return Handler
 
 
-def _answer(good: bool, content: dict[str, Any]) -> Answer:
-    status = HTTPStatus.OK if good else HTTPStatus.SERVICE_UNAVAILABLE
+def _json_response(is_good: bool, content: dict[str, Any]) -> Response:
+    status = HTTPStatus.OK if is_good else HTTPStatus.SERVICE_UNAVAILABLE
     return status, "application/json", json.dumps(content).encode()

@@ -1,19 +1,23 @@
-"""Whether a process takes records, for its health pages."""
+"""Whether a process does its work at the moment, and if not, why."""
 
 
 class Readiness:
-    """The reason why a process takes no records; empty while it does.
+    """Set by the loop of a process, read by its health pages from another thread."""
 
-    The loop's thread sets it, the thread of the health pages reads it.
-    """
+    def __init__(self, *, reason: str = "starting") -> None:
+        self._reason = reason
 
-    def __init__(self) -> None:
-        self.reason = "starting"
+    @property
+    def reason(self) -> str:
+        """Why no work is done; "" while it is done."""
+        return self._reason
 
-    def block(self, reason: str) -> None:
-        """No records are taken, for this reason."""
-        self.reason = reason
+    def block(self, reason: str) -> bool:
+        """No work is done because of `reason`; False when that was already the reason."""
+        is_new = reason != self._reason
+        self._reason = reason
+        return is_new
 
     def clear(self) -> None:
-        """Records are taken."""
-        self.reason = ""
+        """Work is done."""
+        self._reason = ""

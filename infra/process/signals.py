@@ -1,4 +1,4 @@
-"""Ending a process when it is asked to."""
+"""Ends a process at SIGTERM and SIGINT."""
 
 import os
 import signal
@@ -21,16 +21,18 @@ def stop_at_signal() -> threading.Event:
     os.set_blocking(arriving, False)
     signal.set_wakeup_fd(arriving, warn_on_full_buffer=False)
     for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, _only_the_pipe_matters)
-    threading.Thread(target=_heed, args=(arrived, stop), name="signals", daemon=True).start()
+        signal.signal(number, _ignore)
+    threading.Thread(
+        target=_watch_signals, args=(arrived, stop), name="signals", daemon=True
+    ).start()
     return stop
 
 
-def _only_the_pipe_matters(number: int, frame: FrameType | None) -> None:
-    """In place of the default, which would end the process."""
+def _ignore(number: int, frame: FrameType | None) -> None:
+    """Replaces the default, which would end the process; the pipe reports the signal."""
 
 
-def _heed(arrived: int, stop: threading.Event) -> None:
+def _watch_signals(arrived: int, stop: threading.Event) -> None:
     os.read(arrived, 1)
     stop.set()
     os.read(arrived, 1)

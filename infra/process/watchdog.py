@@ -1,7 +1,7 @@
-"""Ends a process whose loop has stopped turning.
+"""Ends a process whose loop hangs.
 
 After a broker's crash a transactional call of the client may wait for ever, whatever its timeout
-(librdkafka issues 5456 and 5511). Nothing inside the process can mend that. What the transaction
+(librdkafka issues 5456 and 5511). Nothing inside the process can repair that. What the transaction
 held is aborted by the brokers, so a new process goes on from the last committed position.
 """
 
@@ -15,12 +15,12 @@ from infra.process.background import Background
 
 log = structlog.get_logger()
 
-EXIT_HUNG = 75  # "try again": the supervisor starts the process anew
+EXIT_HUNG = 75  # "try again": the supervisor starts a new process
 TICKS = 20
 
 
 def end_process() -> None:
-    """Leave at once; no clean-up could be trusted to return."""
+    """Exit at once: no clean-up could be trusted to return."""
     os._exit(EXIT_HUNG)
 
 
@@ -43,7 +43,7 @@ class Watchdog(Background):
 
     @property
     def alive(self) -> bool:
-        """Whether the loop has turned within the limit."""
+        """Whether the loop has called `heartbeat` within the limit."""
         return self._missed_ticks <= TICKS
 
     def _watch(self, closed: threading.Event) -> None:

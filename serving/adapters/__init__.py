@@ -1,1 +1,1 @@
-"""Where models come from."""
+"""Sources of models: the MLflow registry, or a folder. Only `serving.bootstrap` imports them."""

@@ -12,7 +12,7 @@ from ml.registry_tags import CHAMPION, PATH_TAG, SHA256_TAG
 from serving.errors import ModelUnavailable
 from serving.model import ModelVersion
 
-ASK_TIMEOUT_S = 2.0
+REQUEST_TIMEOUT_S = 2.0
 DOWNLOAD_TIMEOUT_S = 30.0
 _ARTIFACTS = "mlflow-artifacts:/"
 # A missing alias is an "invalid parameter" to MLflow, a missing model a missing resource.
@@ -24,25 +24,24 @@ class MlflowModelSource:
 
     def __init__(self, url: str, *, name: str) -> None:
         self._name = name
-        self._client = httpx.Client(base_url=url, timeout=ASK_TIMEOUT_S)
+        self._client = httpx.Client(base_url=url, timeout=REQUEST_TIMEOUT_S)
 
     def current(self) -> ModelVersion | None:
-        """One request of half a kilobyte."""
-        found = self._champion(self._name)
-        return None if found is None else _version(found)
+        """The version at the alias; one request of half a kilobyte."""
+        registered = self._champion(self._name)
+        return None if registered is None else _version(registered)
 
     def fetch(self, version: ModelVersion, folder: Path) -> None:
         """Download the folder that the version's tag names, file by file."""
-        found = self._get(
+        registered = self._get(
             "/api/2.0/mlflow/model-versions/get",
             {"name": version.name, "version": version.version},
-        )
-        root = self._artifact_root(version)
-        path = f"{root}/{_tag(found['model_version'], PATH_TAG)}"
-        listed = self._get("/api/2.0/mlflow-artifacts/artifacts", {"path": path}).get("files", [])
-        if not listed:
+        )["model_version"]
+        path = f"{self._artifact_root(version)}/{_tag(registered, PATH_TAG)}"
+        files = self._get("/api/2.0/mlflow-artifacts/artifacts", {"path": path}).get("files", [])
+        if not files:
             raise ModelUnavailable(f"{version.name} {version.version}: its bundle is gone")
-        for entry in listed:
+        for entry in files:
             self._download(path, entry["path"], folder)
 
     def close(self) -> None:
@@ -50,13 +49,13 @@ class MlflowModelSource:
         self._client.close()
 
     def _champion(self, name: str) -> dict[str, Any] | None:
-        answer = self._ask(
+        response = self._request(
             "/api/2.0/mlflow/registered-models/alias", {"name": name, "alias": CHAMPION}
         )
-        if answer.is_client_error and _json(answer).get("error_code") in _NO_CHAMPION:
+        if response.is_client_error and _json(response).get("error_code") in _NO_CHAMPION:
             return None
-        found: dict[str, Any] = _content(answer)["model_version"]
-        return found
+        registered: dict[str, Any] = _content(response)["model_version"]
+        return registered
 
     def _artifact_root(self, version: ModelVersion) -> str:
         run = self._get("/api/2.0/mlflow/runs/get", {"run_id": version.run_id or ""})
@@ -72,18 +71,18 @@ class MlflowModelSource:
         file = name.rsplit("/", 1)[-1]
         if file in ("", ".", ".."):
             raise ModelUnavailable(f"a bundle has no file {name!r}")
-        answer = self._ask(
+        response = self._request(
             f"/api/2.0/mlflow-artifacts/artifacts/{path}/{file}", {}, timeout_s=DOWNLOAD_TIMEOUT_S
         )
-        if answer.is_error:
-            raise ModelUnavailable(f"{path}/{file}: {answer.status_code} {answer.text[:200]}")
-        (folder / file).write_bytes(answer.content)
+        if response.is_error:
+            raise ModelUnavailable(f"{path}/{file}: {response.status_code} {response.text[:200]}")
+        (folder / file).write_bytes(response.content)
 
     def _get(self, path: str, params: dict[str, str]) -> dict[str, Any]:
-        return _content(self._ask(path, params))
+        return _content(self._request(path, params))
 
-    def _ask(
-        self, path: str, params: dict[str, str], *, timeout_s: float = ASK_TIMEOUT_S
+    def _request(
+        self, path: str, params: dict[str, str], *, timeout_s: float = REQUEST_TIMEOUT_S
     ) -> httpx.Response:
         try:
             return self._client.get(path, params=params, timeout=timeout_s)
@@ -94,37 +93,37 @@ class MlflowModelSource:
             ) from error
 
 
-def _version(found: dict[str, Any]) -> ModelVersion:
+def _version(registered: dict[str, Any]) -> ModelVersion:
     return ModelVersion(
-        name=found["name"],
-        version=str(found["version"]),
-        run_id=found.get("run_id"),
-        bundle_sha256=_tag(found, SHA256_TAG),
+        name=registered["name"],
+        version=str(registered["version"]),
+        run_id=registered.get("run_id"),
+        bundle_sha256=_tag(registered, SHA256_TAG),
     )
 
 
-def _tag(found: dict[str, Any], name: str) -> str:
-    tags = {tag["key"]: tag["value"] for tag in found.get("tags", [])}
+def _tag(registered: dict[str, Any], name: str) -> str:
+    tags = {tag["key"]: tag["value"] for tag in registered.get("tags", [])}
     if name not in tags:
         raise ModelUnavailable(
-            f"{found['name']} {found['version']} has no tag {name}",
+            f"{registered['name']} {registered['version']} has no tag {name}",
             hint="register models by the training steps, which write the bundle and its tags",
         )
     value: str = tags[name]
     return value
 
 
-def _content(answer: httpx.Response) -> dict[str, Any]:
-    if answer.is_error:
+def _content(response: httpx.Response) -> dict[str, Any]:
+    if response.is_error:
         raise ModelUnavailable(
-            f"{answer.request.url.path}: {answer.status_code} {answer.text[:200]}"
+            f"{response.request.url.path}: {response.status_code} {response.text[:200]}"
         )
-    return _json(answer)
+    return _json(response)
 
 
-def _json(answer: httpx.Response) -> dict[str, Any]:
+def _json(response: httpx.Response) -> dict[str, Any]:
     try:
-        content: dict[str, Any] = answer.json()
+        content: dict[str, Any] = response.json()
     except ValueError as error:
-        raise ModelUnavailable(f"{answer.request.url.path}: the answer is not JSON") from error
+        raise ModelUnavailable(f"{response.request.url.path}: the answer is not JSON") from error
     return content

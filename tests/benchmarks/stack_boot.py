@@ -70,17 +70,17 @@ def measure(state: Path, *, only: str) -> dict[str, Any]:
 
 
 def look(files: StackFiles) -> dict[str, dict[str, Any]]:
-    """Each service with all its descendants; guard and supervisor as `stack`."""
-    status, roll = files.status(), files.roll()
+    """Each service with all its descendants; reaper and supervisor as `stack`."""
+    status, recorded = files.status(), files.processes()
     assert status is not None
-    assert roll.guard is not None
-    assert roll.supervisor is not None
+    assert recorded.reaper is not None
+    assert recorded.supervisor is not None
     found: dict[str, dict[str, Any]] = {}
     for service in status.services:
         leader = [] if service.pid is None else [psutil.Process(service.pid)]
         processes = [p for one in leader for p in (one, *one.children(recursive=True))]
         found[service.name] = {"healthy_after_s": service.seconds, **_sums(processes)}
-    ours = [psutil.Process(roll.guard.pid), psutil.Process(roll.supervisor.pid)]
+    ours = [psutil.Process(recorded.reaper.pid), psutil.Process(recorded.supervisor.pid)]
     return {**found, "stack": {"healthy_after_s": None, **_sums(ours)}}
 
 

@@ -26,7 +26,8 @@ from features.catalog.flights.events import REQUESTED
 from features.catalog.flights.services import FLIGHT_DELAY
 from features.contracts.topics import topic_specs
 from infra.clock import to_us
-from infra.kafka.admin import TopicSpec, end_offsets, ensure_topics, group_positions
+from infra.kafka.admin import TopicSpec, end_offsets, ensure_topics
+from infra.kafka.observers import group_positions
 from infra.kafka.partitions import has_reached
 from infra.settings import KafkaSettings, Settings
 from tests.benchmarks.kit import (

@@ -14,8 +14,8 @@ import pytest
 
 from features.contracts.topics import REPLAY_PROGRESS
 from features.replay.replayer import Position
-from infra.kafka.admin import end_observer
 from infra.kafka.message import Message
+from infra.kafka.observers import end_observer
 from infra.kafka.partitions import Partition
 from infra.kafka.topic_reader import read_all
 from infra.settings import KafkaSettings

@@ -9,7 +9,8 @@ import pytest
 
 from features.catalog.flights.events import REQUESTED
 from features.catalog.flights.services import FLIGHT_DELAY
-from infra.kafka.admin import end_offsets, group_positions
+from infra.kafka.admin import end_offsets
+from infra.kafka.observers import group_positions
 from infra.settings import KafkaSettings
 from tests.support.data.bundles import a_bundle
 from tests.support.processes.serving import (

@@ -21,7 +21,7 @@ from features.contracts.predictions import Outcome
 from features.retrieval.historical import training_rows
 from infra.clock import HOUR, MINUTE, to_us
 from infra.kafka.admin import end_offsets
-from infra.kafka.transactions import Record, TransactionalProducer
+from infra.kafka.transactions import ProducerRecord, TransactionalProducer
 from infra.settings import KafkaSettings, Settings
 from ml.bundle.format import Linear, write_bundle
 from ml.bundle.scoring import Bundle
@@ -179,7 +179,7 @@ def test_partitions_that_are_idle_or_end_with_a_marker_make_nothing_stale(
     ):
         sender.send_all(
             [
-                Record(
+                ProducerRecord(
                     topic=DEPARTED.name,
                     key=event.flight_id.encode(),
                     value=encode(event),

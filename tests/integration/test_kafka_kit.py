@@ -5,19 +5,12 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import pytest
-from confluent_kafka import KafkaError, KafkaException, Producer
+from confluent_kafka import Consumer, KafkaError, KafkaException, Producer
 
-from infra.kafka import transactions
-from infra.kafka.admin import (
-    TopicSpec,
-    end_observer,
-    end_offsets,
-    ensure_topics,
-    first_offsets,
-    group_positions,
-)
+from infra.kafka.admin import TopicSpec, end_offsets, ensure_topics, first_offsets
 from infra.kafka.config import producer_config
 from infra.kafka.consumer import GroupConsumer, StartPositions
 from infra.kafka.errors import (
@@ -29,9 +22,10 @@ from infra.kafka.errors import (
     TransactionUnclear,
 )
 from infra.kafka.message import Message
+from infra.kafka.observers import end_observer, group_positions
 from infra.kafka.partitions import Partition, has_reached
 from infra.kafka.topic_reader import read_all
-from infra.kafka.transactions import Record, TransactionalProducer
+from infra.kafka.transactions import ProducerRecord, TransactionalProducer
 from infra.settings import KafkaSettings
 from tests.support.servers import free_port, wait_until
 from tests.support.topics import committed, feed, new_topics, values
@@ -59,8 +53,18 @@ def a_consumer(
 
 
 @contextmanager
-def a_producer(kafka: KafkaSettings, name: str) -> Iterator[TransactionalProducer]:
-    producer = TransactionalProducer(kafka, transactional_id=f"id-of-{name}")
+def a_producer(
+    kafka: KafkaSettings, name: str, *, first_client: type[Producer] = Producer
+) -> Iterator[TransactionalProducer]:
+    """A producer; `first_client` is the client that it begins with, before any rebuild."""
+    classes = iter([first_client])
+
+    def make_client(config: dict[str, Any]) -> Producer:
+        return next(classes, Producer)(config)
+
+    producer = TransactionalProducer(
+        kafka, transactional_id=f"id-of-{name}", make_client=make_client
+    )
     yield producer
     producer.close()
 
@@ -88,7 +92,7 @@ def copy_all(
     """One turn of consume, produce and commit."""
     messages = consumer.poll(200, 0.1)
     if consumer.taken:
-        records = [Record(topic=target, key=m.key(), value=m.value()) for m in messages]
+        records = [ProducerRecord(topic=target, key=m.key(), value=m.value()) for m in messages]
         producer.send_all(records, offsets=consumer.taken, consumer=consumer)
         consumer.advance(consumer.taken)
     return messages
@@ -112,7 +116,7 @@ def test_a_record_arrives_as_it_was_sent(kafka: KafkaSettings) -> None:
     with a_producer(kafka, topic) as producer:
         producer.send_all(
             [
-                Record(
+                ProducerRecord(
                     topic=topic,
                     key=b"key",
                     value=b"value",
@@ -132,7 +136,7 @@ def test_a_record_arrives_as_it_was_sent(kafka: KafkaSettings) -> None:
 def test_a_key_goes_to_the_partition_that_java_clients_choose(kafka: KafkaSettings) -> None:
     (topic,) = new_topics(kafka, "keyed")
     with a_producer(kafka, topic) as producer:
-        producer.send_all([Record(topic=topic, key=k, value=k) for k in (b"foobar", b"21")])
+        producer.send_all([ProducerRecord(topic=topic, key=k, value=k) for k in (b"foobar", b"21")])
 
     # murmur2 of these keys is given in Kafka's own tests: -790332482 and -973932308
     expected = {k: (h & 0x7FFFFFFF) % 4 for k, h in ((b"foobar", -790332482), (b"21", -973932308))}
@@ -145,7 +149,7 @@ def test_whoever_read_everything_stands_at_the_end_past_the_marks_of_transaction
     source, target = new_topics(kafka, "marked", "copied")
     with a_producer(kafka, source) as feeder:
         for n in range(3):
-            feeder.send_all([Record(topic=source, value=b"%d" % n, partition=n)])
+            feeder.send_all([ProducerRecord(topic=source, value=b"%d" % n, partition=n)])
     with a_consumer(kafka, source) as consumer, a_producer(kafka, target) as producer:
         ends = {Partition(source, n): 2 for n in range(3)}  # a record and a mark
         wait_until(
@@ -209,7 +213,9 @@ def test_nothing_of_an_aborted_transaction_is_seen_and_its_records_come_again(
     feed(kafka, source, [b"a", b"b"], partition=0)
     with a_consumer(kafka, source) as consumer, a_producer(kafka, target) as producer:
         first = poll_until(consumer, lambda found: len(found) == 2, advance=False)
-        too_large = [Record(topic=target, value=v) for v in (b"small", os.urandom(1_500_000))]
+        too_large = [
+            ProducerRecord(topic=target, value=v) for v in (b"small", os.urandom(1_500_000))
+        ]
         with pytest.raises(TooLarge):
             producer.send_all(too_large, offsets=consumer.taken, consumer=consumer)
         assert values(kafka, target) == []
@@ -219,7 +225,7 @@ def test_nothing_of_an_aborted_transaction_is_seen_and_its_records_come_again(
         again = poll_until(consumer, lambda found: len(found) == 2, advance=False)
         assert [m.offset() for m in again] == [m.offset() for m in first]
         producer.send_all(
-            [Record(topic=target, value=m.value()) for m in again],
+            [ProducerRecord(topic=target, value=m.value()) for m in again],
             offsets=consumer.taken,
             consumer=consumer,
         )
@@ -229,27 +235,36 @@ def test_nothing_of_an_aborted_transaction_is_seen_and_its_records_come_again(
 def test_a_later_producer_of_the_same_name_ends_the_earlier_one(kafka: KafkaSettings) -> None:
     (topic,) = new_topics(kafka, "twins")
     with a_producer(kafka, topic) as earlier, a_producer(kafka, topic) as later:
-        earlier.send_all([Record(topic=topic, value=b"1")])
-        later.send_all([Record(topic=topic, value=b"2")])
+        earlier.send_all([ProducerRecord(topic=topic, value=b"1")])
+        later.send_all([ProducerRecord(topic=topic, value=b"2")])
         with pytest.raises(Fenced):
-            earlier.send_all([Record(topic=topic, value=b"3")])
-        later.send_all([Record(topic=topic, value=b"4")])
+            earlier.send_all([ProducerRecord(topic=topic, value=b"3")])
+        later.send_all([ProducerRecord(topic=topic, value=b"4")])
     assert values(kafka, topic) == [b"1", b"2", b"4"]
 
 
 def test_offsets_of_someone_who_left_the_group_are_refused(kafka: KafkaSettings) -> None:
     source, target = new_topics(kafka, "left", "refused")
     feed(kafka, source, [b"a"])
-    consumer = GroupConsumer(kafka, group=source, instance="0", topics=[source])
+    clients: list[Consumer] = []
+
+    def make_client(config: dict[str, Any]) -> Consumer:
+        clients.append(Consumer(config))
+        return clients[0]
+
+    consumer = GroupConsumer(
+        kafka, group=source, instance="0", topics=[source], make_client=make_client
+    )
     with a_producer(kafka, target) as producer:
         poll_until(consumer, lambda found: len(found) == 1, advance=False)
         taken = consumer.taken
-        consumer._consumer.unsubscribe()
-        wait_until(
-            lambda: not (consumer._consumer.poll(0.05) or consumer.still_member()), what="it left"
-        )
+        (client,) = clients
+        client.unsubscribe()
+        wait_until(lambda: not (client.poll(0.05) or consumer.still_member()), what="it left")
         with pytest.raises(TransactionAborted):
-            producer.send_all([Record(topic=target, value=b"a")], offsets=taken, consumer=consumer)
+            producer.send_all(
+                [ProducerRecord(topic=target, value=b"a")], offsets=taken, consumer=consumer
+            )
     consumer.close()
     assert values(kafka, target) == []
     assert group_positions(kafka, source) == {}
@@ -267,7 +282,7 @@ def test_offsets_of_someone_who_never_joined_are_refused(kafka: KafkaSettings) -
         assert not late.joined
         with pytest.raises(TransactionAborted):
             producer.send_all(
-                [Record(topic=target, value=b"a")],
+                [ProducerRecord(topic=target, value=b"a")],
                 offsets={Partition(source, 0): 1},
                 consumer=late,
             )
@@ -295,15 +310,13 @@ class RequestLost(RepliesLost):
         super().commit_transaction(timeout)
 
 
-def test_a_commit_that_happened_without_an_answer_is_not_repeated(
-    kafka: KafkaSettings, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_commit_that_happened_without_an_answer_is_not_repeated(kafka: KafkaSettings) -> None:
     source, target = new_topics(kafka, "unheard", "once")
     feed(kafka, source, [b"a", b"b"])
-    with a_consumer(kafka, source) as consumer, a_producer(kafka, target) as producer:
-        monkeypatch.setattr(transactions, "Producer", RepliesLost)
-        producer.open()
-        monkeypatch.undo()
+    with (
+        a_consumer(kafka, source) as consumer,
+        a_producer(kafka, target, first_client=RepliesLost) as producer,
+    ):
         done: list[Message] = []
         while len(done) < 2:
             done += copy_all(consumer, producer, target)
@@ -312,17 +325,15 @@ def test_a_commit_that_happened_without_an_answer_is_not_repeated(
     assert len(done) == 2
 
 
-def test_a_commit_that_never_arrived_is_undone_and_said_to_be(
-    kafka: KafkaSettings, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_commit_that_never_arrived_is_undone_and_said_to_be(kafka: KafkaSettings) -> None:
     source, target = new_topics(kafka, "lost", "undone")
     feed(kafka, source, [b"a"], partition=1)
-    with a_consumer(kafka, source) as consumer, a_producer(kafka, target) as producer:
-        monkeypatch.setattr(transactions, "Producer", RequestLost)
-        producer.open()
-        monkeypatch.undo()
+    with (
+        a_consumer(kafka, source) as consumer,
+        a_producer(kafka, target, first_client=RequestLost) as producer,
+    ):
         found = poll_until(consumer, lambda found: len(found) == 1, advance=False)
-        records = [Record(topic=target, value=m.value()) for m in found]
+        records = [ProducerRecord(topic=target, value=m.value()) for m in found]
         with pytest.raises(TransactionAborted):
             producer.send_all(records, offsets=consumer.taken, consumer=consumer)
         assert values(kafka, target) == []
@@ -330,17 +341,12 @@ def test_a_commit_that_never_arrived_is_undone_and_said_to_be(
     assert values(kafka, target) == [b"a"]
 
 
-def test_an_unclear_commit_without_offsets_is_said_to_be_unclear(
-    kafka: KafkaSettings, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_unclear_commit_without_offsets_is_said_to_be_unclear(kafka: KafkaSettings) -> None:
     (topic,) = new_topics(kafka, "unclear")
-    with a_producer(kafka, topic) as producer:
-        monkeypatch.setattr(transactions, "Producer", RepliesLost)
-        producer.open()
-        monkeypatch.undo()
+    with a_producer(kafka, topic, first_client=RepliesLost) as producer:
         with pytest.raises(TransactionUnclear):
-            producer.send_all([Record(topic=topic, value=b"1")])
-        producer.send_all([Record(topic=topic, value=b"2")])
+            producer.send_all([ProducerRecord(topic=topic, value=b"1")])
+        producer.send_all([ProducerRecord(topic=topic, value=b"2")])
     assert values(kafka, topic) == [b"1", b"2"]
 
 
@@ -385,7 +391,7 @@ def test_a_paused_member_stays_in_the_group_and_misses_nothing(kafka: KafkaSetti
 def test_a_reader_of_whole_topics_ends_at_their_end(kafka: KafkaSettings) -> None:
     one, empty = new_topics(kafka, "read", "empty")
     with a_producer(kafka, one) as producer:
-        producer.send_all([Record(topic=one, value=b"%d" % n) for n in range(100)])
+        producer.send_all([ProducerRecord(topic=one, value=b"%d" % n) for n in range(100)])
     feed(kafka, one, [b"after"])
 
     assert len(list(read_all(kafka, [one, empty]))) == 101

@@ -148,9 +148,7 @@ def test_without_a_model_no_request_is_taken_until_there_is_one(site: Site, feed
     shutil.rmtree(site.bundle)
     process = ServingProcess(site)
     try:
-        wait_until(
-            lambda: "no model yet" in process.why_not_ready(), what="it says why", limit_s=60
-        )
+        wait_until(lambda: "no model yet" in process.why_not_ready(), what="it says why", limit_s=60)
         feeder.send(5)
         feeder.flush()
         assert process.get("/healthz")[0] == 200

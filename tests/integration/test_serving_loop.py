@@ -19,19 +19,21 @@ from features.errors import StoreUnavailable
 from features.retrieval.online import FeatureReader, FeatureVectors
 from features.stores.memory import MemoryOnlineStore
 from infra.clock import MINUTE
-from infra.kafka.admin import end_observer, end_offsets, topic_partitions
+from infra.kafka.admin import end_offsets, topic_partitions
 from infra.kafka.consumer import GroupConsumer
 from infra.kafka.errors import TransactionAborted
+from infra.kafka.observers import end_observer
 from infra.kafka.partitions import Positions
-from infra.kafka.transactions import Record, TransactionalProducer
+from infra.kafka.transactions import ProducerRecord, TransactionalProducer
 from infra.process.watchdog import Watchdog
 from infra.settings import KafkaSettings
 from ml.bundle.scoring import Bundle
 from serving.bootstrap import request_decoder
 from serving.freshness import Freshness
-from serving.loop import Answering, Parts, ServingLoop, Topics
+from serving.loop import Parts, Scoring, ServingLoop
 from serving.model import ModelVersion, ServedModel
 from serving.ports import Features
+from serving.publish import Topics
 from serving.score import Scorer
 from tests.support.data.bundles import a_bundle
 from tests.support.processes.serving import (
@@ -83,7 +85,7 @@ class AbortsEverySecond(TransactionalProducer):
 
     def send_all(
         self,
-        records: Sequence[Record],
+        records: Sequence[ProducerRecord],
         *,
         offsets: Positions | None = None,
         consumer: GroupConsumer | None = None,
@@ -130,7 +132,7 @@ def a_loop(
             open_topics=lambda: Topics(
                 requests=REQUESTED.name, predictions=PREDICTIONS, same_partitions=True
             ),
-            open_answering=lambda: Answering(freshness=_freshness(site), scorer=scorer),
+            open_scoring=lambda: Scoring(freshness=_freshness(site), scorer=scorer),
             join=partial(_join, site),
             check=lambda: None,
         )
@@ -210,7 +212,7 @@ def test_the_group_stands_at_the_end_after_requests_that_came_in_transactions(
     ):
         feeder.send(40)
         feeder.flush()
-        poison = [Record(topic=REQUESTED.name, value=b"noise", key=b"k")]
+        poison = [ProducerRecord(topic=REQUESTED.name, value=b"noise", key=b"k")]
         source.send_all(poison)
         feeder.sent, feeder.poison = feeder.sent + 1, feeder.poison + 1
         answer_all(site, feeder)

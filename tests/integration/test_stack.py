@@ -55,12 +55,12 @@ class Stack:
         return status is not None and status.is_ready and bool(self.processes())
 
     def processes(self) -> set[ProcessId]:
-        """Guard, supervisor, servers and all that they started, by the process table."""
-        guard = self.files.roll().guard
-        if guard is None or not is_alive(guard):
+        """Reaper, supervisor, servers and all that they started, by the process table."""
+        reaper = self.files.processes().reaper
+        if reaper is None or not is_alive(reaper):
             return set()
-        below = psutil.Process(guard.pid).children(recursive=True)
-        return {guard, *(me for child in below if (me := identify(child.pid)))}
+        below = psutil.Process(reaper.pid).children(recursive=True)
+        return {reaper, *(me for child in below if (me := identify(child.pid)))}
 
     def bootstrap_servers(self) -> str:
         return str(json.loads(self.files.endpoints.read_text())["kafka"]["bootstrap_servers"])
@@ -110,13 +110,13 @@ def test_a_broker_whose_ports_were_taken_meanwhile_moves_with_its_data(stack: St
     for future in client.create_topics([NewTopic("kept", num_partitions=2)]).values():
         future.result()
     stack("down")
-    boot = stack.files.boot()
-    assert boot is not None
+    request = stack.files.start_request()
+    assert request is not None
 
     with socket.socket() as one, socket.socket() as two:
         for taken, name in ((one, "kafka"), (two, "kafka-controller")):
             taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            taken.bind(("127.0.0.1", boot.ports[name]))
+            taken.bind(("127.0.0.1", request.ports[name]))
             taken.listen()
         said = stack("up", "--only", "kafka")
 
@@ -148,26 +148,26 @@ def test_whoever_is_killed_either_comes_back_or_takes_all_with_it(stack: Stack) 
     assert "restarted" in stack.service("postgres")["note"]
 
     # The supervisor: nothing stays, not even what PostgreSQL started in sessions of its own.
-    before, roll = stack.processes(), stack.files.roll()
+    before, recorded = stack.processes(), stack.files.processes()
     assert len(before) > 5
-    assert roll.supervisor is not None
-    os.kill(roll.supervisor.pid, signal.SIGKILL)
+    assert recorded.supervisor is not None
+    os.kill(recorded.supervisor.pid, signal.SIGKILL)
     wait_until(lambda: all_gone(before), what="all processes are gone")
 
-    # The guard: the supervisor stops all in order.
+    # The reaper: the supervisor stops all in order.
     stack("up", "--only", "postgres")
-    before, roll = stack.processes(), stack.files.roll()
-    assert roll.guard is not None
-    os.kill(roll.guard.pid, signal.SIGKILL)
+    before, recorded = stack.processes(), stack.files.processes()
+    assert recorded.reaper is not None
+    os.kill(recorded.reaper.pid, signal.SIGKILL)
     wait_until(lambda: all_gone(before), what="all processes are gone")
     assert "database system is shut down" in stack("logs", "postgres")
 
     # Both at once: the kernel takes the servers; what may be left goes with the next command.
     stack("up", "--only", "postgres")
-    before, roll = stack.processes(), stack.files.roll()
-    assert roll.supervisor is not None
-    assert roll.guard is not None
-    for process in (roll.guard, roll.supervisor):
+    before, recorded = stack.processes(), stack.files.processes()
+    assert recorded.supervisor is not None
+    assert recorded.reaper is not None
+    for process in (recorded.reaper, recorded.supervisor):
         os.kill(process.pid, signal.SIGKILL)
     stack("down")
     assert all_gone(before)

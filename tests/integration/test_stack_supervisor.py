@@ -1,4 +1,4 @@
-"""Guard and supervisor over small processes that behave badly: quick, and no server is needed."""
+"""Reaper and supervisor over small processes that behave badly: quick, and no server is needed."""
 
 import os
 import signal
@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from infra.local_stack import lifecycle as control
+from infra.local_stack.lifecycle import end_leftovers
 from infra.local_stack.process_table import ProcessId, identify, is_alive, kill_all
 from infra.local_stack.state_files import StackFiles
 from tests.support.servers import wait_until
@@ -52,13 +52,14 @@ supervisor = Supervisor(
 signal.signal(signal.SIGTERM, lambda *_: supervisor.stop())
 supervisor.run()
 """
-GUARD = """
-import sys
+REAPER = """
+import sys, structlog
 from pathlib import Path
 from infra.local_stack.state_files import StackFiles
-from infra.local_stack.reaper import guard
+from infra.local_stack.reaper import run_reaper
 
-guard([sys.executable, "-c", sys.argv[2], sys.argv[1]], StackFiles(Path(sys.argv[1])), log=print)
+command = [sys.executable, "-c", sys.argv[2], sys.argv[1]]
+run_reaper(command, StackFiles(Path(sys.argv[1])), log=structlog.get_logger())
 """
 
 
@@ -69,14 +70,14 @@ class Small:
         self.files = StackFiles(state)
         self._escaped = state / "escaped"
         with (state / "out").open("wb") as output:
-            self.guard = subprocess.Popen(
-                [sys.executable, "-c", GUARD, str(state), SUPERVISOR],
+            self.reaper = subprocess.Popen(
+                [sys.executable, "-c", REAPER, str(state), SUPERVISOR],
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
             )
         wait_until(self._is_up, what="the small stack is up")
-        self.everyone = set(self.files.roll().all())
+        self.everyone = set(self.files.processes().all())
         assert len(self.everyone) == 5
 
     def kill(self, process: ProcessId | None) -> None:
@@ -96,34 +97,34 @@ class Small:
         return identify(int(self._escaped.read_text()))
 
     def await_end(self) -> None:
-        self.guard.wait(30)
+        self.reaper.wait(30)
         assert not [process for process in self.everyone if is_alive(process)]
 
     def _is_up(self) -> bool:
         status = self.files.status()
         ready = status is not None and status.is_ready
-        return ready and self.escaped() in self.files.roll().others
+        return ready and self.escaped() in self.files.processes().descendants
 
 
 @pytest.fixture
 def small(tmp_path: Path) -> Iterator[Small]:
     small = Small(tmp_path)
     yield small
-    control.end_leftovers(small.files, print)
-    small.guard.wait(30)
+    end_leftovers(small.files, print)
+    small.reaper.wait(30)
 
 
 def test_a_killed_supervisor_leaves_nothing_not_even_who_left_the_session(small: Small) -> None:
-    small.kill(small.files.roll().supervisor)
+    small.kill(small.files.processes().supervisor)
 
     small.await_end()
-    assert small.files.roll().all() == []
+    assert small.files.processes().all() == []
 
 
-def test_a_killed_guard_makes_the_supervisor_stop_all_in_order(small: Small) -> None:
-    small.kill(small.files.roll().guard)
+def test_a_killed_reaper_makes_the_supervisor_stop_all_in_order(small: Small) -> None:
+    small.kill(small.files.processes().reaper)
 
-    small.guard.wait(30)
+    small.reaper.wait(30)
     wait_until(lambda: not any(map(is_alive, small.everyone)), what="all are gone")
     status = small.files.status()
     assert status is not None
@@ -133,7 +134,7 @@ def test_a_killed_guard_makes_the_supervisor_stop_all_in_order(small: Small) -> 
 def test_asked_to_end_it_ends_in_order_and_kills_who_does_not_listen(
     small: Small, tmp_path: Path
 ) -> None:
-    small.guard.send_signal(signal.SIGTERM)
+    small.reaper.send_signal(signal.SIGTERM)
 
     small.await_end()
     said = (tmp_path / "out").read_text()
@@ -142,15 +143,18 @@ def test_asked_to_end_it_ends_in_order_and_kills_who_does_not_listen(
     assert ["wild" in line for line in stopped] == [True, False]
 
 
-def test_when_guard_and_supervisor_are_killed_the_next_command_ends_the_rest(small: Small) -> None:
-    roll, escaped = small.files.roll(), small.escaped()
-    small.kill(roll.guard)
-    small.kill(roll.supervisor)
+def test_when_reaper_and_supervisor_are_killed_the_next_command_ends_the_rest(small: Small) -> None:
+    recorded, escaped = small.files.processes(), small.escaped()
+    small.kill(recorded.reaper)
+    small.kill(recorded.supervisor)
 
     if sys.platform == "linux":
-        wait_until(lambda: not any(map(is_alive, roll.leaders)), what="the kernel took the servers")
+        wait_until(
+            lambda: not any(map(is_alive, recorded.session_leaders)),
+            what="the kernel took the servers",
+        )
     said: list[str] = []
-    control.end_leftovers(small.files, said.append)
+    end_leftovers(small.files, said.append)
     assert "that an earlier crash had left" in said[0]
     assert escaped is not None
     assert not is_alive(escaped)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import msgspec
 
-from infra.local_stack.health_checks import answers_ok, json_of
+from infra.local_stack.health_checks import get_json, responds_ok
 from infra.local_stack.secrets import USERNAME, airflow_login, airflow_secrets, login_file
 from infra.local_stack.service import Service
 
@@ -103,18 +103,18 @@ _PACE = {
 
 
 def _setup(plan: AirflowPlan) -> Service:
-    """Migrate the database and make the pools, when the version or the database is new to us."""
+    """Migrates the database and makes the pools, once for each version, database and pools."""
     marker = plan.home / "database_ready"
     version = importlib.metadata.version("apache-airflow-core")
-    wanted = hashlib.sha256(f"{version} {plan.database_url} {POOLS}".encode()).hexdigest()
+    fingerprint = hashlib.sha256(f"{version} {plan.database_url} {POOLS}".encode()).hexdigest()
     pools = tuple(f"{name}={slots}" for name, slots in POOLS.items())
     return Service(
         name=SETUP,
         command=(
             *(sys.executable, "-m", "infra.local_stack.services.airflow_database"),
-            *(str(marker), wanted, *pools),
+            *(str(marker), fingerprint, *pools),
         ),
-        is_done=lambda: marker.exists() and marker.read_text() == wanted,
+        is_done=lambda: marker.exists() and marker.read_text() == fingerprint,
         prepare=lambda: plan.home.mkdir(parents=True, exist_ok=True),
         env=airflow_environment(plan),
         once=True,
@@ -139,12 +139,12 @@ def _part(plan: AirflowPlan, name: str, *options: str, after: tuple[str, ...]) -
 def _is_healthy(url: str, name: str, started_s: float) -> bool:
     if name == API:
         # The execution API is built at its first call: paid here, not by the first task.
-        return answers_ok(f"{url}/api/v2/version") and answers_ok(f"{url}/execution/health")
+        return responds_ok(f"{url}/api/v2/version") and responds_ok(f"{url}/execution/health")
     key = name.replace("-", "_")
-    said = json_of(f"{url}/api/v2/monitor/health")[key]
-    beat = said[f"latest_{key}_heartbeat"]
+    health = get_json(f"{url}/api/v2/monitor/health")[key]
+    heartbeat = health[f"latest_{key}_heartbeat"]
     return (
-        said["status"] == "healthy"
-        and beat is not None
-        and datetime.fromisoformat(beat).timestamp() >= started_s
+        health["status"] == "healthy"
+        and heartbeat is not None
+        and datetime.fromisoformat(heartbeat).timestamp() >= started_s
     )

@@ -3,7 +3,7 @@
 import sys
 from pathlib import Path
 
-from infra.local_stack.health_checks import answers_ok
+from infra.local_stack.health_checks import responds_ok
 from infra.local_stack.service import Service
 
 TOPICS, INGEST, SERVING = "topics", "ingest", "serving"
@@ -29,7 +29,7 @@ def _consumer(name: str, command: str, *, port: int, after: tuple[str, ...]) -> 
     return Service(
         name=name,
         command=_eventide(command, "--health-port", str(port)),
-        healthy=lambda _: answers_ok(f"{url}/healthz"),
+        healthy=lambda _: responds_ok(f"{url}/healthz"),
         after=after,
         address=f"{url}/metrics",
     )

@@ -49,13 +49,13 @@ def kafka_service(plan: KafkaPlan) -> Service:
     return Service(
         name=NAME,
         command=_java(plan, "kafka.Kafka", str(_properties_file(plan))),
-        healthy=lambda _: answers(plan.bootstrap_servers),
+        healthy=lambda _: broker_responds(plan.bootstrap_servers),
         prepare=lambda: _prepare(plan),
         address=plan.bootstrap_servers,
     )
 
 
-def answers(bootstrap_servers: str) -> bool:
+def broker_responds(bootstrap_servers: str) -> bool:
     """Whether a broker of this cluster answers a request for metadata and takes part in it."""
     from confluent_kafka import KafkaException
     from confluent_kafka.admin import AdminClient
@@ -158,11 +158,13 @@ def _format(plan: KafkaPlan) -> None:
     command = _java(
         plan, "kafka.tools.StorageTool", "format", "--standalone", f"--cluster-id={cluster}"
     )
-    done = subprocess.run(
+    completed = subprocess.run(
         [*command, "-c", str(_properties_file(plan))], capture_output=True, text=True, check=False
     )
-    if done.returncode:
-        raise StackError(f"Kafka's storage cannot be formatted: {done.stderr or done.stdout}")
+    if completed.returncode:
+        raise StackError(
+            f"Kafka's storage cannot be formatted: {completed.stderr or completed.stdout}"
+        )
 
 
 def _properties_file(plan: KafkaPlan) -> Path:

@@ -11,11 +11,11 @@ Jars come from jgo's cache of Maven Central (`~/.m2/repository`, or `M2_REPO`) o
 import hashlib
 import shutil
 import sys
-import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+from infra.atomic import atomic_folder
 from infra.errors import EventideError
 
 _ENVIRONMENT = Path(__file__).parent / "kafka_env"
@@ -43,7 +43,7 @@ def installed() -> Path:
 
 
 def install() -> Path:
-    """Fetch every locked jar, verify its sha256, and put them into one folder, at once or not.
+    """Fetch every locked jar and verify its sha256; the folder appears with all of them.
 
     Raises:
         JarsMissing: a jar cannot be fetched, or its content is not the locked one.
@@ -51,17 +51,12 @@ def install() -> Path:
     folder = _folder()
     if folder.is_dir():
         return folder
-    folder.parent.mkdir(parents=True, exist_ok=True)
     from jgo.env import LockFile
     from jgo.maven import MavenContext
 
     locked, maven = LockFile.load(LOCK).dependencies, MavenContext(timeout=60)
-    with tempfile.TemporaryDirectory(dir=folder.parent) as work:
-        fresh = Path(work) / "jars"
-        fresh.mkdir()
-        with ThreadPoolExecutor(max_workers=8) as pool:
-            list(pool.map(lambda jar: _fetch(maven, jar, fresh), locked))
-        fresh.rename(folder)
+    with atomic_folder(folder) as draft, ThreadPoolExecutor(max_workers=8) as pool:
+        list(pool.map(lambda jar: _fetch(maven, jar, draft), locked))
     return folder
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import msgspec
 
-from infra.local_stack.health_checks import answers_ok
+from infra.local_stack.health_checks import responds_ok
 from infra.local_stack.service import Service
 
 NAME = "mlflow"
@@ -34,7 +34,7 @@ def mlflow_service(plan: MlflowPlan) -> Service:
             *(sys.executable, "-m", "infra.local_stack.services.mlflow_process"),
             *(str(plan.port), str(artifacts)),
         ),
-        healthy=lambda _: answers_ok(f"{plan.url}/health"),
+        healthy=lambda _: responds_ok(f"{plan.url}/health"),
         prepare=lambda: artifacts.mkdir(parents=True, exist_ok=True),
         env={
             # Not on the command line, where everyone could read its password.

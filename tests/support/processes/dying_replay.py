@@ -13,9 +13,6 @@ from typing import Any
 
 import confluent_kafka
 
-from infra.cli import main
-from infra.kafka import transactions
-
 
 def dying_producer(moment: str, method: str, nth: int) -> type[confluent_kafka.Producer]:
     """The client's producer, which dies there."""
@@ -38,6 +35,9 @@ def dying_producer(moment: str, method: str, nth: int) -> type[confluent_kafka.P
 
 if __name__ == "__main__":
     when, what, count, *command = sys.argv[1:]
-    transactions.Producer = dying_producer(when, what, int(count))  # type: ignore[misc]
+    # The client's own class is replaced before anything of ours takes it from there.
+    confluent_kafka.Producer = dying_producer(when, what, int(count))  # type: ignore[misc]
+    from infra.cli import main
+
     sys.argv = ["eventide", *command]
     main()

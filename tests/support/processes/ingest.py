@@ -12,9 +12,10 @@ from confluent_kafka import KafkaError, Message, Producer
 from features.catalog import domains, event_types
 from features.catalog.flights.events import REGISTERED
 from features.contracts.topics import topic_specs
-from infra.kafka.admin import end_offsets, ensure_topics, group_positions
+from infra.kafka.admin import end_offsets, ensure_topics
 from infra.kafka.config import producer_config
 from infra.kafka.errors import KafkaFailed
+from infra.kafka.observers import group_positions
 from infra.settings import KafkaSettings
 from tests.support.data.recordings import flights
 from tests.support.processes.commands import EVENTIDE, environment, run

@@ -18,9 +18,10 @@ from features.catalog.flights.events import REQUESTED
 from features.contracts.codec import encode, encode_key, schema_headers
 from features.contracts.predictions import Outcome
 from features.contracts.topics import SERVING_DEAD_LETTERS, topic_specs
-from infra.kafka.admin import end_offsets, ensure_topics, group_positions
+from infra.kafka.admin import end_offsets, ensure_topics
 from infra.kafka.config import producer_config
 from infra.kafka.message import Message
+from infra.kafka.observers import group_positions
 from infra.kafka.topic_reader import read_all
 from infra.settings import KafkaSettings, Settings
 from tests.support.data.messages import a_request

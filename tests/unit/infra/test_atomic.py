@@ -41,3 +41,9 @@ def test_a_folder_that_is_not_finished_changes_nothing(tmp_path: Path) -> None:
         raise ZeroDivisionError
     assert [f.name for f in folder.iterdir()] == ["first"]
     assert [f.name for f in tmp_path.iterdir()] == ["model"]
+
+
+def test_a_private_file_is_readable_by_its_owner_only(tmp_path: Path) -> None:
+    file = tmp_path / "secret"
+    write_atomic(file, b"one", mode=0o600)
+    assert file.stat().st_mode & 0o777 == 0o600

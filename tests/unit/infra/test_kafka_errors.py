@@ -3,15 +3,15 @@
 import pytest
 from confluent_kafka import KafkaError
 
-from infra.kafka.consumer import member_id
 from infra.kafka.errors import ConsumerFailed, ErrorKind, classify
+from infra.kafka.membership import member_id
 
 
 @pytest.mark.parametrize(
     ("code", "expected"),
     [
-        (KafkaError._PARTITION_EOF, ErrorKind.NOTHING),
-        (KafkaError._TIMED_OUT, ErrorKind.NOTHING),
+        (KafkaError._PARTITION_EOF, ErrorKind.NOT_AN_ERROR),
+        (KafkaError._TIMED_OUT, ErrorKind.NOT_AN_ERROR),
         (KafkaError._ALL_BROKERS_DOWN, ErrorKind.TRANSIENT),
         (KafkaError.NOT_COORDINATOR, ErrorKind.TRANSIENT),
         (KafkaError._MAX_POLL_EXCEEDED, ErrorKind.LEFT_GROUP),

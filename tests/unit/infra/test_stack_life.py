@@ -1,4 +1,4 @@
-"""The life of one service, with hands that start nothing."""
+"""The states of one service, with a process control that starts nothing."""
 
 from collections.abc import Callable
 from concurrent.futures import Future
@@ -21,7 +21,7 @@ class Clock:
         return self.now_s
 
 
-class ProcessControl:
+class RecordingControl:
     """Runs work at once and remembers what it was asked to do."""
 
     def __init__(self) -> None:
@@ -49,13 +49,13 @@ class ProcessControl:
         return future
 
 
-def a_life(hands: ProcessControl, clock: Clock, **service: object) -> ServiceStateMachine:
-    made = Service(**{"name": "broker", "command": ("x",), "after": ("disk",), **service})  # type: ignore[arg-type]
-    return ServiceStateMachine(made, hands, began_s=clock.now_s, clock=clock)
+def a_machine(control: RecordingControl, clock: Clock, **service: object) -> ServiceStateMachine:
+    broker = Service(**{"name": "broker", "command": ("x",), "after": ("disk",), **service})  # type: ignore[arg-type]
+    return ServiceStateMachine(broker, control, began_s=clock.now_s, clock=clock)
 
 
-def turn(
-    life: ServiceStateMachine,
+def advance(
+    machine: ServiceStateMachine,
     clock: Clock,
     *,
     times: int = 4,
@@ -63,44 +63,44 @@ def turn(
     disk: ServiceState = "done",
 ) -> ServiceState:
     for _ in range(times):
-        life.advance({"disk": disk})
+        machine.advance({"disk": disk})
         clock.now_s += pause_s
-    return life.state
+    return machine.state
 
 
 def test_a_service_waits_until_what_it_needs_is_healthy() -> None:
-    hands, clock = ProcessControl(), Clock()
-    life = a_life(hands, clock)
+    control, clock = RecordingControl(), Clock()
+    machine = a_machine(control, clock)
 
-    assert turn(life, clock, disk="starting") == "waiting"
-    assert hands.started == 0
-    assert turn(life, clock, disk="healthy") == "healthy"
+    assert advance(machine, clock, disk="starting") == "waiting"
+    assert control.started == 0
+    assert advance(machine, clock, disk="healthy") == "healthy"
 
 
 def test_a_service_is_healthy_only_when_it_says_so_itself() -> None:
-    hands, clock = ProcessControl(), Clock()
+    control, clock = RecordingControl(), Clock()
     answers = [False]
-    life = a_life(hands, clock, healthy=lambda _: answers[0])
+    machine = a_machine(control, clock, healthy=lambda _: answers[0])
 
-    assert turn(life, clock) == "starting"
+    assert advance(machine, clock) == "starting"
     answers[0] = True
-    assert turn(life, clock) == "healthy"
+    assert advance(machine, clock) == "healthy"
 
 
 def test_what_dies_is_started_again_after_a_pause() -> None:
-    hands, clock = ProcessControl(), Clock()
-    life = a_life(hands, clock)
-    turn(life, clock)
+    control, clock = RecordingControl(), Clock()
+    machine = a_machine(control, clock)
+    advance(machine, clock)
 
-    hands.code = -9
-    life.advance({"disk": "done"})
+    control.code = -9
+    machine.advance({"disk": "done"})
 
-    assert (life.state, life.restarts) == ("restarting", 1)
-    assert life.note == "killed by signal 9; again in 0.5 s"
-    assert hands.cleared == 1
-    assert turn(life, clock, times=6) == "healthy"
-    assert hands.started == 2
-    assert life.status.note == "restarted 1 times"
+    assert (machine.state, machine.restarts) == ("restarting", 1)
+    assert machine.note == "killed by signal 9; again in 0.5 s"
+    assert control.cleared == 1
+    assert advance(machine, clock, times=6) == "healthy"
+    assert control.started == 2
+    assert machine.status.note == "restarted 1 times"
 
 
 def test_the_pause_doubles_up_to_a_limit() -> None:
@@ -109,76 +109,76 @@ def test_the_pause_doubles_up_to_a_limit() -> None:
 
 
 def test_a_service_that_was_steady_starts_again_without_a_long_pause() -> None:
-    hands, clock = ProcessControl(), Clock()
-    life = a_life(hands, clock)
+    control, clock = RecordingControl(), Clock()
+    machine = a_machine(control, clock)
     for _ in range(5):
-        turn(life, clock, times=40, pause_s=1.0)
-        hands.code = 1
-        life.advance({"disk": "done"})
-    assert life.note.endswith("again in 8 s")
+        advance(machine, clock, times=40, pause_s=1.0)
+        control.code = 1
+        machine.advance({"disk": "done"})
+    assert machine.note.endswith("again in 8 s")
 
-    turn(life, clock, times=10, pause_s=STEADY_S)
-    hands.code = 1
-    life.advance({"disk": "done"})
+    advance(machine, clock, times=10, pause_s=STEADY_S)
+    control.code = 1
+    machine.advance({"disk": "done"})
 
-    assert life.note.endswith("again in 0.5 s")
+    assert machine.note.endswith("again in 0.5 s")
 
 
 def test_a_running_service_that_stops_to_answer_is_called_unhealthy() -> None:
-    hands, clock = ProcessControl(), Clock()
+    control, clock = RecordingControl(), Clock()
     answers = [True]
-    life = a_life(hands, clock, healthy=lambda _: answers[0])
-    turn(life, clock)
+    machine = a_machine(control, clock, healthy=lambda _: answers[0])
+    advance(machine, clock)
 
     answers[0] = False
 
-    assert turn(life, clock, times=20, pause_s=5.0) == "unhealthy"
+    assert advance(machine, clock, times=20, pause_s=5.0) == "unhealthy"
     answers[0] = True
-    assert turn(life, clock, times=4, pause_s=5.0) == "healthy"
+    assert advance(machine, clock, times=4, pause_s=5.0) == "healthy"
 
 
 def test_a_service_that_runs_once_is_done_when_it_succeeds_and_tried_again_when_not() -> None:
-    hands, clock = ProcessControl(), Clock()
-    life = a_life(hands, clock, once=True)
-    turn(life, clock)
+    control, clock = RecordingControl(), Clock()
+    machine = a_machine(control, clock, once=True)
+    advance(machine, clock)
 
-    hands.code = 1
-    assert turn(life, clock, times=1) == "restarting"
-    turn(life, clock)
-    hands.code = 0
-    assert turn(life, clock) == "done"
+    control.code = 1
+    assert advance(machine, clock, times=1) == "restarting"
+    advance(machine, clock)
+    control.code = 0
+    assert advance(machine, clock) == "done"
 
 
 def test_a_service_that_has_nothing_to_do_is_not_started() -> None:
-    hands, clock = ProcessControl(), Clock()
+    control, clock = RecordingControl(), Clock()
 
-    assert turn(a_life(hands, clock, once=True, is_done=lambda: True), clock) == "done"
-    assert hands.started == 0
+    assert advance(a_machine(control, clock, once=True, is_done=lambda: True), clock) == "done"
+    assert control.started == 0
 
 
-def test_a_failing_preparation_is_told_and_repeated() -> None:
-    hands, clock = ProcessControl(), Clock()
+def test_a_failing_preparation_is_shown_and_repeated() -> None:
+    control, clock = RecordingControl(), Clock()
     broken = [True]
 
     def prepare() -> None:
         if broken[0]:
             raise OSError("disk full")
 
-    life = a_life(hands, clock, prepare=prepare)
+    machine = a_machine(control, clock, prepare=prepare)
 
-    assert turn(life, clock, times=2) == "restarting"
-    assert "disk full" in life.note
+    assert advance(machine, clock, times=2) == "restarting"
+    assert "disk full" in machine.note
     broken[0] = False
-    assert turn(life, clock, times=8) == "healthy"
+    assert advance(machine, clock, times=8) == "healthy"
 
 
-def test_a_health_check_that_breaks_is_told_and_counts_as_no_answer() -> None:
-    hands, clock = ProcessControl(), Clock()
+def test_a_health_check_that_breaks_is_shown_and_counts_as_no_answer() -> None:
+    control, clock = RecordingControl(), Clock()
 
     def check(_: float) -> bool:
         raise KeyError("scheduler")
 
-    life = a_life(hands, clock, healthy=check)
+    machine = a_machine(control, clock, healthy=check)
 
-    assert turn(life, clock) == "starting"
-    assert "KeyError" in life.note
+    assert advance(machine, clock) == "starting"
+    assert "KeyError" in machine.note

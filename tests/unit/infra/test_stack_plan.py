@@ -7,14 +7,14 @@ import pytest
 from pydantic import SecretStr
 
 from infra.local_stack import definition as plan
-from infra.local_stack.ports import PortWish, choose_ports
+from infra.local_stack.ports import PortRequest, choose_ports
 from infra.local_stack.secrets import airflow_login, airflow_secrets
 from infra.local_stack.service import Service, StackError, with_dependencies
 from infra.local_stack.services.kafka import plan_kafka, server_properties
 from infra.local_stack.services.postgres import plan_postgres
 from infra.settings import Settings, StackSettings
 
-PORTS = {wish.name: wish.usual for wish in plan.port_wishes(StackSettings())}
+PORTS = {request.name: request.default for request in plan.port_requests(StackSettings())}
 
 
 def the_plan(tmp_path: Path, **stack: object) -> dict[str, Service]:
@@ -114,13 +114,13 @@ def test_secrets_are_made_once_and_only_we_may_read_them(tmp_path: Path) -> None
     assert folder.stat().st_mode & 0o777 == 0o700
 
 
-def a_wish(name: str, port: int, *, asked: bool = False) -> PortWish:
-    return PortWish(
+def a_request(name: str, port: int, *, fixed: bool = False) -> PortRequest:
+    return PortRequest(
         name=name,
         service=name,
         variable="EVENTIDE_STACK__X_PORT",
-        asked=port if asked else None,
-        usual=port,
+        fixed=port if fixed else None,
+        default=port,
     )
 
 
@@ -130,9 +130,9 @@ def test_a_busy_port_is_replaced_unless_it_was_asked_for() -> None:
         busy.listen()
         port = busy.getsockname()[1]
 
-        assert choose_ports([a_wish("kafka", port)], before={})["kafka"] != port
+        assert choose_ports([a_request("kafka", port)], previous={})["kafka"] != port
         with pytest.raises(StackError, match=f"port {port} for kafka is busy") as raised:
-            choose_ports([a_wish("kafka", port, asked=True)], before={})
+            choose_ports([a_request("kafka", port, fixed=True)], previous={})
     assert "EVENTIDE_STACK__X_PORT" in str(raised.value.hint)
 
 
@@ -140,10 +140,10 @@ def test_the_port_of_last_time_is_taken_again() -> None:
     with socket.socket() as usual:
         usual.bind(("127.0.0.1", 0))
         usual.listen()
-        wish = a_wish("kafka", usual.getsockname()[1])
-        last = choose_ports([wish], before={})
+        request = a_request("kafka", usual.getsockname()[1])
+        last = choose_ports([request], previous={})
 
-    assert choose_ports([wish], before=last) == last
+    assert choose_ports([request], previous=last) == last
 
 
 def test_no_port_is_given_twice() -> None:
@@ -151,7 +151,7 @@ def test_no_port_is_given_twice() -> None:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
 
-    ports = choose_ports([a_wish("kafka", port), a_wish("mlflow", port)], before={})
+    ports = choose_ports([a_request("kafka", port), a_request("mlflow", port)], previous={})
 
     assert ports["kafka"] != ports["mlflow"]
 

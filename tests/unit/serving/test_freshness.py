@@ -23,7 +23,7 @@ def complete(
     *, newest: Mapping[Partition, int], at: Positions, ends: Positions, partitions: int = 2
 ) -> int:
     return complete_to_us(
-        (P0, P1)[:partitions], newest_us=newest, positions=at, ends=ends, asked_us=ASKED
+        (P0, P1)[:partitions], newest_us=newest, positions=at, ends=ends, request_emitted_us=ASKED
     )
 
 
@@ -61,7 +61,7 @@ def test_nothing_emitted_before_a_complete_moment_is_missing(
     ends = {p: sum(t <= asked * 1_000 for t in rows[p]) for p in rows}
     newest = {p: rows[p][at[p] - 1] for p in rows if at[p]}
     moment = complete_to_us(
-        (P0, P1), newest_us=newest, positions=at, ends=ends, asked_us=asked * 1_000
+        (P0, P1), newest_us=newest, positions=at, ends=ends, request_emitted_us=asked * 1_000
     )
     missing = [t for p in rows for t in rows[p][at[p] :]]
     assert all(t >= moment or t > asked * 1_000 for t in missing)
@@ -171,7 +171,7 @@ def test_while_ingest_moves_each_batch_may_wait() -> None:
 def test_a_wait_ends_when_it_is_told_to() -> None:
     scene = Scene()
     scene.ends = {P0: 3, P1: 0}
-    assert scene.freshness.wait_for(ASKED, go_on=lambda: scene.now < 0.5) == UNSET
+    assert scene.freshness.wait_for(ASKED, keep_waiting=lambda: scene.now < 0.5) == UNSET
     assert scene.now == pytest.approx(0.5, abs=2 * PAUSE_S)
     assert scene.waits() == pytest.approx(2, abs=2 * PAUSE_S)  # nobody has waited in vain yet
 

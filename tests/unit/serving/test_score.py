@@ -20,7 +20,7 @@ from serving.bootstrap import request_decoder
 from serving.errors import ModelFails
 from serving.model import ModelVersion, ServedModel
 from serving.ports import Features
-from serving.score import UNSCORABLE, WHOLE_BATCH, Answer, Scorer
+from serving.score import UNSCORABLE, WHOLE_BATCH, ScoredRequest, Scorer
 from tests.support.data.bundles import a_bundle, a_model_file
 from tests.support.data.messages import NOON_US, AMessage, a_message, a_request
 
@@ -48,14 +48,14 @@ def a_scorer(features: Features | None = None) -> Scorer:
     )
 
 
-def answers(
+def score(
     messages: Sequence[AMessage],
     model: ServedModel,
     scorer: Scorer | None = None,
     *,
     complete_to_us: int = NOON_US,
-) -> list[Answer]:
-    return (scorer or a_scorer()).answer(
+) -> list[ScoredRequest]:
+    return (scorer or a_scorer()).score(
         messages, model=model, scored_at_us=LATER_US, complete_to_us=complete_to_us
     )
 
@@ -87,10 +87,10 @@ class Inexact(Fragile):
 
 
 def test_a_request_gets_a_score_and_where_it_comes_from(model: ServedModel) -> None:
-    (answer,) = answers([a_message(its_offset=42)], model)
+    (scored,) = score([a_message(its_offset=42)], model)
 
-    outcome = answer.outcome
-    assert answer.rejection is None
+    outcome = scored.outcome
+    assert scored.rejection is None
     assert outcome.outcome == "predicted"
     assert outcome.source == "flight.forecast_requested-1-42"
     assert outcome.event_id == "r1"
@@ -103,19 +103,19 @@ def test_a_request_gets_a_score_and_where_it_comes_from(model: ServedModel) -> N
 
 
 def test_what_the_store_does_not_know_is_counted(model: ServedModel) -> None:
-    (answer,) = answers([a_message()], model)
+    (scored,) = score([a_message()], model)
 
     nothing_known = FeatureReader(FLIGHT_DELAY, MemoryOnlineStore()).vectors(
         [a_request()], np.array([NOON_US])
     )
-    assert answer.outcome.features_missing == np.isnan(nothing_known.numbers).sum() > 0
+    assert scored.outcome.features_missing == np.isnan(nothing_known.numbers).sum() > 0
 
 
 def test_a_prediction_from_inexact_features_says_so(model: ServedModel) -> None:
-    (answer,) = answers([a_message()], model, a_scorer(Inexact()))
+    (scored,) = score([a_message()], model, a_scorer(Inexact()))
 
-    assert answer.outcome.outcome == "predicted"
-    assert answer.outcome.features_exact is False
+    assert scored.outcome.outcome == "predicted"
+    assert scored.outcome.features_exact is False
 
 
 def test_a_prediction_is_fresh_when_what_came_before_its_request_is_in(model: ServedModel) -> None:
@@ -127,7 +127,7 @@ def test_a_prediction_is_fresh_when_what_came_before_its_request_is_in(model: Se
 
     def fresh(complete_to_us: int) -> list[bool | None]:
         return [
-            a.outcome.features_fresh for a in answers(asked, model, complete_to_us=complete_to_us)
+            a.outcome.features_fresh for a in score(asked, model, complete_to_us=complete_to_us)
         ]
 
     assert fresh(NOON_US - 1) == [False, False, False]
@@ -138,8 +138,8 @@ def test_a_prediction_is_fresh_when_what_came_before_its_request_is_in(model: Se
 
 def test_a_score_does_not_depend_on_the_batch(model: ServedModel) -> None:
     requests = [a_request(f"r{n}", distance_miles=100 * n, weekday=1 + n % 7) for n in range(30)]
-    together = answers([a_message(r) for r in requests], model)
-    alone = [answers([a_message(r)], model)[0] for r in requests]
+    together = score([a_message(r) for r in requests], model)
+    alone = [score([a_message(r)], model)[0] for r in requests]
 
     scores = [[a.outcome.score for a in some] for some in (together, alone)]
     assert scores[0] == pytest.approx(scores[1], abs=1e-12)
@@ -176,7 +176,7 @@ def test_what_cannot_be_read_is_rejected_and_its_neighbours_are_not_touched(
     name: str, model: ServedModel
 ) -> None:
     poison, code = POISON[name]
-    before, found, after = answers([a_message(), poison, a_message(its_offset=2)], model)
+    before, found, after = score([a_message(), poison, a_message(its_offset=2)], model)
 
     assert found.outcome.outcome == "rejected"
     assert found.outcome.reason == code
@@ -184,14 +184,12 @@ def test_what_cannot_be_read_is_rejected_and_its_neighbours_are_not_touched(
     assert found.rejection is not None
     assert found.rejection.code == code
     assert (
-        before.outcome.score
-        == after.outcome.score
-        == answers([a_message()], model)[0].outcome.score
+        before.outcome.score == after.outcome.score == score([a_message()], model)[0].outcome.score
     )
 
 
 def test_a_batch_of_nothing_but_poison_is_answered(model: ServedModel) -> None:
-    found = answers([poison for poison, _ in POISON.values()] * 3, model)
+    found = score([poison for poison, _ in POISON.values()] * 3, model)
 
     assert [a.outcome.reason for a in found] == [code for _, code in POISON.values()] * 3
 
@@ -200,7 +198,7 @@ def test_a_request_on_which_the_model_fails_is_found_among_the_others(model: Ser
     fragile = Fragile()
     requests = [a_request(f"r{n}", flight_id=f"good-{n}") for n in range(100)]
     requests[37] = a_request("r37", flight_id="bad-37")
-    found = answers([a_message(r) for r in requests], model, a_scorer(fragile))
+    found = score([a_message(r) for r in requests], model, a_scorer(fragile))
 
     rejected = [n for n, a in enumerate(found) if a.outcome.outcome == "rejected"]
     assert rejected == [37]
@@ -213,27 +211,27 @@ def test_a_request_on_which_the_model_fails_is_found_among_the_others(model: Ser
 def test_a_model_that_scores_nothing_is_to_blame_not_the_requests(model: ServedModel) -> None:
     bad = [a_message(a_request(flight_id=f"bad-{n}")) for n in range(3)]
     with pytest.raises(ModelFails, match="scores none of 3 requests"):
-        answers(bad, model, a_scorer(Fragile()))
+        score(bad, model, a_scorer(Fragile()))
 
 
 def test_a_model_that_has_worked_may_fail_on_a_few_but_not_on_all(model: ServedModel) -> None:
     scorer = a_scorer(Fragile())
     bad = [a_message(a_request(flight_id=f"bad-{n}")) for n in range(WHOLE_BATCH)]
-    answers([a_message()], model, scorer)
+    score([a_message()], model, scorer)
 
-    assert [a.outcome.reason for a in answers(bad[:1], model, scorer)] == [UNSCORABLE]
+    assert [a.outcome.reason for a in score(bad[:1], model, scorer)] == [UNSCORABLE]
     with pytest.raises(ModelFails):
-        answers(bad[:1], model, scorer)
-    answers([a_message()], model, scorer)
+        score(bad[:1], model, scorer)
+    score([a_message()], model, scorer)
     with pytest.raises(ModelFails):
-        answers(bad, model, scorer)
+        score(bad, model, scorer)
 
 
 def test_scores_that_are_no_probability_are_no_scores(tmp_path: Path) -> None:
     sound = a_model(tmp_path / "bundle")
     bundle = Bundle(a_model_file(FLIGHT_DELAY), lambda encoded: np.full(len(encoded), np.nan))
     with pytest.raises(ModelFails, match="score is nan"):
-        answers([a_message()], ServedModel(version=sound.version, bundle=bundle))
+        score([a_message()], ServedModel(version=sound.version, bundle=bundle))
 
 
 class Away(Fragile):
@@ -245,5 +243,5 @@ class Away(Fragile):
 def test_a_store_that_is_away_rejects_no_request(model: ServedModel) -> None:
     away = Away()
     with pytest.raises(StoreUnavailable):
-        answers([a_message() for _ in range(10)], model, a_scorer(away))
+        score([a_message() for _ in range(10)], model, a_scorer(away))
     assert away.calls == 1
