@@ -15,6 +15,7 @@ from features.engine.deduplication import SeenIds
 from features.errors import OffsetConflict, StoreDamaged, StoreUnavailable
 from features.stores.lmdb import LmdbOnlineStore
 from tests.support.data.sales import START_US, sale
+from tests.support.faults import FaultCounts
 from tests.support.stores import P0, P1, content, count, update
 
 
@@ -170,9 +171,11 @@ def test_an_update_is_one_transaction(tmp_path: Path) -> None:
     store.close()
 
 
-def test_a_killed_writer_leaves_values_and_positions_of_one_moment(tmp_path: Path) -> None:
+def test_a_killed_writer_leaves_values_and_positions_of_one_moment(
+    tmp_path: Path, faults: FaultCounts
+) -> None:
     chance = random.Random(5)
-    for _ in range(12):
+    for _ in range(faults.lmdb_writer_kills):
         writer = subprocess.Popen(
             [sys.executable, "-c", _ENDLESS_WRITER, str(tmp_path)],
             stdout=subprocess.PIPE,

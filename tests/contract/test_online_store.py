@@ -21,7 +21,13 @@ from tests.support.data.sales import CITY_SALES, SHOP_SALES, START_US, reference
 from tests.support.stores import P0, P1, content, count, update
 
 
-@pytest.fixture(params=["memory", "lmdb", "redis", "redis-cluster"])
+@pytest.fixture(
+    params=[
+        "memory",
+        "lmdb",
+        *(pytest.param(s, marks=pytest.mark.servers) for s in ("redis", "redis-cluster")),
+    ]
+)
 def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[OnlineStore]:
     made = _store(request, tmp_path)
     yield made

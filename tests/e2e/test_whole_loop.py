@@ -9,7 +9,7 @@ import pytest
 from tests.support.data.recordings import FOLDER, flights_file
 from tests.support.processes.commands import environment, run
 
-pytestmark = [pytest.mark.integration, pytest.mark.e2e, pytest.mark.timeout(900)]
+pytestmark = pytest.mark.timeout(900)
 
 DAY = ("--first-day", "2013-02-22", "--last-day", "2013-02-22", "--live-hours", "12")
 

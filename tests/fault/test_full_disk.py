@@ -18,7 +18,7 @@ from tests.support.processes.ingest import (
 from tests.support.servers import kafka_broker, wait_until
 from tests.support.small_disk import small_disk
 
-pytestmark = [pytest.mark.integration, pytest.mark.fault]
+pytestmark = pytest.mark.fault
 
 LIMIT_S = 180
 MOMENTS = 50

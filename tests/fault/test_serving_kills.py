@@ -12,6 +12,7 @@ from features.catalog.flights.services import FLIGHT_DELAY
 from infra.kafka.admin import end_offsets, group_positions
 from infra.settings import KafkaSettings
 from tests.support.data.bundles import a_bundle
+from tests.support.faults import FaultCounts
 from tests.support.processes.serving import (
     Feeder,
     Site,
@@ -24,8 +25,6 @@ from tests.support.servers import Broker, kafka_broker, wait_until
 
 pytestmark = pytest.mark.fault
 
-KILLS = 10
-BROKER_KILLS = 3
 LOAD = 40  # requests a step, each `STEP_S`
 STEP_S = 0.05
 
@@ -57,11 +56,13 @@ def load_until(feeder: Feeder, condition: Callable[[], bool], *, limit_s: float 
     assert time.monotonic() < deadline
 
 
-def test_serving_killed_at_random_moments_answers_each_request_once(site: Site) -> None:
+def test_serving_killed_at_random_moments_answers_each_request_once(
+    site: Site, faults: FaultCounts
+) -> None:
     moments = random.Random(7)
     feeder = Feeder(site.kafka)
     with serving(site, max_batch=50) as process:
-        for _ in range(KILLS):
+        for _ in range(faults.serving_kills):
             before = done(site)
             load_until(feeder, lambda before=before: done(site) > before)
             until = time.monotonic() + moments.uniform(0, 0.6)
@@ -80,7 +81,9 @@ def done(site: Site) -> int:
     return sum(group_positions(site.kafka, site.group).values())
 
 
-def test_serving_outlives_a_broker_that_is_killed_under_load(site: Site, broker: Broker) -> None:
+def test_serving_outlives_a_broker_that_is_killed_under_load(
+    site: Site, broker: Broker, faults: FaultCounts
+) -> None:
     feeder = Feeder(site.kafka)
     restarts = 0
 
@@ -90,7 +93,7 @@ def test_serving_outlives_a_broker_that_is_killed_under_load(site: Site, broker:
         return done(site) > before
 
     with serving(site, watchdog_s=12) as process:
-        for _ in range(BROKER_KILLS):
+        for _ in range(faults.serving_broker_kills):
             before = done(site)
             load_until(feeder, lambda before=before: answered_again(before))
             broker.kill()
@@ -102,6 +105,6 @@ def test_serving_outlives_a_broker_that_is_killed_under_load(site: Site, broker:
         end = sum(end_offsets(site.kafka, [REQUESTED.name]).values())
         wait_until(lambda: answered_again(end - 1), what="all requests are answered", limit_s=120)
         assert all_answered(site)
-        print(f"{BROKER_KILLS} kills of the broker, {restarts} restarts of serving")
+        print(f"{faults.serving_broker_kills} kills of the broker, {restarts} restarts of serving")
 
     assert_each_answered_once(site, feeder)

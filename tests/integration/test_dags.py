@@ -11,7 +11,6 @@ from ml.projects import projects
 from tests.support.data.flight_events import write_made_flights
 from tests.support.processes.airflow import ask, environment
 
-pytestmark = pytest.mark.integration
 RUN_DAY = "2013-02-15"
 LEARNERS = 3
 

@@ -32,8 +32,6 @@ from tests.support.processes.ingest import Source, audited, ingesting, wait_unti
 from tests.support.processes.serving import Site, all_answered, outcomes, prepare_site, serving
 from tests.support.servers import kafka_broker, wait_until
 
-pytestmark = pytest.mark.integration
-
 COUNT = "origin_departures_count_24h"
 PER_FLIGHT = 0.01  # what one departure adds to the log odds
 LONG_MS = 60_000

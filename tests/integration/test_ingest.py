@@ -28,8 +28,6 @@ from tests.support.processes.ingest import (
 )
 from tests.support.servers import kafka_broker, wait_until
 
-pytestmark = pytest.mark.integration
-
 NOON_US = 1_357_041_600_000_000
 _NUMBERS = count()
 

@@ -36,8 +36,6 @@ from infra.settings import KafkaSettings
 from tests.support.servers import free_port, wait_until
 from tests.support.topics import committed, feed, new_topics, values
 
-pytestmark = pytest.mark.integration
-
 
 @contextmanager
 def a_consumer(

@@ -16,8 +16,6 @@ from tests.support.processes.ingest import audited
 from tests.support.processes.serving import outcomes, prepare_site, serving
 from tests.support.servers import ValkeyCluster, kafka_broker, wait_until
 
-pytestmark = pytest.mark.integration
-
 EVENING_US = 1_357_070_400_000_000  # 2013-01-01 20:00
 
 

@@ -15,8 +15,6 @@ from tests.support.data.recordings import FOLDER, flights, flights_file
 from tests.support.processes.commands import environment, run, running
 from tests.support.servers import Broker, kafka_broker, wait_until
 
-pytestmark = pytest.mark.integration
-
 UNTIL = "2013-01-03"
 UNTIL_US = 1_357_171_200_000_000
 

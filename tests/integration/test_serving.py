@@ -29,8 +29,6 @@ from tests.support.processes.serving import (
 from tests.support.servers import kafka_broker, wait_until
 from tests.unit.serving.test_score import POISON
 
-pytestmark = pytest.mark.integration
-
 
 @pytest.fixture(scope="module")
 def kafka_of_serving(tmp_path_factory: pytest.TempPathFactory) -> Iterator[KafkaSettings]:

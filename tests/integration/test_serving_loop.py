@@ -45,8 +45,6 @@ from tests.support.processes.serving import (
 )
 from tests.support.servers import kafka_broker, wait_until
 
-pytestmark = pytest.mark.integration
-
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:

@@ -18,8 +18,6 @@ from infra.local_stack.process_table import ProcessId, identify, is_alive
 from infra.local_stack.state_files import StackFiles
 from tests.support.servers import wait_until
 
-pytestmark = pytest.mark.integration
-
 EVENTIDE = str(Path(sys.executable).with_name("eventide"))
 PARTS = "kafka,mlflow,scheduler,dag-processor,triggerer"
 

@@ -4,7 +4,6 @@ import json
 from datetime import date
 from pathlib import Path
 
-import pytest
 from deltalake import DeltaTable, Field
 from deltalake.schema import PrimitiveType
 
@@ -24,8 +23,6 @@ from tests.support.processes.ingest import (
     wait_until_done,
 )
 from tests.support.servers import kafka_broker, wait_until
-
-pytestmark = pytest.mark.integration
 
 LIMIT_S = 180
 

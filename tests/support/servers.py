@@ -28,6 +28,8 @@ START_LIMIT_S = 180.0
 class Server:
     """One service of the stack under the control of a test."""
 
+    permitted = True  # the running test is marked `servers`: see conftest.py
+
     def __init__(self, service: Service, *, log: Path) -> None:
         self._service, self._log = service, log
         self._process: subprocess.Popen[bytes] | None = None
@@ -41,6 +43,7 @@ class Server:
 
     def start(self) -> None:
         """Start it and return when it is healthy."""
+        assert self.permitted, "mark a test that starts servers with @pytest.mark.servers"
         self._service.prepare()
         self._started_s = time.time()
         self._process = start(self._service, log=self._log, env=dict(os.environ))

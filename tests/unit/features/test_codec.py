@@ -5,7 +5,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from features.catalog import event_types
@@ -25,6 +25,7 @@ from features.definitions import EventType
 from features.errors import MalformedEvent
 from features.ingestion.decoding import Decoded, decode_poll
 from infra.clock import DAY, MINUTE
+from tests.support.examples import examples
 
 NOON_US = 1_357_041_600_000_000
 
@@ -105,7 +106,7 @@ def test_another_schema_than_the_current_one_is_refused(schema: bytes | None) ->
     assert code_of(DEPARTED, encode(departure()), [("schema", schema)]) == "unknown_schema"
 
 
-@settings(max_examples=300, deadline=None)
+@examples(300)
 @given(st.sampled_from(event_types()), st.binary(max_size=300))
 def test_no_bytes_raise_anything_but_a_malformed_event(event: EventType, value: bytes) -> None:
     with pytest.raises(MalformedEvent) as caught:
@@ -124,7 +125,7 @@ json_values = st.recursive(
 )
 
 
-@settings(max_examples=300, deadline=None)
+@examples(300)
 @given(st.dictionaries(st.sampled_from(DEPARTED.fields), json_values, min_size=1))
 def test_a_record_with_any_values_is_read_or_refused(values: dict[str, Any]) -> None:
     value = msgspec.json.encode(msgspec.to_builtins(departure()) | values)

@@ -1,11 +1,12 @@
 """An event that was sent twice counts once, live and in history."""
 
 import numpy as np
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from features.engine.deduplication import DeduplicationWindow, SeenIds, first_sightings
 from infra.kafka.partitions import Partition
+from tests.support.examples import examples
 
 P = Partition("t", 0)
 HORIZON = 10
@@ -51,7 +52,7 @@ def test_a_restarted_window_knows_what_the_old_one_knew() -> None:
     assert again.first_sightings(seen(["a", "b"], [15, 15], 3)).tolist() == [False, True]
 
 
-@settings(max_examples=100, deadline=None)
+@examples(100)
 @given(
     st.lists(st.tuples(st.integers(0, 1), st.sampled_from("abc"), st.integers(0, 4)), max_size=30),
     st.randoms(use_true_random=False),

@@ -7,7 +7,7 @@ from itertools import pairwise
 import numpy as np
 import polars as pl
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from features.definitions import Float64Array
@@ -33,6 +33,7 @@ from tests.support.data.sales import (
     sale,
     without_duplicates,
 )
+from tests.support.examples import examples
 
 HORIZON_S, HOLD_S = 30, 15
 PARTITION = Partition(SOLD.name, 0)
@@ -126,7 +127,7 @@ def _fold_often() -> object:
     state.COMPACTION_SLACK = before
 
 
-@settings(max_examples=200, deadline=None)
+@examples(200)
 @given(sales_lists, cuts, question_lists)
 # Two sightings one horizon apart, and one just beyond it.
 @example([sale("1", 0), sale("1", 30), sale("1", 61)], [1, 2], [("a", 62), ("a", 31)])
@@ -144,7 +145,7 @@ def test_live_history_and_the_words_agree(
     assert same_values(answers.values, words)[answers.exact].all()
 
 
-@settings(max_examples=50, deadline=None)
+@examples(50)
 @given(sales_lists, cuts, question_lists)
 def test_every_question_within_the_hold_is_answered_exactly(
     sales: list[Sale], cut_at: list[int], questions: list[Question]
@@ -154,7 +155,7 @@ def test_every_question_within_the_hold_is_answered_exactly(
     assert all(exact[i] for i, (_, t) in enumerate(questions) if t >= newest - HOLD_S)
 
 
-@settings(max_examples=50, deadline=None)
+@examples(50)
 @given(sales_lists, sales_lists, question_lists)
 def test_changing_the_future_changes_nothing(
     sales: list[Sale], later: list[Sale], questions: list[Question]
@@ -171,7 +172,7 @@ def test_changing_the_future_changes_nothing(
     assert same_values(answers.values, past(sales, [], early))[answers.exact].all()
 
 
-@settings(max_examples=50, deadline=None)
+@examples(50)
 @given(sales_lists, cuts, question_lists, st.randoms(use_true_random=False))
 def test_the_order_of_arrival_does_not_matter(
     sales: list[Sale], cut_at: list[int], questions: list[Question], random: object

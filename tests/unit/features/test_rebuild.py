@@ -6,7 +6,7 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from features.definitions import EventType, View
@@ -39,6 +39,7 @@ from tests.support.data.orders import (
 )
 from tests.support.data.sales import CITY_SALES, SHOP_SALES, SOLD, sale
 from tests.support.data.sales import rows_of as rows_of_sales
+from tests.support.examples import examples
 from tests.unit.features.test_view_parity import SHOPS, cuts, histories, questions_about
 
 RULES = Rules(duplicate_horizon_us=1_000 * SECOND, hold_us=15 * SECOND)
@@ -123,7 +124,7 @@ def count(site: Site, second: int) -> tuple[float, bool]:
     return float(found.values[0][1]), bool(found.exact[0])
 
 
-@settings(max_examples=60, deadline=None)
+@examples(60)
 @given(histories(), cuts, st.integers(0, 40), st.integers(0, 40), questions_about)
 def test_rebuilt_and_continued_is_as_if_never_rebuilt(
     told: list[Told], cut_at: list[int], built_at: int, flushed: int, questions: list[Question]

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import polars as pl
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from features.errors import FeatureError
@@ -13,6 +13,7 @@ from features.replay.plan import ReplayPlan, rows
 from features.replay.replayer import AtSpeed
 from infra.clock import HOUR, SECOND
 from infra.kafka.partitions import Partition
+from tests.support.examples import examples
 
 ASKED, TOLD = "asked", "told"
 REQUESTS = frozenset({ASKED})
@@ -83,7 +84,7 @@ def test_in_steps_the_requests_of_a_step_follow_its_events(file: Path) -> None:
         assert all(part.filter(event=e)["known_at_us"].is_sorted() for e in (ASKED, TOLD))
 
 
-@settings(deadline=None, max_examples=20)
+@examples(20)
 @given(seed=st.integers(0, 2**32))
 def test_disturbance_depends_on_the_seed_alone_and_spares_requests(file: Path, seed: int) -> None:
     plan = ReplayPlan(recording="r", late=0.2, duplicates=0.1, seed=seed)

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from msgspec import structs
 
@@ -45,6 +45,7 @@ from tests.support.data.order_training_sets import (
 )
 from tests.support.data.orders import SHIPPED, Told, us
 from tests.support.data.recordings import flights
+from tests.support.examples import examples
 
 
 def full_of(told: list[Told]) -> MemoryOfflineStore:
@@ -73,7 +74,7 @@ def rows(
     )
 
 
-@settings(max_examples=25, deadline=None)
+@examples(25)
 @given(
     service=st.sampled_from([SERVICE, NEAR]),
     seed=st.integers(0, 10_000),

@@ -6,7 +6,7 @@ from itertools import pairwise
 import numpy as np
 import polars as pl
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from msgspec import structs
 
@@ -39,6 +39,7 @@ from tests.support.data.orders import (
     times_of,
     us,
 )
+from tests.support.examples import examples
 from tests.support.reference.orders import reference
 
 HORIZON_S, HOLD_S = 1_000, 15
@@ -108,7 +109,7 @@ def _fold_often() -> Iterator[None]:
 
 
 @each_view
-@settings(max_examples=120, deadline=None)
+@examples(120)
 @given(histories(), cuts, questions_about)
 def test_live_history_and_the_words_agree(
     view: View, told: list[Told], cut_at: list[int], questions: list[Question]
@@ -124,7 +125,7 @@ def test_live_history_and_the_words_agree(
 
 
 @each_view
-@settings(max_examples=40, deadline=None)
+@examples(40)
 @given(histories(), histories(), questions_about)
 def test_changing_the_future_changes_nothing(
     view: View, told: list[Told], later: list[Told], questions: list[Question]
@@ -151,7 +152,7 @@ def test_changing_the_future_changes_nothing(
 
 
 @each_view
-@settings(max_examples=40, deadline=None)
+@examples(40)
 @given(histories(), cuts, questions_about, st.randoms(use_true_random=False))
 def test_the_order_of_arrival_does_not_matter(
     view: View, told: list[Told], cut_at: list[int], questions: list[Question], random: object
@@ -163,7 +164,7 @@ def test_the_order_of_arrival_does_not_matter(
 
 
 @each_view
-@settings(max_examples=100, deadline=None)
+@examples(100)
 @given(histories(at_least=6), st.lists(st.integers(30, 110), min_size=1, max_size=3))
 def test_folding_changes_no_answer_that_may_be_asked_for(
     view: View, told: list[Told], compacted_through: list[int]

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.compose import ColumnTransformer
 from sklearn.ensemble import RandomForestClassifier
@@ -33,6 +33,7 @@ from ml.bundle.format import (
 from ml.errors import BundleRefused, UnsupportedPipeline
 from ml.training.bundle_export import export_pipeline
 from ml.training.candidates import boosted_trees, logistic_regression
+from tests.support.examples import examples
 
 CATEGORIES, NUMBERS = ("carrier", "dest"), ("wind", "delay", "unused", "age")
 USED = ("wind", "delay", "age")
@@ -90,7 +91,7 @@ FLOATS = st.one_of(st.just(float("nan")), st.floats(-1e6, 1e6))
 ROWS = st.lists(st.tuples(TEXTS, TEXTS, FLOATS, FLOATS, FLOATS, FLOATS), min_size=1, max_size=20)
 
 
-@settings(deadline=None, max_examples=25)
+@examples(25)
 @given(rows=ROWS)
 def test_any_row_scores_as_the_pipeline_scores_it(fitted: Fitted, rows: list[Any]) -> None:
     carriers, dests, *numbers = (list(column) for column in zip(*rows, strict=True))
