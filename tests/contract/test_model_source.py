@@ -23,7 +23,8 @@ from tests.support.servers import free_port
 class Registrar(Protocol):
     """The other side of a source: whoever registers models."""
 
-    source: ModelSource
+    @property
+    def source(self) -> ModelSource: ...
 
     def promote(self, bundle: Path) -> None: ...
 

@@ -8,7 +8,7 @@ import textwrap
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 from uuid import uuid4
 
 import msgspec
@@ -206,7 +206,7 @@ class TestChangedEvents:
         store.append(batch(sale("1")))
         other = event()
         with pytest.raises(SchemaChanged) as caught:
-            store.append(batch(sale("2"), start=1, event=other, **{field: [1]}))
+            store.append(batch(sale("2"), start=1, event=other, **cast("Any", {field: [1]})))
         assert f"event {SOLD.name}: the field '{field}'" in str(caught.value)
         assert why in str(caught.value)
         assert "another name" in (caught.value.hint or "")

@@ -21,6 +21,7 @@ from features.stores.ports import EventBatch
 from infra.clock import DAY, HOUR
 from tests.contract.test_offline_store import P0, SECONDS_A_DAY, batch, ids
 from tests.support.data.sales import SOLD, sale
+from tests.support.waiting import wait_until
 
 RULES = Rules(closed_after_us=DAY, retention_hours=1)
 DAYS, A_DAY = 5, 4
@@ -242,9 +243,13 @@ def test_two_upkeeps_beside_a_writer_cost_no_row_and_no_commit_of_the_writer(
     other = subprocess.Popen([sys.executable, "-c", _UPKEEP, str(tmp_path)])
     rules = Rules(closed_after_us=0, retention_hours=1)
     days = 0
-    while writer.poll() is None:
+
+    def maintained_until_the_writer_ends() -> bool:
+        nonlocal days
         days += kept(store, upkeep, rules).days
-        time.sleep(0.05)
+        return writer.poll() is not None
+
+    wait_until(maintained_until_the_writer_ends, what="the writer ends", limit_s=300)
     other.kill()
     other.wait()
     assert writer.communicate()[0].split() == ["refused", "0"]
@@ -263,6 +268,7 @@ _WRITER = textwrap.dedent("""
     import sys
     from tests.contract.test_offline_store import P0, SECONDS_A_DAY, batch
     from tests.support.data.sales import SOLD, sale
+from tests.support.waiting import wait_until
     from features.stores.delta.store import DeltaOfflineStore
     from features.errors import FeatureError
     store, refused = DeltaOfflineStore(sys.argv[1], [SOLD]), 0

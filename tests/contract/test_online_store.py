@@ -9,7 +9,7 @@ import pytest
 
 from features.engine.deduplication import SeenIds
 from features.engine.sorting import UNSET
-from features.engine.state import ViewSchemaMismatch, compacted_through_us
+from features.engine.state import ViewRows, ViewSchemaMismatch, compacted_through_us
 from features.engine.view_states import state_of
 from features.errors import OffsetConflict, StoreUnavailable
 from features.stores.lmdb import LmdbOnlineStore
@@ -258,7 +258,8 @@ def test_pages_give_each_value_of_a_view_once(store: OnlineStore) -> None:
     store.apply(update(*(sale(n, shop=n) for n in names)))
     expected = sorted(v for v in store.get([("shop_sales", [n.encode() for n in names])])[0] if v)
     for limit in (1, 3, 8, 100):
-        found, after = [], b""
+        found: list[bytes] = []
+        after = b""
         for _ in range(len(names)):
             page = store.page("shop_sales", after=after, limit=limit)
             found += page.values
@@ -269,9 +270,9 @@ def test_pages_give_each_value_of_a_view_once(store: OnlineStore) -> None:
     assert store.page("none", after=b"", limit=3).values == []
 
 
-def _of_another_schema(change: object) -> object:
+def _of_another_schema(change: ViewRows) -> ViewRows:
     from dataclasses import replace
 
     # The same name and rows, but the stored value was made by the state of SHOP_SALES' sibling.
     state = state_of(replace(CITY_SALES, entity=SHOP_SALES.entity))
-    return replace(change, state=state)  # type: ignore[type-var]
+    return replace(change, state=state)

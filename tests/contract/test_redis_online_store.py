@@ -52,7 +52,7 @@ class Between:
 
     def __init__(self, store: RedisOnlineStore, told: Callable[[Sequence[Any]], None]) -> None:
         self._servers, self._told = store._servers, told
-        store._servers = self  # type: ignore[assignment]
+        store._servers = self
         self.tags = self._servers.tags
 
     def ask(self, commands: Sequence[Any]) -> list[Any]:

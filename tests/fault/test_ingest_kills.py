@@ -3,6 +3,7 @@
 import random
 import signal
 import time
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -19,7 +20,8 @@ from tests.support.processes.ingest import (
     reached,
     wait_until_done,
 )
-from tests.support.servers import Broker, kafka_broker, valkey, wait_until
+from tests.support.servers import Broker, kafka_broker, valkey
+from tests.support.waiting import holds_within, wait_until
 
 pytestmark = pytest.mark.fault
 
@@ -119,7 +121,7 @@ def test_a_process_that_was_frozen_past_its_session_writes_nothing_twice(
                 try:
                     # Not if it was frozen inside a write of the online store, which one process
                     # does at a time: then the heir waits too, and that is no overtaking.
-                    overtaken += _done_within(kafka, 20)
+                    overtaken += holds_within(partial(done, kafka), limit_s=20, pause_s=0.1)
                 finally:
                     zombie.process.send_signal(signal.SIGCONT)
                 wait_until_done(kafka, zombie, heir, limit_s=LIMIT_S)
@@ -153,15 +155,6 @@ def test_two_groups_at_the_same_partitions_store_each_event_once(
                 process.stop()
         assert fought, "they never met"
         assert_all_in_place(audited(tmp_path, servers), source)
-
-
-def _done_within(kafka: KafkaSettings, limit_s: float) -> bool:
-    deadline = time.monotonic() + limit_s
-    while time.monotonic() < deadline:
-        if done(kafka):
-            return True
-        time.sleep(0.1)
-    return False
 
 
 def _wait_for_progress(

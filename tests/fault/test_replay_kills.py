@@ -22,7 +22,8 @@ from infra.settings import KafkaSettings
 from tests.support.data.recordings import FOLDER, flights, flights_file
 from tests.support.faults import FaultCounts
 from tests.support.processes.commands import environment, run, running
-from tests.support.servers import Broker, kafka_broker, wait_until
+from tests.support.servers import Broker, kafka_broker
+from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.fault
 

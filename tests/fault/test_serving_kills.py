@@ -2,7 +2,8 @@
 
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -21,7 +22,8 @@ from tests.support.processes.serving import (
     prepare_site,
     serving,
 )
-from tests.support.servers import Broker, kafka_broker, wait_until
+from tests.support.servers import Broker, kafka_broker
+from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.fault
 
@@ -30,7 +32,7 @@ STEP_S = 0.05
 
 
 @pytest.fixture
-def broker(tmp_path: Path) -> Broker:
+def broker(tmp_path: Path) -> Iterator[Broker]:
     with kafka_broker(tmp_path / "kafka-state") as found:
         yield found
 
@@ -64,9 +66,9 @@ def test_serving_killed_at_random_moments_answers_each_request_once(
     with serving(site, max_batch=50) as process:
         for _ in range(faults.serving_kills):
             before = done(site)
-            load_until(feeder, lambda before=before: done(site) > before)
+            load_until(feeder, partial(has_moved, site, before))
             until = time.monotonic() + moments.uniform(0, 0.6)
-            load_until(feeder, lambda until=until: time.monotonic() >= until)
+            load_until(feeder, partial(is_past, until))
             process.kill()
             process.start()
         feeder.flush()
@@ -74,6 +76,16 @@ def test_serving_killed_at_random_moments_answers_each_request_once(
         assert process.stop() == 0
 
     assert_each_answered_once(site, feeder)
+
+
+def is_past(moment_s: float) -> bool:
+    """On the clock of `time.monotonic`."""
+    return time.monotonic() >= moment_s
+
+
+def has_moved(site: Site, before: int) -> bool:
+    """Whether the group has committed more requests than before."""
+    return done(site) > before
 
 
 def done(site: Site) -> int:
@@ -95,12 +107,12 @@ def test_serving_outlives_a_broker_that_is_killed_under_load(
     with serving(site, watchdog_s=12) as process:
         for _ in range(faults.serving_broker_kills):
             before = done(site)
-            load_until(feeder, lambda before=before: answered_again(before))
+            load_until(feeder, partial(answered_again, before))
             broker.kill()
             feeder.send(LOAD)
             broker.start()
             before = done(site)
-            load_until(feeder, lambda before=before: answered_again(before), limit_s=120)
+            load_until(feeder, partial(answered_again, before), limit_s=120)
         feeder.flush()
         end = sum(end_offsets(site.kafka, [REQUESTED.name]).values())
         wait_until(lambda: answered_again(end - 1), what="all requests are answered", limit_s=120)

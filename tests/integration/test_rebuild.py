@@ -38,7 +38,8 @@ from tests.support.processes.ingest import (
     wait_until_done,
 )
 from tests.support.processes.serving import ServingProcess, Site, all_answered, outcomes, serving
-from tests.support.servers import kafka_broker, wait_until
+from tests.support.servers import kafka_broker
+from tests.support.waiting import wait_until
 
 
 @dataclass(frozen=True, kw_only=True)

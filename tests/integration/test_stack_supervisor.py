@@ -12,7 +12,7 @@ import pytest
 from infra.local_stack import lifecycle as control
 from infra.local_stack.process_table import ProcessId, identify, is_alive, kill_all
 from infra.local_stack.state_files import StackFiles
-from tests.support.servers import wait_until
+from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.fault
 

@@ -1,6 +1,7 @@
 """Training sets of a Delta store that lives on: later events, compaction, vacuum."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 from deltalake import DeltaTable
@@ -63,7 +64,7 @@ def go_on(tables: Path) -> None:
     """What is known from the cut-off on: new orders, and late news of what happened before."""
     store = DeltaOfflineStore(str(tables), EVENTS)
     append(store, [e for e in told() if e.known >= CUT_OFF])
-    late = {"shop": "a", "known": CUT_OFF, "happened": 100, "order": "late"}
+    late: dict[str, Any] = {"shop": "a", "known": CUT_OFF, "happened": 100, "order": "late"}
     append(store, [Told(what=PLACED.name, id="late1", due=110, **late)])
     append(store, [Told(what=SHIPPED.name, id="late2", parcels=1, **late)])
 

@@ -22,7 +22,8 @@ from tests.support.processes.ingest import (
     reached,
     wait_until_done,
 )
-from tests.support.servers import kafka_broker, wait_until
+from tests.support.servers import kafka_broker
+from tests.support.waiting import wait_until
 
 LIMIT_S = 180
 

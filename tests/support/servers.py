@@ -5,7 +5,7 @@ import signal
 import socket
 import subprocess
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
@@ -21,6 +21,7 @@ from infra.local_stack.service import Service
 from infra.local_stack.services.kafka import kafka_service, plan_kafka
 from infra.local_stack.services.mlflow import MlflowPlan, mlflow_service
 from infra.local_stack.services.postgres import PostgresPlan, plan_postgres, postgres_service
+from tests.support.waiting import wait_until
 
 START_LIMIT_S = 180.0
 
@@ -241,17 +242,3 @@ def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
-
-
-def wait_until(
-    condition: Callable[[], bool], *, what: str, limit_s: float = 30.0, pause_s: float = 0.05
-) -> None:
-    """Return as soon as the condition holds.
-
-    Raises:
-        AssertionError: it did not hold within the limit.
-    """
-    deadline = time.monotonic() + limit_s
-    while not condition():
-        assert time.monotonic() < deadline, f"not within {limit_s:.0f} s: {what}"
-        time.sleep(pause_s)

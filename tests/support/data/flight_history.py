@@ -84,7 +84,7 @@ def _plausible(name: str, rng: np.random.Generator, n: int, weather: float) -> A
     return np.where(rng.random(n) < 0.03, np.nan, rng.uniform(0, 1, n))
 
 
-def _schema(service: FeatureService) -> dict[str, Any]:
+def _schema(service: FeatureService) -> Any:
     return {
         "entity_id": pl.String,
         "decision_time_us": pl.Int64,

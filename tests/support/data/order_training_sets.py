@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import timedelta
+from typing import Any
 
 import numpy as np
 from msgspec import structs
@@ -78,7 +79,7 @@ def orders(*, seed: int, count: int) -> list[Told]:
     rng, told = np.random.default_rng(seed), []
     for n in range(count):
         happened = int(rng.integers(0, 300))
-        about = {"order": f"o{n}", "shop": str(rng.choice(["a", "b"]))}
+        about: dict[str, Any] = {"order": f"o{n}", "shop": str(rng.choice(["a", "b"]))}
         told.append(
             Told(
                 what=PLACED.name,
@@ -100,7 +101,7 @@ def orders(*, seed: int, count: int) -> list[Told]:
                     id=f"end{n}-{k}",
                     happened=left,
                     known=left + int(rng.choice([0, 1, 40])),
-                    parcels=rng.choice([None, 0, 1, 2]),
+                    parcels=(None, 0, 1, 2)[rng.choice(4)],
                     **about,
                 )
             )

@@ -249,7 +249,7 @@ class Told(Struct, frozen=True, kw_only=True):
 
     def record(self) -> OfOrder:
         """The event itself."""
-        own = {
+        own: dict[str, Any] = {
             "event_id": self.id,
             "event_time_us": us(self.happened),
             "shop": self.shop,

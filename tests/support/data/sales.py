@@ -126,7 +126,7 @@ def _features(sales: Sequence[Sale], shop: str, t: int) -> list[float]:
     return [
         _value(a.operation, [s for s in sales if _counts(s, shop, t, span_us(w) // SECOND)], t)
         for a in SHOP_SALES.aggregations
-        for w in a.windows
+        for w in WINDOWS
     ]
 
 

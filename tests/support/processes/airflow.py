@@ -8,6 +8,7 @@ import json
 import os
 import subprocess
 import sys
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -88,7 +89,6 @@ def _rules(policy: Any) -> list[Any]:
 
 def run(dag_id: str, logical_date: str) -> dict[str, Any]:
     """Run a whole DAG in this process. The database is made first, and the pools."""
-    import pendulum
     from airflow.dag_processing.dagbag import DagBag
     from airflow.models.pool import Pool
     from airflow.models.xcom import XComModel
@@ -98,9 +98,9 @@ def run(dag_id: str, logical_date: str) -> dict[str, Any]:
         Pool.create_or_update_pool(pool, 1, "", include_deferred=False)
     dag = DagBag(str(DAGS)).dags[dag_id]
     [reporting] = dag.leaves
-    done = dag.test(logical_date=pendulum.parse(logical_date))
+    done = dag.test(logical_date=datetime.fromisoformat(logical_date))
     with create_session() as session:
-        reported = session.scalars(
+        reported: Any = session.scalars(
             XComModel.get_many(
                 run_id=done.run_id, task_ids=reporting.task_id, key="return_value", dag_ids=dag_id
             )

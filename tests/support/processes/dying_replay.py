@@ -38,6 +38,6 @@ def dying_producer(moment: str, method: str, nth: int) -> type[confluent_kafka.P
 
 if __name__ == "__main__":
     when, what, count, *command = sys.argv[1:]
-    transactions.Producer = dying_producer(when, what, int(count))  # type: ignore[misc]
+    transactions.Producer = dying_producer(when, what, int(count))  # type: ignore[attr-defined]
     sys.argv = ["eventide", *command]
     main()

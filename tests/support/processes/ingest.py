@@ -19,7 +19,8 @@ from infra.settings import KafkaSettings
 from tests.support.data.recordings import flights
 from tests.support.processes.commands import EVENTIDE, environment, run
 from tests.support.processes.service import ServiceProcess
-from tests.support.servers import free_port, wait_until
+from tests.support.servers import free_port
+from tests.support.waiting import wait_until
 
 TOPICS = tuple(e.name for e in event_types())
 GROUP = "eventide-ingest"
@@ -123,7 +124,7 @@ class Source:
             headers = [("schema", f"{topic}/1".encode())]
         self.sent += 1
         self._producer.produce(
-            topic, value, key, timestamp=timestamp_ms, headers=headers, on_delivery=self._note
+            topic, value, key, timestamp=timestamp_ms, headers=list(headers), on_delivery=self._note
         )
         self._producer.poll(0)
 

@@ -26,7 +26,8 @@ from infra.settings import KafkaSettings, Settings
 from tests.support.data.messages import a_request
 from tests.support.processes.commands import EVENTIDE, environment
 from tests.support.processes.service import ServiceProcess
-from tests.support.servers import free_port, wait_until
+from tests.support.servers import free_port
+from tests.support.waiting import wait_until
 
 PREDICTIONS = DOMAIN.predictions_topic
 

@@ -3,7 +3,9 @@
 import io
 import tarfile
 import zipfile
+from collections.abc import Callable
 from functools import cache
+from typing import Any
 
 import msgspec
 import polars as pl
@@ -51,7 +53,7 @@ def test_the_order_is_that_of_emission() -> None:
 
 @pytest.mark.parametrize("event", events.ALL, ids=lambda e: e.name)
 def test_every_payload_fits_its_record_and_names_its_key(event: EventType) -> None:
-    decode = msgspec.json.Decoder(event.record).decode
+    decode: Callable[[bytes], Any] = msgspec.json.Decoder(event.record).decode
     found = flights().filter(event=event.name)
     for key, event_id, payload in found.select("key", "event_id", "payload").iter_rows():
         record = decode(payload)
@@ -100,13 +102,15 @@ def _off_the_clock(event: EventType, source: pl.DataFrame, clock: str, zone: str
     moment = pl.from_epoch("known_at_us", time_unit="us").dt.replace_time_zone("UTC")
     minutes = (pl.col(clock) // 100 * 60 + pl.col(clock) % 100) % 1_440  # 2400 is midnight
     return sum(
-        part.select(local=moment.dt.convert_time_zone(zone or str(name)), clock=minutes)
-        .select(
-            pl.col("local").dt.hour().cast(pl.Int64) * 60 + pl.col("local").dt.minute()
-            != pl.col("clock")
+        int(
+            part.select(local=moment.dt.convert_time_zone(zone or str(name)), clock=minutes)
+            .select(
+                pl.col("local").dt.hour().cast(pl.Int64) * 60 + pl.col("local").dt.minute()
+                != pl.col("clock")
+            )
+            .to_series()
+            .sum()
         )
-        .to_series()
-        .sum()
         for (name,), part in both.group_by("zone")
     )
 
@@ -133,8 +137,8 @@ def test_gate_to_gate_takes_longer_than_the_air_time() -> None:
     taxi = (both["event_time_us_landed"] - both["event_time_us"]) / MINUTE - both[
         "air_time_minutes"
     ]
-    assert taxi.min() == 5  # type: ignore[comparison-overlap]
-    assert taxi.max() == 235  # type: ignore[comparison-overlap]
+    assert taxi.min() == 5
+    assert taxi.max() == 235
 
 
 def test_a_forecast_is_asked_for_an_hour_before_departure(scheduled: pl.DataFrame) -> None:

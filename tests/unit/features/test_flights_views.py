@@ -50,7 +50,7 @@ def sample() -> list[tuple[Row, Row]]:
             partition=pl.lit(0, pl.Int64),
             offset=pl.int_range(n, dtype=pl.Int64),
         )
-        columns = {c: placed[c] for c in placed.columns}
+        columns: dict[str, Any] = {c: placed[c] for c in placed.columns}
         store.append(
             EventBatch(
                 event=by_name[name], columns=columns, starts={partition: 0}, ends={partition: n}
@@ -268,7 +268,7 @@ def test_the_previous_leg_is_the_last_one_known_and_not_known_to_be_cancelled() 
         back = (found["scheduled_arrival_us"] - found["scheduled_departure_us"]) // MINUTE
         ready = landed["event_time_us"] if landed else found["scheduled_arrival_us"] + late * MINUTE
         left = (flight["scheduled_departure_us"] - ready) // MINUTE
-        return min(900, max(-400, left - back - 45))
+        return float(min(900, max(-400, left - back - 45)))
 
     assert_all("previous_leg_known", lambda f: float(leg(f) is not None))
     assert_all("previous_leg_state", state)

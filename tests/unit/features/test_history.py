@@ -221,7 +221,8 @@ def test_live_vectors_of_real_flights_equal_their_training_rows() -> None:
     )
     buffer.load(partitions)
     writer.load(partitions)
-    reader, live = FeatureReader(FLIGHT_DELAY, online), {}
+    reader = FeatureReader(FLIGHT_DELAY, online)
+    live: dict[Any, Any] = {}
     offsets = dict.fromkeys(EVENTS, 0)
     for batch in recorded.iter_slices(500):
         found, requests = [], []

@@ -1,5 +1,8 @@
 """What ingest keeps follows the slowest reader, up to a limit."""
 
+from collections.abc import Iterator
+from contextlib import nullcontext
+
 import pytest
 
 from features.engine.sorting import UNSET
@@ -7,7 +10,7 @@ from features.ingestion.compaction_watermark import CompactionWatermark, ReaderW
 from infra.clock import HOUR
 from infra.kafka.errors import KafkaFailed
 from infra.kafka.partitions import Partition, Positions
-from tests.support.servers import wait_until
+from tests.support.waiting import wait_until
 
 P0, P1 = Partition("asked", 0), Partition("asked", 1)
 NOON = 1_362_139_200_000_000
@@ -125,7 +128,8 @@ def test_a_year_without_a_reader_is_remembered_in_few_looks() -> None:
 def test_a_look_without_an_answer_changes_nothing_and_is_tried_again() -> None:
     watermark = a_watermark()
     watermark.compacted_through_us(NOON)
-    answers = iter([KafkaFailed("no broker"), KafkaFailed("no broker"), {P0: 0}])
+    failed = KafkaFailed("no broker")
+    answers: Iterator[Positions | KafkaFailed] = iter([failed, failed, {P0: 0}])
 
     def ends() -> Positions:
         answer = next(answers, {P0: 0})
@@ -135,26 +139,13 @@ def test_a_look_without_an_answer_changes_nothing_and_is_tried_again() -> None:
 
     with ReaderWatch(
         watermark,
-        open_ends=lambda: _Open(ends),
-        open_answered=lambda: _Open(dict),
+        open_ends=lambda: nullcontext(ends),
+        open_answered=lambda: nullcontext(dict),
         seconds=0.01,
     ):
         wait_until(
             lambda: watermark.compacted_through_us(NOON) == NOON - HOUR, what="it looks again"
         )
-
-
-class _Open:
-    """A connection to nothing."""
-
-    def __init__(self, ask: object) -> None:
-        self._ask = ask
-
-    def __enter__(self) -> object:
-        return self._ask
-
-    def __exit__(self, *_: object) -> None:
-        pass
 
 
 @pytest.mark.parametrize("most", [0, 30 * 60 * 1_000_000])

@@ -1,6 +1,7 @@
 """The online sink: restarts, twins, other declarations."""
 
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
@@ -142,7 +143,7 @@ def test_what_a_reader_may_ask_about_is_kept_apart(monkeypatch: pytest.MonkeyPat
         writer.load([P])
         for n in range(200):
             write(writer, sale(str(n), n // 2), start=n)
-            watermark.observe(ends=lambda: {ASKED: 1}, answered=lambda found=answered: found)
+            watermark.observe(ends=lambda: {ASKED: 1}, answered=partial(dict, answered))
         values = store.get([(SHOP_SALES.name, [b"a"])])[0]
         as_of = np.array([START_US + 50 * SECOND])
         answers = state_of(SHOP_SALES).read(values, np.array([0]), as_of)

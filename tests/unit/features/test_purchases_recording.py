@@ -2,8 +2,10 @@
 
 import hashlib
 import tarfile
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import polars as pl
@@ -49,7 +51,7 @@ def test_the_order_is_that_of_emission() -> None:
 
 @pytest.mark.parametrize("event", events.ALL, ids=lambda e: e.name)
 def test_every_payload_fits_its_record_and_names_its_key(event: EventType) -> None:
-    decode = msgspec.json.Decoder(event.record).decode
+    decode: Callable[[bytes], Any] = msgspec.json.Decoder(event.record).decode
     found = purchases().filter(event=event.name)
     for key, event_id, payload in found.select("key", "event_id", "payload").iter_rows():
         record = decode(payload)

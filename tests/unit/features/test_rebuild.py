@@ -202,7 +202,7 @@ def test_the_new_store_stands_where_the_tables_were_read() -> None:
     """The offline store goes on while it is read: rows and positions are of one version."""
     site = a_sales_site()
     take_sales(site, sale("1"), start=0)
-    site.offline = GoesOn(site)  # type: ignore[assignment]
+    site.offline = GoesOn(site)
     site.rebuild()
     assert site.online.positions() == {P: 1}
     assert count(site, 20) == (1, True)

@@ -1,6 +1,7 @@
 """Training sets by slices: the cuts make no difference, and only ripe decisions enter."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -123,7 +124,11 @@ def test_any_slice_of_real_flights_gives_the_same_rows(
     two_weeks: tuple[MemoryOfflineStore, int], slice_us: int
 ) -> None:
     store, end_us = two_weeks
-    span = {"start_us": end_us - 12 * DAY, "end_us": end_us, "known_before_us": end_us}
+    span: dict[str, Any] = {
+        "start_us": end_us - 12 * DAY,
+        "end_us": end_us,
+        "known_before_us": end_us,
+    }
     whole = training_rows(FLIGHT_DELAY, LATE_15, store, **span, slice_us=400 * DAY)
     sliced = training_rows(FLIGHT_DELAY, LATE_15, store, **span, slice_us=slice_us)
     assert whole.frame.height > 9_000
@@ -155,7 +160,7 @@ def test_no_more_than_a_slice_and_what_it_reaches_back_to_is_read_at_once() -> N
 
     end_us = us(41 * 86_400)
     past = Watched(store, horizon_us=HORIZON_S * SECOND)
-    span = {"start_us": us(0), "end_us": end_us, "known_before_us": end_us}
+    span: dict[str, Any] = {"start_us": us(0), "end_us": end_us, "known_before_us": end_us}
     pieces = list(training_slices(SERVICE, IN_PARCELS, past, **span, slice_us=DAY))
     assert len(pieces) == 40
     assert sum(p.height for p in pieces) > 1_000
@@ -226,7 +231,7 @@ def test_no_decision_gives_an_empty_set_of_the_same_columns(tmp_path: Path) -> N
 
 
 def test_a_label_counts_however_late_it_came_and_of_several_the_first_known() -> None:
-    about = {"order": "o0", "due": 20}
+    about: dict[str, Any] = {"order": "o0", "due": 20}
     told = [
         Told(what="order.placed", id="p", happened=0, known=0, **about),
         Told(what=SHIPPED.name, id="s1", happened=380, known=380, parcels=1, **about),

@@ -8,7 +8,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from infra.process.background import Background
-from tests.support.servers import wait_until
+from tests.support.waiting import wait_for_error
 
 
 def test_the_work_goes_on_until_it_is_closed() -> None:
@@ -34,7 +34,7 @@ def test_an_error_that_nobody_foresaw_is_written_down_and_handed_to_the_owner() 
         Background("work", work) as background,
         pytest.raises(LookupError, match="nobody foresaw this"),
     ):
-        wait_until(background.raise_if_failed, what="it is raised")
+        wait_for_error(background.raise_if_failed)
     assert [line["event"] for line in lines] == ["background_failed"]
 
 
