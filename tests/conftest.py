@@ -136,13 +136,13 @@ def mlflow_url() -> Iterator[str]:
 
 @pytest.fixture(scope="session")
 def valkey_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Valkey]:
-    """The Valkey server that tests share, one at a time: whoever takes it empties it first."""
+    """The Valkey server that tests share, one at a time: a test empties it before use."""
     with valkey(tmp_path_factory.mktemp("valkey")) as server:
         yield server
 
 
 @pytest.fixture(scope="session")
 def valkey_masters(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ValkeyCluster]:
-    """The cluster that tests share, one at a time: whoever takes it empties it first."""
+    """The cluster that tests share, one at a time: a test empties it before use."""
     with valkey_cluster(tmp_path_factory.mktemp("valkey-cluster")) as cluster:
         yield cluster

@@ -268,7 +268,6 @@ _WRITER = textwrap.dedent("""
     import sys
     from tests.contract.test_offline_store import P0, SECONDS_A_DAY, batch
     from tests.support.data.sales import SOLD, sale
-from tests.support.waiting import wait_until
     from features.stores.delta.store import DeltaOfflineStore
     from features.errors import FeatureError
     store, refused = DeltaOfflineStore(sys.argv[1], [SOLD]), 0

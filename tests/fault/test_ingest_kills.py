@@ -13,9 +13,9 @@ from tests.support.faults import FaultCounts
 from tests.support.processes.ingest import (
     IngestProcess,
     Source,
+    all_ingested,
     assert_all_in_place,
     audited,
-    done,
     ingesting,
     reached,
     wait_until_done,
@@ -121,7 +121,7 @@ def test_a_process_that_was_frozen_past_its_session_writes_nothing_twice(
                 try:
                     # Not if it was frozen inside a write of the online store, which one process
                     # does at a time: then the heir waits too, and that is no overtaking.
-                    overtaken += holds_within(partial(done, kafka), limit_s=20, pause_s=0.1)
+                    overtaken += holds_within(partial(all_ingested, kafka), limit_s=20, pause_s=0.1)
                 finally:
                     zombie.process.send_signal(signal.SIGCONT)
                 wait_until_done(kafka, zombie, heir, limit_s=LIMIT_S)

@@ -12,7 +12,7 @@ from features.catalog.flights.events import DEPARTED
 from features.stores.delta.maintenance import DeltaMaintenance
 from infra.settings import KafkaSettings, Settings
 from ml.bootstrap import Trainer
-from tests.support.data.flight_events import write_made_flights
+from tests.support.data.flight_events import write_synthetic_flights
 from tests.support.processes.commands import environment, run
 from tests.support.processes.ingest import (
     Source,
@@ -90,7 +90,7 @@ def test_upkeep_of_an_empty_installation_says_so(tmp_path: Path) -> None:
 
 def test_the_versions_that_a_training_set_was_made_of_outlive_the_vacuum(tmp_path: Path) -> None:
     settings = Settings(state_dir=tmp_path)
-    write_made_flights(settings.offline_store, days=47, flights_a_day=700)
+    write_synthetic_flights(settings.offline_store, days=47, flights_a_day=700)
     trainer = Trainer.of("flight_delay", settings)
     snapshot = trainer.extract(date(2013, 2, 15))
     assert snapshot == trainer.extract(date(2013, 2, 15))  # pinned again: the same pins

@@ -118,11 +118,11 @@ class Valkey(Server):
         return f"redis://127.0.0.1:{self.port}/0"
 
     def client(self) -> Redis:
-        """A client of its own, for what only an operator does."""
+        """A new client for administration."""
         return Redis(host="127.0.0.1", port=self.port, retry=Retry(NoBackoff(), 0))
 
     def empty(self) -> None:
-        """Delete all that it holds, whoever wrote it."""
+        """Delete everything that it holds."""
         with self.client() as client:
             client.flushall()
 
@@ -149,7 +149,7 @@ class ValkeyCluster:
         return f"redis+cluster://127.0.0.1:{self.masters[0].port}"
 
     def empty(self) -> None:
-        """Delete all that they hold, whoever wrote it."""
+        """Delete everything that they hold."""
         for master in self.masters:
             master.empty()
 

@@ -1,4 +1,4 @@
-"""`eventide serve` as a process under the control of a test, and the accounting of what it did."""
+"""`eventide serve` as a process under the control of a test, and checks of its outcomes."""
 
 import json
 import random
@@ -150,7 +150,7 @@ class Feeder:
         key: bytes | None = b"flight-1",
         headers: Sequence[tuple[str, bytes | None]] = (("schema", REQUESTED.schema.encode()),),
     ) -> None:
-        """Send bytes that nobody can read."""
+        """Send a record that cannot be decoded."""
         self.poison += 1
         self._send(value, key, headers)
 
@@ -172,8 +172,8 @@ class Feeder:
 def all_answered(site: Site) -> bool:
     """Whether the group has committed the end of the requests."""
     ends = end_offsets(site.kafka, [REQUESTED.name])
-    done = group_positions(site.kafka, site.group)
-    return all(done.get(p, 0) == end for p, end in ends.items())
+    positions = group_positions(site.kafka, site.group)
+    return all(positions.get(p, 0) == end for p, end in ends.items())
 
 
 def outcomes(site: Site, topic: str = PREDICTIONS) -> list[tuple[Message, Outcome]]:
@@ -190,18 +190,18 @@ def dead_letters(site: Site) -> list[Message]:
 def assert_each_answered_once(site: Site, feeder: Feeder) -> None:
     """Exactly one outcome for each request, by its place and by its event id; and each rejection
     with exactly one dead letter that has its place."""
-    asked = {
+    requests = {
         f"{m.topic()}-{m.partition()}-{m.offset()}" for m in read_all(site.kafka, [REQUESTED.name])
     }
-    found = [outcome for _, outcome in outcomes(site)]
-    by_place = Counter(o.source for o in found)
-    assert len(asked) == feeder.sent
-    assert asked - set(by_place) == set(), "requests without an outcome"
-    assert set(by_place) - asked == set(), "outcomes without a request"
+    all_outcomes = [outcome for _, outcome in outcomes(site)]
+    by_place = Counter(o.source for o in all_outcomes)
+    assert len(requests) == feeder.sent
+    assert requests - set(by_place) == set(), "requests without an outcome"
+    assert set(by_place) - requests == set(), "outcomes without a request"
     assert {s: n for s, n in by_place.items() if n > 1} == {}, "requests answered twice"
-    by_id = Counter(o.event_id for o in found if o.event_id is not None)
+    by_id = Counter(o.event_id for o in all_outcomes if o.event_id is not None)
     assert by_id == Counter(feeder.answered_ids)
-    rejected = sorted(o.source for o in found if o.outcome == "rejected")
+    rejected = sorted(o.source for o in all_outcomes if o.outcome == "rejected")
     assert len(rejected) == feeder.poison
     assert rejected == sorted(map(place_of_dead_letter, dead_letters(site)))
 

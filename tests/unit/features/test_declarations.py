@@ -25,11 +25,11 @@ from features.engine.view_states import state_of
 from features.errors import DeclarationError
 from tests.support.data.orders import (
     ADDED,
-    ASKED,
     CALENDAR,
     OVERDUE,
     PLACED,
     PREVIOUS,
+    REQUESTED,
     SHIPPED,
     SPREAD,
     TIMED,
@@ -147,4 +147,4 @@ def test_two_views_of_one_name_are_refused() -> None:
 
 
 def test_the_event_of_a_question_is_no_source() -> None:
-    assert ASKED not in ADDED.sources
+    assert REQUESTED not in ADDED.sources

@@ -30,9 +30,9 @@ from tests.support.data.orders import (
     EVENTS,
     START_US,
     VIEWS,
-    Asked,
-    Question,
-    Told,
+    Delivery,
+    Query,
+    Requested,
     fields_of,
     rows_of,
     times_of,
@@ -99,12 +99,12 @@ class Site:
             on_progress=lambda _: None,
         )
 
-    def ask(self, view: View, questions: Sequence[Question]) -> ViewValues:
+    def ask(self, view: View, questions: Sequence[Query]) -> ViewValues:
         """What the online store answers."""
         shops = [*SHOPS, "never seen"]
         values = self.online.get([(view.name, [s.encode() for s in shops])])[0]
         which = np.array([shops.index(q.shop) for q in questions])
-        fields = arrays_of(fields_of(questions), Asked, view.request_fields)
+        fields = arrays_of(fields_of(questions), Requested, view.request_fields)
         return state_of(view).read(values, which, times_of(questions), fields)
 
 
@@ -127,12 +127,12 @@ def count(site: Site, second: int) -> tuple[float, bool]:
 @examples(60)
 @given(histories(), cuts, st.integers(0, 40), st.integers(0, 40), questions_about)
 def test_rebuilt_and_continued_is_as_if_never_rebuilt(
-    told: list[Told], cut_at: list[int], built_at: int, flushed: int, questions: list[Question]
+    told: list[Delivery], cut_at: list[int], built_at: int, flushed: int, questions: list[Query]
 ) -> None:
     """It is rebuilt from what was flushed, while the online store and ingest are further on."""
     newest = max((e.known for e in told), default=0)
     for n in range(newest - 16, newest - 12):
-        questions = [*questions, *(Question(shop=s, t=n, due=n + 2, order="o1") for s in SHOPS)]
+        questions = [*questions, *(Query(shop=s, t=n, due=n + 2, order="o1") for s in SHOPS)]
     untouched, site = Site(VIEWS, EVENTS), Site(VIEWS, EVENTS)
     edges = sorted({0, len(told), *(c for c in (*cut_at, built_at) if c < len(told))})
     for start, stop in pairwise(edges):

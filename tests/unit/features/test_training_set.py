@@ -39,17 +39,17 @@ from tests.support.data.order_training_sets import (
     NEAR,
     SERVICE,
     WAIT_S,
+    a_spec,
     append,
     orders,
     read_options,
-    wanted,
 )
-from tests.support.data.orders import SHIPPED, Told, us
+from tests.support.data.orders import SHIPPED, Delivery, us
 from tests.support.data.recordings import flights
 from tests.support.examples import examples
 
 
-def full_of(told: list[Told]) -> MemoryOfflineStore:
+def full_of(told: list[Delivery]) -> MemoryOfflineStore:
     store = MemoryOfflineStore()
     append(store, told)
     return store
@@ -170,7 +170,7 @@ def test_no_more_than_a_slice_and_what_it_reaches_back_to_is_read_at_once() -> N
 def test_a_decision_enters_when_its_label_had_all_its_time(tmp_path: Path) -> None:
     store = full_of(orders(seed=1, count=60))
     made, _ = write_training_set(
-        wanted(cut_off=300, end=300), store, tmp_path, options=read_options(slice_s=50)
+        a_spec(cut_off=300, end=300), store, tmp_path, options=read_options(slice_s=50)
     )
     frame = pl.read_parquet(tmp_path / FILE)
     assert made.mature_until_us == us(300 - WAIT_S)
@@ -182,7 +182,7 @@ def test_a_decision_enters_when_its_label_had_all_its_time(tmp_path: Path) -> No
 
 def test_the_file_holds_the_rows_that_its_manifest_is_of(tmp_path: Path) -> None:
     store = full_of(orders(seed=2, count=60))
-    made, new = write_training_set(wanted(), store, tmp_path, options=read_options(slice_s=40))
+    made, new = write_training_set(a_spec(), store, tmp_path, options=read_options(slice_s=40))
     assert new
     frame = pl.read_parquet(tmp_path / FILE)
     assert content_sha256(frame) == made.content_sha256
@@ -201,21 +201,21 @@ def test_the_file_holds_the_rows_that_its_manifest_is_of(tmp_path: Path) -> None
 
 def test_the_same_rows_stay_and_others_are_refused(tmp_path: Path) -> None:
     store = full_of(orders(seed=3, count=60))
-    made, _ = write_training_set(wanted(), store, tmp_path, options=read_options(slice_s=40))
-    again = write_training_set(wanted(), store, tmp_path, options=read_options(slice_s=7))
+    made, _ = write_training_set(a_spec(), store, tmp_path, options=read_options(slice_s=40))
+    again = write_training_set(a_spec(), store, tmp_path, options=read_options(slice_s=7))
     assert again == (made, False)
     before = (tmp_path / FILE).read_bytes()
     with pytest.raises(TrainingSetDiffers, match="another training set"):
-        write_training_set(wanted(start=100), store, tmp_path, options=read_options(slice_s=40))
+        write_training_set(a_spec(start=100), store, tmp_path, options=read_options(slice_s=40))
     assert (tmp_path / FILE).read_bytes() == before
     assert read_manifest(tmp_path) == made
 
 
 def test_a_damaged_file_is_written_anew(tmp_path: Path) -> None:
     store = full_of(orders(seed=3, count=60))
-    made, _ = write_training_set(wanted(), store, tmp_path, options=read_options(slice_s=40))
+    made, _ = write_training_set(a_spec(), store, tmp_path, options=read_options(slice_s=40))
     (tmp_path / FILE).write_bytes(b"cut off")
-    assert write_training_set(wanted(), store, tmp_path, options=read_options(slice_s=40)) == (
+    assert write_training_set(a_spec(), store, tmp_path, options=read_options(slice_s=40)) == (
         made,
         True,
     )
@@ -224,7 +224,7 @@ def test_a_damaged_file_is_written_anew(tmp_path: Path) -> None:
 
 def test_no_decision_gives_an_empty_set_of_the_same_columns(tmp_path: Path) -> None:
     store = full_of(orders(seed=3, count=60))
-    asked = wanted(start=LAST_S - 1)
+    asked = a_spec(start=LAST_S - 1)
     made, _ = write_training_set(asked, store, tmp_path, options=read_options(slice_s=40))
     assert (made.rows, made.labelled) == (0, 0)
     assert pl.read_parquet(tmp_path / FILE).schema == rows(store, slice_s=40).frame.schema
@@ -233,9 +233,9 @@ def test_no_decision_gives_an_empty_set_of_the_same_columns(tmp_path: Path) -> N
 def test_a_label_counts_however_late_it_came_and_of_several_the_first_known() -> None:
     about: dict[str, Any] = {"order": "o0", "due": 20}
     told = [
-        Told(what="order.placed", id="p", happened=0, known=0, **about),
-        Told(what=SHIPPED.name, id="s1", happened=380, known=380, parcels=1, **about),
-        Told(what=SHIPPED.name, id="s2", happened=100, known=390, parcels=0, **about),
+        Delivery(event="order.placed", id="p", happened=0, known=0, **about),
+        Delivery(event=SHIPPED.name, id="s1", happened=380, known=380, parcels=1, **about),
+        Delivery(event=SHIPPED.name, id="s2", happened=100, known=390, parcels=0, **about),
     ]
     for slice_s in (10, 1_000):
         frame = rows(full_of(told), slice_s=slice_s).frame
@@ -244,7 +244,7 @@ def test_a_label_counts_however_late_it_came_and_of_several_the_first_known() ->
 
 def test_decisions_after_the_cut_off_are_refused() -> None:
     with pytest.raises(FeatureError, match="cannot be known"):
-        wanted(end=LAST_S + 1)
+        a_spec(end=LAST_S + 1)
 
 
 def test_a_service_and_a_label_are_found_by_name_in_one_domain() -> None:

@@ -26,14 +26,14 @@ from features.stores.memory import MemoryOfflineStore, MemoryOnlineStore
 from infra.clock import SECOND
 from infra.kafka.partitions import Partition
 from tests.support.data.orders import (
-    ASKED,
     EVENTS,
     PLACED,
+    REQUESTED,
     START_US,
     VIEWS,
-    Asked,
-    Question,
-    Told,
+    Delivery,
+    Query,
+    Requested,
     fields_of,
     rows_of,
     times_of,
@@ -49,15 +49,15 @@ LATE = st.sampled_from([0, 0, 0, 1, 5, 11, 39, 40, 41, 100])
 
 
 @st.composite
-def histories(draw: st.DrawFn, at_least: int = 0) -> list[Told]:
+def histories(draw: st.DrawFn, at_least: int = 0) -> list[Delivery]:
     """Orders that are placed once, and shipped or dropped once, twice or never, in any order."""
     told = []
     for n in range(draw(st.integers(at_least, 14))):
         shop = draw(st.sampled_from(SHOPS))
         happened = draw(st.integers(0, 90))
         told.append(
-            Told(
-                what=PLACED.name,
+            Delivery(
+                event=PLACED.name,
                 id=f"placed{n}",
                 order=f"o{n}",
                 happened=happened,
@@ -72,8 +72,8 @@ def histories(draw: st.DrawFn, at_least: int = 0) -> list[Told]:
         for k in range(draw(st.integers(0, 2))):
             left = draw(st.integers(0, 150))
             told.append(
-                Told(
-                    what=draw(st.sampled_from([e.name for e in EVENTS[1:]])),
+                Delivery(
+                    event=draw(st.sampled_from([e.name for e in EVENTS[1:]])),
                     id=f"end{n}-{k}",
                     order=f"o{n}",
                     happened=left,
@@ -87,7 +87,7 @@ def histories(draw: st.DrawFn, at_least: int = 0) -> list[Told]:
 
 questions_about = st.lists(
     st.builds(
-        lambda shop, t, ahead, order: Question(shop=shop, t=t, due=t + ahead, order=order),
+        lambda shop, t, ahead, order: Query(shop=shop, t=t, due=t + ahead, order=order),
         shop=st.sampled_from((*SHOPS, "never seen")),
         t=st.integers(-5, 200),
         ahead=st.integers(-5, 40),
@@ -112,7 +112,7 @@ def _fold_often() -> Iterator[None]:
 @examples(120)
 @given(histories(), cuts, questions_about)
 def test_live_history_and_the_words_agree(
-    view: View, told: list[Told], cut_at: list[int], questions: list[Question]
+    view: View, told: list[Delivery], cut_at: list[int], questions: list[Query]
 ) -> None:
     newest = max((e.known for e in told), default=-100)
     questions = [*questions, *_as_far_back_as_is_exact(newest)]
@@ -128,15 +128,15 @@ def test_live_history_and_the_words_agree(
 @examples(40)
 @given(histories(), histories(), questions_about)
 def test_changing_the_future_changes_nothing(
-    view: View, told: list[Told], later: list[Told], questions: list[Question]
+    view: View, told: list[Delivery], later: list[Delivery], questions: list[Query]
 ) -> None:
     end = max((e.known for e in told), default=0)
-    early = [Question(shop=q.shop, t=min(q.t, end), order=q.order, due=q.due) for q in questions]
+    early = [Query(shop=q.shop, t=min(q.t, end), order=q.order, due=q.due) for q in questions]
     future = [
-        Told(
-            what=e.what,
+        Delivery(
+            event=e.event,
             id=f"later{i}",
-            order=e.order if e.what != PLACED.name else f"later{e.order}",
+            order=e.order if e.event != PLACED.name else f"later{e.order}",
             happened=e.happened,
             known=max(end, e.happened) + 1 + i,
             shop=e.shop,
@@ -155,7 +155,7 @@ def test_changing_the_future_changes_nothing(
 @examples(40)
 @given(histories(), cuts, questions_about, st.randoms(use_true_random=False))
 def test_the_order_of_arrival_does_not_matter(
-    view: View, told: list[Told], cut_at: list[int], questions: list[Question], random: object
+    view: View, told: list[Delivery], cut_at: list[int], questions: list[Query], random: object
 ) -> None:
     shuffled = random.sample(told, len(told))  # type: ignore[attr-defined]
     one, other = live(view, told, cut_at, questions), live(view, shuffled, [], questions)
@@ -167,7 +167,7 @@ def test_the_order_of_arrival_does_not_matter(
 @examples(100)
 @given(histories(at_least=6), st.lists(st.integers(30, 110), min_size=1, max_size=3))
 def test_folding_changes_no_answer_that_may_be_asked_for(
-    view: View, told: list[Told], compacted_through: list[int]
+    view: View, told: list[Delivery], compacted_through: list[int]
 ) -> None:
     kept = state_of(view)
     rows, _ = rows_of([structs.replace(e, shop="a") for e in told], 0, len(told))
@@ -177,8 +177,8 @@ def test_folding_changes_no_answer_that_may_be_asked_for(
     for second in compacted_through:
         folded = kept.fold([folded], us(second))[0]
     last = max(compacted_through)
-    questions = [Question(shop="a", t=last + i, due=last + i + 2, order="o1") for i in range(60)]
-    fields = arrays_of(fields_of(questions), Asked, view.request_fields)
+    questions = [Query(shop="a", t=last + i, due=last + i + 2, order="o1") for i in range(60)]
+    fields = arrays_of(fields_of(questions), Requested, view.request_fields)
     answers = kept.read(
         [loose, folded],
         np.repeat([0, 1], 60),
@@ -189,10 +189,10 @@ def test_folding_changes_no_answer_that_may_be_asked_for(
     assert answers.exact.all()
 
 
-def _as_far_back_as_is_exact(newest: int) -> list[Question]:
+def _as_far_back_as_is_exact(newest: int) -> list[Query]:
     """Just where the state may have merged and dropped the most."""
     return [
-        Question(shop=shop, t=t, due=t + ahead, order="o1")
+        Query(shop=shop, t=t, due=t + ahead, order="o1")
         for shop in SHOPS
         for t in range(newest - HOLD_S, newest - HOLD_S + 4)
         for ahead in (0, 3)
@@ -200,7 +200,7 @@ def _as_far_back_as_is_exact(newest: int) -> list[Question]:
 
 
 def live(
-    view: View, told: Sequence[Told], cut_at: Sequence[int], questions: Sequence[Question]
+    view: View, told: Sequence[Delivery], cut_at: Sequence[int], questions: Sequence[Query]
 ) -> ViewValues:
     """What the online store answers after the events came in several batches."""
     store = MemoryOnlineStore()
@@ -216,11 +216,11 @@ def live(
     shops = [*SHOPS, "never seen"]
     values = store.get([(view.name, [s.encode() for s in shops])])[0]
     which = np.array([shops.index(q.shop) for q in questions])
-    fields = arrays_of(fields_of(questions), Asked, view.request_fields)
+    fields = arrays_of(fields_of(questions), Requested, view.request_fields)
     return state_of(view).read(values, which, times_of(questions), fields)
 
 
-def past(view: View, told: Sequence[Told], questions: Sequence[Question]) -> Float64Array:
+def past(view: View, told: Sequence[Delivery], questions: Sequence[Query]) -> Float64Array:
     """What history says after all of them."""
     store = MemoryOfflineStore()
     buffer = OfflineSink(store, {e.name: e for e in EVENTS}, clock_us=lambda: START_US)
@@ -229,7 +229,7 @@ def past(view: View, told: Sequence[Told], questions: Sequence[Question]) -> Flo
     buffer.flush()
     history = EventLog(store, horizon_us=HORIZON_S * SECOND)
     asked = pl.DataFrame(fields_of(questions))
-    return view_values(view, history, asked, times_of(questions), decided_by=ASKED)
+    return view_values(view, history, asked, times_of(questions), decided_by=REQUESTED)
 
 
 def _batches(n: int, cut_at: Sequence[int]) -> list[tuple[int, int]]:

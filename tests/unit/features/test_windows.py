@@ -202,11 +202,11 @@ def test_a_value_of_zeros_is_noticed() -> None:
 
 
 def test_the_schema_id_changes_with_a_check_that_blanks_for_every_kind_of_view() -> None:
-    believed = replace(PLACED, checks=())
+    checked_weight = replace(PLACED, checks=())
     changed = (
-        replace(ADDED, source=believed),
-        replace(OVERDUE, opened=believed),
-        replace(SPREAD, keeps=((believed, ("cents",)), *SPREAD.keeps[1:])),
+        replace(ADDED, source=checked_weight),
+        replace(OVERDUE, opened=checked_weight),
+        replace(SPREAD, keeps=((checked_weight, ("cents",)), *SPREAD.keeps[1:])),
     )
     for view, before in zip(changed, (ADDED, OVERDUE, SPREAD), strict=True):
         assert state_of(view).schema_id != state_of(before).schema_id
