@@ -26,7 +26,7 @@ from tests.support.waiting import holds_within, wait_until
 pytestmark = pytest.mark.fault
 
 CHUNK = 1_000
-# After a kill of the broker: its start, the watchdog's 10 s, a session's 6 s, a start of ingest.
+# After a kill of the broker: its start, the watchdog's 10 s, a session's 3 s, a start of ingest.
 LIMIT_S = 180
 
 

@@ -10,6 +10,7 @@ from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
 
+from msgspec.structs import replace
 from redis import Redis
 from redis.backoff import NoBackoff
 from redis.exceptions import AuthenticationError, RedisError
@@ -24,6 +25,10 @@ from infra.local_stack.services.postgres import PostgresPlan, plan_postgres, pos
 from tests.support.waiting import wait_until
 
 START_LIMIT_S = 180.0
+# A killed member keeps its partitions until its session ends, and each kill of a fault test waits
+# for that. By default no session may be shorter than 6 s.
+SHORT_SESSIONS = "group.min.session.timeout.ms=1000\n"
+CLIENT_SESSIONS = {"session.timeout.ms": "3000", "heartbeat.interval.ms": "500"}
 
 
 class Server:
@@ -189,8 +194,17 @@ def _running(server: Server) -> Iterator[None]:
 def kafka_broker(state: Path, port: int | None = None) -> Iterator[Broker]:
     """A healthy broker with its data in `state`; ends with the block."""
     plan = plan_kafka(state / "kafka", port=port or free_port(), controller_port=free_port())
+    service = kafka_service(plan)
+
+    def prepare() -> None:
+        service.prepare()
+        with (plan.folder / "server.properties").open("a") as properties:
+            properties.write(SHORT_SESSIONS)
+
     broker = Broker(
-        kafka_service(plan), log=state / "kafka.log", bootstrap_servers=plan.bootstrap_servers
+        replace(service, prepare=prepare),
+        log=state / "kafka.log",
+        bootstrap_servers=plan.bootstrap_servers,
     )
     with _running(broker):
         yield broker

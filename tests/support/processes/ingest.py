@@ -19,13 +19,11 @@ from infra.settings import KafkaSettings
 from tests.support.data.recordings import flights
 from tests.support.processes.commands import EVENTIDE, environment, run
 from tests.support.processes.service import ServiceProcess
-from tests.support.servers import free_port
+from tests.support.servers import CLIENT_SESSIONS, free_port
 from tests.support.waiting import wait_until
 
 TOPICS = tuple(e.name for e in event_types())
 GROUP = "eventide-ingest"
-# A killed member keeps its partitions until its session ends.
-QUICK_SESSIONS = json.dumps({"session.timeout.ms": "6000", "heartbeat.interval.ms": "1000"})
 
 
 class IngestProcess(ServiceProcess):
@@ -42,7 +40,7 @@ class IngestProcess(ServiceProcess):
     ) -> None:
         port = free_port()
         short = {
-            "EVENTIDE_KAFKA__CLIENT": QUICK_SESSIONS,
+            "EVENTIDE_KAFKA__CLIENT": json.dumps(CLIENT_SESSIONS),
             "EVENTIDE_INGEST__INSTANCE": instance,
             "EVENTIDE_INGEST__FLUSH_SECONDS": "0.3",
             "EVENTIDE_INGEST__WATCHDOG_SECONDS": "10",

@@ -26,7 +26,7 @@ from infra.settings import KafkaSettings, Settings
 from tests.support.data.messages import a_request
 from tests.support.processes.commands import EVENTIDE, environment
 from tests.support.processes.service import ServiceProcess
-from tests.support.servers import free_port
+from tests.support.servers import CLIENT_SESSIONS, free_port
 from tests.support.waiting import wait_until
 
 PREDICTIONS = DOMAIN.predictions_topic
@@ -74,8 +74,7 @@ class ServingProcess(ServiceProcess):
         source = [] if mlflow_url else ["--bundle", str(site.bundle_of(project))]
         which = ["--project", project] if project else []
         short = {
-            # A killed member's partitions move sooner, so that tests with many kills are shorter.
-            "EVENTIDE_KAFKA__CLIENT": '{"session.timeout.ms": "6000"}',
+            "EVENTIDE_KAFKA__CLIENT": json.dumps(CLIENT_SESSIONS),
             "EVENTIDE_MLFLOW_URL": mlflow_url or "http://127.0.0.1:9",
             "EVENTIDE_SERVING__GROUP": site.group,
             "EVENTIDE_SERVING__INSTANCE": instance,
