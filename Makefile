@@ -51,8 +51,8 @@ check: setup ## format, lint, types, import contracts
 fix: setup ## format and mend what can be mended
 	@$(BIN)/ruff check -q --fix . ; $(BIN)/ruff format -q .
 
-test-fast: setup ## the tests that need no server: units, contracts on memory and files (a minute)
-	@$(BIN)/pytest -n $(JOBS) --dist loadfile -m "not servers"
+test-fast: setup ## without servers and kills: units, contracts on memory and files (a minute)
+	@$(BIN)/pytest -n $(JOBS) --dist loadfile -m "not servers and not fault"
 
 test: setup ## every test, on real servers, JOBS files at a time (2)
 	@$(BIN)/pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder

@@ -91,6 +91,7 @@ def test_a_reader_of_another_process_sees_the_old_content_or_the_new(tmp_path: P
     store.close()
 
 
+@pytest.mark.fault
 def test_a_replacement_killed_in_the_middle_leaves_the_old_content(tmp_path: Path) -> None:
     store = LmdbOnlineStore(str(tmp_path))
     store.apply(update(sale("1")))
@@ -171,6 +172,7 @@ def test_an_update_is_one_transaction(tmp_path: Path) -> None:
     store.close()
 
 
+@pytest.mark.fault
 def test_a_killed_writer_leaves_values_and_positions_of_one_moment(
     tmp_path: Path, faults: FaultCounts
 ) -> None:

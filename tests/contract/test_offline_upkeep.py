@@ -234,6 +234,7 @@ def test_an_append_that_meets_a_rewrite_goes_in_all_the_same(
     assert len(every_id(store)) == DAYS * A_DAY + 1
 
 
+@pytest.mark.fault
 def test_two_upkeeps_beside_a_writer_cost_no_row_and_no_commit_of_the_writer(
     store: DeltaOfflineStore, upkeep: DeltaMaintenance, tmp_path: Path
 ) -> None:
