@@ -283,7 +283,7 @@ _WRITER = textwrap.dedent("""
 """)
 _UPKEEP = textwrap.dedent("""
     import sys
-    from tests.contract.test_offline_upkeep import Rules, kept
+    from tests.contract.test_offline_maintenance import Rules, kept
     from tests.support.data.sales import SOLD
     from features.stores.delta.store import DeltaOfflineStore
     from features.stores.delta.maintenance import DeltaMaintenance

@@ -7,7 +7,7 @@ from features.presentation.views import feature_meanings
 from features.presentation.views_page import views_page
 from tests.support.data.orders import VIEWS
 
-PAGE = Path(__file__).parents[3] / "docs" / "views.md"
+PAGE = Path(__file__).parents[4] / "docs" / "views.md"
 
 
 def test_the_page_in_the_repository_is_current() -> None:

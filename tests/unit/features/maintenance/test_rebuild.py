@@ -40,7 +40,7 @@ from tests.support.data.orders import (
 from tests.support.data.sales import CITY_SALES, SHOP_SALES, SOLD, sale
 from tests.support.data.sales import rows_of as rows_of_sales
 from tests.support.examples import examples
-from tests.unit.features.test_view_parity import SHOPS, cuts, histories, questions_about
+from tests.unit.features.engine.test_view_parity import SHOPS, cuts, histories, questions_about
 
 RULES = Rules(duplicate_horizon_us=1_000 * SECOND, hold_us=15 * SECOND)
 DAY_S = DAY // SECOND

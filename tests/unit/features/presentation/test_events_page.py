@@ -8,7 +8,7 @@ from features.catalog import domains
 from features.contracts.predictions import Outcome
 from features.presentation.events_page import events_page
 
-PAGE = Path(__file__).parents[3] / "docs" / "events.md"
+PAGE = Path(__file__).parents[4] / "docs" / "events.md"
 
 
 def test_the_page_in_the_repository_is_current() -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-DOCKER = Path(__file__).parents[3] / "infra" / "docker"
+DOCKER = Path(__file__).parents[4] / "infra" / "docker"
 HEALTH = {"scheduler": {"status": "healthy"}, "triggerer": {"status": None}, "other": None}
 
 

@@ -14,7 +14,7 @@ from infra.local_stack.services import eventide as pipeline
 from infra.local_stack.services import kafka
 from infra.settings import Settings
 
-ROOT = Path(__file__).parents[3]
+ROOT = Path(__file__).parents[4]
 COMPOSE: dict[str, Any] = yaml.safe_load((ROOT / "docker-compose.yaml").read_text())
 SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
 ONCE = {name for name, service in SERVICES.items() if service["restart"] == "no"}
