@@ -1,1 +1,1 @@
-"""Schedules: one file a schedule; each task calls one step of `ml`."""
+"""Schedules: one file each; a task calls one step of `ml`, or the maintenance of `features`."""

@@ -6,13 +6,16 @@ started by hand takes the day of its logical date, or the parameter `day`; where
 last day, Airflow gives tasks only to runs with a logical date before it, or with none. A day that
 is trained again changes nothing.
 
-The work is in `ml.steps`. Each task does one of them and hands a small record on.
+The work is in `ml.steps`; its table of steps says which tasks there are. Each task runs one step
+and hands a small record on.
 """
 
 from __future__ import annotations
 
 import os
-from datetime import timedelta
+from contextlib import nullcontext
+from datetime import date, timedelta
+from itertools import groupby
 from typing import Any
 
 import pendulum
@@ -20,22 +23,28 @@ from airflow.sdk import (
     Asset,
     CronDataIntervalTimetable,
     ExceptionRetryPolicy,
-    Metadata,
     Param,
     RetryAction,
     RetryRule,
+    TaskGroup,
     TriggerRule,
     dag,
     result,
     task,
-    task_group,
 )
 
-from ml.bootstrap import set_switches
-from ml.errors import BundleRefused, DataContractBroken, InvalidProject, UnsupportedPipeline
+from ml.bootstrap import Trainer, set_switches
+from ml.errors import (
+    BundleRefused,
+    DataContractBroken,
+    InvalidProject,
+    StepHeld,
+    UnsupportedPipeline,
+)
+from ml.orchestration import run_serialized
 from ml.project import ModelProject
 from ml.projects import projects
-from ml.serialized_steps import Plain, SerializedSteps
+from ml.steps.table import STEPS, Step
 
 set_switches(os.environ)
 
@@ -60,8 +69,8 @@ def training_dag(project: ModelProject) -> Any:
     @dag(
         dag_id=f"train_{project.name}",
         schedule=_daily(project),
-        start_date=pendulum.datetime(*project.first_day.timetuple()[:3]),
-        end_date=project.last_day and pendulum.datetime(*project.last_day.timetuple()[:3]),
+        start_date=_midnight(project.first_day),
+        end_date=_midnight(project.last_day) if project.last_day else None,
         is_paused_upon_creation=False,  # a backfill's runs wait for ever while the DAG is paused
         catchup=False,
         max_active_runs=1,
@@ -72,24 +81,15 @@ def training_dag(project: ModelProject) -> Any:
         default_args={**RETRIES, "owner": project.owner},
     )
     def training() -> None:
-        name = project.name
-        learners = [learner.name for learner in project.learners]
-        snapshot = extract(name, window())
-        validation = validate(name, snapshot)
-        fits = train.partial(project=name, snapshot=snapshot).expand(learner=learners)
-        evaluation = evaluate(name, snapshot, validation, fits)
-        kept = keep_current(name, snapshot, evaluation)
-
-        @task_group
-        def release() -> tuple[Any, Any]:
-            registration = register(name, snapshot, evaluation)
-            serve = promote.override(outlets=[Asset(f"model-{name}")])
-            return registration, serve(name, snapshot, evaluation, registration)
-
-        registration, promotion = release()
-        validation >> fits
-        gate(name, snapshot, evaluation) >> [kept, registration]
-        kept >> report(name, snapshot, validation, evaluation, promotion)
+        records: dict[str, Any] = {"day": window()}
+        before = records["day"]
+        for group, steps in groupby(STEPS, key=lambda step: step.group):
+            with TaskGroup(group) if group else nullcontext():
+                for step in steps:
+                    records[step.gives] = _task(step, project, records)
+                    before >> records[step.gives]
+                    before = records[step.gives]
+        keep_current(records["verdict"]) >> records["outcome"]
 
     return training()
 
@@ -101,82 +101,70 @@ def window(params: Any = None, dag_run: Any = None) -> str:
 
 
 @task
-def extract(project: str, day: str) -> Plain:
-    """Read what was known at the cut-off and split it by time."""
-    return _steps(project).extract(day)
-
-
-@task
-def validate(project: str, snapshot: Plain) -> Plain:
-    """Hold it against the expectations. Too little data: all that follows is skipped."""
+def run_step(
+    project: str,
+    step: str,
+    records: dict[str, Any],
+    learner: str | None = None,
+    outlet_events: Any = None,
+) -> Any:
+    """Run one step of the table. A step after the end of a run is skipped."""
     from airflow.sdk.exceptions import AirflowSkipException
 
-    if snapshot["held"]:
-        raise AirflowSkipException("held: " + "; ".join(snapshot["held"]))
-    return _steps(project).validate(snapshot)
+    from infra.settings import load_settings
 
-
-@task(pool="training", map_index_template="{{ task.op_kwargs['learner'] }}")
-def train(project: str, snapshot: Plain, learner: str) -> Plain:
-    """Fit one learner."""
-    return _steps(project).train(snapshot, learner)
-
-
-@task
-def evaluate(project: str, snapshot: Plain, validation: Plain, fits: Any) -> Plain:
-    """Judge all of them and the champion on the same later decisions."""
-    return _steps(project).evaluate(snapshot, validation, fits)
-
-
-@task.branch(retries=0)
-def gate(project: str, snapshot: Plain, evaluation: Plain) -> str:
-    """To `release` when every gate passes."""
-    verdict = _steps(project).decide(snapshot, evaluation)
-    for check in verdict["checks"]:
-        print("passed" if check["passed"] else "HELD  ", check["text"])  # noqa: T201
-    return "release.register" if verdict["accepted"] else "keep_current"
+    trainer = Trainer.of(project, load_settings())
+    try:
+        done = run_serialized(trainer, step, {**records, "learner": learner})
+    except StepHeld as held:
+        raise AirflowSkipException(str(held)) from None
+    for line in done.log_lines:
+        print(line)  # noqa: T201
+    if done.announcement:
+        outlet_events[_asset(project)].extra.update(done.announcement)
+    return done.record
 
 
 @task
-def keep_current(project: str, snapshot: Plain, evaluation: Plain) -> list[str]:
-    """Nothing to do but to say why."""
-    reasons: list[str] = _steps(project).decide(snapshot, evaluation)["reasons"]
+def keep_current(verdict: dict[str, Any]) -> list[str]:
+    """The reasons why the champion stays."""
+    from airflow.sdk.exceptions import AirflowSkipException
+
+    if verdict["accepted"]:
+        raise AirflowSkipException("the candidate was accepted")
+    reasons: list[str] = verdict["reasons"]
     return reasons
 
 
-@task(pool="promotion")
-def register(project: str, snapshot: Plain, evaluation: Plain) -> Plain:
-    """Make it a version, and rehearse serving it."""
-    return _steps(project).register(snapshot, evaluation)
+def _task(step: Step, project: ModelProject, records: dict[str, Any]) -> Any:
+    """The task of a step; what it needs comes from the tasks before it."""
+    options: dict[str, Any] = {"task_id": step.name, "doc_md": step.meaning}
+    if step.pool:
+        options["pool"] = step.pool
+    if step.announces:
+        options["outlets"] = [_asset(project.name)]
+    if step.reports:
+        options["trigger_rule"] = TriggerRule.NONE_FAILED
+    if step.for_each_learner:
+        options["map_index_template"] = "{{ task.op_kwargs['learner'] }}"
+    step_task = run_step.override(**options)
+    given: dict[str, Any] = {
+        "project": project.name,
+        "step": step.name,
+        "records": {name: records[name] for name in step.needs if name in records},
+    }
+    if step.for_each_learner:
+        learners = [learner.name for learner in project.learners]
+        return step_task.partial(**given).expand(learner=learners)
+    return (result(step_task) if step.reports else step_task)(**given)
 
 
-@task(pool="promotion")
-def promote(project: str, snapshot: Plain, evaluation: Plain, registration: Plain) -> Any:
-    """Let it serve."""
-    done = _steps(project).promote(snapshot, evaluation, registration)
-    yield Metadata(Asset(f"model-{project}"), extra={"version": done["version"]})
-    return done
+def _asset(project: str) -> Asset:
+    return Asset(f"model-{project}")
 
 
-@result
-@task(trigger_rule=TriggerRule.NONE_FAILED)
-def report(
-    project: str,
-    snapshot: Plain,
-    validation: Plain | None,
-    evaluation: Plain | None,
-    promotion: Plain | None,
-) -> Plain:
-    """How the run ended, whatever way it took."""
-    return _steps(project).outcome(
-        snapshot, validation=validation, evaluation=evaluation, promotion=promotion
-    )
-
-
-def _steps(project: str) -> SerializedSteps:
-    from infra.settings import load_settings
-
-    return SerializedSteps(project, load_settings())
+def _midnight(day: date) -> pendulum.DateTime:
+    return pendulum.datetime(day.year, day.month, day.day)
 
 
 def _daily(project: ModelProject) -> CronDataIntervalTimetable:

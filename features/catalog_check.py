@@ -1,4 +1,4 @@
-"""Checks what a domain declares, all of it together, as far as that goes without data."""
+"""Checks all declarations of a domain together, as far as that is possible without data."""
 
 from features.definitions import Domain
 from features.engine.view_states import state_of
@@ -6,7 +6,7 @@ from features.errors import DeclarationError
 
 
 def check_domain(domain: Domain) -> dict[str, str | int]:
-    """Compile all that a domain declares; returns how much it is.
+    """Compile everything that a domain declares; returns how many declarations there are.
 
     Raises:
         DeclarationError: something cannot be computed as it is declared.
@@ -14,8 +14,8 @@ def check_domain(domain: Domain) -> dict[str, str | int]:
     for view in domain.views:
         state_of(view)
     names = [view.name for view in domain.views]
-    if doubled := sorted({n for n in names if names.count(n) > 1}):
-        raise DeclarationError(f"domain {domain.name}: several views are called {doubled}")
+    if repeated := sorted({n for n in names if names.count(n) > 1}):
+        raise DeclarationError(f"domain {domain.name}: several views are called {repeated}")
     for service in domain.services:
         if missing := sorted(v.name for v in service.views if v not in domain.views):
             raise DeclarationError(

@@ -1,1 +1,1 @@
-"""From history to a promoted model."""
+"""From history to a promoted model. Imports features and infra; serving imports its bundles."""

@@ -7,11 +7,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from ml.demo.command import demo
+
 if TYPE_CHECKING:
     from infra.settings import Settings
     from ml.bootstrap import Trainer
-    from ml.live_performance import Report, VersionReport
-    from ml.results import Outcome
+    from ml.live_performance import LiveReport, VersionReport
+    from ml.results import RunOutcome
 
 app = typer.Typer()
 
@@ -57,20 +59,20 @@ def report(
     ],
     json: Json = False,
 ) -> None:
-    """Compare the forecasts that were served with what really happened.
+    """Compare the predictions that were served with what really happened.
 
-    Beside the model stand two plain forecasts for the same decisions: the share of positives
-    before the span, and the project's reference model trained on what was known before it.
+    Beside the model stand two baselines for the same decisions: the share of positives before the
+    span, and the project's reference model trained on what was known before it.
 
-    Exit code 1: there is no forecast in the span, or nothing has come of any yet.
+    Exit code 1: there is no prediction in the span, or none has a label yet.
     """
     from infra.clock import to_us
 
     trainer = _trainer(project)
-    found = trainer.report(
+    live_report = trainer.live_report(
         start_us=to_us(begin.replace(tzinfo=UTC)), end_us=to_us(until.replace(tzinfo=UTC))
     )
-    _print(found) if json else _describe_report(found)
+    _print(live_report) if json else _describe_report(live_report)
 
 
 @app.command()
@@ -92,7 +94,7 @@ def backfill(
     A day that has been run is not run again. Exit code 1: a run failed; the reason is printed.
     """
     from ml.backfill import backfill as run_days
-    from ml.demo.bootstrap import airflow_api
+    from ml.bootstrap import airflow_api
 
     days = run_days(
         airflow_api(_settings()),
@@ -113,30 +115,7 @@ def backfill(
         raise typer.Exit(1)
 
 
-@app.command()
-def demo(
-    first_day: Annotated[
-        datetime, typer.Option(formats=DAY_FORMATS, help="The first day that is trained.")
-    ] = datetime(2013, 3, 31),  # noqa: DTZ001
-    last_day: Annotated[
-        datetime,
-        typer.Option(formats=DAY_FORMATS, help="The last one; live begins at its cut-off."),
-    ] = datetime(2013, 4, 1),  # noqa: DTZ001
-    live_hours: Annotated[int, typer.Option(min=1, help="How long flights are asked about.")] = 48,
-) -> None:
-    """The whole loop on real flights: history, training, live forecasts, a report, an audit.
-
-    Starts the local stack when it does not run, and leaves it running. What was done by an earlier
-    demo is not done again. Writes what it found to demo/summary.json in the state folder.
-    """
-    from ml.demo.bootstrap import run_demo
-    from ml.demo.demo import tour_of
-
-    run_demo(
-        tour_of(first_day=first_day.date(), last_day=last_day.date(), live_hours=live_hours),
-        _settings(),
-        on_progress=typer.echo,
-    )
+app.command()(demo)
 
 
 def _settings() -> "Settings":
@@ -158,7 +137,7 @@ def _print(record: Any) -> None:
     sys.stdout.write(msgspec.json.format(msgspec.json.encode(record), indent=2).decode() + "\n")
 
 
-def _describe_outcome(outcome: "Outcome") -> None:
+def _describe_outcome(outcome: "RunOutcome") -> None:
     from rich.console import Console
     from rich.table import Table
 
@@ -177,25 +156,27 @@ def _describe_outcome(outcome: "Outcome") -> None:
         console.print(f"  {reason}", markup=False)
 
 
-def _describe_report(found: "Report") -> None:
+def _describe_report(report: "LiveReport") -> None:
     from rich.console import Console
     from rich.table import Table
 
     console = Console(highlight=False)
     table = Table("version", "outcomes", "log loss", "ROC AUC", "base rate", "reference", "its AUC")
-    for version in (*found.versions, found.total):
+    for version in (*report.versions, report.total):
         table.add_row(version.version, *_cells(version))
-    console.print(f"{found.project}, decisions {found.start} to {found.end}, as of {found.as_of}")
+    console.print(
+        f"{report.project}, decisions {report.start} to {report.end}, as of {report.as_of}"
+    )
     console.print(table)
-    difference = found.minus_reference
+    difference = report.minus_reference
     console.print(
         f"log loss minus the reference's: {difference.value:+.4f} "
         f"[{difference.lower:+.4f}, {difference.upper:+.4f}], 90 % over days"
     )
     console.print(
-        f"{found.forecasts:,} forecasts, {found.rejected:,} requests rejected, "
-        f"{found.unlabelled:,} without an outcome, {found.inexact:,} with inexact features, "
-        f"{found.stale:,} with stale ones"
+        f"{report.predictions:,} forecasts, {report.rejected:,} requests rejected, "
+        f"{report.unlabelled:,} without an outcome, {report.inexact:,} with inexact features, "
+        f"{report.stale:,} with stale ones"
     )
 
 

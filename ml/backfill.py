@@ -64,15 +64,15 @@ def backfill(
 def _watch(
     api: AirflowApi, dag: str, day: date, *, on_progress: Callable[[str], None]
 ) -> TrainedDay:
-    """Say each change of state of the day's run until it ends."""
+    """Report each change of state of the day's run until it ends."""
     begun = time.monotonic()
-    told: dict[str, str] = {}
+    shown: dict[str, str] = {}
 
     def ended() -> bool:
         run = _run_of(api, dag, day)
         for task in api.tasks(dag, run.run_id):
-            if told.get(task.name) != task.state and task.state not in ("waiting", "scheduled"):
-                told[task.name] = task.state
+            if shown.get(task.name) != task.state and task.state not in ("waiting", "scheduled"):
+                shown[task.name] = task.state
                 on_progress(_line(day, task))
         return run.finished
 

@@ -5,34 +5,23 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, MutableMapping
-from datetime import date
 from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from features.catalog import domain, event_types
+from infra.airflow.client import AirflowApi
 from infra.clock import now_us
 from infra.settings import Settings
 from ml import projects
 from ml.errors import NothingToReport
 from ml.ports import Examiner, Experiments, History, Plotter, Registry
 from ml.project import ModelProject
-from ml.results import (
-    Evaluation,
-    Fit,
-    Outcome,
-    Promotion,
-    Registration,
-    Snapshot,
-    Validation,
-    Verdict,
-)
-from ml.steps.decide import decide
-from ml.steps.summary import outcome
+from ml.results import Snapshot
 
 if TYPE_CHECKING:
-    from features.contracts.predictions import Outcome as Forecast
-    from ml.live_performance import Report
+    from features.contracts.predictions import Outcome
+    from ml.live_performance import LiveReport
 
 SWITCHES = {
     "OMP_WAIT_POLICY": "PASSIVE",  # waiting threads that spin made a fit six times slower
@@ -52,136 +41,62 @@ def set_switches(environment: MutableMapping[str, str]) -> None:
 
 
 class Trainer:
-    """The steps of one project, each with the adapters that it needs."""
+    """What the steps of one project work with; the port is `ml.ports.TrainingServices`."""
 
     def __init__(self, project: ModelProject, settings: Settings) -> None:
         self.project, self._settings = project, settings
-        self._work = Path(settings.work_dir)
+        self.work = Path(settings.work_dir)
 
     @classmethod
     def of(cls, name: str, settings: Settings) -> Trainer:
-        """The trainer of the project of that name."""
-        return cls(projects.project(name), settings)
-
-    def extract(self, day: date) -> Snapshot:
-        """See `ml.steps.extract`. The versions that it read stay readable."""
-        from ml.steps.extract import extract
-
-        snapshot = extract(self.project, day, history=self._history, work=self._work)
-        if not snapshot.held:
-            self._pin(snapshot)
-        return snapshot
-
-    def validate(self, snapshot: Snapshot) -> Validation:
-        """See `ml.steps.validate`."""
-        from ml.steps.validate import validate
-
-        return validate(
-            self.project, snapshot, examiner=self._examiner, experiments=lambda: self._experiments
-        )
-
-    def train(self, snapshot: Snapshot, learner: str) -> Fit:
-        """See `ml.steps.train`."""
-        from ml.steps.train import train
-
-        return train(self.project, snapshot, learner)
-
-    def evaluate(self, snapshot: Snapshot, validation: Validation, fits: list[Fit]) -> Evaluation:
-        """See `ml.steps.evaluate`."""
-        from ml.steps.evaluate import evaluate
-
-        return evaluate(
-            self.project,
-            snapshot,
-            validation,
-            fits,
-            experiments=self._experiments,
-            registry=self._registry,
-            plotter=self._plotter,
-        )
-
-    def decide(self, snapshot: Snapshot, evaluation: Evaluation) -> Verdict:
-        """See `ml.steps.decide`."""
-        return decide(self.project, snapshot, evaluation)
-
-    def register(
-        self, snapshot: Snapshot, evaluation: Evaluation, verdict: Verdict
-    ) -> Registration:
-        """See `ml.steps.register`."""
-        from ml.steps.register import register
-
-        return register(self.project, snapshot, evaluation, verdict, registry=self._registry)
-
-    def promote(self, registration: Registration, verdict: Verdict) -> Promotion:
-        """See `ml.steps.promote`."""
-        from ml.steps.promote import promote
-
-        return promote(
-            self.project,
-            registration,
-            verdict,
-            registry=self._registry,
-            work=self._work,
-            now_us=now_us(),
-        )
-
-    def outcome(
-        self,
-        snapshot: Snapshot,
-        *,
-        validation: Validation | None = None,
-        evaluation: Evaluation | None = None,
-        verdict: Verdict | None = None,
-        promotion: Promotion | None = None,
-    ) -> Outcome:
-        """See `ml.steps.summary`."""
-        return outcome(
-            self.project,
-            snapshot,
-            validation=validation,
-            evaluation=evaluation,
-            verdict=verdict,
-            promotion=promotion,
-        )
-
-    def report(self, *, start_us: int, end_us: int) -> Report:
-        """See `ml.live_performance`. What counts as known is all that the offline store holds.
+        """The trainer of the project of that name.
 
         Raises:
-            NothingToReport: the store is empty, or see there.
+            InvalidProject: there is none.
         """
-        from features.bootstrap import open_offline
-        from ml.live_performance import report
+        return cls(projects.project(name), settings)
 
-        store = open_offline(self._settings)
-        newest = store.newest_known_at_us(self.project.label.source)
-        if newest is None:
-            raise NothingToReport(
-                f"the offline store holds no {self.project.label.source.name}",
-                hint="replay and ingest some events first",
-            )
-        return report(
-            self.project,
-            self._forecasts(),
-            history=self._history,
-            start_us=start_us,
-            end_us=end_us,
-            as_of_us=newest + 1,
+    @property
+    def history(self) -> History:
+        """Training rows out of the offline store."""
+        from features.bootstrap import open_offline
+        from features.retrieval.historical import training_rows
+
+        return partial(
+            training_rows,
+            store=open_offline(self._settings),
+            duplicate_horizon_us=self._settings.ingest.duplicate_horizon_us,
         )
 
-    def _forecasts(self) -> Iterator[Forecast]:
-        import msgspec
+    @cached_property
+    def experiments(self) -> Experiments:
+        """Runs in MLflow."""
+        from ml.adapters.mlflow import MlflowExperiments
 
-        from features.contracts.predictions import Outcome as Forecast
-        from infra.kafka.topic_reader import read_all
+        return MlflowExperiments(self._settings.mlflow_url)
 
-        decode = msgspec.json.Decoder(Forecast).decode
-        topic = domain(self.project.domain).predictions_topic
-        for message in read_all(self._settings.kafka, [topic]):
-            yield decode(message.value() or b"")
+    @cached_property
+    def registry(self) -> Registry:
+        """Versions in MLflow."""
+        from ml.adapters.mlflow import MlflowRegistry
 
-    def _pin(self, snapshot: Snapshot) -> None:
-        """A version that was just read is in the table still: no upkeep can be faster."""
+        return MlflowRegistry(self._settings.mlflow_url)
+
+    @cached_property
+    def plotter(self) -> Plotter:
+        """Pictures by matplotlib."""
+        from ml.adapters.matplotlib import Plots
+
+        return Plots()
+
+    def examiner(self) -> Examiner:
+        """Great Expectations, in memory."""
+        from ml.adapters.great_expectations import GreatExpectations
+
+        return GreatExpectations()
+
+    def pin(self, snapshot: Snapshot) -> None:
+        """A version that was just read is still in the table: no maintenance can be faster."""
         from features.bootstrap import open_offline
 
         store = open_offline(self._settings)
@@ -193,37 +108,56 @@ class Trainer:
                     events[name], table["delta_version"], f"{snapshot.project}/{snapshot.key}"
                 )
 
-    @property
-    def _history(self) -> History:
-        from features.bootstrap import open_offline
-        from features.retrieval.historical import training_rows
+    def now_us(self) -> int:
+        """By this machine's clock."""
+        return now_us()
 
-        return partial(
-            training_rows,
-            store=open_offline(self._settings),
-            duplicate_horizon_us=self._settings.ingest.duplicate_horizon_us,
+    def live_report(self, *, start_us: int, end_us: int) -> LiveReport:
+        """See `ml.live_performance`. What counts as known is all that the offline store holds.
+
+        Raises:
+            NothingToReport: the store is empty, or see there.
+        """
+        from features.bootstrap import open_offline
+        from ml.live_performance import live_report
+
+        newest = open_offline(self._settings).newest_known_at_us(self.project.label.source)
+        if newest is None:
+            raise NothingToReport(
+                f"the offline store holds no {self.project.label.source.name}",
+                hint="replay and ingest some events first",
+            )
+        return live_report(
+            self.project,
+            self._outcomes(),
+            history=self.history,
+            start_us=start_us,
+            end_us=end_us,
+            as_of_us=newest + 1,
         )
 
-    @cached_property
-    def _experiments(self) -> Experiments:
-        from ml.adapters.mlflow import MlflowExperiments
+    def _outcomes(self) -> Iterator[Outcome]:
+        import msgspec
 
-        return MlflowExperiments(self._settings.mlflow_url)
+        from features.contracts.predictions import Outcome
+        from infra.kafka.topic_reader import read_all
 
-    @cached_property
-    def _registry(self) -> Registry:
-        from ml.adapters.mlflow import MlflowRegistry
+        decode = msgspec.json.Decoder(Outcome).decode
+        topic = domain(self.project.domain).predictions_topic
+        for message in read_all(self._settings.kafka, [topic]):
+            yield decode(message.value() or b"")
 
-        return MlflowRegistry(self._settings.mlflow_url)
 
-    @cached_property
-    def _plotter(self) -> Plotter:
-        from ml.adapters.matplotlib import Plots
+def airflow_api(settings: Settings) -> AirflowApi:
+    """The Airflow of the settings, see `airflow_login`."""
+    username, password = airflow_login(settings)
+    return AirflowApi(settings.airflow_url, username=username, password=password)
 
-        return Plots()
 
-    @staticmethod
-    def _examiner() -> Examiner:
-        from ml.adapters.great_expectations import GreatExpectations
+def airflow_login(settings: Settings) -> tuple[str, str]:
+    """Name and password: those of the settings, else those of the local stack."""
+    from infra.local_stack import lifecycle
 
-        return GreatExpectations()
+    if settings.airflow_username:
+        return settings.airflow_username, settings.airflow_password.get_secret_value()
+    return lifecycle.login(settings)

@@ -8,7 +8,7 @@ class MlError(EventideError):
 
 
 class InvalidProject(MlError):
-    """A project contradicts itself or its service; it is found when its module is imported."""
+    """A project contradicts itself or its service; importing its module shows it."""
 
 
 class DataContractBroken(MlError):
@@ -23,13 +23,17 @@ class BundleRefused(MlError):
     """A serving bundle is not what its manifest says; nothing of it is used."""
 
 
+class StepHeld(MlError):
+    """A step does not run, because an earlier one has ended the run for a stated reason."""
+
+
 class RegistryUnavailable(MlError):
     """MLflow did not answer or refused the call; trying again may help."""
 
 
 class RegistryConflict(MlError):
-    """The registry holds something else than what was just written: another promoter is at work."""
+    """The registry holds something else than what was just written: another process promotes."""
 
 
 class NothingToReport(MlError):
-    """There are no forecasts, or none of them has an outcome yet."""
+    """There are no predictions, or none of them has a label yet."""

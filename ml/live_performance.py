@@ -1,8 +1,8 @@
-"""How good were the forecasts that were served? ScoredEvaluationSet by what really happened.
+"""How good were the predictions that were served, now that their labels are known?
 
-Each is compared, on the same decisions, with two forecasts that anybody could have made at the
-beginning of the span: the share of positives until then, and the project's reference model trained
-on what was known until then.
+They are compared, on the same decisions, with two baselines that were available at the beginning
+of the span: the share of positives until then, and the project's reference model trained on what
+was known until then.
 """
 
 from __future__ import annotations
@@ -11,9 +11,9 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
-from msgspec import Struct
+from msgspec import Struct, field
 
-from features.contracts.predictions import Outcome as Forecast
+from features.contracts.predictions import Outcome
 from features.definitions import Float64Array
 from infra.clock import DAY, from_us, span_us
 from ml.errors import NothingToReport
@@ -28,17 +28,17 @@ if TYPE_CHECKING:
 
 
 class Scores(Struct, frozen=True, kw_only=True):
-    """Forecasts against what happened. Not known (null): too few rows, or all of one outcome."""
+    """Predictions against labels. `roc_auc` is null when all labels are equal."""
 
     rows: int
-    share: float  # of decisions that came out positive
+    share: float  # of positive labels
     log_loss: float
     roc_auc: float | None
     bias: float
 
 
 class VersionReport(Struct, frozen=True, kw_only=True):
-    """One model version: how it did, and what the plain forecasts did on its decisions."""
+    """One model version, and the two baselines on the same decisions."""
 
     version: str
     model: Scores
@@ -46,90 +46,86 @@ class VersionReport(Struct, frozen=True, kw_only=True):
     reference: Scores
 
 
-class Report(Struct, frozen=True, kw_only=True):
-    """The forecasts of a span. A label is known or not as of `as_of`."""
+class LiveReport(Struct, frozen=True, kw_only=True):
+    """The predictions of a span, with the labels that were known before `as_of`."""
 
     project: str
     start: str
     end: str
     as_of: str
-    answered: int  # outcomes of the span, of any kind
+    answered: int  # predictions and rejections
     rejected: int
-    forecasts: int
-    inexact: int  # forecasts whose features may have missed something
-    stale: int  # forecasts that ingest had not caught up with
-    unlabelled: int  # nothing has come of them: cancelled, or still on their way
+    predictions: int = field(name="forecasts")  # its name in JSON
+    inexact: int  # predictions whose features may lack events
+    stale: int  # predictions made before ingest had caught up
+    unlabelled: int  # predictions without a label: it is not known yet, or will never be
     total: VersionReport
     versions: tuple[VersionReport, ...]
-    minus_reference: Interval  # log loss of the forecasts minus that of the reference
+    minus_reference: Interval  # log loss of the predictions minus that of the reference
 
 
-def report(
+def live_report(
     project: ModelProject,
-    forecasts: Iterable[Forecast],
+    outcomes: Iterable[Outcome],
     *,
     history: History,
     start_us: int,
     end_us: int,
     as_of_us: int,
-) -> Report:
-    """Join the forecasts with decision time in `[start_us, end_us)` with the labels.
+) -> LiveReport:
+    """Join the predictions with decision time in `[start_us, end_us)` with the labels.
 
     Raises:
-        NothingToReport: no forecast in the span, or none with a label.
+        NothingToReport: no prediction in the span, or none with a label.
     """
     if end_us > as_of_us:
         raise NothingToReport(
             f"the offline store ends at {from_us(as_of_us)}, before {from_us(end_us)}",
             hint="choose an earlier --until, or let more events come",
         )
-    answers = [f for f in forecasts if _concerns(f, project, start_us, end_us)]
-    frame = _forecast_frame(answers)
+    in_span = [o for o in outcomes if _is_in_span(o, project, start_us, end_us)]
+    predictions = _prediction_frame(in_span)
     rows = _history_rows(project, history, start_us=start_us, end_us=end_us, as_of_us=as_of_us)
-    joined = _joined(frame, rows, project=project, start_us=start_us)
-    _require(frame, joined, project, start_us, end_us)
-    versions = [
-        _version(v, joined.filter(joined["version"] == v))
-        for v in joined["version"].unique(maintain_order=True).to_list()
-    ]
-    losses, reference = (_losses(joined, column) for column in ("score", "reference"))
-    days = (joined["decision_time_us"].to_numpy() - start_us) // DAY
-    return Report(
+    joined = _joined(predictions, rows, project=project, start_us=start_us)
+    _require(predictions, joined, project, start_us, end_us)
+    return LiveReport(
         project=project.name,
         start=from_us(start_us).isoformat(),
         end=from_us(end_us).isoformat(),
         as_of=from_us(as_of_us).isoformat(),
-        answered=len(answers),
-        rejected=sum(f.outcome == "rejected" for f in answers),
-        forecasts=frame.height,
-        inexact=int((~frame["exact"]).sum()),
-        stale=int((~frame["fresh"]).sum()),
-        unlabelled=frame.height - joined.height,
+        answered=len(in_span),
+        rejected=sum(o.outcome == "rejected" for o in in_span),
+        predictions=predictions.height,
+        inexact=int((~predictions["exact"]).sum()),
+        stale=int((~predictions["fresh"]).sum()),
+        unlabelled=predictions.height - joined.height,
         total=_version("all", joined),
-        versions=tuple(versions),
-        minus_reference=quality.day_block_interval(losses - reference, days, seed=project.seed),
+        versions=_versions(joined),
+        minus_reference=_minus_reference(joined, start_us=start_us, seed=project.seed),
     )
 
 
-def _concerns(forecast: Forecast, project: ModelProject, start_us: int, end_us: int) -> bool:
+def _is_in_span(outcome: Outcome, project: ModelProject, start_us: int, end_us: int) -> bool:
     """A rejection may lack its time, and then belongs to no span."""
-    at = forecast.decision_time_us
-    return at is not None and start_us <= at < end_us and forecast.model in (project.name, None)
+    at = outcome.decision_time_us
+    return at is not None and start_us <= at < end_us and outcome.model in (project.name, None)
 
 
-def _forecast_frame(answers: Sequence[Forecast]) -> pl.DataFrame:
-    """One row for each entity and decision time: the first answer counts."""
+def _prediction_frame(outcomes: Sequence[Outcome]) -> pl.DataFrame:
+    """One row for each entity and decision time: the first prediction counts."""
     import polars as pl
 
-    made = sorted((f for f in answers if f.outcome == "predicted"), key=lambda f: f.scored_at_us)
+    predicted = sorted(
+        (o for o in outcomes if o.outcome == "predicted"), key=lambda o: o.scored_at_us
+    )
     return pl.DataFrame(
         {
-            "entity_id": [f.entity_id for f in made],
-            "decision_time_us": [f.decision_time_us for f in made],
-            "score": [f.score for f in made],
-            "version": [f.model_version for f in made],
-            "exact": [bool(f.features_exact) for f in made],
-            "fresh": [f.features_fresh is not False for f in made],
+            "entity_id": [o.entity_id for o in predicted],
+            "decision_time_us": [o.decision_time_us for o in predicted],
+            "score": [o.score for o in predicted],
+            "version": [o.model_version for o in predicted],
+            "exact": [bool(o.features_exact) for o in predicted],
+            "fresh": [o.features_fresh is not False for o in predicted],
         },
         schema={
             "entity_id": pl.String,
@@ -145,7 +141,7 @@ def _forecast_frame(answers: Sequence[Forecast]) -> pl.DataFrame:
 def _history_rows(
     project: ModelProject, history: History, *, start_us: int, end_us: int, as_of_us: int
 ) -> pl.DataFrame:
-    """Decisions up to the end of the span, with what was known of them as of now."""
+    """Decisions up to the end of the span, with the labels that were known before `as_of_us`."""
     return history(
         project.service,
         project.label,
@@ -156,58 +152,73 @@ def _history_rows(
 
 
 def _joined(
-    frame: pl.DataFrame, rows: pl.DataFrame, *, project: ModelProject, start_us: int
+    predictions: pl.DataFrame, rows: pl.DataFrame, *, project: ModelProject, start_us: int
 ) -> pl.DataFrame:
-    """Labelled forecasts with the two plain forecasts beside them."""
+    """Labelled predictions with the scores of the two baselines beside them."""
     import polars as pl
 
-    joined = frame.join(
+    joined = predictions.join(
         rows.filter(pl.col("label").is_not_null()), on=["entity_id", "decision_time_us"]
     ).sort("decision_time_us", "entity_id")
-    learnt = rows.filter(
+    known = rows.filter(
         pl.col("decision_time_us") < start_us - span_us(project.label.max_wait),
         pl.col("label_known_at_us") < start_us,
     )
-    if joined.is_empty() or learnt["label"].n_unique() < 2:
+    if joined.is_empty() or known["label"].n_unique() < 2:
         return joined.clear()
-    share = float(learnt["label"].cast(pl.Float64).to_numpy().mean())
+    share = float(known["label"].cast(pl.Float64).to_numpy().mean())
     return joined.with_columns(
-        base_rate=pl.lit(share), reference=pl.Series(_reference_scores(project, learnt, joined))
+        base_rate=pl.lit(share), reference=pl.Series(_reference_scores(project, known, joined))
     )
 
 
 def _reference_scores(
-    project: ModelProject, learnt: pl.DataFrame, asked: pl.DataFrame
+    project: ModelProject, known: pl.DataFrame, scored: pl.DataFrame
 ) -> Float64Array:
     reference = project.reference
-    wanted = reference.columns or project.columns
-    columns = [c for c in project.columns if c in wanted]
+    columns = project.columns_of(reference)
     pipeline = reference.build(
         [c for c in project.service.categories if c in columns],
         [c for c in project.service.numbers if c in columns],
         seed=project.seed,
         **reference.options,
     )
-    pipeline.fit(to_pandas(learnt, columns), learnt["label"].to_numpy())
-    scores: Float64Array = pipeline.predict_proba(to_pandas(asked, columns))[:, 1]
+    pipeline.fit(to_pandas(known, columns), known["label"].to_numpy())
+    scores: Float64Array = pipeline.predict_proba(to_pandas(scored, columns))[:, 1]
     return scores
 
 
 def _require(
-    frame: pl.DataFrame, joined: pl.DataFrame, project: ModelProject, start_us: int, end_us: int
+    predictions: pl.DataFrame,
+    joined: pl.DataFrame,
+    project: ModelProject,
+    start_us: int,
+    end_us: int,
 ) -> None:
     span = f"{from_us(start_us)} to {from_us(end_us)}"
-    if frame.is_empty():
+    if predictions.is_empty():
         raise NothingToReport(
             f"no forecast of {project.name} for decisions from {span}",
             hint="does serving run? `eventide status`; replay some requests",
         )
     if joined.is_empty():
         raise NothingToReport(
-            f"{frame.height} forecasts from {span}, but no outcome to judge them by, or no history "
-            "before them to compare with",
+            f"{predictions.height} forecasts from {span}, but no outcome to judge them by, or no "
+            "history before them to compare with",
             hint="labels come with later events: replay or ingest more, then ask again",
         )
+
+
+def _versions(joined: pl.DataFrame) -> tuple[VersionReport, ...]:
+    names = joined["version"].unique(maintain_order=True).to_list()
+    return tuple(_version(name, joined.filter(joined["version"] == name)) for name in names)
+
+
+def _minus_reference(joined: pl.DataFrame, *, start_us: int, seed: int) -> Interval:
+    """Log loss of the predictions minus that of the reference model, day by day."""
+    losses, reference = (_losses(joined, column) for column in ("score", "reference"))
+    days = (joined["decision_time_us"].to_numpy() - start_us) // DAY
+    return quality.day_block_interval(losses - reference, days, seed=seed)
 
 
 def _version(version: str, joined: pl.DataFrame) -> VersionReport:

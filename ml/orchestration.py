@@ -1,73 +1,111 @@
-"""All steps of one day in this process, one after the other: training without a scheduler."""
+"""Runs the table of steps: all of a day in this process, or one by one with JSON in between."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import date
-from typing import TypeVar
+from typing import Any
 
-from ml.bootstrap import Trainer
-from ml.results import Outcome
+from ml.errors import StepHeld
+from ml.ports import TrainingServices
+from ml.results import RunOutcome, from_plain, to_plain
+from ml.steps.table import GIVEN_BY, RECORD_TYPES, STEP_BY_NAME, STEPS, Step, hold_reasons
 
-T = TypeVar("T")
 StatusCallback = Callable[[str], None]
 
 
-def run_day(trainer: Trainer, day: date, *, on_progress: StatusCallback) -> Outcome:
+@dataclass(frozen=True, kw_only=True)
+class SerializedResult:
+    """What a step gave: its record as JSON values, and what its task makes known beside that."""
+
+    record: dict[str, Any]
+    log_lines: Sequence[str]
+    announcement: dict[str, Any] | None  # see `Step.announces`
+
+
+def run_day(services: TrainingServices, day: date, *, on_progress: StatusCallback) -> RunOutcome:
     """Train, judge and, when it is good enough, promote. A day that was run changes nothing.
 
     Raises:
         DataNotReady: the offline store does not reach to the day's cut-off.
         DataContractBroken: the data breaks a critical expectation.
     """
-
-    def step(title: str, work: Callable[[], T], describe: Callable[[T], str]) -> T:
-        begun = time.monotonic()
-        done = work()
-        on_progress(f"{title:<22} {time.monotonic() - begun:6.1f} s  {describe(done)}")
-        return done
-
-    snapshot = step(
-        "extract",
-        lambda: trainer.extract(day),
-        lambda s: f"{s.training_rows:,} rows to learn from, {s.evaluation_rows:,} to judge on",
-    )
-    if snapshot.held:
-        return trainer.outcome(snapshot)
-    validation = step(
-        "validate",
-        lambda: trainer.validate(snapshot),
-        lambda v: f"{v.expectations} expectations, {len(v.findings)} warnings",
-    )
-    fits = [
-        step(
-            f"train {learner.name}",
-            lambda learner=learner: trainer.train(snapshot, learner.name),  # type: ignore[misc]
-            lambda f: f"{f.columns} columns, fitted in {f.fit_seconds} s",
+    records: dict[str, Any] = {"day": day}
+    for step in STEPS:
+        records[step.gives] = (
+            _run(services, step, records, on_progress) if _can_run(step, records) else None
         )
-        for learner in trainer.project.learners
+    outcome: RunOutcome = records[STEPS[-1].gives]
+    return outcome
+
+
+def run_serialized(
+    services: TrainingServices, name: str, plain: Mapping[str, Any]
+) -> SerializedResult:
+    """Run the step of that name with its records as JSON values, as a scheduler carries them.
+
+    Raises:
+        StepHeld: a record that it needs says that the run ends here.
+    """
+    step = STEP_BY_NAME[name]
+    records = {need: _record(need, plain[need]) for need in step.needs}
+    if reasons := hold_reasons(step, records):
+        raise StepHeld(f"held: {'; '.join(reasons)}")
+    record = step.run(services, **records)
+    return SerializedResult(
+        record=to_plain(record),
+        log_lines=step.log_lines(record),
+        announcement=step.announces(record) if step.announces else None,
+    )
+
+
+def _record(name: str, plain: Any) -> Any:
+    """A record from its JSON values. What a skipped step would have given is None."""
+    if plain is None:
+        return None
+    several = name in GIVEN_BY and GIVEN_BY[name].for_each_learner
+    return from_plain(list(plain) if several else plain, RECORD_TYPES[name])
+
+
+def _can_run(step: Step, records: Mapping[str, Any]) -> bool:
+    """It has all that it needs, and none of that ends the run."""
+    if step.reports:
+        return True
+    given = {name: records[name] for name in step.needs if name != "learner"}
+    return None not in given.values() and not hold_reasons(step, given)
+
+
+def _run(
+    services: TrainingServices,
+    step: Step,
+    records: Mapping[str, Any],
+    on_progress: StatusCallback,
+) -> Any:
+    if not step.for_each_learner:
+        return _timed(services, step, records, title=step.name, on_progress=on_progress)
+    return [
+        _timed(
+            services,
+            step,
+            {**records, "learner": learner.name},
+            title=f"{step.name} {learner.name}",
+            on_progress=on_progress,
+        )
+        for learner in services.project.learners
     ]
-    evaluation = step(
-        "evaluate",
-        lambda: trainer.evaluate(snapshot, validation, fits),
-        lambda e: f"best is {e.best}, log loss {e.qualities[e.best].log_loss:.4f}",
-    )
-    verdict = trainer.decide(snapshot, evaluation)
-    promotion = None
-    if verdict.accepted:
-        registration = step(
-            "register",
-            lambda: trainer.register(snapshot, evaluation, verdict),
-            lambda r: f"version {r.version}, {r.rehearsed_rows:,} rows scored alike",
-        )
-        promotion = step(
-            "promote",
-            lambda: trainer.promote(registration, verdict),
-            lambda p: f"version {p.version} serves" if p.changed else "done before",
-        )
-    return trainer.outcome(
-        snapshot,
-        validation=validation,
-        evaluation=evaluation,
-        verdict=verdict,
-        promotion=promotion,
-    )
+
+
+def _timed(
+    services: TrainingServices,
+    step: Step,
+    records: Mapping[str, Any],
+    *,
+    title: str,
+    on_progress: StatusCallback,
+) -> Any:
+    begun = time.monotonic()
+    record = step.run(services, **{name: records[name] for name in step.needs})
+    if step.describe:
+        seconds = time.monotonic() - begun
+        on_progress(f"{title:<22} {seconds:6.1f} s  {step.describe(record)}")
+    return record

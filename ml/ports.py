@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from features.definitions import FeatureService, Float64Array, Int64Array, Label
 from features.retrieval.historical import TrainingRows
-from ml.project import Expectation
-from ml.results import Finding
+from ml.project import Expectation, ModelProject
+from ml.results import Finding, Snapshot
 
 if TYPE_CHECKING:
     import polars as pl
@@ -37,7 +37,7 @@ class History(Protocol):
 
 
 class Examiner(Protocol):
-    """Holds a training set against expectations."""
+    """Compares a training set with expectations."""
 
     def examine(
         self, frame: pl.DataFrame, expectations: Sequence[Expectation], *, docs: Path
@@ -47,7 +47,7 @@ class Examiner(Protocol):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Logged:
+class RunContents:
     """What is kept of a run. `artifacts`: place in the run -> a file or a folder."""
 
     params: Mapping[str, Any] = field(default_factory=dict)
@@ -58,7 +58,7 @@ class Logged:
 
 @dataclass(frozen=True, kw_only=True)
 class DataSet:
-    """A frame that a run used: the file it stands in and the sha256 it is known by."""
+    """A frame that a run used: its file and the sha256 that identifies it."""
 
     name: str
     file: Path
@@ -75,7 +75,7 @@ class DayRuns:
 
 
 class Experiments(Protocol):
-    """Where every run of a project is written down, for people to compare."""
+    """Where every run of a project is recorded, for people to compare."""
 
     def finished(self, project: str, key: str) -> str | None:
         """The id of the day's run with that key, if it was written to its end."""
@@ -97,8 +97,8 @@ class Experiments(Protocol):
         """Open the runs of a day. What an earlier try with that key left unfinished goes away."""
         ...
 
-    def log(self, run_id: str, logged: Logged, data: Sequence[DataSet] = ()) -> None:
-        """Write it down."""
+    def log(self, run_id: str, contents: RunContents, data: Sequence[DataSet] = ()) -> None:
+        """Write the contents, and the data sets it used, into the run."""
         ...
 
     def end(self, runs: DayRuns, *, failed: bool = False) -> None:
@@ -107,7 +107,7 @@ class Experiments(Protocol):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Version:
+class RegisteredVersion:
     """A version in the registry."""
 
     name: str
@@ -119,29 +119,29 @@ class Version:
 class Registry(Protocol):
     """The versions that may serve, and the one that does."""
 
-    def champion(self, name: str) -> Version | None:
+    def champion(self, name: str) -> RegisteredVersion | None:
         """The version that serves; None while there is none."""
         ...
 
-    def with_key(self, name: str, key: str) -> Version | None:
+    def with_key(self, name: str, key: str) -> RegisteredVersion | None:
         """The version that was registered with that key."""
         ...
 
-    def get(self, name: str, version: str) -> Version:
+    def get(self, name: str, version: str) -> RegisteredVersion:
         """A version with its tags."""
         ...
 
     def register(
         self, name: str, *, run_id: str, pipeline: Any, example: Any, tags: Mapping[str, str]
-    ) -> Version:
+    ) -> RegisteredVersion:
         """Make a version of a fitted pipeline, with the signature of its `example` rows."""
         ...
 
-    def download(self, version: Version, folder: Path) -> None:
+    def download(self, version: RegisteredVersion, folder: Path) -> None:
         """Write the version's bundle into the existing, empty folder, over the network."""
         ...
 
-    def tag(self, version: Version, tags: Mapping[str, str]) -> None:
+    def tag(self, version: RegisteredVersion, tags: Mapping[str, str]) -> None:
         """Set tags of a version."""
         ...
 
@@ -150,12 +150,58 @@ class Registry(Protocol):
         ...
 
     def point(self, name: str, alias: str, version: str) -> None:
-        """Let an alias name a version."""
+        """Set an alias to a version."""
+        ...
+
+
+class TrainingServices(Protocol):
+    """What the steps of one project work with. Each service is made on first use."""
+
+    @property
+    def project(self) -> ModelProject:
+        """The model that is trained."""
+        ...
+
+    @property
+    def work(self) -> Path:
+        """The work folder, which every worker of the scheduler can read."""
+        ...
+
+    @property
+    def history(self) -> History:
+        """Decisions with features and labels."""
+        ...
+
+    @property
+    def experiments(self) -> Experiments:
+        """Where runs are written down."""
+        ...
+
+    @property
+    def registry(self) -> Registry:
+        """The versions that may serve."""
+        ...
+
+    @property
+    def plotter(self) -> Plotter:
+        """Pictures of quality."""
+        ...
+
+    def examiner(self) -> Examiner:
+        """Compares a training set with expectations."""
+        ...
+
+    def pin(self, snapshot: Snapshot) -> None:
+        """Keep the versions of the offline store that the snapshot was read from."""
+        ...
+
+    def now_us(self) -> int:
+        """The time, UTC."""
         ...
 
 
 class Plotter(Protocol):
-    """Pictures of how good forecasts are."""
+    """Pictures of how good predictions are."""
 
     def draw(self, labels: Int64Array, scores: Mapping[str, Float64Array], *, folder: Path) -> None:
         """Write roc.png, precision_recall.png and calibration.png, one line a learner."""

@@ -1,13 +1,14 @@
-"""The words to declare a model with. A declaration checks itself and names its mistake.
+"""What a model is declared with. A declaration checks itself and names its mistake.
 
 Declarations are imported by DAG files at every parse, so nothing here, and nothing that a project
 imports, may load a library for learning or for tables.
 """
 
-from collections.abc import Callable, Mapping
+import warnings
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from datetime import date, timedelta
-from enum import StrEnum
+from enum import EnumMeta, StrEnum
 from types import MappingProxyType
 from typing import Any, Literal
 
@@ -18,21 +19,34 @@ KEYS = ("entity_id", "decision_time_us", "label")
 """Columns of a training set beside the service's own."""
 
 
-class When(StrEnum):
+RENAMED = MappingProxyType({"FIRST": "NO_CHAMPION", "CONTEST": "HAS_CHAMPION"})
+"""Members of `When` that projects may still call by their old names, for one release."""
+
+
+class _AcceptsOldNames(EnumMeta):
+    def __getattr__(cls, name: str) -> Any:
+        if name not in RENAMED:
+            raise AttributeError(name)
+        now = RENAMED[name]
+        warnings.warn(f"When.{name} is now When.{now}", DeprecationWarning, stacklevel=2)
+        return cls[now]
+
+
+class When(StrEnum, metaclass=_AcceptsOldNames):
     """Which runs a gate judges."""
 
     ALWAYS = "always"
-    FIRST = "no champion yet"
+    NO_CHAMPION = "no champion yet"
     HAS_CHAMPION = "against a champion"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Measure:
-    """A number that a gate can bound. `of_data` ones are known before training."""
+    """A number that a gate can bound."""
 
     name: str
     meaning: str
-    of_data: bool = False
+    before_training: bool = False  # it is known from the data alone
     when: When = When.ALWAYS
 
 
@@ -40,22 +54,28 @@ MEASURES: Mapping[str, Measure] = MappingProxyType(
     {
         m.name: m
         for m in (
-            Measure(name="training_rows", of_data=True, meaning="labelled rows to learn from"),
-            Measure(name="evaluation_rows", of_data=True, meaning="labelled rows to judge on"),
-            Measure(name="missing_days", of_data=True, meaning="days without a single decision"),
+            Measure(
+                name="training_rows", before_training=True, meaning="labelled rows to learn from"
+            ),
+            Measure(
+                name="evaluation_rows", before_training=True, meaning="labelled rows to judge on"
+            ),
+            Measure(
+                name="missing_days", before_training=True, meaning="days without a single decision"
+            ),
             Measure(
                 name="label_completeness",
-                of_data=True,
+                before_training=True,
                 meaning="share of the evaluation's decisions whose label is known",
             ),
             Measure(
                 name="columns_turned_null",
-                of_data=True,
+                before_training=True,
                 meaning="columns with values in training and none in the evaluation",
             ),
             Measure(
                 name="null_growth",
-                of_data=True,
+                before_training=True,
                 meaning="the worst column's null rate in the evaluation over that in training, "
                 "one percent added to both",
             ),
@@ -130,9 +150,9 @@ class Gate:
             raise InvalidProject(f"gate {self.measure}: say why")
 
     @property
-    def of_data(self) -> bool:
+    def before_training(self) -> bool:
         """Whether it is judged before training."""
-        return MEASURES[self.measure].of_data
+        return MEASURES[self.measure].before_training
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -165,7 +185,7 @@ class Candidate:
 
 @dataclass(frozen=True, kw_only=True)
 class Slices:
-    """Parts of the decisions that are looked at on their own, by category."""
+    """Parts of the decisions that are evaluated on their own, by category."""
 
     columns: tuple[str, ...]
     min_rows: int  # smaller ones are left out: their loss is noise
@@ -173,12 +193,12 @@ class Slices:
 
 @dataclass(frozen=True, kw_only=True)
 class ModelProject:
-    """A model: what it foretells, from what, learnt how, and when it is good enough to serve.
+    """A model: what it predicts, from which features, how it is trained, and when it may serve.
 
     The run of day D takes `D + cutoff` as its 'now' and uses only what was known before it.
     `reference` is a plain model that every candidate is compared with; it is never promoted.
-    Runs start by themselves from `first_day` to `last_day` (None: for ever), and for the past only
-    when somebody asks for it.
+    Runs start by themselves from `first_day` to `last_day` (None: without end); days in the past
+    run only by a backfill.
     """
 
     name: str
@@ -205,19 +225,21 @@ class ModelProject:
         names = [c.name for c in self.learners]
         self._require(len(set(names)) == len(names), "two candidates of one name")
         for learner in self.learners:
-            self._known(learner.columns or (), f"candidate {learner.name}")
+            self._require_known(learner.columns or (), f"candidate {learner.name}")
         unsliceable = sorted(set(self.slices.columns) - set(self.service.categories))
         self._require(not unsliceable, f"slices by {unsliceable}, which are no categories")
         for expectation in self.expectations:
             column = expectation.arguments.get("column")
-            self._known((column,) if column else (), expectation.kind)
+            self._require_known((column,) if column else (), expectation.kind)
         self._require(timedelta(0) <= self.cutoff < timedelta(days=1), "cutoff is an hour of day")
         self._require(
             0 < self.evaluation_days < self.history_days, "more history than evaluation, please"
         )
         self._require(0 < self.threshold < 1, "the threshold lies between 0 and 1")
-        for when in (When.FIRST, When.HAS_CHAMPION):
-            judged = any(not g.of_data and g.when in (when, When.ALWAYS) for g in self.gates)
+        for when in (When.NO_CHAMPION, When.HAS_CHAMPION):
+            judged = any(
+                not g.before_training and g.when in (when, When.ALWAYS) for g in self.gates
+            )
             self._require(judged, f"no gate judges a candidate when there is {when}")
 
     @property
@@ -229,6 +251,11 @@ class ModelProject:
     def columns(self) -> tuple[str, ...]:
         """The service's columns in the model's order."""
         return (*self.service.categories, *self.service.numbers)
+
+    def columns_of(self, learner: Candidate, *, without: Collection[str] = ()) -> list[str]:
+        """The learner's columns in the model's order, but for those in `without`."""
+        own = set(learner.columns or self.columns) - set(without)
+        return [c for c in self.columns if c in own]
 
     def learner(self, name: str) -> Candidate:
         """The candidate or reference of that name.
@@ -244,7 +271,7 @@ class ModelProject:
             hint=f"it has {[c.name for c in self.learners]}",
         )
 
-    def _known(self, columns: tuple[str, ...], who: str) -> None:
+    def _require_known(self, columns: tuple[str, ...], who: str) -> None:
         unknown = sorted(set(columns) - {*self.columns, *KEYS})
         self._require(not unknown, f"{who} names columns that the service lacks: {unknown}")
 

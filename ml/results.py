@@ -1,4 +1,4 @@
-"""What one step hands to the next: small, frozen, and the same after a way through JSON.
+"""What one step hands to the next: small, frozen, and unchanged by encoding as JSON.
 
 Data never travels in them: they name files in the work folder, which every worker of the
 scheduler must be able to read.
@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 import msgspec
-from msgspec import Struct
+from msgspec import Struct, field
 
-from ml.evaluation.gates import Check
-from ml.evaluation.metrics import Interval, Slice
+from ml.evaluation.gates import GateResult
+from ml.evaluation.metrics import Interval, SliceMetrics
 from ml.evaluation.split import Window
 
 R = TypeVar("R", bound=Struct)
@@ -21,7 +21,7 @@ class Snapshot(Struct, frozen=True, kw_only=True):
     """The data of a run: `training.parquet`, `evaluation.parquet` and `manifest.json`.
 
     `key` names the run's data together with the project's declaration: two runs with one key would
-    do the same work, so the second takes over what the first one did.
+    do the same work, so the second uses the results of the first.
     """
 
     project: str
@@ -33,8 +33,9 @@ class Snapshot(Struct, frozen=True, kw_only=True):
     evaluation_rows: int
     unusable: tuple[str, ...]  # columns without any value
     measures: dict[str, float | None]
-    checks: tuple[Check, ...]
-    held: tuple[str, ...]  # why no model can be made of it; empty when one can
+    checks: tuple[GateResult, ...]
+    hold_reasons: tuple[str, ...] = field(name="held")
+    """Why no model can be made of it; empty when one can."""
 
     def file(self, name: str) -> Path:
         """A file or folder of the snapshot."""
@@ -56,7 +57,7 @@ class Finding(Struct, frozen=True, kw_only=True):
 
 
 class Validation(Struct, frozen=True, kw_only=True):
-    """What Great Expectations found; its pages are in the snapshot's `data_docs`."""
+    """Which expectations do not hold; pages for people are in the snapshot's `data_docs`."""
 
     expectations: int
     findings: tuple[Finding, ...]
@@ -83,7 +84,7 @@ class Fit(Struct, frozen=True, kw_only=True):
 
 
 class Quality(Struct, frozen=True, kw_only=True):
-    """How good one learner's forecasts of the evaluation were."""
+    """How good one learner's predictions for the evaluation rows were."""
 
     learner: str
     log_loss: float
@@ -104,11 +105,11 @@ class Evaluation(Struct, frozen=True, kw_only=True):
     fits: dict[str, Fit]
     best: str
     champion: str | None  # the version it was compared with
-    base_rate: float  # of training: what a constant would forecast
+    base_rate: float  # of training: what a constant would predict
     base_rate_log_loss: float
     qualities: dict[str, Quality]  # by learner, and of the champion under its name
     differences: dict[str, Interval]  # log loss of the best, minus that of ...
-    slices: tuple[Slice, ...]
+    slices: tuple[SliceMetrics, ...]
     measures: dict[str, float | None]
 
 
@@ -118,7 +119,7 @@ class Verdict(Struct, frozen=True, kw_only=True):
     accepted: bool
     candidate: str
     champion: str | None
-    checks: tuple[Check, ...]
+    checks: tuple[GateResult, ...]
     reasons: tuple[str, ...]  # why it is held
 
 
@@ -129,11 +130,12 @@ class Registration(Struct, frozen=True, kw_only=True):
     version: str
     run_id: str
     bundle_sha256: str
-    rehearsed_rows: int  # scored by what was downloaded, equal to the pipeline
+    verified_rows: int = field(name="rehearsed_rows")
+    """How many rows the downloaded bundle scored as the pipeline does."""
 
 
 class Promotion(Struct, frozen=True, kw_only=True):
-    """Who serves since when."""
+    """Which version serves now."""
 
     name: str
     version: str
@@ -141,8 +143,8 @@ class Promotion(Struct, frozen=True, kw_only=True):
     changed: bool  # False: an earlier run of the same day had promoted it
 
 
-class Outcome(Struct, frozen=True, kw_only=True):
-    """How a run ended, in what a person wants to know."""
+class RunOutcome(Struct, frozen=True, kw_only=True):
+    """How a run ended, for people."""
 
     project: str
     day: str
@@ -164,10 +166,10 @@ def to_plain(record: Struct) -> dict[str, Any]:
     return plain
 
 
-def from_plain(plain: Any, kind: type[R]) -> R:
-    """The record again.
+def from_plain(plain: Any, kind: Any) -> Any:
+    """The record of that type again; `kind` may also be a list of records, a date or a text.
 
     Raises:
-        msgspec.ValidationError: it is none of that kind.
+        msgspec.ValidationError: the values do not fit the type.
     """
     return msgspec.convert(plain, type=kind)

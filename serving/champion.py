@@ -19,7 +19,7 @@ import structlog
 
 from features.definitions import FeatureService
 from infra.process.background import Background
-from ml.bundle.format import Bundle
+from ml.bundle.scoring import Bundle
 from ml.errors import BundleRefused
 from serving import metrics
 from serving.errors import ModelRefused, ModelUnavailable

@@ -13,7 +13,7 @@ from typing import Protocol, TypeVar
 import structlog
 
 from features.contracts.codec import known_at_us
-from features.engine.state import CorruptValue
+from features.engine.value_format import CorruptValue
 from features.errors import StoreUnavailable
 from infra.clock import now_us
 from infra.errors import EventideError

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from msgspec import Struct
 
-from ml.bundle.format import Bundle
+from ml.bundle.scoring import Bundle
 
 
 class ModelVersion(Struct, frozen=True, kw_only=True):

@@ -1,4 +1,7 @@
-"""The declarations. Each folder here is a domain and has a `DOMAIN`; nothing else lists them."""
+"""The declarations: each folder is a domain with a `DOMAIN`. Imports `definitions` only.
+
+Nothing else lists the domains; a new folder is found by itself.
+"""
 
 import importlib
 import pkgutil
@@ -11,11 +14,11 @@ from features.errors import FeatureError
 @cache
 def domains() -> tuple[Domain, ...]:
     """Every declared domain, by name."""
-    found = [
+    declared = [
         importlib.import_module(f"{__name__}.{module.name}").DOMAIN
         for module in pkgutil.iter_modules(__path__)
     ]
-    return tuple(sorted(found, key=lambda d: d.name))
+    return tuple(sorted(declared, key=lambda d: d.name))
 
 
 def domain(name: str) -> Domain:
@@ -24,9 +27,9 @@ def domain(name: str) -> Domain:
     Raises:
         FeatureError: there is none.
     """
-    for found in domains():
-        if found.name == name:
-            return found
+    for declared in domains():
+        if declared.name == name:
+            return declared
     raise FeatureError(f"no domain {name!r}", hint=f"declared: {[d.name for d in domains()]}")
 
 

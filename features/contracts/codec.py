@@ -1,7 +1,8 @@
-"""From bytes to records and back: behind this module nothing meets a dict from the wire.
+"""From bytes to records and back: behind this module no code meets a dict from the wire.
 
-The wire format is the JSON of the record. The `schema` header says which event and version; without
-it the current version is meant. Unknown fields are ignored, so a newer producer may add some.
+The wire format is the JSON of the record. The `schema` header has the event's name and version;
+without it the current version is assumed. Unknown fields are ignored, so a newer producer may add
+some.
 """
 
 from collections.abc import Mapping, Sequence
@@ -28,7 +29,7 @@ CODES: Final = (
     "out_of_range",  # outside the bounds that the record declares, beyond 64 bits among them
     "bad_key",  # the Kafka key is not the declared key field: its order is not kept
     "time_travel",  # it happened after it was emitted, or was emitted in the future
-    "check_failed",  # a check that its declaration makes does not hold
+    "check_failed",  # it fails a check of its declaration
 )
 """Why a record is refused. The list is closed: dashboards and alerts are built on it."""
 
@@ -50,7 +51,7 @@ def decode(event: EventType, value: bytes | None, headers: Headers = None) -> An
     try:
         return _decoder(event.record).decode(value)
     except msgspec.ValidationError as error:
-        raise MalformedEvent(code=_code(str(error)), reason=_harmless(str(error))) from None
+        raise MalformedEvent(code=_code(str(error)), reason=_shortened(str(error))) from None
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         raise MalformedEvent(code="not_json", reason="the value is not JSON") from None
 
@@ -58,7 +59,7 @@ def decode(event: EventType, value: bytes | None, headers: Headers = None) -> An
 def check_key(event: EventType, record: Any, key: bytes | None) -> None:
     """Raises MalformedEvent if the Kafka key is not the UTF-8 of the declared key field.
 
-    Order and the dropping of duplicates hold within a partition, and the key decides which.
+    Order and deduplication hold within a partition, and the key decides the partition.
     """
     if key is None or getattr(record, event.key).encode() != key:
         raise MalformedEvent(code="bad_key", reason=f"the key is not the field {event.key!r}")
@@ -68,8 +69,8 @@ def check_times(record: Any, *, known_at_us: int, max_future_us: int, clock_us: 
     """Raises MalformedEvent if the record breaks the order of time.
 
     It may have happened at most `max_future_us` after it was emitted (`known_at_us`), and may have
-    been emitted at most as much after `clock_us`: one time in the far future would settle all
-    online state.
+    been emitted at most as much after `clock_us`: one time in the far future would
+    compact the whole online state.
     """
     if known_at_us < MIN_TIME_US or record.event_time_us < MIN_TIME_US:
         raise MalformedEvent(code="time_travel", reason="its time lies before 1990")
@@ -85,7 +86,7 @@ def decode_message(
     """The record of a Kafka message (confluent_kafka's), with its key and its times checked.
 
     Raises:
-        MalformedEvent: trying again cannot help.
+        MalformedEvent: retrying cannot help.
     """
     record = decode(event, message.value(), message.headers())
     check_key(event, record, message.key())
@@ -105,7 +106,7 @@ def known_at_us(message: Any) -> int:
 
 
 def encode(record: msgspec.Struct) -> bytes:
-    """The value of the message that carries a record."""
+    """The value of a record's message."""
     return _ENCODER.encode(record)
 
 
@@ -141,7 +142,7 @@ def _schema_forms(name: str, version: int) -> tuple[bytes, str]:
     return schema.encode(), schema
 
 
-_BEGINNINGS: Mapping[str, str] = {
+_CODE_OF_PREFIX: Mapping[str, str] = {
     "Object missing required field": "missing_field",
     "Expected `int` >=": "out_of_range",
     "Expected `int` <=": "out_of_range",
@@ -154,10 +155,10 @@ _BEGINNINGS: Mapping[str, str] = {
 
 
 def _code(message: str) -> str:
-    """msgspec has one error for all mistakes; its sentence tells them apart."""
-    return next((c for b, c in _BEGINNINGS.items() if message.startswith(b)), "wrong_type")
+    """msgspec has one error class for all mistakes; only its message tells them apart."""
+    return next((c for p, c in _CODE_OF_PREFIX.items() if message.startswith(p)), "wrong_type")
 
 
-def _harmless(message: str) -> str:
+def _shortened(message: str) -> str:
     """msgspec quotes unknown tags and enum values; ours have none, but cut it all the same."""
     return message[:200]

@@ -1,6 +1,6 @@
-"""What a dead letter looks like: the raw key and value, and headers that say what happened.
+"""Dead letters: the raw key and value of a rejected record, and headers that say why.
 
-The value is the record's own bytes, unchanged, so that sending it again is a copy.
+The value is the record's own bytes, unchanged, so that a copy of it can be sent again.
 """
 
 from infra.kafka.message import Message
@@ -18,8 +18,8 @@ def dead_letter_topic(consumer: str) -> str:
 def dead_letter(
     message: Message, *, consumer: str, code: str, reason: str, at_us: int, whole: bool = True
 ) -> Record:
-    """The record's own bytes. Without `whole`, where the brokers take no record of its size, its
-    place at least.
+    """The dead letter of a message. Without `whole`, for a record that is too large for the topic,
+    it has no value but says where the record is.
     """
     marks: list[tuple[str, bytes | None]] = [
         *dead_letter_headers(

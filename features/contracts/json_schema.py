@@ -1,4 +1,4 @@
-"""The JSON Schema of everything that crosses a topic, kept as files beside the declarations.
+"""The JSON Schema of every record that crosses a topic, kept as files beside the declarations.
 
 The files are for those who read the topics in other languages. They are generated; a test fails
 when code and file differ. A change that readers of the old version could not read is refused unless
@@ -32,20 +32,26 @@ class SchemaFile:
 
     @property
     def text(self) -> str:
-        """What the file has to say."""
+        """The content that the file should have."""
         return json.dumps(self.schema, indent=2, sort_keys=True) + "\n"
 
     @property
     def mistake(self) -> str | None:
-        """What is wrong with the file; None when it is current."""
+        """What is wrong with the file; None if it is current."""
         if not self.path.is_file():
             return f"{self.path.name} is missing"
         if self.path.read_text() == self.text:
             return None
-        broken = breaking_changes(json.loads(self.path.read_text()), self.schema)
-        if broken:
-            return f"{self.path.name}: {'; '.join(broken)}: the version has to go up"
+        if self.breaking_changes:
+            return f"{self.path.name}: {'; '.join(self.breaking_changes)}: the version has to go up"
         return f"{self.path.name} is not current: `eventide schemas --write`"
+
+    @property
+    def breaking_changes(self) -> list[str]:
+        """What the declaration has changed, since the file was written, that breaks readers."""
+        if not self.path.is_file():
+            return []
+        return breaking_changes(json.loads(self.path.read_text()), self.schema)
 
 
 def schema_files(domains: Sequence[Domain]) -> Iterator[SchemaFile]:
@@ -64,8 +70,8 @@ def schema_files(domains: Sequence[Domain]) -> Iterator[SchemaFile]:
 
 
 def write(files: Sequence[SchemaFile]) -> list[Path]:
-    """Write the files that are not current, but none whose change breaks readers; those written."""
-    changed = [f for f in files if f.mistake and "the version has to go up" not in f.mistake]
+    """Write the files that are not current, but no breaking change; returns their paths."""
+    changed = [f for f in files if f.mistake and not f.breaking_changes]
     for file in changed:
         file.path.parent.mkdir(parents=True, exist_ok=True)
         file.path.write_text(file.text)
@@ -73,7 +79,7 @@ def write(files: Sequence[SchemaFile]) -> list[Path]:
 
 
 def breaking_changes(old: Schema, new: Schema) -> list[str]:
-    """What of `new` readers of `old` records, or writers for `old` readers, could not bear."""
+    """The changes after which readers of one schema cannot read all records of the other."""
     before, after = old["properties"], new["properties"]
     problems = [f"field {name!r} is gone" for name in before if name not in after]
     required = set(new.get("required", ())) - set(old.get("required", ()))
@@ -104,8 +110,8 @@ def _narrowed(old: Schema, new: Schema) -> list[str]:
 
 def _by_type(schema: Schema) -> dict[str, Schema]:
     """The alternatives of a field, by their type."""
-    found = schema.get("anyOf", [schema])
-    return {str(s.get("type", "enum" if "enum" in s else "anything")): s for s in found}
+    alternatives = schema.get("anyOf", [schema])
+    return {str(s.get("type", "enum" if "enum" in s else "anything")): s for s in alternatives}
 
 
 def _tighter(old: Schema, new: Schema) -> list[str]:

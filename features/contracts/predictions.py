@@ -24,7 +24,7 @@ class Outcome(Struct, frozen=True, kw_only=True, gc=False):
     model: str | None = None
     model_version: str | None = None
     run_id: str | None = None  # the MLflow run that trained it
-    features_exact: bool | None = None  # False: asked further back than the online store keeps
-    features_fresh: bool | None = None  # False: ingest had not caught up with what came before it
+    features_exact: bool | None = None  # False: its time was before what the store keeps exact
+    features_fresh: bool | None = None  # False: ingest had not applied all earlier events
     features_missing: int | None = None  # features without a value
     reason: str | None = None  # a code: why the request was rejected

@@ -1,4 +1,4 @@
-"""Every topic, declared once: those of the events, of the outcomes, and our own."""
+"""Every topic, declared once: those of events, of outcomes, and internal ones."""
 
 from collections.abc import Sequence
 

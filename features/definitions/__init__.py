@@ -1,7 +1,7 @@
-"""What can be declared: events, entities, views, services, labels.
+"""What can be declared: events, entities, views, services, labels. Imports only `errors`.
 
-The names are those of other feature stores (Entity, FeatureView, Aggregation, time window,
-FeatureService). A declaration checks itself when it is made; an error names the file and line.
+The names are those of other feature stores (Entity, FeatureView, Aggregation, FeatureService).
+A declaration checks itself when it is constructed; an error names its file and line.
 """
 
 from features.definitions.aggregations import Aggregation, TimeWindow, window_name

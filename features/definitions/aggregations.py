@@ -1,39 +1,29 @@
-"""Aggregations, and the windows that they are made over."""
+"""Aggregations, and the windows that they are computed over."""
 
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import cached_property
-from typing import Literal
 
+from features.definitions.operations import (
+    OPERATIONS,
+    Operation,
+    OperationName,
+    listed,
+    operation_named,
+)
 from features.definitions.validation import require
 from infra.clock import span_us
-
-Operation = Literal[
-    "count",
-    "sum",
-    "mean",
-    "rate",
-    "min",
-    "max",
-    "first",
-    "last",
-    "change",
-    "distinct",
-    "since_first",
-    "since_last",
-]
-WITHOUT_COLUMN = frozenset({"count", "since_first", "since_last"})
-ADDED_UP = frozenset({"count", "sum", "mean", "rate"})
-OF_ADDED_COLUMNS = ADDED_UP - {"count"}
-TIMED = frozenset({"first", "last", "change", "since_first", "since_last"})
 
 
 @dataclass(frozen=True, kw_only=True)
 class TimeWindow:
-    """The last `length` before a question; its beginning moves in steps of `hop`.
+    """The last `length` before a query at time t; its beginning moves in steps of `hop`.
 
-    An event is inside from `floor(t - length, hop)` on. A hop lets the live state merge what no
-    question can tell apart: without one every microsecond can.
+    An event is inside if `floor(t - length, hop) <= event_time` and it is known before `t`. A hop
+    lets the online state merge all events of one hop into one row; without a hop (1 microsecond)
+    only events of the same microsecond are merged. For example, 90 days in hops of a day:
+
+        TimeWindow(length=timedelta(days=90), hop=timedelta(days=1))
     """
 
     length: timedelta
@@ -59,37 +49,54 @@ class TimeWindow:
 
     @property
     def name(self) -> str:
-        """Such as `7d`."""
+        """The window's name in features, such as `7d`."""
         return window_name(self.length)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Aggregation:
-    """A value over the events of an entity in each of `windows` (none: in the view's `ttl`).
+    """A value over the events of an entity, for each of `windows` (none: the view's `ttl`).
 
-    count: how many. sum, mean, rate: of an integer column (rate is the mean of a 0/1 column).
-    min, max: the smallest and largest value; first, last: that of the oldest and of the newest
-    event; change: last less first. distinct: how many different values. since_first, since_last:
-    minutes from the oldest and from the newest event. `column` is a column of the view or, except
-    for sums, a field of the event.
-    Empty windows give 0 for count, sum and distinct and nothing (NaN) for the others.
+    | operation | value | of an empty window |
+    | --- | --- | --- |
+    | count | number of events | 0 |
+    | sum | sum of `column` | 0 |
+    | mean, rate | mean of `column`; a rate is the mean of a column of 0 and 1 | NaN |
+    | min, max | smallest, largest value | NaN |
+    | first, last | value of the oldest, of the newest event | NaN |
+    | change | last minus first | NaN |
+    | distinct | number of different values; null is not a value | 0 |
+    | since_first, since_last | minutes since the oldest, the newest event | NaN |
+
+    `column` is the name of a declared column of the view. All operations but sum, mean and rate
+    also take a field of the event; they skip nulls, except first, last and change, which give NaN
+    where the oldest or newest event has a null. A window is a `timedelta` or a `TimeWindow`.
+
+        Aggregation(operation="mean", column="delay", windows=(timedelta(hours=3),))
     """
 
-    operation: Operation
+    operation: OperationName
     column: str | None = None
     windows: tuple[timedelta | TimeWindow, ...] = ()
 
     def __post_init__(self) -> None:
+        operation = operation_named(self.operation)
+        without_column = listed(o.name for o in OPERATIONS.values() if not o.takes_column)
         require(
-            (self.column is None) == (self.operation in WITHOUT_COLUMN),
-            f"{self.operation}: count, since_first and since_last take no column, others need one",
+            (self.column is not None) == operation.takes_column,
+            f"{self.operation}: {without_column} take no column, others need one",
         )
         for window in self.windows:
             _as_window(window)
 
+    @property
+    def definition(self) -> Operation:
+        """The record of its operation."""
+        return OPERATIONS[self.operation]
+
     @cached_property
     def time_windows(self) -> tuple[TimeWindow, ...]:
-        """The windows that are written out."""
+        """Its windows, each as a `TimeWindow`."""
         return tuple(_as_window(w) for w in self.windows)
 
     def feature(self, view: str, part: str = "") -> str:

@@ -1,9 +1,10 @@
-"""Events, what they are about, and what is made of their fields."""
+"""Events and their checks, the entities that they are about, and columns made of their fields."""
 
+import warnings
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import InitVar, dataclass
 from datetime import timedelta
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import msgspec
 import numpy as np
@@ -16,54 +17,101 @@ Int64Array = NDArray[np.int64]
 Float64Array = NDArray[np.float64]
 BoolArray = NDArray[np.bool_]
 Columns = Mapping[str, NDArray[Any]]
-"""Fields of many events: name -> array; all arrays have the same length."""
+"""Fields of many events: name -> array; all arrays have the same length.
 
-CheckAction = Literal["blank", "dead_letter", "stop"]
+int64 for integers, float64 with NaN for null for numbers that may be null, and objects (str or
+None) for text.
+"""
+
+CheckAction = Literal["nullify", "dead_letter", "stop"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Check:
-    """What must hold for an event to be believed, and what happens when it does not.
+    """What must hold for an event to be used, and what happens with an event that fails it.
 
-    blank: `field` counts as null in every feature; the event is stored as it came.
-    dead_letter: ingest refuses the event, as if it could not be read.
-    stop: no training set is made of a span that has such an event.
-    A field that is null breaks no check.
+    `holds` is given the columns of `reads` for many events and returns one bool an event. An event
+    with a null in a field of `reads` passes. `on_failure` says what happens with one that fails:
+
+    nullify: `field` counts as null in every feature; the event is stored as it came.
+    dead_letter: ingest sends the event to the dead letters, as if it could not be decoded.
+    stop: a training set over a span with such an event fails (`CheckFailed`).
+
+        Check(
+            name="wind speed at most 100 mph",
+            holds=lambda events: events["wind_speed_mph"] <= 100,
+            reads=("wind_speed_mph",),
+            on_failure="nullify",
+            field="wind_speed_mph",
+        )
+
+    `otherwise` is the old name of `on_failure`, and "blank" the old value of "nullify".
     """
 
     name: str
     holds: Callable[[Columns], BoolArray]
     reads: tuple[str, ...]
-    otherwise: CheckAction
-    field: str | None = None  # what is blanked
+    # Required; it has a default only for as long as `otherwise` is accepted in its place.
+    on_failure: CheckAction = None  # type: ignore[assignment]
+    field: str | None = None  # what `nullify` makes null
+    otherwise: InitVar[str | None] = None
 
-    def __post_init__(self) -> None:
+    def __post_init__(self, otherwise: str | None) -> None:
+        action = _current_action(self.on_failure, otherwise)
+        object.__setattr__(self, "on_failure", action)
         require(
-            (self.field is not None) == (self.otherwise == "blank"),
-            f"check {self.name!r}: a check that blanks names a field, others do not",
+            action in get_args(CheckAction),
+            f"check {self.name!r}: on_failure is one of {', '.join(get_args(CheckAction))}",
+        )
+        require(
+            (self.field is not None) == (action == "nullify"),
+            f"check {self.name!r}: a check that nullifies names a field, others do not",
         )
         require(bool(self.reads), f"check {self.name!r}: it reads no field")
+
+
+def _current_action(on_failure: str | None, otherwise: str | None) -> str | None:
+    """The action under its current name, with a warning if the declaration uses an old one."""
+    if otherwise is not None:
+        _warn("`Check(otherwise=...)` is now `Check(on_failure=...)`")
+    action = on_failure if otherwise is None else otherwise
+    if action == "blank":
+        _warn('the check action "blank" is now "nullify"')
+        return "nullify"
+    return action
+
+
+def _warn(change: str) -> None:
+    # The declaration calls __init__, __post_init__ and _current_action, in this order.
+    warnings.warn(
+        f"{change}; the old name goes in the next release", DeprecationWarning, stacklevel=5
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
 class EventType:
     """One kind of event. `name` is also the name of its topic.
 
-    `known_after`: nobody can know an event sooner than so long after it happened, whatever its
-    time stamp says (a value that is published with a delay, for example).
+    Its record (a frozen msgspec Struct of text and numbers) has at least `event_id`,
+    `event_time_us` (when it happened, microseconds since 1970, UTC) and the field `key`.
+
+    `known_after`: an event counts as known no sooner than so long after it happened, whatever the
+    timestamp of its record says (for a value that is always published with a delay).
+
+        EventType(name="flight.departed", record=FlightDeparted, key="flight_id")
     """
 
     name: str
     record: type[msgspec.Struct]
-    key: str  # the field that is the Kafka key: all events of one key stay in order
+    key: str  # the field that is the Kafka key: the events of one key stay in order
     version: int = 1  # goes up with a change that old readers cannot read
     partitions: int = 4
     known_after: timedelta = timedelta(0)
     checks: tuple[Check, ...] = ()
 
     def __post_init__(self) -> None:
-        for needed in ("event_id", "event_time_us", self.key):
-            require(needed in self.fields, f"event {self.name}: its record has no field {needed!r}")
+        for field in ("event_id", "event_time_us", self.key):
+            require(field in self.fields, f"event {self.name}: its record has no field {field!r}")
         require(self.known_after >= timedelta(0), f"event {self.name}: known before it happened")
         for check in self.checks:
             for field in (*check.reads, *([check.field] if check.field else ())):
@@ -87,14 +135,18 @@ class EventType:
         """`known_after` in microseconds."""
         return span_us(self.known_after)
 
-    def checks_that(self, remedy: CheckAction) -> tuple[Check, ...]:
-        """The checks with that remedy."""
-        return tuple(c for c in self.checks if c.otherwise == remedy)
+    def checks_with(self, action: CheckAction) -> tuple[Check, ...]:
+        """The checks whose failure leads to that action."""
+        return tuple(c for c in self.checks if c.on_failure == action)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Entity:
-    """What a feature is about; `keys` are the fields that name one, in events and in requests."""
+    """What a feature is about, such as an airport or a customer.
+
+    `keys`: the fields that identify one, in events and in requests. An event with a null in one of
+    them is about no entity and counts nowhere.
+    """
 
     name: str
     keys: tuple[str, ...]
@@ -105,12 +157,21 @@ class Entity:
 
 @dataclass(frozen=True, kw_only=True)
 class Column:
-    """An int64 column made from the fields of an event, in a declared unit.
+    """A number computed from the fields of an event, for aggregations.
 
-    Integers, because their sums do not depend on the order of addition: the live and the
-    historical value of a feature are then equal bit for bit. A column of fractions, or one that may
-    be null, has a `scale`: it is kept as `round(value * scale)` and reported divided by it, and
-    where it is NaN the event does not count for it.
+    `compute` is given the columns of `reads` for many events and returns one number an event.
+    Sums, means and rates are taken of integers, because their sums do not depend on the order of
+    addition: the online and the historical value of a feature are then equal bit for bit. A column
+    of fractions, or one that may be null, has a `scale`: it is stored as `round(value * scale)`,
+    and features are divided by it again. An event whose value is NaN is left out of the sum and of
+    the mean's count.
+
+        Column(
+            name="precipitation_inches",
+            compute=lambda events: events["precipitation_inches"],
+            reads=("precipitation_inches",),
+            scale=100,  # gauges report hundredths of an inch
+        )
     """
 
     name: str

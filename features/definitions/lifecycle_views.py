@@ -1,6 +1,6 @@
-"""Views over things that several events tell about."""
+"""Views over items that several events report on: flights, orders, tickets."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
@@ -12,34 +12,53 @@ from features.definitions.validation import require
 from infra.clock import span_us
 
 
-class ReachesBack:
-    """What views share that look back from a question and whose events come ahead of their time."""
+class BoundedReach:
+    """The limits of views whose events happen before the time that they are about."""
 
     reach: timedelta
     ahead: timedelta
 
     @property
     def reach_us(self) -> int:
-        """How long before a question something may lie and count, in microseconds."""
+        """How long before a query the time of an item that counts may lie, in microseconds."""
         return span_us(self.reach)
 
     @property
     def lookback_us(self) -> int:
-        """How long before a question an event about it may have happened, in microseconds."""
+        """How long before a query an event that counts may have happened, in microseconds."""
         return span_us(self.reach + self.ahead)
 
 
-OPEN_FEATURES = ("count", "mean_minutes")
+OPEN_FEATURES: Mapping[str, str] = {
+    "count": "number of open items",
+    "mean_minutes": "how long they have been due, on average in minutes; null if there are none",
+}
+"""What an `OpenView` can compute, and what it means."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class OpenView(ReachesBack):
-    """How many things are open as of now: due, and not closed by any event that is known yet.
+class OpenView(BoundedReach):
+    """How many items of an entity are open: due, and not closed by any event that is known.
 
-    A thing (named by the field `item`) is open at `t` when its `opened` event is known before `t`,
-    `t - reach <= due < t`, and no event of `closed_by` about it is known before `t`. It `gives`
-    `count`, and `mean_minutes`: how long those have been due, on average (nothing for none).
-    Events about a thing happen at most `ahead` before it is due.
+    An item (identified by the field `item` of every event) is open at `t` if its `opened` event is
+    known before `t`, `t - reach <= due < t`, and no event of `closed_by` about it is known before
+    `t`. `due` is a field of `opened`, in microseconds since 1970. For example, the flights that
+    should have left by now:
+
+        OpenView(
+            name="origin_overdue",
+            entity=Entity(name="origin", keys=("origin",)),
+            item="flight_id",
+            opened=SCHEDULED,
+            due="scheduled_departure_us",
+            closed_by=(DEPARTED, CANCELLED),
+            reach=timedelta(hours=6),
+            ahead=timedelta(hours=48),
+        )
+
+    `gives`: the features, of `count` (0 if there are none) and `mean_minutes`: how many minutes the
+    open items have been due on average (NaN if there are none). `ahead`: how long before its `due`
+    events about an item happen at most; earlier ones may be missed.
     """
 
     name: str
@@ -50,37 +69,38 @@ class OpenView(ReachesBack):
     closed_by: tuple[EventType, ...]
     reach: timedelta
     ahead: timedelta
-    gives: tuple[str, ...] = OPEN_FEATURES
+    gives: tuple[str, ...] = tuple(OPEN_FEATURES)
 
     def __post_init__(self) -> None:
-        unknown = sorted(set(self.gives) - set(OPEN_FEATURES))
+        unknown = sorted(set(self.gives) - OPEN_FEATURES.keys())
         require(bool(self.gives) and not unknown, f"view {self.name}: it cannot give {unknown}")
         require(self.due in self.opened.fields, f"view {self.name}: no field {self.due!r}")
         _check_items(self)
 
     @property
     def sources(self) -> tuple[EventType, ...]:
-        """The events that it is made of."""
+        """The types of events that it is computed from."""
         return (self.opened, *self.closed_by)
 
     @property
     def features(self) -> tuple[str, ...]:
         """Names of all features, in the order of their values."""
-        return tuple(f"{self.name}_{what}" for what in self.gives)
+        return tuple(f"{self.name}_{feature}" for feature in self.gives)
 
     @property
     def request_fields(self) -> tuple[str, ...]:
-        """Fields that a question has beside the keys of the entity."""
+        """The fields of the request that it reads, beside the keys of the entity."""
         return ()
 
 
 @dataclass(frozen=True, kw_only=True)
 class ItemValue:
-    """A feature of the thing that was looked up.
+    """A feature of the item that a `PreviousView` looks up.
 
-    `compute(item, question)`: `item` has `<event>.<field>` for every field that the view keeps,
-    NaN where that event is not known yet, and `<event>` (bool): whether it is known; `question` has
-    the request's fields and `as_of_us`. Gives float64, NaN for nothing.
+    `compute(item, request)` is given columns, one value for each query, and returns float64, NaN
+    for null. `item` has `<event>.<field>` for every field that the view keeps (NaN where the event
+    is not known) and `<event>`, a bool: whether the event is known. `request` has the request's
+    fields and `as_of_us`. `meaning` is the feature's description on the reference page.
     """
 
     name: str
@@ -89,15 +109,40 @@ class ItemValue:
 
 
 @dataclass(frozen=True, kw_only=True)
-class PreviousView(ReachesBack):
-    """What is known of the thing of the same entity that comes before the one asked about.
+class PreviousView(BoundedReach):
+    """What is known about the item of the same entity that comes before the request's own.
 
-    Things are ordered by the field `order` of the `opened` event. For a question it is the last one
-    with `before - reach <= order < before` (`before`: a field of the request, not earlier than `t`)
-    that is known before `t` and about which no event of `unless` is. Of things of equal order it is
-    the one whose id has the larger digest. `keeps`: (event, its fields, numbers only) that the
-    values are made of. An event that comes twice about one thing counts as it was told first.
-    Events about a thing happen at most `ahead` before its `order`.
+    Items (identified by the field `item` of every event) are ordered by the field `order` of the
+    `opened` event. A query at time `t` looks up the last item with
+    `before - reach <= order < before` whose `opened` event is known before `t`, and about which no
+    event of `unless` is. `before` is a field of the request; before `t` it finds no item. Ties on
+    `order` are broken by the hash of the item's id. For example, the flight of the same aircraft
+    before this one:
+
+        PreviousView(
+            name="previous_leg",
+            entity=Entity(name="aircraft", keys=("tailnum",)),
+            item="flight_id",
+            opened=SCHEDULED,
+            order="scheduled_departure_us",
+            before="scheduled_departure_us",
+            reach=timedelta(hours=18),
+            ahead=timedelta(hours=48),
+            keeps=((DEPARTED, ("departure_delay_minutes",)),),
+            values=(
+                ItemValue(
+                    name="delay_minutes",
+                    meaning="its delay at departure; null if it has not left",
+                    compute=lambda item, _: item["flight.departed.departure_delay_minutes"],
+                ),
+            ),
+            unless=(CANCELLED,),
+        )
+
+    `keeps`: (event, its fields, numbers only) that the values read; of two events of one type about
+    one item the one that was known first counts. `asks_for`: the fields of the request that the
+    values read. `ahead`: how long before its `order` events about an item happen at most; earlier
+    ones may be missed.
     """
 
     name: str
@@ -127,7 +172,7 @@ class PreviousView(ReachesBack):
 
     @property
     def sources(self) -> tuple[EventType, ...]:
-        """The events that it is made of."""
+        """The types of events that it is computed from."""
         kept = [event for event, _ in self.keeps]
         return tuple(dict.fromkeys((self.opened, *kept, *self.unless)))
 
@@ -138,14 +183,14 @@ class PreviousView(ReachesBack):
 
     @property
     def request_fields(self) -> tuple[str, ...]:
-        """Fields that a question has beside the keys of the entity."""
+        """The fields of the request that it reads, beside the keys of the entity."""
         return tuple(dict.fromkeys((self.before, *self.asks_for)))
 
 
-ItemView = OpenView | PreviousView
+LifecycleView = OpenView | PreviousView
 
 
-def _check_items(view: ItemView) -> None:
+def _check_items(view: LifecycleView) -> None:
     for event in view.sources:
         for field in (view.item, *view.entity.keys):
             require(field in event.fields, f"view {view.name}: {event.name} has no field {field!r}")

@@ -1,4 +1,4 @@
-"""Recordings: where real events of the past come from, and how they become events.
+"""Recordings: files of real events of the past, and the sources that they are built from.
 
 A built recording is one Parquet file with a row for each event, in the order of emission:
 `known_at_us` (when the source emitted it), `event` (its type's name), `event_id`, `key` and
@@ -48,8 +48,8 @@ class Recording:
 def emitted(tables: Iterable[tuple[EventType, pl.DataFrame]]) -> pl.DataFrame:
     """Tables of events as the rows of a recording, in the order of emission.
 
-    A table has the fields of its event and `known_at_us`. Several events of one moment keep one
-    order for ever: that of the tables, then by id.
+    A table has the fields of its event and `known_at_us`. Ties on `known_at_us` are broken by the
+    order of the tables, then by the event id, so that the order never changes.
     """
     import polars as pl
 

@@ -1,4 +1,4 @@
-"""What a model is given and what it predicts: request columns, services, labels, domains."""
+"""What a model gets and what it predicts: request columns, services, labels, domains."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -15,7 +15,11 @@ from features.definitions.views import View
 
 @dataclass(frozen=True, kw_only=True)
 class RequestColumn:
-    """A feature that the request itself carries. Categories are text, everything else float64."""
+    """A feature that comes from the request itself.
+
+    `compute` is given the request's columns of `reads` and returns one value for each request: text
+    for a `category` (None becomes ""), else a number (NaN for null).
+    """
 
     name: str
     compute: Callable[[Columns], NDArray[Any]]
@@ -25,10 +29,19 @@ class RequestColumn:
 
 @dataclass(frozen=True, kw_only=True)
 class Decision:
-    """When a forecast is made, and about what: live by a request, in history by an event.
+    """When a prediction is made, and about what.
 
-    `at` gives the decision time in microseconds from the fields of `source`; `source` has every
-    field that the service reads of a request.
+    Online a `request` event asks for it, and its event time is the decision time. For training sets
+    the decisions of the past follow from the events of `source`: `at` computes the decision time
+    (microseconds since 1970) from its columns. So `source` has every field that the service reads
+    of a request. `entity_id`: the field that says what the prediction is about.
+
+        Decision(
+            request=REQUESTED,
+            source=SCHEDULED,
+            entity_id="flight_id",
+            at=lambda events: events["scheduled_departure_us"] - 60 * MINUTE,
+        )
     """
 
     request: EventType
@@ -39,10 +52,10 @@ class Decision:
 
 @dataclass(frozen=True, kw_only=True)
 class FeatureService:
-    """The features that a model is given, in the model's column order: categories first, then
-    the request's numbers, then each view's features.
+    """The feature vector of a model, in this order: the request's categories, the request's
+    numbers, the features of each view.
 
-    `refused`: fields that no model may be given, because they tell the outcome (a field that is
+    `refused`: fields that no request column may read, because they leak the label (a field that is
     null only for flights that are cancelled later, for example).
     """
 
@@ -67,7 +80,7 @@ class FeatureService:
 
     @property
     def categories(self) -> tuple[str, ...]:
-        """Names of the text columns."""
+        """Names of the text columns, in order."""
         return tuple(c.name for c in self.request_columns if c.category)
 
     @property
@@ -79,16 +92,31 @@ class FeatureService:
 
 @dataclass(frozen=True, kw_only=True)
 class Label:
-    """What really happened: 0 or 1 for a decision, from an event that comes later.
+    """The truth about a decision, 0 or 1, from an event that comes later.
 
-    The last weeks of a training set would hold too many of whatever is known early. So a decision
-    enters a training set only when it is `max_wait` old at the cut-off, labelled or not by then.
+    `value` is given the columns of `reads` of the `source` events and returns one bool an event.
+    `entity_id`: the field of `source` that matches the decision's `entity_id`.
 
-    Without `within` an event says which: the first one known of the decision's entity, by `value`.
-    With it the label says whether anything happens at all: 1 if an event for which `value` holds
-    happens after the decision, at most `within` later, and is told before the decision is
-    `max_wait` old; else 0. Neither is known before then, whatever has happened by then, and neither
-    changes afterwards. `max_wait` is then `within` and what a source may be late.
+    Without `within` an event brings the label: the `value` of the first known event about the
+    decision's entity. A decision without such an event has no label.
+
+        Label(
+            name="late15",
+            source=LANDED,
+            entity_id="flight_id",
+            value=lambda events: events["arrival_delay_minutes"] >= 15,
+            reads=("arrival_delay_minutes",),
+            max_wait=timedelta(hours=24),
+        )
+
+    With `within` the label says whether something happens: 1 if an event for which `value` holds
+    happens after the decision, at most `within` later, and is known before the decision is
+    `max_wait` old; else 0. It is known only then, and never changes. `max_wait` is then `within`
+    plus how late a source may be.
+
+    A decision enters a training set only if it is `max_wait` old at the cut-off, labelled or not:
+    otherwise the last weeks of a training set would have too many of the labels that are known
+    early.
     """
 
     name: str
@@ -108,7 +136,11 @@ class Label:
 
 @dataclass(frozen=True, kw_only=True)
 class Domain:
-    """All that is declared about one field of work. Each folder in `features/catalog` has one."""
+    """Everything that is declared about one subject: its events, views, services and labels.
+
+    Each folder in `features/catalog` has one, as `DOMAIN`. `predictions_topic`: where predictions
+    are published. `by_name`: the event types by their names.
+    """
 
     name: str
     events: tuple[EventType, ...]

@@ -1,4 +1,4 @@
-"""A mistake in a declaration, with the line that declares it."""
+"""Reports a mistake in a declaration, with the file and line that declares it."""
 
 import dataclasses
 import sys
@@ -6,7 +6,7 @@ from pathlib import Path
 
 from features.errors import DeclarationError
 
-_WORDS = Path(__file__).parent
+_DEFINITIONS = Path(__file__).parent
 _GENERATED = "<string>"  # dataclasses write their __init__ as text
 _REPLACE = dataclasses.__file__
 
@@ -18,12 +18,12 @@ def require(holds: bool, mistake: str) -> None:
 
 
 def _declared_at() -> str:
-    """The nearest caller that is not one of the words themselves."""
+    """File and line of the nearest caller outside this package."""
     frame = sys._getframe(1)
-    while frame.f_back is not None and _is_word(frame.f_code.co_filename):
+    while frame.f_back is not None and _is_internal(frame.f_code.co_filename):
         frame = frame.f_back
     return f"{frame.f_code.co_filename}:{frame.f_lineno}"
 
 
-def _is_word(file: str) -> bool:
-    return file in (_GENERATED, _REPLACE) or Path(file).parent == _WORDS
+def _is_internal(file: str) -> bool:
+    return file in (_GENERATED, _REPLACE) or Path(file).parent == _DEFINITIONS

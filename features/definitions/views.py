@@ -1,4 +1,4 @@
-"""Views: what is asked about the events of an entity."""
+"""Views: features computed from the events of an entity."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -6,23 +6,40 @@ from datetime import timedelta
 from functools import cached_property
 from itertools import pairwise
 
-from features.definitions.aggregations import ADDED_UP, OF_ADDED_COLUMNS, Aggregation, TimeWindow
+from features.definitions.aggregations import Aggregation, TimeWindow
 from features.definitions.events import Column, Columns, Entity, EventType, Int64Array
-from features.definitions.lifecycle_views import OpenView, PreviousView, ReachesBack
+from features.definitions.lifecycle_views import BoundedReach, OpenView, PreviousView
+from features.definitions.operations import OPERATIONS, SumOperation, listed
 from features.definitions.validation import require
 from infra.clock import span_us
 
 
 @dataclass(frozen=True, kw_only=True)
 class FeatureView:
-    """Aggregations over the events of one type, by entity.
+    """Aggregations over the events of one type, for each entity.
 
-    The value for entity `e` at time `t` and window `W` uses exactly the events of `e` with
-    `known_at < t` and `event_time >= floor(t - W, hop)`.
+    The feature of entity `e` as of time `t` over a window `W` uses exactly the events of `e` with
+    `known_at < t` and `event_time >= floor(t - W, hop)`, online as in a training set. There is one
+    feature for each aggregation and window, named like `origin_departures_mean_delay_3h`.
 
-    `ttl`: events older than it are forgotten; no window reaches further. `exclude_self`: a field of
-    event and request: events that share it with the request do not count for it, so that nothing
-    feeds its own forecast.
+        FeatureView(
+            name="origin_departures",
+            source=DEPARTED,
+            entity=Entity(name="origin", keys=("origin",)),
+            columns=(DEPARTURE_DELAY,),  # a `Column` named "delay"
+            aggregations=(
+                Aggregation(operation="count", windows=(timedelta(hours=1), timedelta(hours=3))),
+                Aggregation(operation="mean", column="delay", windows=(timedelta(hours=3),)),
+            ),
+        )
+
+    `columns`: the declared columns that aggregations name; fields of the event need no declaration.
+    `ttl`: the window of aggregations without windows; no window may be longer, and older events are
+    dropped from the online state. `exclude_self`: a field of both event and request; events with
+    the request's value in it do not count, so that an item's own events do not enter its features.
+
+    An event with a null in a key of the entity counts for no entity. An entity without events has
+    features of an empty window (see `Aggregation`).
     """
 
     name: str
@@ -51,7 +68,7 @@ class FeatureView:
 
     @property
     def sources(self) -> tuple[EventType, ...]:
-        """The events that it is made of."""
+        """The types of events that it is computed from."""
         return (self.source,)
 
     @cached_property
@@ -71,24 +88,24 @@ class FeatureView:
     @cached_property
     def windows(self) -> tuple[TimeWindow, ...]:
         """All windows, shortest first."""
-        found = {w for _, _, w in self.parts}
-        return tuple(sorted(found, key=lambda w: (w.length, w.hop)))
+        windows = {w for _, _, w in self.parts}
+        return tuple(sorted(windows, key=lambda w: (w.length, w.hop)))
 
     @property
     def reach_us(self) -> int:
-        """How long before a question an event may lie and count, in microseconds."""
+        """How long before a query the time of an event that counts may lie, in microseconds."""
         if self.ttl is not None:
             return max(span_us(self.ttl), *(w.length_us + w.hop_us - 1 for w in self.windows))
         return max(w.length_us + w.hop_us - 1 for w in self.windows)
 
     @property
     def lookback_us(self) -> int:
-        """How long before a question an event may have happened and count, in microseconds."""
+        """How long before a query an event that counts may have happened, in microseconds."""
         return self.reach_us
 
     @property
     def request_fields(self) -> tuple[str, ...]:
-        """Fields that a question has beside the keys of the entity."""
+        """The fields of the request that it reads, beside the keys of the entity."""
         return () if self.exclude_self is None else (self.exclude_self,)
 
     @property
@@ -99,8 +116,18 @@ class FeatureView:
 
 @dataclass(frozen=True, kw_only=True)
 class Span:
-    """A stretch of time that a request names: `start <= time < end`, both computed from its fields
-    (microseconds)."""
+    """A span of time that depends on the request: `start <= time < end`.
+
+    `start` and `end` are given the request's columns of `reads` and return microseconds since 1970,
+    one for each request. A span that ends before its start is empty.
+
+        Span(
+            name="same_hour",
+            start=lambda request: request["scheduled_departure_us"] // HOUR * HOUR,
+            end=lambda request: request["scheduled_departure_us"] // HOUR * HOUR + HOUR,
+            reads=("scheduled_departure_us",),
+        )
+    """
 
     name: str
     start: Callable[[Columns], Int64Array]
@@ -109,13 +136,27 @@ class Span:
 
 
 @dataclass(frozen=True, kw_only=True)
-class CalendarView(ReachesBack):
-    """Aggregations over what is in the calendar: events placed at a time ahead (`at`, a field in
-    microseconds), asked for by the spans of a request.
+class CalendarView(BoundedReach):
+    """Aggregations over a calendar: events that say what will be at a later time (a timetable, a
+    booking), counted over spans that the request names.
 
-    The value at `t` uses the events of the entity with `known_at < t` whose `at` lies in the span.
-    A span that begins more than `reach` before `t` gives nothing (NaN); an event that happened more
-    than `ahead` before its `at` does not count.
+    The feature as of time `t` uses the events of the entity with `known_at < t` whose `at` (a field
+    in microseconds since 1970) lies in the span. Only count, sum, mean and rate are possible, and
+    without windows. There is one feature for each aggregation and span.
+
+        CalendarView(
+            name="origin_schedule",
+            source=SCHEDULED,
+            entity=Entity(name="origin", keys=("origin",)),
+            at="scheduled_departure_us",
+            spans=(SAME_HOUR,),  # a `Span`
+            aggregations=(Aggregation(operation="count"),),
+            reach=timedelta(hours=12),
+            ahead=timedelta(hours=48),
+        )
+
+    `reach`: how far before `t` a span may begin; all features of a span that begins earlier are
+    NaN. `ahead`: how long before its `at` an event may happen; an earlier one does not count.
     """
 
     name: str
@@ -135,14 +176,14 @@ class CalendarView(ReachesBack):
         for a in self.aggregations:
             _check_aggregation(self, a)
             require(
-                a.operation in ADDED_UP and not a.windows,
-                f"view {self.name}: over spans there are count, sum, mean and rate, and no windows",
+                isinstance(a.definition, SumOperation) and not a.windows,
+                f"view {self.name}: over spans there are {_SUM_OPERATIONS}, and no windows",
             )
         _check_distinct_names(self)
 
     @property
     def sources(self) -> tuple[EventType, ...]:
-        """The events that it is made of."""
+        """The types of events that it is computed from."""
         return (self.source,)
 
     @cached_property
@@ -152,19 +193,28 @@ class CalendarView(ReachesBack):
 
     @property
     def request_fields(self) -> tuple[str, ...]:
-        """Fields that a question has beside the keys of the entity."""
+        """The fields of the request that it reads, beside the keys of the entity."""
         return tuple(dict.fromkeys(f for s in self.spans for f in s.reads))
 
 
 @dataclass(frozen=True, kw_only=True)
 class PythonView:
-    """For what no word covers: a plain function over the events of one entity.
+    """A plain function over the events of one entity, for what no other view can express.
 
-    `compute(events, as_of_us)` is given the entity's events of each type in `keeps` (event -> its
-    fields, numbers only), by event type's name, sorted by `event_time_us`; only those with
-    `known_at < t` and `event_time >= t - ttl`. It gives one number for each of `names`, NaN for
-    nothing, and must not depend on the order of events of one microsecond. It is called once for
-    each question: hundreds of times slower than an aggregation.
+    `compute(events, as_of_us)` is given the entity's events by the name of their type: columns of
+    the fields in `keeps` (numbers only; NaN for null) and `event_time_us`, sorted by it; only
+    events with `known_at < t` and `event_time >= t - ttl`. It returns one number for each of
+    `names`, NaN for null, and must not depend on the order of events of one microsecond. It is
+    called once for each query, which is hundreds of times slower than an aggregation.
+
+        PythonView(
+            name="customer_gaps",
+            entity=CUSTOMER,
+            keeps=((PURCHASE_MADE, ()),),
+            compute=lambda events, as_of_us: [longest_gap(events["purchase.made"], as_of_us)],
+            names=("longest_us",),
+            ttl=timedelta(days=90),
+        )
     """
 
     name: str
@@ -175,7 +225,10 @@ class PythonView:
     ttl: timedelta
 
     def __post_init__(self) -> None:
-        require(bool(self.keeps and self.names), f"view {self.name}: it keeps or gives nothing")
+        require(
+            bool(self.keeps and self.names),
+            f"view {self.name}: it keeps no events or has no features",
+        )
         for event, fields in self.keeps:
             for field in (*self.entity.keys, *fields):
                 require(
@@ -185,7 +238,7 @@ class PythonView:
 
     @property
     def sources(self) -> tuple[EventType, ...]:
-        """The events that it is made of."""
+        """The types of events that it is computed from."""
         return tuple(event for event, _ in self.keeps)
 
     @cached_property
@@ -195,19 +248,21 @@ class PythonView:
 
     @property
     def reach_us(self) -> int:
-        """How long before a question an event may lie and count, in microseconds."""
+        """How long before a query the time of an event that counts may lie, in microseconds."""
         return span_us(self.ttl)
 
     @property
     def lookback_us(self) -> int:
-        """How long before a question an event may have happened and count, in microseconds."""
+        """How long before a query an event that counts may have happened, in microseconds."""
         return self.reach_us
 
     @property
     def request_fields(self) -> tuple[str, ...]:
-        """Fields that a question has beside the keys of the entity."""
+        """The fields of the request that it reads, beside the keys of the entity."""
         return ()
 
+
+_SUM_OPERATIONS = listed(o.name for o in OPERATIONS.values() if isinstance(o, SumOperation))
 
 View = FeatureView | CalendarView | OpenView | PreviousView | PythonView
 
@@ -226,7 +281,7 @@ def _check_source(view: FeatureView | CalendarView) -> None:
 
 def _check_aggregation(view: FeatureView | CalendarView, a: Aggregation) -> None:
     declared = {c.name for c in view.columns}
-    if a.operation in OF_ADDED_COLUMNS:
+    if a.definition.adds_up:
         require(
             a.column in declared,
             f"view {view.name}: {a.operation} of an undeclared column {a.column!r}",

@@ -1,4 +1,4 @@
-"""From records to columns, and from fields to entity keys: the same for live and past events."""
+"""From records to columns, and from fields to entity keys: the same online and in history."""
 
 from collections.abc import Mapping, Sequence
 from functools import cache
@@ -59,13 +59,13 @@ def array_of(values: Sequence[Any], kind: Kind) -> NDArray[Any]:
 def arrays_of(
     tuples: Mapping[str, Sequence[Any]], record: type[msgspec.Struct], fields: Sequence[str]
 ) -> dict[str, NDArray[Any]]:
-    """The arrays of some fields."""
-    found = kinds(record)
-    return {f: array_of(tuples[f], found[f]) for f in fields}
+    """The arrays of the given fields."""
+    field_kinds = kinds(record)
+    return {f: array_of(tuples[f], field_kinds[f]) for f in fields}
 
 
 def entity_keys(entity: Entity, tuples: Mapping[str, Sequence[Any]]) -> list[str | None]:
-    """The entity of each row: its key fields, joined. None where one of them is null."""
+    """The entity of each row: its key fields, joined; None where one of them is null."""
     columns = [tuples[k] for k in entity.keys]
     if len(columns) == 1:
         return [None if k is None else str(k) for k in columns[0]]
@@ -78,11 +78,11 @@ def entity_keys(entity: Entity, tuples: Mapping[str, Sequence[Any]]) -> list[str
 def encode_keys(keys: Sequence[str | None]) -> tuple[list[bytes], Int64Array]:
     """The distinct keys as bytes, and for each row the index of its own; -1 for None."""
     index = {key: i for i, key in enumerate(dict.fromkeys(keys))}
-    array = np.fromiter(map(index.__getitem__, keys), np.int64, len(keys))
+    codes = np.fromiter(map(index.__getitem__, keys), np.int64, len(keys))
     if None in index:
-        gone = index.pop(None)
-        array = np.where(array == gone, -1, array - (array > gone))
-    return [k.encode() for k in index if k is not None], array
+        none = index.pop(None)
+        codes = np.where(codes == none, -1, codes - (codes > none))
+    return [k.encode() for k in index if k is not None], codes
 
 
 def _kind(record: str, field: inspect.Field) -> Kind:
@@ -92,15 +92,18 @@ def _kind(record: str, field: inspect.Field) -> Kind:
     return "nullable_int" if kind == "int" and nullable else kind
 
 
-def _plain_kind(found: inspect.Type) -> tuple[Kind | None, bool]:
-    if isinstance(found, inspect.UnionType):
-        parts = [p for p in found.types if not isinstance(p, inspect.NoneType)]
-        kind = _plain_kind(parts[0])[0] if len(parts) == 1 else None
-        return kind, len(parts) < len(found.types)
-    if isinstance(found, inspect.StrType):
-        return "text", False
-    if isinstance(found, inspect.FloatType):
-        return "float", False
-    if isinstance(found, inspect.IntType | inspect.BoolType):
-        return "int", False
-    return None, False
+def _plain_kind(field_type: inspect.Type) -> tuple[Kind | None, bool]:
+    """The kind of a type without null (None: it has none), and whether null is allowed."""
+    match field_type:
+        case inspect.UnionType(types=types):
+            parts = [t for t in types if not isinstance(t, inspect.NoneType)]
+            kind = _plain_kind(parts[0])[0] if len(parts) == 1 else None
+            return kind, len(parts) < len(types)
+        case inspect.StrType():
+            return "text", False
+        case inspect.FloatType():
+            return "float", False
+        case inspect.IntType() | inspect.BoolType():
+            return "int", False
+        case _:
+            return None, False

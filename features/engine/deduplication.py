@@ -1,8 +1,8 @@
-"""When an event that was sent twice counts once: the one rule that both stores share.
+"""When an event that was sent twice counts once: one rule for the online store and for history.
 
-*Drop an event if the sighting of its id before it, in the order of offsets of its partition, was
-emitted at most a horizon before it.* A dropped sighting counts as one too. The key of an event
-decides its partition, so an id stays in one.
+An event is dropped if the previous sighting of its id in its partition, in the order of offsets,
+was emitted at most one duplicate horizon before it. A dropped event is a sighting too. The key of
+an event decides its partition, so all sightings of an id are in one.
 """
 
 from collections import deque
@@ -19,7 +19,7 @@ from infra.kafka.partitions import Partition
 class SeenIds:
     """Event ids of one partition in the order of their offsets, and when each was emitted.
 
-    `first_offset` names the slice: it is the position before the batch that brought the ids.
+    `first_offset` identifies the slice: it is the position before the batch that brought the ids.
     """
 
     partition: Partition
@@ -29,11 +29,12 @@ class SeenIds:
 
 
 class DeduplicationWindow:
-    """The ids of one partition that were seen of late; events pass it in the order of offsets.
+    """The ids of one partition that were seen recently; events pass it in the order of offsets.
 
-    An id is kept until the partition's newest event is `keep_us` younger than it (two horizons
-    unless given). So live and past agree about events that are out of their order of emission by
-    less than `keep_us - horizon_us`; give no less than what a question may still reach back to.
+    An id is kept until the partition's newest event is `keep_us` younger than it (default: two
+    horizons). So the online store and history agree about events that are out of the order of
+    emission by less than `keep_us - horizon_us`. `keep_us` must be at least as long as an exact
+    query can reach back.
     """
 
     def __init__(
@@ -44,9 +45,9 @@ class DeduplicationWindow:
         self._last: dict[str, int] = {}
         self._slices: deque[SeenIds] = deque()
         self._newest_us = 0
-        for found in slices:
-            self._last.update(zip(found.ids, found.known_at_us.tolist(), strict=True))
-            self._note(found)
+        for seen in slices:
+            self._last.update(zip(seen.ids, seen.known_at_us.tolist(), strict=True))
+            self._note(seen)
 
     def __len__(self) -> int:
         return len(self._last)
@@ -65,16 +66,16 @@ class DeduplicationWindow:
         return counts
 
     def forget(self) -> list[int]:
-        """Drop slices that can matter no more; returns their first offsets."""
-        gone = []
+        """Drop slices that are too old to matter; returns their first offsets."""
+        dropped = []
         limit = self._newest_us - self._keep_us
         while self._slices and self._slices[0].known_at_us.max() < limit:
-            old = self._slices.popleft()
-            gone.append(old.first_offset)
-            for event_id in old.ids:
+            oldest = self._slices.popleft()
+            dropped.append(oldest.first_offset)
+            for event_id in oldest.ids:
                 if self._last.get(event_id, limit) < limit:
                     del self._last[event_id]
-        return gone
+        return dropped
 
     def _note(self, seen: SeenIds) -> None:
         if len(seen.ids):
@@ -83,10 +84,10 @@ class DeduplicationWindow:
 
 
 def ids_kept_us(views: Iterable[View], *, horizon_us: int, hold_us: int) -> int:
-    """How long the ids of an event are kept for the views that it is a source of.
+    """How long the ids of an event type are kept, given the views that are computed from it.
 
-    A whole span may be sent again: as long as an event can be inside a window of a question that
-    is answered exactly, its id has to be known, or it would count twice.
+    A source may send a whole span again: as long as an event can be inside a window of a query that
+    is exact, its id has to be known, or the event would count twice.
     """
     longest_us = max((view.reach_us for view in views), default=0)
     return max(2 * horizon_us, longest_us + hold_us)
@@ -104,6 +105,6 @@ def first_sightings(
     order = np.lexsort((offsets, ids, partitions))
     group, code, known = partitions[order], ids[order], known_at_us[order]
     counts = np.ones(len(order), bool)
-    again = (group[1:] == group[:-1]) & (code[1:] == code[:-1])
-    counts[order[1:]] = ~(again & (known[1:] - known[:-1] <= horizon_us))
+    same_id = (group[1:] == group[:-1]) & (code[1:] == code[:-1])
+    counts[order[1:]] = ~(same_id & (known[1:] - known[:-1] <= horizon_us))
     return counts

@@ -1,4 +1,4 @@
-"""Texts as 63-bit numbers, the same in every process: what the stored state knows a text by."""
+"""Texts as 63-bit numbers, the same in every process: the stored state has these, not the texts."""
 
 from typing import Any
 
@@ -21,12 +21,13 @@ def digests(texts: NDArray[Any]) -> Int64Array:
     width = padded.dtype.itemsize // 4
     points = padded.view(np.uint32).reshape(len(padded), width) if width else np.empty((0, 0))
     lengths = np.char.str_len(padded) if width else np.zeros(len(padded), int)
-    found = np.full(len(padded), _OFFSET, np.uint64)
+    state = np.full(len(padded), _OFFSET, np.uint64)
     with np.errstate(over="ignore"):
         for at in range(points.shape[1]):
-            there = lengths > at
-            found = np.where(there, (found ^ points[:, at].astype(np.uint64)) * _PRIME, found)
+            has_point = lengths > at
+            mixed = (state ^ points[:, at].astype(np.uint64)) * _PRIME
+            state = np.where(has_point, mixed, state)
         for factor in _MIX:
-            found = (found ^ (found >> _SHIFT)) * factor
-        found ^= found >> _SHIFT
-    return np.where(missing, UNSET, (found & _DROP_SIGN).astype(np.int64))
+            state = (state ^ (state >> _SHIFT)) * factor
+        state ^= state >> _SHIFT
+    return np.where(missing, UNSET, (state & _DROP_SIGN).astype(np.int64))

@@ -1,4 +1,4 @@
-"""Good events of one type as columns, and the rows that they bring to a view."""
+"""Decoded events of one type as columns, and the rows that they add to a view."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -8,16 +8,18 @@ import numpy as np
 
 from features.definitions import BoolArray, EventType, Int64Array, View
 from features.engine.columns import arrays_of, encode_keys, entity_keys
-from features.engine.state import ViewRows
+from features.engine.state import COMPACTION_SLACK
+from features.engine.view_rows import ViewRows
 from features.engine.view_states import state_of
 from infra.kafka.partitions import Partition, Positions
 
 
 @dataclass(frozen=True, kw_only=True)
 class EventRows:
-    """Good events of one type as columns of one length, in the order of the poll.
+    """Decoded events of one type as columns of one length, in the order of the poll.
 
-    `fields`: the record's fields, as tuples of plain values.
+    `fields`: the record's fields, as tuples of plain values. `partition`, `offset`: where each
+    event stands in its topic. `known_at_us`: when it became known, microseconds since 1970, UTC.
     """
 
     event: EventType
@@ -30,7 +32,7 @@ class EventRows:
         return len(self.offset)
 
     def where(self, keep: BoolArray) -> "EventRows":
-        """Some of the rows."""
+        """The rows that `keep` marks."""
         if keep.all():
             return self
         at = np.flatnonzero(keep).tolist()
@@ -43,27 +45,31 @@ class EventRows:
         )
 
 
-def view_rows(view: View, rows: EventRows) -> ViewRows | None:
-    """The head rows that events bring to a view; None when they bring none.
+def view_rows(
+    view: View, rows: EventRows, *, compaction_slack: int = COMPACTION_SLACK
+) -> ViewRows | None:
+    """The delta rows that events add to a view; None if they add none.
 
-    An event whose entity has a null key is about no entity of this view.
+    An event with a null in a key of the entity adds none. `compaction_slack`: see `state_of`.
     """
     entities, codes = encode_keys(entity_keys(view.entity, rows.fields))
     if not entities:
         return None
-    state = state_of(view)
+    state = state_of(view, compaction_slack=compaction_slack)
     arrays = arrays_of(rows.fields, rows.event.record, state.fields(rows.event))
-    kept = state.kept(rows.event, arrays, rows.known_at_us)
-    codes = codes[kept.group]
-    head = state.packed(kept)
-    named = codes >= 0
-    if not named.all():
-        codes, head = codes[named], head[named]
-    return ViewRows(state=state, entities=entities, codes=codes, rows=head) if len(head) else None
+    state_rows = state.rows_of(rows.event, arrays, rows.known_at_us)
+    codes = codes[state_rows.group]
+    deltas = state.pack_rows(state_rows)
+    has_entity = codes >= 0
+    if not has_entity.all():
+        codes, deltas = codes[has_entity], deltas[has_entity]
+    if not len(deltas):
+        return None
+    return ViewRows(state=state, entities=entities, codes=codes, rows=deltas)
 
 
 def not_yet_applied(rows: EventRows, positions: Positions) -> EventRows:
-    """The rows that a sink which stands at `positions` (0 where it has none) does not have yet."""
+    """The rows at or above the positions of a sink, which are 0 where it has none."""
     numbers = range(int(rows.partition.max()) + 1)
-    found = [positions.get(Partition(rows.event.name, n), 0) for n in numbers]
-    return rows.where(rows.offset >= np.array(found, np.int64)[rows.partition])
+    offsets = [positions.get(Partition(rows.event.name, n), 0) for n in numbers]
+    return rows.where(rows.offset >= np.array(offsets, np.int64)[rows.partition])

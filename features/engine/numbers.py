@@ -1,7 +1,5 @@
-"""Numbers as int64 that sort as they do, and functions as texts: what stored state is made of."""
+"""Numbers as int64 that sort as the numbers do: the columns of the stored state."""
 
-from collections.abc import Callable
-from types import CodeType
 from typing import Any
 
 import numpy as np
@@ -14,17 +12,17 @@ from features.engine.sorting import HIGHEST, UNSET
 def sortable(values: NDArray[Any], *, missing: int = UNSET) -> Int64Array:
     """Numbers as int64 that sort as the numbers do and keep every bit; NaN becomes `missing`.
 
-    A float's bits, with those of negative numbers turned round. UNSET sorts below every number, so
-    of events at one time a value wins over none; HIGHEST above every number.
+    The bits of a float64, complemented but for the sign where it is negative. UNSET sorts below
+    every number, so that of two events at one time a value wins over null; HIGHEST above.
     """
     floats = np.asarray(values, np.float64)
-    return np.where(np.isnan(floats), missing, _turned(floats.view(np.int64)))
+    return np.where(np.isnan(floats), missing, _ordered_bits(floats.view(np.int64)))
 
 
 def from_sortable(values: Int64Array) -> Float64Array:
     """The numbers that `sortable` was given; NaN for UNSET and HIGHEST."""
     missing = (values == UNSET) | (values == HIGHEST)
-    return np.where(missing, np.nan, _turned(values).view(np.float64))
+    return np.where(missing, np.nan, _ordered_bits(values).view(np.float64))
 
 
 def whole(values: NDArray[Any]) -> Int64Array:
@@ -32,20 +30,6 @@ def whole(values: NDArray[Any]) -> Int64Array:
     return np.asarray(values).astype(np.int64, copy=False)
 
 
-def fingerprint(function: Callable[..., Any]) -> str:
-    """A text that changes when a function's code, constants or captured values change."""
-    code = getattr(function, "__code__", None)
-    if code is None:
-        return repr(function)
-    captured = [c.cell_contents for c in getattr(function, "__closure__", None) or ()]
-    return repr((_code(code), [fingerprint(c) if callable(c) else repr(c) for c in captured]))
-
-
-def _turned(bits: Int64Array) -> Int64Array:
-    turned: Int64Array = bits ^ ((bits >> 63) & np.iinfo(np.int64).max)
-    return turned
-
-
-def _code(code: CodeType) -> tuple[object, ...]:
-    constants = [_code(c) if isinstance(c, CodeType) else c for c in code.co_consts]
-    return (code.co_code, constants, code.co_names)
+def _ordered_bits(bits: Int64Array) -> Int64Array:
+    ordered: Int64Array = bits ^ ((bits >> 63) & np.iinfo(np.int64).max)
+    return ordered

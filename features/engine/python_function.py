@@ -1,4 +1,4 @@
-"""Views written as a plain function: it is given what was known, and nothing else."""
+"""Views that are a plain function of the events that were known."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -7,94 +7,101 @@ from features.definitions.events import BoolArray, Columns, EventType, Float64Ar
 from features.definitions.views import PythonView
 from features.engine.checks import nullify_invalid, required_fields
 from features.engine.columns import kinds
-from features.engine.numbers import fingerprint, from_sortable, sortable
-from features.engine.point_in_time import PointInTimeQueries, Rows
+from features.engine.fingerprints import fingerprint
+from features.engine.numbers import from_sortable, sortable
+from features.engine.queries import PointInTimeQueries
+from features.engine.rows import PointInTimeRows
 from features.engine.sorting import UNSET
-from features.engine.state import ViewState, merged_columns
+from features.engine.state import COMPACTION_SLACK, ViewState, reduce_runs
 from features.errors import DeclarationError
 
-SOURCE = "source"
+SOURCE = "source"  # the state column that says of which type the event is
 
 
 class PythonState(ViewState):
-    """The state and the answers of a `PythonView`. Only rows that are equal are merged."""
+    """The state of a `PythonView`. Only rows that are equal are merged."""
 
     view: PythonView
 
-    def __init__(self, view: PythonView) -> None:
-        self._kept = dict(view.keeps)
+    def __init__(self, view: PythonView, *, compaction_slack: int = COMPACTION_SLACK) -> None:
+        self._fields_kept = dict(view.keeps)
         columns = [SOURCE, *(f"{e.name}.{f}" for e, fields in view.keeps for f in fields)]
-        super().__init__(view, columns, [fingerprint(view.compute)])
+        dependencies = [fingerprint(view.compute)]
+        super().__init__(view, columns, dependencies, compaction_slack=compaction_slack)
         for event, fields in view.keeps:
             for field in fields:
                 if kinds(event.record)[field] == "text":
                     raise DeclarationError(f"view {view.name}: {field!r} is text, not a number")
 
     def fields(self, event: EventType) -> tuple[str, ...]:
-        """See the base class."""
-        return required_fields(event, ("event_time_us", *self._kept[event]))
+        """The event's time, and the fields that the view keeps."""
+        return required_fields(event, ("event_time_us", *self._fields_kept[event]))
 
-    def kept(self, event: EventType, events: Columns, known_at_us: Int64Array) -> Rows:
-        """See the base class."""
+    def rows_of(
+        self, event: EventType, events: Columns, known_at_us: Int64Array
+    ) -> PointInTimeRows:
+        """One row an event, with all that the view keeps of it."""
         events = nullify_invalid(event, events)
         n = len(known_at_us)
         columns = {name: np.full(n, UNSET, np.int64) for name in self.columns}
-        columns[SOURCE] = np.full(n, list(self._kept).index(event), np.int64)
-        for field in self._kept[event]:
+        columns[SOURCE] = np.full(n, list(self._fields_kept).index(event), np.int64)
+        for field in self._fields_kept[event]:
             columns[f"{event.name}.{field}"] = sortable(events[field])
-        return Rows(
+        return PointInTimeRows(
             group=np.arange(n),
-            label_us=np.asarray(events["event_time_us"], np.int64),
+            row_key=np.asarray(events["event_time_us"], np.int64),
             known_us=known_at_us,
             counts=np.ones(n, np.int64),
             columns=columns,
         )
 
     def merge_key_columns(self) -> tuple[str, ...]:
-        """See the base class."""
+        """All columns."""
         return self.columns
 
-    def merged(self, rows: NDArray[np.void], starts: Int64Array) -> NDArray[np.void]:
-        """See the base class."""
-        return merged_columns(rows, starts, {"count": np.add})
+    def merge_runs(self, rows: NDArray[np.void], starts: Int64Array) -> NDArray[np.void]:
+        """Equal rows are counted."""
+        return reduce_runs(rows, starts, {"count": np.add})
 
     def reachable(self, rows: NDArray[np.void], compacted_through: Int64Array) -> BoolArray:
-        """See the base class."""
-        found: BoolArray = rows["label"] >= compacted_through - self.view.reach_us
-        return found
+        """Rows that lie no further back than the view's reach."""
+        reachable: BoolArray = rows["row_key"] >= compacted_through - self.view.reach_us
+        return reachable
 
-    def answers(self, rows: Rows, questions: PointInTimeQueries) -> Float64Array:
-        """See the base class."""
+    def compute(self, rows: PointInTimeRows, queries: PointInTimeQueries) -> Float64Array:
+        """One call of the function for each query."""
         columns = [rows.columns[name] for name in self.columns]
-        order = np.lexsort((*columns, rows.label_us, rows.group))
+        order = np.lexsort((*columns, rows.row_key, rows.group))
         group = rows.group[order]
-        starts = np.searchsorted(group, questions.group, "left").tolist()
-        ends = np.searchsorted(group, questions.group, "right").tolist()
+        starts = np.searchsorted(group, queries.group, "left").tolist()
+        ends = np.searchsorted(group, queries.group, "right").tolist()
         values = [
-            self._answer(rows, order[a:b], t)
-            for a, b, t in zip(starts, ends, questions.as_of_us.tolist(), strict=True)
+            self._call(rows, order[a:b], t)
+            for a, b, t in zip(starts, ends, queries.as_of_us.tolist(), strict=True)
         ]
         return np.array(values, np.float64).reshape(len(values), len(self.view.names))
 
-    def _answer(self, rows: Rows, own: Int64Array, as_of_us: int) -> list[float]:
-        seen = rows.known_us[own] < as_of_us
-        seen &= rows.label_us[own] >= as_of_us - self.view.reach_us
-        events = self._events(rows, np.repeat(own[seen], rows.counts[own[seen]]))
-        found = [float(v) for v in self.view.compute(events, as_of_us)]
-        if len(found) != len(self.view.names):
+    def _call(self, rows: PointInTimeRows, own_rows: Int64Array, as_of_us: int) -> list[float]:
+        counts = rows.known_us[own_rows] < as_of_us
+        counts &= rows.row_key[own_rows] >= as_of_us - self.view.reach_us
+        counted = own_rows[counts]
+        events = self._events(rows, np.repeat(counted, rows.counts[counted]))
+        values = [float(v) for v in self.view.compute(events, as_of_us)]
+        if len(values) != len(self.view.names):
             raise DeclarationError(
-                f"view {self.view.name}: its function gave {len(found)} values, not"
+                f"view {self.view.name}: its function gave {len(values)} values, not"
                 f" {len(self.view.names)}"
             )
-        return found
+        return values
 
-    def _events(self, rows: Rows, at: Int64Array) -> dict[str, Columns]:
-        source = rows.columns[SOURCE][at]
-        found: dict[str, Columns] = {}
-        for number, (event, fields) in enumerate(self._kept.items()):
-            mine = at[source == number]
-            found[event.name] = {
-                "event_time_us": rows.label_us[mine],
-                **{f: from_sortable(rows.columns[f"{event.name}.{f}"][mine]) for f in fields},
+    def _events(self, rows: PointInTimeRows, index: Int64Array) -> dict[str, Columns]:
+        """The rows at `index` as the function's argument: the columns of each type of event."""
+        source = rows.columns[SOURCE][index]
+        columns: dict[str, Columns] = {}
+        for number, (event, fields) in enumerate(self._fields_kept.items()):
+            of_type = index[source == number]
+            columns[event.name] = {
+                "event_time_us": rows.row_key[of_type],
+                **{f: from_sortable(rows.columns[f"{event.name}.{f}"][of_type]) for f in fields},
             }
-        return found
+        return columns

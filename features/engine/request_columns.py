@@ -1,4 +1,4 @@
-"""What a request carries itself, as model columns: the same for live and past ones."""
+"""The model columns that come from the request itself: the same online and in history."""
 
 from dataclasses import dataclass
 

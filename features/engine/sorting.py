@@ -1,7 +1,7 @@
-"""Things by group and time, sorted and looked up as numbers of 64 bits.
+"""Items by group and time, sorted and looked up as 64-bit numbers.
 
-The kernel asks of millions of events how many came before each of millions of questions: all of it
-is sorting and searching, so that is here, and fast.
+A point-in-time join counts, for millions of queries, how many of millions of events came before.
+All of it is sorting and searching, so that is here, and fast.
 """
 
 from collections.abc import Sequence
@@ -12,28 +12,31 @@ import numpy as np
 from features.definitions.events import Int64Array
 
 UNSET = int(np.iinfo(np.int64).min)
-"""No value, sorted below every value; of `known_us`: known to every question."""
+"""No value, sorted below every value; as `known_us`: known before every query."""
 
 HIGHEST = int(np.iinfo(np.int64).max)
 """No value, sorted above every value."""
 
 RADIX_FROM = 100_000
-"""So many things are a history's, whose groups are mixed: sorting them by counting takes half as
-long. Live there are fewer, group by group, and merging their runs takes half as long."""
+"""From so many items on they are sorted by counting. So many are a history, whose groups are mixed:
+counting takes half as long. Online there are fewer, group by group, and merging runs takes half as
+long."""
+
+PAIRS_AT_ONCE = 4_000_000
 
 _KEY_LIMIT = 1 << 62
-_WORTH_SORTING = 1_000  # sorted probes walk the keys once instead of jumping about in them
+_PROBES_TO_SORT = 1_000  # from so many on: sorted probes walk the keys once, others jump about
 
 
 class Keys:
-    """(group, time) of things as one number each that sorts as they do."""
+    """(group, time) of items as one number each, which sorts as they do."""
 
     def __init__(self, group: Int64Array, time: Int64Array) -> None:
         self._group, self._time = group, time
-        told = time[time != UNSET]
+        set_times = time[time != UNSET]
         # UNSET stands at `low`, below every probe.
-        self._low = int(told.min()) - 1 if len(told) else 0
-        self._high = int(told.max()) + 1 if len(told) else 1
+        self._low = int(set_times.min()) - 1 if len(set_times) else 0
+        self._high = int(set_times.max()) + 1 if len(set_times) else 1
         self._step = self._high - self._low + 1
         self._groups = int(group.max(initial=0)) + 2
         # Group and microseconds together may need more than 64 bits: times then become ranks.
@@ -41,27 +44,30 @@ class Keys:
         if self._times is not None:
             self._step = len(self._times) + 1
 
-    def of_things(self) -> Int64Array:
-        """The keys of the things themselves."""
-        return self._made(self._group, self._time, lowest=self._low)
+    def of_items(self) -> Int64Array:
+        """The keys of the items themselves."""
+        return self._keys_of(self._group, self._time, lowest=self._low)
 
     def of_probes(self, group: Int64Array, time: Int64Array) -> Int64Array:
-        """Keys to look up among those of the things: for each the number of things with a smaller
-        key is the number of things before it. A group beyond theirs lies behind everything."""
-        return self._made(np.minimum(group, self._groups), time, lowest=self._low + 1)
+        """Keys to look up among those of the items: the number of items with a smaller key is the
+        number of items before the probe. A group beyond theirs comes after all of them."""
+        return self._keys_of(np.minimum(group, self._groups), time, lowest=self._low + 1)
 
-    def _made(self, group: Int64Array, time: Int64Array, *, lowest: int) -> Int64Array:
+    def _keys_of(self, group: Int64Array, time: Int64Array, *, lowest: int) -> Int64Array:
         if self._times is not None:
             return group * self._step + np.searchsorted(self._times, time)
         return group * self._step + (np.clip(time, lowest, self._high) - self._low)
 
 
 class Order:
-    """Things sorted by (group, time), to look others up among them. Equal ones stay in order."""
+    """Items sorted by (group, time), to look others up among them. Equal ones stay in order.
+
+    `order`: the items' indexes, sorted. `keys`: their keys in that order.
+    """
 
     def __init__(self, group: Int64Array, time: Int64Array) -> None:
         self._keys = Keys(group, time)
-        keys = self._keys.of_things()
+        keys = self._keys.of_items()
         few = len(keys) < RADIX_FROM
         self.order = np.argsort(keys, kind="stable") if few else _radix_sorted(group, time)
         self.keys = keys[self.order]
@@ -70,18 +76,18 @@ class Order:
         return len(self.order)
 
     def before(self, group: Int64Array, time: Int64Array) -> Int64Array:
-        """How many things are sorted before each (group, time)."""
+        """How many items are sorted before each (group, time)."""
         keys = self._keys.of_probes(group, time)
-        if len(keys) < _WORTH_SORTING:
+        if len(keys) < _PROBES_TO_SORT:
             return np.searchsorted(self.keys, keys)
         order = np.argsort(keys)
-        found = np.empty(len(keys), np.int64)
-        found[order] = np.searchsorted(self.keys, keys[order])
-        return found
+        counts = np.empty(len(keys), np.int64)
+        counts[order] = np.searchsorted(self.keys, keys[order])
+        return counts
 
     @cached_property
     def ties(self) -> tuple[Int64Array, Int64Array]:
-        """For each thing in order: where the things of its group and time begin and end."""
+        """For each item in order: where the items of its group and time begin and end."""
         new = np.r_[True, self.keys[1:] != self.keys[:-1]][: len(self.keys)]
         starts = np.flatnonzero(new)
         cluster = np.cumsum(new) - 1
@@ -98,7 +104,7 @@ def pairs(start: Int64Array, end: Int64Array) -> tuple[Int64Array, Int64Array]:
 
 
 def running(table: Int64Array, order: Order) -> Int64Array:
-    """Sums of the rows of `table` before each place in the order, and before its end."""
+    """Sums of the rows of `table` before each place in the order, and over all of it."""
     sums = np.zeros((len(table) + 1, table.shape[1]), np.int64)
     np.cumsum(table[order.order], axis=0, out=sums[1:])
     return sums
@@ -114,11 +120,9 @@ def _radix_sorted(group: Int64Array, time: Int64Array) -> Int64Array:
     return order
 
 
-PAIRS_AT_ONCE = 4_000_000
-
-
-def chunks(sizes: Int64Array) -> Sequence[tuple[int, int]]:
-    """Ranges of questions whose pairs fit into memory together; each has one question or more."""
-    part = (np.cumsum(sizes) - sizes) // PAIRS_AT_ONCE
+def chunks(sizes: Int64Array, *, at_once: int = PAIRS_AT_ONCE) -> Sequence[tuple[int, int]]:
+    """Ranges of queries that have at most about `at_once` pairs together, which fit into memory;
+    each range has one query or more. `sizes`: how many pairs each query has."""
+    part = (np.cumsum(sizes) - sizes) // at_once
     starts = np.flatnonzero(np.r_[True, part[1:] != part[:-1]])
     return list(zip(starts.tolist(), [*starts[1:].tolist(), len(sizes)], strict=True))

@@ -85,7 +85,7 @@ def _refuse(rows: EventRows, messages: Sequence[Message]) -> tuple[EventRows, li
     """Take out what breaks a check whose remedy is the dead letter; the first one gives the
     reason. `messages` are those of the rows."""
     reasons: dict[int, str] = {}
-    for check in rows.event.checks_that("dead_letter"):
+    for check in rows.event.checks_with("dead_letter"):
         arrays = arrays_of(rows.fields, rows.event.record, check.reads)
         for i in np.flatnonzero(violations(check, arrays)).tolist():
             reasons.setdefault(i, f"it breaks the check {check.name!r}")

@@ -24,7 +24,7 @@ from dataclasses import dataclass
 import structlog
 
 from features.definitions import EventType
-from features.engine.state import CorruptValue
+from features.engine.value_format import CorruptValue
 from features.errors import OffsetConflict, StoreDamaged, StoreUnavailable
 from features.ingestion import metrics
 from features.ingestion.dead_letter_sink import DeadLetterSink

@@ -8,7 +8,9 @@ from features.definitions import BoolArray, View
 from features.engine.deduplication import DeduplicationWindow, SeenIds, ids_kept_us
 from features.engine.event_rows import EventRows, not_yet_applied, view_rows
 from features.engine.sorting import UNSET
-from features.engine.state import ViewRows, ViewSchemaMismatch
+from features.engine.state import COMPACTION_SLACK
+from features.engine.value_format import ViewSchemaMismatch
+from features.engine.view_rows import ViewRows
 from features.engine.view_states import state_of
 from features.errors import OffsetConflict
 from features.ingestion.compaction_watermark import CompactionWatermark
@@ -29,6 +31,7 @@ class OnlineSink:
         *,
         duplicate_horizon_us: int,
         watermark: CompactionWatermark,
+        compaction_slack: int = COMPACTION_SLACK,
     ) -> None:
         self._store = store
         self._views: dict[str, list[View]] = {}
@@ -37,6 +40,7 @@ class OnlineSink:
                 self._views.setdefault(event.name, []).append(view)
         self._schemas = {v.name: state_of(v).schema_id for v in views}
         self._horizon_us, self._watermark = duplicate_horizon_us, watermark
+        self._compaction_slack = compaction_slack
         self._positions: dict[Partition, int] = {}
         self._seen: dict[Partition, DeduplicationWindow] = {}
         self._newest_us: dict[Partition, int] = {}
@@ -119,8 +123,11 @@ class OnlineSink:
         if not views:
             return []
         counted = rows.where(self._first_sightings(rows, seen))
-        found = [view_rows(view, counted) for view in views] if len(counted) else []
-        return [change for change in found if change is not None]
+        if not len(counted):
+            return []
+        slack = self._compaction_slack
+        changes = [view_rows(view, counted, compaction_slack=slack) for view in views]
+        return [change for change in changes if change is not None]
 
     def _first_sightings(self, rows: EventRows, seen: list[SeenIds]) -> BoolArray:
         counts = np.ones(len(rows), bool)

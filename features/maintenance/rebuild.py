@@ -19,7 +19,8 @@ from features.engine.columns import encode_keys, entity_keys
 from features.engine.deduplication import SeenIds, ids_kept_us
 from features.engine.event_rows import EventRows, view_rows
 from features.engine.sorting import UNSET
-from features.engine.state import merge_rows
+from features.engine.state import COMPACTION_SLACK
+from features.engine.view_rows import merge_rows
 from features.engine.view_states import state_of
 from features.errors import DataNotReady
 from features.retrieval.event_log import drop_duplicates_mask
@@ -46,6 +47,7 @@ class Rules:
 
     duplicate_horizon_us: int
     hold_us: int
+    compaction_slack: int = COMPACTION_SLACK  # see `state_of`
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -131,7 +133,7 @@ class _Made:
             while some := list(islice(items, FOLDED_AT_ONCE)):
                 self._say(f"view {view.name}: {self.count:,} values")
                 # All of them, grown or not: a value says from when on it answers exactly.
-                folded = state_of(view).fold([value for _, value in some], compacted_through_us)
+                folded = state_of(view).compact([value for _, value in some], compacted_through_us)
                 yield view.name, [(e, v) for (e, _), v in zip(some, folded, strict=True)]
 
     def _of_view(self, view: View, what: str) -> dict[bytes, bytes]:
@@ -145,7 +147,8 @@ class _Made:
                     for entity in history.entities(view, event, span):
                         values.setdefault(entity, empty)
                     continue
-                change = view_rows(view, history.events(view, event, span))
+                rows = history.events(view, event, span)
+                change = view_rows(view, rows, compaction_slack=history.compaction_slack)
                 if change is not None:
                     merge_rows(
                         change, history.compacted_through_us, get=values.get, put=values.__setitem__
@@ -162,6 +165,7 @@ class _History:
         self._store, self._tables, self._rules = store, tables, rules
         known = [s.newest_known_at_us for s in tables.values()]
         newest = max((k for k in known if k is not None), default=None)
+        self.compaction_slack = rules.compaction_slack
         self.compacted_through_us = UNSET if newest is None else newest - rules.hold_us
 
     def spans(self, event: EventType) -> list[_Span]:

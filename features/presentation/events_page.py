@@ -1,4 +1,4 @@
-"""The page about events in the documentation, made from the declarations.
+"""The reference page of all events, generated from the declarations.
 
 `eventide schemas --page` prints it; a test holds `docs/events.md` to it.
 """
@@ -41,17 +41,17 @@ _COMMENT = re.compile(r"^\s+(\w+): [^#\n]*#\s*(.+)$", re.MULTILINE)
 _INTRODUCTION = """\
 # Events
 
-Made from the declarations by `eventide schemas --page`; do not edit.
+Generated from the declarations by `eventide schemas --page`; do not edit.
 
-A record's value is JSON, one object of the fields below. Its key is the field that the topic
-names, as UTF-8: all records of one key are in one partition, in the order in which they were sent.
-Its timestamp is when the source told of the event, in milliseconds; `event_time_us` in the value is
-when it happened. Its header `schema` names the event and its version (`flight.departed/1`); without
-the header the current version is meant. Unknown fields are ignored. A record that does not fit goes
-to the topic of dead letters with its own bytes.
+A record's value is JSON: one object with the fields below. Its key is the field given for the
+topic, as UTF-8: all records of one key are in one partition, in the order in which they were sent.
+Its timestamp is when the source published the event, in milliseconds; `event_time_us` in the value
+is when it happened. Its header `schema` has the event's name and version (`flight.departed/1`);
+a record without the header has the current version. Unknown fields are ignored. A record that does
+not fit its schema goes to the dead-letter topic, byte for byte.
 
-A JSON Schema of every version stands beside the declarations. A field may be added as long as it
-may be left out; any other change needs a new version, and `eventide schemas` refuses it without.
+A JSON Schema of every version is kept beside the declarations. An optional field may be added; any
+other change needs a new version, and `eventide schemas` fails without one.
 """
 
 
@@ -99,23 +99,23 @@ def _dead_letters() -> str:
     names = ", ".join(f"`{name}`" for name, _ in headers)
     return (
         f"## Dead letters: `{INGEST_DEAD_LETTERS}`, `{SERVING_DEAD_LETTERS}`\n\n"
-        "Key, value and headers are those of the record that could not be taken, byte for byte."
-        f" More headers say what happened, and when it was sent: {names}. One that the topic does"
-        f" not take whole comes without its value, with `{HEADER_PREFIX}truncated`.\n"
+        "Key, value and headers are those of the rejected record, byte for byte. More headers say"
+        f" why and when it was rejected, and where it came from: {names}. A record that is too"
+        f" large for the topic comes without its value, with `{HEADER_PREFIX}truncated`.\n"
     )
 
 
 def _progress() -> str:
     return (
         f"## Position of replays: `{REPLAY_PROGRESS}`\n\n"
-        "How much of a recording is sent, committed in one transaction with what was sent."
-        " The key names the recording and a digest of the options.\n"
+        "How much of a recording has been sent, committed in one transaction with the events."
+        " The key is the recording's name and a digest of the options.\n"
     )
 
 
 def _fields(record: type[msgspec.Struct]) -> str:
-    family = [kind for kind in record.__mro__ if kind.__module__ == record.__module__]
-    notes = {f: note for kind in family for f, note in _COMMENT.findall(inspect.getsource(kind))}
+    classes = [c for c in record.__mro__ if c.__module__ == record.__module__]
+    notes = {f: note for c in classes for f, note in _COMMENT.findall(inspect.getsource(c))}
     rows = [
         f"| `{f.encode_name}` | {kind} | {'yes' if f.required else 'no'} | {bounds} |"
         f" {_unit(f.name)} | {notes.get(f.name, '')} |"
@@ -131,9 +131,9 @@ def _fields(record: type[msgspec.Struct]) -> str:
 def _kind(field_type: Any) -> tuple[str, str]:
     """The JSON types of a field, and its bounds in words."""
     schema = msgspec.json.schema(field_type)
-    found = schema.get("anyOf", [schema])
-    kinds = [_one_of(s) if "enum" in s else str(s["type"]) for s in found]
-    return " or ".join(kinds), "; ".join(bounds for s in found for bounds in _bounds(s))
+    types = schema.get("anyOf", [schema])
+    names = [_one_of(t) if "enum" in t else str(t["type"]) for t in types]
+    return " or ".join(names), "; ".join(bounds for t in types for bounds in _bounds(t))
 
 
 def _one_of(schema: dict[str, Any]) -> str:
@@ -141,9 +141,9 @@ def _one_of(schema: dict[str, Any]) -> str:
 
 
 def _bounds(schema: dict[str, Any]) -> Iterator[str]:
-    for low, high, of in (("minimum", "maximum", ""), ("minLength", "maxLength", " characters")):
+    for low, high, unit in (("minimum", "maximum", ""), ("minLength", "maxLength", " characters")):
         if low in schema or high in schema:
-            yield f"{schema.get(low, '')} to {schema.get(high, '')}{of}"
+            yield f"{schema.get(low, '')} to {schema.get(high, '')}{unit}"
 
 
 def _unit(name: str) -> str:

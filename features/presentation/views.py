@@ -1,4 +1,4 @@
-"""Declarations in plain words."""
+"""What views and their features mean, in plain words, made from the declarations."""
 
 from collections.abc import Iterable, Iterator, Sequence
 
@@ -14,30 +14,12 @@ from features.definitions import (
     View,
     window_name,
 )
+from features.definitions.lifecycle_views import OPEN_FEATURES
 from features.errors import FeatureError
-
-_MEANINGS = {
-    "count": "how many events; 0 for none",
-    "sum": "sum of {column}; 0 for none",
-    "mean": "mean of {column}; nothing for none",
-    "rate": "share of events with {column}; nothing for none",
-    "min": "smallest {column}; nothing for none",
-    "max": "largest {column}; nothing for none",
-    "first": "{column} of the oldest event; nothing for none or if it has none",
-    "last": "{column} of the newest event; nothing for none or if it has none",
-    "change": "{column} of the newest event less that of the oldest; nothing for none",
-    "distinct": "how many different {column}; 0 for none",
-    "since_first": "minutes since the oldest event; nothing for none",
-    "since_last": "minutes since the newest event; nothing for none",
-}
-_OPEN_MEANINGS = {
-    "count": "how many are open",
-    "mean_minutes": "how long those have been due, on average in minutes; nothing for none",
-}
 
 
 def views_table(domains: Iterable[Domain]) -> list[dict[str, str | int]]:
-    """One row a view: domain, view, entity, source, features (how many)."""
+    """One row a view: domain, view, entity, source, features (their number)."""
     return [
         {
             "domain": domain.name,
@@ -64,14 +46,14 @@ def find_view(domains: Sequence[Domain], name: str) -> View:
 
 
 def describe_view(view: View) -> str:
-    """Some lines about a view; the last ones are its features."""
+    """A few lines about a view; the last ones are its features."""
     sources = ", ".join(e.name for e in view.sources)
     meanings = list(feature_meanings(view))
     width = max(len(name) for name, _ in meanings)
     return "\n".join(
         [
             f"{view.name}: about {', '.join(view.entity.keys)}, from {sources}",
-            counts_for(view),
+            counted_events(view),
             *check_lines(view),
             "",
             *(f"  {name:{width}}  {meaning}" for name, meaning in meanings),
@@ -79,30 +61,30 @@ def describe_view(view: View) -> str:
     )
 
 
-def counts_for(view: View) -> str:
-    """Which events the value at time t uses."""
+def counted_events(view: View) -> str:
+    """Which events the features as of time t use."""
     match view:
-        case FeatureView(exclude_self=own):
-            but = f", without those that share its {own}" if own else ""
+        case FeatureView(exclude_self=field):
+            but = f", without those that share the request's {field}" if field else ""
             return (
                 "at time t, with window W: the events with known_at < t and"
                 f" event_time >= t - W{but}"
             )
         case CalendarView():
             return (
-                f"at time t: the events with known_at < t whose {view.at} lies in the span, which"
-                f" begins at most {window_name(view.reach)} before t"
+                f"at time t: the events with known_at < t whose {view.at} lies in the span; null"
+                f" for a span that begins more than {window_name(view.reach)} before t"
             )
         case OpenView():
             closed = ", ".join(e.name for e in view.closed_by)
             return (
-                f"at time t: each {view.item} whose {view.opened.name} is known before t and whose"
-                f" {view.due} lies in the {window_name(view.reach)} before t, and about which no"
-                f" {closed} is known before t"
+                f"at time t: each {view.item} whose {view.opened.name} is known before t, whose"
+                f" {view.due} lies in the {window_name(view.reach)} before t, and about which none"
+                f" of {closed} is known before t"
             )
         case PreviousView():
             unless = ", ".join(e.name for e in view.unless)
-            but = f", and about which no {unless} is" if unless else ""
+            but = f", and about which none of {unless} is" if unless else ""
             return (
                 f"at time t: the {view.item} with the latest {view.order} in the"
                 f" {window_name(view.reach)} before the request's {view.before}, whose"
@@ -119,12 +101,12 @@ def check_lines(view: View) -> Iterator[str]:
     """The checks of the view's events, a line each."""
     for event in view.sources:
         for check in event.checks:
-            what = {
-                "blank": f"else {check.field} counts as null",
-                "dead_letter": "else the event is refused",
+            consequence = {
+                "nullify": f"else {check.field} counts as null",
+                "dead_letter": "else the event goes to the dead letters",
                 "stop": "else no training set is made",
-            }[check.otherwise]
-            yield f"check of {event.name}: {check.name}, {what}"
+            }[check.on_failure]
+            yield f"check of {event.name}: {check.name}, {consequence}"
 
 
 def feature_meanings(view: View) -> Iterator[tuple[str, str]]:
@@ -132,14 +114,14 @@ def feature_meanings(view: View) -> Iterator[tuple[str, str]]:
     match view:
         case FeatureView():
             for name, (a, _, window) in zip(view.features, view.parts, strict=True):
-                yield name, f"{_meaning(a)}, {_window(window)}"
+                yield name, _meaning(a, f"in the last {_window(window)}")
         case CalendarView():
             spans = [(a, s) for a in view.aggregations for s in view.spans]
             for name, (a, span) in zip(view.features, spans, strict=True):
-                yield name, f"{_meaning(a)}, span {span.name}"
+                yield name, _meaning(a, f"in the span {span.name}")
         case OpenView():
-            for name, what in zip(view.features, view.gives, strict=True):
-                yield name, _OPEN_MEANINGS[what]
+            for name, feature in zip(view.features, view.gives, strict=True):
+                yield name, OPEN_FEATURES[feature]
         case PreviousView():
             for name, value in zip(view.features, view.values, strict=True):
                 yield name, value.meaning
@@ -148,8 +130,10 @@ def feature_meanings(view: View) -> Iterator[tuple[str, str]]:
                 yield name, f"see {view.compute.__module__}.{view.compute.__qualname__}"
 
 
-def _meaning(aggregation: Aggregation) -> str:
-    return _MEANINGS[aggregation.operation].format(column=aggregation.column)
+def _meaning(aggregation: Aggregation, events: str) -> str:
+    operation = aggregation.definition
+    meaning = operation.meaning.format(column=aggregation.column)
+    return f"{meaning} {events}; {operation.if_empty}"
 
 
 def _window(window: TimeWindow) -> str:

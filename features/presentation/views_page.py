@@ -1,4 +1,4 @@
-"""The reference page of all views, made from the declarations.
+"""The reference page of all views, generated from the declarations.
 
 `eventide features list --page` prints it; a test holds `docs/views.md` to it.
 """
@@ -6,13 +6,13 @@
 from collections.abc import Iterator, Sequence
 
 from features.definitions import Domain, FeatureService, View
-from features.presentation.views import check_lines, counts_for, feature_meanings
+from features.presentation.views import check_lines, counted_events, feature_meanings
 
 _INTRODUCTION = """\
 # Views
 
-Made from the declarations by `eventide features list --page`; do not edit. What the words mean, to
-the last tie, is in [features.md](features.md).
+Generated from the declarations by `eventide features list --page`; do not edit. The exact meaning
+of windows, ties and nulls is in [features.md](features.md).
 """
 
 
@@ -36,7 +36,7 @@ def _service(service: FeatureService) -> Iterator[str]:
     )
     if service.refused:
         fields = ", ".join(f"`{f}`" for f in service.refused)
-        yield f"Refused, because they tell the outcome: {fields}."
+        yield f"Refused, because they leak the label: {fields}."
     yield ""
 
 
@@ -44,8 +44,8 @@ def _view(view: View) -> Iterator[str]:
     keys = ", ".join(f"`{k}`" for k in view.entity.keys)
     sources = ", ".join(f"`{e.name}`" for e in view.sources)
     yield f"### {view.name}\n"
-    yield f"About {keys}, from {sources}: {counts_for(view)}."
+    yield f"About {keys}, from {sources}: {counted_events(view)}."
     yield from (f"{line[0].upper()}{line[1:]}." for line in check_lines(view))
-    yield "\n| feature | is |\n| --- | --- |"
+    yield "\n| feature | meaning |\n| --- | --- |"
     yield from (f"| `{name}` | {meaning} |" for name, meaning in feature_meanings(view))
     yield ""

@@ -88,7 +88,7 @@ class EventLog:
         """
         earlier = None if from_us is None else from_us - self.horizon_us
         version = (self.versions or {}).get(event.name)
-        stops = event.checks_that("stop")
+        stops = event.checks_with("stop")
         columns = tuple(dict.fromkeys((*_PLACE, *fields, *(f for c in stops for f in c.reads))))
         frame = self.store.read(
             event, columns=columns, event_from_us=earlier, event_until_us=until_us, version=version

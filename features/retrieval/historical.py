@@ -15,8 +15,9 @@ import numpy as np
 
 from features.definitions import EventType, FeatureService, Float64Array, Int64Array, Label, View
 from features.engine.columns import kinds
-from features.engine.point_in_time import PointInTimeQueries, Rows
+from features.engine.queries import PointInTimeQueries
 from features.engine.request_columns import request_values
+from features.engine.rows import PointInTimeRows
 from features.engine.view_states import state_of
 from features.errors import FeatureError
 from features.retrieval.content_hash import ContentDigest
@@ -196,7 +197,7 @@ def view_values(
     ]
     fields = arrays_in(decided_by, decisions, view.request_fields) if decided_by else {}
     questions = PointInTimeQueries(group=asked, as_of_us=as_of_us, fields=fields)
-    return state.answers(parts[0] if len(parts) == 1 else _joined(parts), questions)
+    return state.compute(parts[0] if len(parts) == 1 else _joined(parts), questions)
 
 
 def _slices(
@@ -357,23 +358,23 @@ class _Held:
         return frame.select(*columns).slice(first, last - first)
 
 
-def _rows(view: View, event: EventType, frame: pl.DataFrame, group: Int64Array) -> Rows:
+def _rows(view: View, event: EventType, frame: pl.DataFrame, group: Int64Array) -> PointInTimeRows:
     """A view's events as the kernel's rows; events about no entity are left out."""
     state = state_of(view)
     known = frame["known_at_us"].to_numpy()
-    kept = state.kept(event, arrays_in(event, frame, state.fields(event)), known)
+    kept = state.rows_of(event, arrays_in(event, frame, state.fields(event)), known)
     group = group[kept.group]
     named = group >= 0
     if named.all():
         return replace(kept, group=group)
-    return kept.at(np.flatnonzero(named), group[named])
+    return kept.select(np.flatnonzero(named), group[named])
 
 
-def _joined(parts: Sequence[Rows]) -> Rows:
+def _joined(parts: Sequence[PointInTimeRows]) -> PointInTimeRows:
     """The rows of several kinds of events, which have the same columns."""
-    return Rows(
+    return PointInTimeRows(
         group=np.concatenate([p.group for p in parts]),
-        label_us=np.concatenate([p.label_us for p in parts]),
+        row_key=np.concatenate([p.row_key for p in parts]),
         known_us=np.concatenate([p.known_us for p in parts]),
         counts=np.concatenate([p.counts for p in parts]),
         columns={

@@ -90,8 +90,8 @@ def _within(
         group=told,
         happened_us=frame["event_time_us"].to_numpy(),
         known_us=frame["known_at_us"].to_numpy(),
-        asked_group=asked,
-        asked_us=asked_us,
+        query_group=asked,
+        query_us=asked_us,
         within_us=within_us,
         wait_us=wait_us,
     )

@@ -9,7 +9,7 @@ import numpy as np
 from features.definitions import BoolArray, FeatureService, Float64Array, Int64Array
 from features.engine.columns import arrays_of, encode_keys, entity_keys, field_tuples
 from features.engine.request_columns import request_values
-from features.engine.state import ViewSchemaMismatch
+from features.engine.value_format import ViewSchemaMismatch
 from features.engine.view_states import state_of
 from features.stores.ports import OnlineStore
 

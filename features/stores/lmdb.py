@@ -19,7 +19,7 @@ import lmdb
 import msgspec
 
 from features.engine.deduplication import SeenIds
-from features.engine.state import merge_rows
+from features.engine.view_rows import merge_rows
 from features.errors import OffsetConflict, StoreDamaged, StoreUnavailable
 from features.stores.ports import OnlineContent, OnlineUpdate, Page
 from features.stores.seen_ids import pack_seen, unpack_seen

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from features.definitions import EventType
 from features.engine.deduplication import SeenIds
-from features.engine.state import merge_rows
+from features.engine.view_rows import merge_rows
 from features.errors import OffsetConflict, StoreUnavailable
 from features.stores.ports import META, EventBatch, OnlineContent, OnlineUpdate, Page, Pin, Snapshot
 from features.stores.schema_evolution import Stored, added_fields, filling, stored_types

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     import polars as pl
 
-    from features.engine.state import ViewRows
+    from features.engine.view_rows import ViewRows
 
 META = ("known_at_us", "ingest_time_us", "partition", "offset")
 """What the offline store keeps of an event beside its own fields (and the topic, its name)."""

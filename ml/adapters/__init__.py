@@ -1,1 +1,1 @@
-"""Each library that reaches outside, behind a port; imported when an adapter is made or used."""
+"""One module for each outside library, behind `ml.ports`; only `ml.bootstrap` imports them."""

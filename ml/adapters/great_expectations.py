@@ -30,7 +30,7 @@ class GreatExpectations:
         self, frame: pl.DataFrame, expectations: Sequence[Expectation], *, docs: Path
     ) -> list[Finding]:
         """Findings in the order of the declaration. Missing numbers count as null."""
-        _mend_quantiles()
+        _fix_quantiles()
         context: Any = gx.get_context(mode="ephemeral")
         context.variables.progress_bars = {"globally": False, "metric_calculations": False}
         context.add_data_docs_site(site_name=SITE, site_config=_site(docs))
@@ -92,8 +92,8 @@ def _observed(result: Any) -> str:
         return f"could not be checked: {raised[0]}"
     seen = result.result or {}
     if "unexpected_count" in seen:
-        some = seen.get("partial_unexpected_list", [])[:3]
-        return f"{seen['unexpected_count']} of {seen.get('element_count')} rows, such as {some}"
+        examples = seen.get("partial_unexpected_list", [])[:3]
+        return f"{seen['unexpected_count']} of {seen.get('element_count')} rows, such as {examples}"
     return f"observed {seen.get('observed_value')}"
 
 
@@ -117,16 +117,16 @@ def _site(docs: Path) -> dict[str, Any]:
     }
 
 
-def _mend_quantiles() -> None:
-    """The quantile expectation answers with numpy's bool, which no JSON encoder takes (GX 1.24)."""
+def _fix_quantiles() -> None:
+    """The quantile expectation returns numpy's bool, which no JSON encoder takes (GX 1.24)."""
     kind: Any = quantiles.ExpectColumnQuantileValuesToBeBetween
-    if hasattr(kind, "_eventide_mended"):
+    if hasattr(kind, "_eventide_fixed"):
         return
     original = kind._validate
 
     def validate(self: Any, *args: Any, **kwargs: Any) -> Any:
-        answer = original(self, *args, **kwargs)
-        answer["success"] = bool(answer["success"])
-        return answer
+        result = original(self, *args, **kwargs)
+        result["success"] = bool(result["success"])
+        return result
 
-    kind._validate, kind._eventide_mended = validate, True
+    kind._validate, kind._eventide_fixed = validate, True

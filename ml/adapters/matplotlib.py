@@ -1,4 +1,4 @@
-"""Pictures of forecasts against what happened, drawn without a screen and without global state."""
+"""Pictures of predictions against labels, drawn without a screen and without global state."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -15,16 +15,16 @@ SIZE_INCHES = (6.0, 5.0)
 
 
 class Plots:
-    """Three pictures; every learner is a line in each."""
+    """Three pictures; every learner is a line in each. The grey line is a score without skill."""
 
     def draw(self, labels: Int64Array, scores: Mapping[str, Float64Array], *, folder: Path) -> None:
-        """Write roc.png, precision_recall.png and calibration.png into the folder."""
+        """The folder is made when it is missing."""
         folder.mkdir(parents=True, exist_ok=True)
-        figure, axes = _axes("False alarms", "Caught")
+        figure, axes = _axes("FPR", "TPR")
         axes.plot([0, 1], [0, 1], color="0.8")
         for name, s in scores.items():
-            false_alarms, caught, _ = roc_curve(labels, s)
-            axes.plot(false_alarms, caught, label=name)
+            fpr, tpr, _ = roc_curve(labels, s)
+            axes.plot(fpr, tpr, label=name)
         _save(figure, axes, folder / "roc.png")
         figure, axes = _axes("Recall", "Precision")
         axes.axhline(float(labels.mean()), color="0.8")
@@ -32,7 +32,7 @@ class Plots:
             precision, recall, _ = precision_recall_curve(labels, s)
             axes.plot(recall, precision, label=name)
         _save(figure, axes, folder / "precision_recall.png")
-        figure, axes = _axes("Forecast", "Happened")
+        figure, axes = _axes("Predicted", "Observed")
         axes.plot([0, 1], [0, 1], color="0.8")
         for name, s in scores.items():
             table = calibration(labels, s)

@@ -18,11 +18,10 @@ from mlflow.exceptions import MlflowException
 from mlflow.models import infer_signature
 
 from ml.errors import RegistryUnavailable
-from ml.ports import DataSet, DayRuns, Logged, Version
-from ml.steps.register import KEY_TAG, PATH_TAG, TRUSTED_TYPES, requirements
+from ml.ports import DataSet, DayRuns, RegisteredVersion, RunContents
+from ml.registry_tags import CHAMPION, DAY, KEY_TAG, KIND_TAG, LEARNER, PATH_TAG
+from ml.steps.register import TRUSTED_TYPES, requirements
 
-KIND_TAG = "eventide.kind"
-DAY, LEARNER = "day", "learner"
 PARENT_TAG = "mlflow.parentRunId"
 _MISSING = "RESOURCE_DOES_NOT_EXIST"
 _EXISTS = "RESOURCE_ALREADY_EXISTS"
@@ -37,12 +36,12 @@ class MlflowExperiments:
 
     def finished(self, project: str, key: str) -> str | None:
         """By its key, its kind and its status."""
-        found = self._search(project, key, f"attributes.status = 'FINISHED' and {_is_day()}")
-        return found[0] if found else None
+        run_ids = self._search(project, key, f"attributes.status = 'FINISHED' and {_is_day()}")
+        return run_ids[0] if run_ids else None
 
     def read(self, run_id: str, name: str) -> bytes:
         """Downloaded into a folder that does not outlive the call."""
-        with _asking(), tempfile.TemporaryDirectory() as temporary:
+        with _errors_translated(), tempfile.TemporaryDirectory() as temporary:
             return Path(self._client.download_artifacts(run_id, name, temporary)).read_bytes()
 
     def begin(
@@ -54,10 +53,10 @@ class MlflowExperiments:
         tags: Mapping[str, str],
         learners: Sequence[str],
     ) -> DayRuns:
-        """The key stands at the day's run and at each learner's, so that all of them are found."""
-        for left in self._search(project, key, ""):
-            with _asking():
-                self._client.delete_run(left)
+        """The key is a tag of all of them, so that one search finds them."""
+        for unfinished in self._search(project, key, ""):
+            with _errors_translated():
+                self._client.delete_run(unfinished)
         shared = {**tags, KEY_TAG: key}
         day = self._create(project, title, {**shared, KIND_TAG: DAY})
         below = {KIND_TAG: LEARNER, PARENT_TAG: day}
@@ -69,30 +68,30 @@ class MlflowExperiments:
             },
         )
 
-    def log(self, run_id: str, logged: Logged, data: Sequence[DataSet] = ()) -> None:
+    def log(self, run_id: str, contents: RunContents, data: Sequence[DataSet] = ()) -> None:
         """One call for numbers and words, one for each data set, then the files."""
-        with _asking():
+        with _errors_translated():
             self._client.log_batch(
                 run_id,
-                metrics=[Metric(k, float(v), 0, 0) for k, v in logged.metrics.items()],
-                params=[Param(k, str(v)) for k, v in logged.params.items()],
-                tags=[RunTag(k, v) for k, v in logged.tags.items()],
+                metrics=[Metric(k, float(v), 0, 0) for k, v in contents.metrics.items()],
+                params=[Param(k, str(v)) for k, v in contents.params.items()],
+                tags=[RunTag(k, v) for k, v in contents.tags.items()],
             )
             if data:
                 self._client.log_inputs(run_id, datasets=[_data_set(d) for d in data])
-            for place, path in logged.artifacts.items():
+            for place, path in contents.artifacts.items():
                 put = self._client.log_artifacts if path.is_dir() else self._client.log_artifact
                 put(run_id, str(path), place or None)
 
     def end(self, runs: DayRuns, *, failed: bool = False) -> None:
         """Learners first: a finished day has only finished learners."""
         status = "FAILED" if failed else "FINISHED"
-        with _asking():
+        with _errors_translated():
             for run_id in (*runs.learners.values(), runs.day):
                 self._client.set_terminated(run_id, status)
 
     def _create(self, project: str, title: str, tags: Mapping[str, str]) -> str:
-        with _asking():
+        with _errors_translated():
             run = self._client.create_run(
                 self._experiment(project), run_name=title, tags=dict(tags)
             )
@@ -100,14 +99,14 @@ class MlflowExperiments:
 
     def _search(self, project: str, key: str, condition: str) -> list[str]:
         clause = f"tags.`{KEY_TAG}` = '{key}'" + (f" and {condition}" if condition else "")
-        with _asking():
-            found = self._client.search_runs([self._experiment(project)], filter_string=clause)
-        return [run.info.run_id for run in found]
+        with _errors_translated():
+            runs = self._client.search_runs([self._experiment(project)], filter_string=clause)
+        return [run.info.run_id for run in runs]
 
     def _experiment(self, project: str) -> str:
-        found = self._client.get_experiment_by_name(project)
-        if found is not None:
-            return str(found.experiment_id)
+        experiment = self._client.get_experiment_by_name(project)
+        if experiment is not None:
+            return str(experiment.experiment_id)
         try:
             return str(self._client.create_experiment(project))
         except MlflowException as error:
@@ -123,31 +122,30 @@ class MlflowRegistry:
         mlflow.set_tracking_uri(url)
         self._client = mlflow.MlflowClient(url)
 
-    def champion(self, name: str) -> Version | None:
+    def champion(self, name: str) -> RegisteredVersion | None:
         """The version at the alias `champion`."""
-        number = self.aliases(name).get("champion")
+        number = self.aliases(name).get(CHAMPION)
         return None if number is None else self.get(name, number)
 
-    def with_key(self, name: str, key: str) -> Version | None:
-        """The registry would register the same thing again without a word: search first."""
-        with _asking():
+    def with_key(self, name: str, key: str) -> RegisteredVersion | None:
+        """By its tag; MLflow itself accepts the same key twice."""
+        with _errors_translated():
             clause = f"name = '{name}' and tags.`{KEY_TAG}` = '{key}'"
-            found = self._client.search_model_versions(clause)
-        return _version(found[0]) if found else None
+            versions = self._client.search_model_versions(clause)
+        return _version(versions[0]) if versions else None
 
-    def get(self, name: str, version: str) -> Version:
-        """A version with its tags."""
-        with _asking():
+    def get(self, name: str, version: str) -> RegisteredVersion:
+        with _errors_translated():
             return _version(self._client.get_model_version(name, version))
 
     def register(
         self, name: str, *, run_id: str, pipeline: Any, example: Any, tags: Mapping[str, str]
-    ) -> Version:
+    ) -> RegisteredVersion:
         """The pipeline as a logged model of the run, and a version that points at it.
 
         Requirements are given: left to find them, MLflow takes a minute.
         """
-        with _asking():
+        with _errors_translated():
             self._ensure_model(name)
             with mlflow.start_run(run_id=run_id):
                 logged = mlflow.sklearn.log_model(
@@ -159,36 +157,34 @@ class MlflowRegistry:
                     pyfunc_predict_fn="predict_proba",
                     skops_trusted_types=list(TRUSTED_TYPES),
                 )
-            made = self._client.create_model_version(
+            version = self._client.create_model_version(
                 name, logged.model_uri, run_id=run_id, tags=dict(tags), model_id=logged.model_id
             )
-        return _version(made)
+        return _version(version)
 
-    def download(self, version: Version, folder: Path) -> None:
+    def download(self, version: RegisteredVersion, folder: Path) -> None:
         """The folder of the run that the version's tag names. What arrives is not checked here."""
-        with _asking(), tempfile.TemporaryDirectory() as temporary:
+        with _errors_translated(), tempfile.TemporaryDirectory() as temporary:
             place = version.tags[PATH_TAG]
-            got = Path(self._client.download_artifacts(version.run_id, place, temporary))
-            shutil.copytree(got, folder, dirs_exist_ok=True)
+            downloaded = Path(self._client.download_artifacts(version.run_id, place, temporary))
+            shutil.copytree(downloaded, folder, dirs_exist_ok=True)
 
-    def tag(self, version: Version, tags: Mapping[str, str]) -> None:
-        """Set tags of a version."""
-        with _asking():
+    def tag(self, version: RegisteredVersion, tags: Mapping[str, str]) -> None:
+        with _errors_translated():
             for key, value in tags.items():
                 self._client.set_model_version_tag(version.name, version.version, key, value)
 
     def aliases(self, name: str) -> Mapping[str, str]:
         """Alias -> version; empty for a model that is not registered yet."""
         try:
-            with _asking():
-                found = self._client.get_registered_model(name).aliases
+            with _errors_translated():
+                aliases = self._client.get_registered_model(name).aliases
         except _Missing:
             return {}
-        return {alias: str(version) for alias, version in found.items()}
+        return {alias: str(version) for alias, version in aliases.items()}
 
     def point(self, name: str, alias: str, version: str) -> None:
-        """Let an alias name a version."""
-        with _asking():
+        with _errors_translated():
             self._client.set_registered_model_alias(name, alias, version)
 
     def _ensure_model(self, name: str) -> None:
@@ -204,7 +200,7 @@ class _Missing(RegistryUnavailable):
 
 
 @contextmanager
-def _asking() -> Iterator[None]:
+def _errors_translated() -> Iterator[None]:
     """Errors of the client in our words."""
     try:
         yield
@@ -220,17 +216,17 @@ def _is_day() -> str:
     return f"tags.`{KIND_TAG}` = '{DAY}'"
 
 
-def _version(found: Any) -> Version:
-    return Version(
-        name=found.name,
-        version=str(found.version),
-        run_id=str(found.run_id),
-        tags=dict(found.tags),
+def _version(entity: Any) -> RegisteredVersion:
+    return RegisteredVersion(
+        name=entity.name,
+        version=str(entity.version),
+        run_id=str(entity.run_id),
+        tags=dict(entity.tags),
     )
 
 
 def _data_set(data: DataSet) -> DatasetInput:
-    """The digest is ours: MLflow's own would stand for the first 10,000 rows only."""
+    """The digest is ours: MLflow's own covers the first 10,000 rows only."""
     import polars as pl
 
     frame = pl.read_parquet(data.file)

@@ -7,24 +7,19 @@ A folder of three files at most:
                     weights of a linear model
     trees.bin       the trees of a boosted model, in treelite's format
 
-The sha256 of `manifest.json` stands as a tag at the registered version: whoever holds that tag can
-tell that every byte is what was registered. Version number and run are not inside, because the
-registry gives them out after the bundle was written.
+The sha256 of `manifest.json` is a tag of the registered version: a reader with that tag can tell
+that every byte is what was registered. Version number and run are not inside, because the registry
+gives them out after the bundle was written.
 
-Reading and scoring need numpy and treelite only.
+This module holds the records and the writing; `verify` reads a bundle and checks it, `scoring`
+computes scores from it.
 """
 
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
-from functools import cached_property
-from itertools import repeat
 from pathlib import Path
-from typing import Any
 
 import msgspec
-import numpy as np
 from msgspec import Struct
-from numpy.typing import NDArray
 
 from ml.errors import BundleRefused
 
@@ -32,9 +27,6 @@ FORMAT = 1
 MANIFEST = "manifest.json"
 MODEL = "model.json"
 TREES = "trees.bin"
-
-Float64Array = NDArray[np.float64]
-Texts = Sequence[str | None]
 
 
 class BundleInfo(Struct, frozen=True, kw_only=True):
@@ -44,14 +36,12 @@ class BundleInfo(Struct, frozen=True, kw_only=True):
     candidate: str
     service: str  # the feature service that its columns are from
     day: str  # the run day, ISO
-    trained_until_us: int  # decisions before this taught it
+    trained_until_us: int  # it was trained on decisions before this
     snapshot_sha256: str  # of the training set
-    threshold: float  # at and above it a score is called late, where a yes or no is wanted
+    threshold: float  # at and above it a score is called positive, where a yes or no is wanted
 
 
-class CategoryBlock(
-    Struct, frozen=True, kw_only=True, tag="category", forbid_unknown_fields=True, dict=True
-):
+class CategoryBlock(Struct, frozen=True, kw_only=True, tag="category", forbid_unknown_fields=True):
     """One text column -> `width` floats: the row of its value, or `otherwise`.
 
     JSON has no NaN: null stands for it.
@@ -64,25 +54,8 @@ class CategoryBlock(
 
     @property
     def width(self) -> int:
+        """How many floats a text becomes."""
         return len(self.otherwise)
-
-    @cached_property
-    def table(self) -> Float64Array:
-        """The rows, and `otherwise` as the last one."""
-        return np.array([*self.rows, self.otherwise], dtype=np.float64).reshape(-1, self.width)
-
-    @cached_property
-    def index(self) -> dict[str | None, int]:
-        """Value -> row. A missing text is the empty text."""
-        rows: dict[str | None, int] = {value: row for row, value in enumerate(self.values)}
-        rows[None] = rows.get("", len(self.values))
-        return rows
-
-    def encode(self, texts: Texts) -> Float64Array:
-        """`(n,)` texts -> `(n, width)`."""
-        rows = list(map(self.index.get, texts, repeat(len(self.values))))
-        encoded: Float64Array = self.table[np.array(rows, dtype=np.intp)]
-        return encoded
 
 
 class NumberBlock(Struct, frozen=True, kw_only=True, tag="numbers", forbid_unknown_fields=True):
@@ -95,18 +68,8 @@ class NumberBlock(Struct, frozen=True, kw_only=True, tag="numbers", forbid_unkno
 
     @property
     def width(self) -> int:
+        """How many columns it takes and gives."""
         return len(self.columns)
-
-    def encode(self, numbers: Float64Array) -> Float64Array:
-        """`(n, width)` -> the same shape; the argument stays as it is."""
-        encoded = np.array(numbers, dtype=np.float64)
-        if self.fill is not None:
-            encoded = np.where(np.isnan(encoded), np.array(self.fill), encoded)
-        if self.shift is not None:
-            encoded -= np.array(self.shift)
-        if self.scale is not None:
-            encoded /= np.array(self.scale)
-        return encoded
 
 
 class Linear(Struct, frozen=True, kw_only=True, tag="linear", forbid_unknown_fields=True):
@@ -117,7 +80,7 @@ class Linear(Struct, frozen=True, kw_only=True, tag="linear", forbid_unknown_fie
 
 
 class Trees(Struct, frozen=True, kw_only=True, tag="trees", forbid_unknown_fields=True):
-    """Boosted trees; they stand in `trees.bin`."""
+    """Boosted trees; they are in `trees.bin`."""
 
 
 class ModelFile(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -128,6 +91,11 @@ class ModelFile(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     numbers: tuple[str, ...]
     encoder: tuple[CategoryBlock | NumberBlock, ...]  # side by side: what the estimator is given
     estimator: Linear | Trees
+
+    @property
+    def width(self) -> int:
+        """How many columns the estimator is given."""
+        return sum(block.width for block in self.encoder)
 
 
 class FileEntry(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -144,74 +112,6 @@ class Manifest(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     files: dict[str, FileEntry]
 
 
-class Bundle:
-    """A model that can score. Made by `load` only, so that every one has been checked."""
-
-    def __init__(self, model: ModelFile, estimate: Callable[[Float64Array], Float64Array]) -> None:
-        self._model, self._estimate = model, estimate
-        places = {name: i for i, name in enumerate(model.numbers)}
-        self._number_places = {
-            block.columns: np.array([places[c] for c in block.columns], dtype=np.intp)
-            for block in model.encoder
-            if isinstance(block, NumberBlock)
-        }
-
-    @classmethod
-    def load(cls, folder: Path, manifest_sha256: str) -> "Bundle":
-        """Read the bundle in `folder` whose manifest has that sha256.
-
-        Raises:
-            BundleRefused: a file is missing, is not listed, or differs from the manifest by one
-                bit; or the files are right but this version cannot read them.
-        """
-        contents = _checked_files(Path(folder), manifest_sha256)
-        model = _decode(contents.get(MODEL, b""), ModelFile, MODEL)
-        _check_columns(model)
-        return cls(model, _estimator(model, contents))
-
-    @property
-    def info(self) -> BundleInfo:
-        """Where the model comes from."""
-        return self._model.info
-
-    @property
-    def categories(self) -> tuple[str, ...]:
-        """The text columns that `score` needs."""
-        return self._model.categories
-
-    @property
-    def numbers(self) -> tuple[str, ...]:
-        """The columns of the number matrix that `score` needs, in order."""
-        return self._model.numbers
-
-    def score(self, categories: Mapping[str, Texts], numbers: Float64Array) -> Float64Array:
-        """Probability that the label is 1, `(n,)`, for `(n, len(self.numbers))` numbers.
-
-        NaN is a missing number, None or an empty text a missing category; a category that the
-        training set did not hold is scored as the pipeline scores it.
-
-        Raises:
-            ValueError: a column is missing or has another length.
-        """
-        if numbers.ndim != 2 or numbers.shape[1] != len(self.numbers):
-            raise ValueError(f"numbers have shape {numbers.shape}, not (n, {len(self.numbers)})")
-        for name in self.categories:
-            if len(categories[name]) != len(numbers):
-                raise ValueError(f"{name} has {len(categories[name])} values, not {len(numbers)}")
-        if not len(numbers):
-            return np.empty(0)
-        return self._estimate(self._encode(categories, numbers))
-
-    def _encode(self, categories: Mapping[str, Texts], numbers: Float64Array) -> Float64Array:
-        parts = [
-            block.encode(categories[block.column])
-            if isinstance(block, CategoryBlock)
-            else block.encode(numbers[:, self._number_places[block.columns]])
-            for block in self._model.encoder
-        ]
-        return np.ascontiguousarray(np.hstack(parts))
-
-
 def write_bundle(folder: Path, model: ModelFile, *, trees: bytes | None = None) -> str:
     """Write a bundle into the empty or new `folder`; returns the sha256 of its manifest.
 
@@ -220,66 +120,27 @@ def write_bundle(folder: Path, model: ModelFile, *, trees: bytes | None = None) 
     Raises:
         BundleRefused: columns or widths do not fit each other.
     """
-    _check_columns(model)
+    check_model(model)
     contents = {MODEL: msgspec.json.format(msgspec.json.encode(model, order="sorted"), indent=1)}
     if trees is not None:
         contents[TREES] = trees
     entries = {
-        name: FileEntry(size=len(content), sha256=_sha256(content))
+        name: FileEntry(size=len(content), sha256=sha256_of(content))
         for name, content in contents.items()
     }
     manifest = msgspec.json.encode(Manifest(format=FORMAT, files=entries), order="sorted")
     folder.mkdir(parents=True, exist_ok=True)
     for name, content in (*contents.items(), (MANIFEST, manifest)):
         (folder / name).write_bytes(content)
-    return _sha256(manifest)
+    return sha256_of(manifest)
 
 
-def _checked_files(folder: Path, manifest_sha256: str) -> dict[str, bytes]:
-    """Every listed file's bytes, each compared with its size and sha256."""
-    raw = _read(folder, MANIFEST)
-    if _sha256(raw) != manifest_sha256:
-        raise BundleRefused(
-            f"{folder / MANIFEST} has sha256 {_sha256(raw)[:12]}, registered is "
-            f"{manifest_sha256[:12]}",
-            hint="the files were changed after registration, or belong to another version",
-        )
-    manifest = _decode(raw, Manifest, MANIFEST)
-    if manifest.format != FORMAT:
-        raise BundleRefused(f"bundle format {manifest.format}; this version reads {FORMAT}")
-    present = {p.relative_to(folder).as_posix() for p in folder.rglob("*") if not p.is_dir()}
-    if stray := sorted(present - {MANIFEST} - set(manifest.files)):
-        raise BundleRefused(f"{folder} holds files that its manifest does not list: {stray}")
-    return {name: _checked(folder, name, entry) for name, entry in manifest.files.items()}
+def check_model(model: ModelFile) -> None:
+    """GateResult that columns, tables and weights fit each other.
 
-
-def _checked(folder: Path, name: str, entry: FileEntry) -> bytes:
-    if name not in (MODEL, TREES):
-        raise BundleRefused(f"a bundle has no file {name!r}")
-    content = _read(folder, name)
-    if (len(content), _sha256(content)) != (entry.size, entry.sha256):
-        raise BundleRefused(
-            f"{folder / name} is not the file that was registered: {len(content)} bytes, sha256 "
-            f"{_sha256(content)[:12]}; the manifest says {entry.size} and {entry.sha256[:12]}"
-        )
-    return content
-
-
-def _read(folder: Path, name: str) -> bytes:
-    try:
-        return (folder / name).read_bytes()
-    except OSError as error:
-        raise BundleRefused(f"{folder} has no readable {name}: {error.strerror}") from error
-
-
-def _decode(raw: bytes, kind: type[Any], name: str) -> Any:
-    try:
-        return msgspec.json.decode(raw, type=kind)
-    except msgspec.MsgspecError as error:
-        raise BundleRefused(f"{name} cannot be read: {error}") from error
-
-
-def _check_columns(model: ModelFile) -> None:
+    Raises:
+        BundleRefused: they do not.
+    """
     for block in model.encoder:
         own = (block.column,) if isinstance(block, CategoryBlock) else block.columns
         given = model.categories if isinstance(block, CategoryBlock) else model.numbers
@@ -287,10 +148,14 @@ def _check_columns(model: ModelFile) -> None:
             raise BundleRefused(f"the encoder reads columns that the model is not given: {unknown}")
         if not _fits(block):
             raise BundleRefused(f"the encoder's table of {own} has rows of unlike lengths")
-    width = sum(block.width for block in model.encoder)
     estimator = model.estimator
-    if isinstance(estimator, Linear) and len(estimator.weights) != width:
-        raise BundleRefused(f"{len(estimator.weights)} weights for {width} encoded columns")
+    if isinstance(estimator, Linear) and len(estimator.weights) != model.width:
+        raise BundleRefused(f"{len(estimator.weights)} weights for {model.width} encoded columns")
+
+
+def sha256_of(content: bytes) -> str:
+    """In hexadecimal digits."""
+    return hashlib.sha256(content).hexdigest()
 
 
 def _fits(block: CategoryBlock | NumberBlock) -> bool:
@@ -300,42 +165,3 @@ def _fits(block: CategoryBlock | NumberBlock) -> bool:
         }
     lists = (block.fill, block.shift, block.scale)
     return all(numbers is None or len(numbers) == block.width for numbers in lists)
-
-
-def _estimator(
-    model: ModelFile, contents: Mapping[str, bytes]
-) -> Callable[[Float64Array], Float64Array]:
-    if isinstance(model.estimator, Linear):
-        weights, intercept = np.array(model.estimator.weights), model.estimator.intercept
-        return lambda encoded: _sigmoid(encoded @ weights + intercept)
-    if TREES not in contents:
-        raise BundleRefused(f"the model has trees, but the bundle has no {TREES}")
-    return _tree_estimator(contents[TREES], width=sum(block.width for block in model.encoder))
-
-
-def _tree_estimator(blob: bytes, *, width: int) -> Callable[[Float64Array], Float64Array]:
-    import treelite
-    from treelite import gtil
-
-    try:
-        trees = treelite.Model.deserialize_bytes(blob)
-    except treelite.TreeliteError as error:
-        raise BundleRefused(f"{TREES} cannot be read: {error}") from error
-    if trees.num_feature != width:
-        raise BundleRefused(f"the trees want {trees.num_feature} columns, the encoder has {width}")
-
-    def estimate(encoded: Float64Array) -> Float64Array:
-        scores = gtil.predict(trees, encoded, nthread=1)
-        return np.asarray(scores, dtype=np.float64).reshape(len(encoded), -1)[:, -1]
-
-    return estimate
-
-
-def _sigmoid(z: Float64Array) -> Float64Array:
-    """1 / (1 + e^-z) without overflow on either side."""
-    e = np.exp(-np.abs(z))
-    return np.where(z >= 0, 1.0, e) / (1.0 + e)
-
-
-def _sha256(content: bytes) -> str:
-    return hashlib.sha256(content).hexdigest()

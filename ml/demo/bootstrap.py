@@ -10,18 +10,12 @@ import msgspec
 from features.bootstrap import open_offline
 from features.catalog import domain
 from features.contracts.predictions import Outcome
-from infra.airflow.client import AirflowApi
 from infra.clock import to_us
 from infra.kafka.topic_reader import read_all
 from infra.settings import Settings
-from ml.demo.demo import StatusCallback, Tour, run_tour, write_summary
-from ml.demo.report import Pages, report_lines, sample_lines
-
-
-def airflow_api(settings: Settings) -> AirflowApi:
-    """The Airflow of the settings, with the login of the local stack unless another is set."""
-    username, password = _airflow_login(settings)
-    return AirflowApi(settings.airflow_url, username=username, password=password)
+from ml.bootstrap import airflow_login
+from ml.demo.closing_report import Pages, report_lines, sample_lines
+from ml.demo.tour import StatusCallback, Tour, run_tour, write_summary
 
 
 def run_demo(tour: Tour, settings: Settings, *, on_progress: StatusCallback) -> None:
@@ -30,14 +24,14 @@ def run_demo(tour: Tour, settings: Settings, *, on_progress: StatusCallback) -> 
     Raises:
         TourFailed: a command failed.
     """
-    found = run_tour(tour, on_progress=lambda line: on_progress(f"\n== {line}"))
+    results = run_tour(tour, on_progress=lambda line: on_progress(f"\n== {line}"))
     # The stack may have chosen other ports than those of the settings that we started with.
     settings = type(settings)()
-    found["samples"] = _samples(tour, settings)
+    results["samples"] = _samples(tour, settings)
     file = settings.state_dir / "demo" / "summary.json"
-    write_summary(found, file)
+    write_summary(results, file)
     on_progress("")
-    for line in report_lines(found, found["samples"], _pages(settings)):
+    for line in report_lines(results, results["samples"], _pages(settings)):
         on_progress(line)
     on_progress(f"all of it: {file}")
 
@@ -58,15 +52,7 @@ def _outcomes(settings: Settings, topic: str) -> Iterator[Any]:
 
 
 def _pages(settings: Settings) -> Pages:
-    user, password = _airflow_login(settings)
+    user, password = airflow_login(settings)
     return Pages(
         mlflow=settings.mlflow_url, airflow=settings.airflow_url, user=user, password=password
     )
-
-
-def _airflow_login(settings: Settings) -> tuple[str, str]:
-    from infra.local_stack import lifecycle as control
-
-    if settings.airflow_username:
-        return settings.airflow_username, settings.airflow_password.get_secret_value()
-    return control.login(settings)

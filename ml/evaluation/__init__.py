@@ -1,1 +1,1 @@
-"""Pure rules: which days, how good, good enough. They know no file, no server and no library."""
+"""Pure rules: which days, how good, good enough. They import no file, server or model library."""

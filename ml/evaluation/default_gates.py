@@ -7,7 +7,7 @@ NO_SILENT_SOURCE = Gate(measure="columns_turned_null", at_most=0, why="a source 
 BETTER_THAN_A_CONSTANT = Gate(
     measure="log_loss_minus_base_rate_upper",
     below=0.0,
-    when=When.FIRST,
+    when=When.NO_CHAMPION,
     why="otherwise a constant serves as well",
 )
 

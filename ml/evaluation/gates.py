@@ -10,39 +10,41 @@ from ml.project import MEASURES, Gate, When
 Measures = Mapping[str, float | None]
 
 
-class Check(Struct, frozen=True, kw_only=True):
-    """What one gate found. `text` holds the number, the bound and, where it failed, the reason."""
+class GateResult(Struct, frozen=True, kw_only=True):
+    """The result of one gate. `text` has the number, the bound and, if it failed, the reason."""
 
     measure: str
     passed: bool
     text: str
 
 
-def check_data(gates: Sequence[Gate], measures: Measures) -> list[Check]:
+def check_data(gates: Sequence[Gate], measures: Measures) -> list[GateResult]:
     """The gates that can be judged before training."""
-    return [_check(gate, measures) for gate in gates if gate.of_data]
+    return [_apply(gate, measures) for gate in gates if gate.before_training]
 
 
-def check_candidate(gates: Sequence[Gate], measures: Measures, *, contest: bool) -> list[Check]:
-    """The gates on a candidate: with `contest` those against a champion, else the first one's."""
-    now = When.HAS_CHAMPION if contest else When.FIRST
+def check_candidate(
+    gates: Sequence[Gate], measures: Measures, *, has_champion: bool
+) -> list[GateResult]:
+    """The gates on a candidate: those against a champion, or those of the first candidate."""
+    now = When.HAS_CHAMPION if has_champion else When.NO_CHAMPION
     return [
-        _check(gate, measures)
+        _apply(gate, measures)
         for gate in gates
-        if not gate.of_data and gate.when in (When.ALWAYS, now)
+        if not gate.before_training and gate.when in (When.ALWAYS, now)
     ]
 
 
-def reasons(checks: Sequence[Check]) -> list[str]:
-    """Why a run is held: the texts of the failed checks."""
-    return [check.text for check in checks if not check.passed]
+def reasons(results: Sequence[GateResult]) -> list[str]:
+    """Why a run is held: the texts of the failed gates."""
+    return [result.text for result in results if not result.passed]
 
 
-def _check(gate: Gate, measures: Measures) -> Check:
+def _apply(gate: Gate, measures: Measures) -> GateResult:
     value = measures.get(gate.measure)
     if value is None or math.isnan(value):
         text = f"{gate.measure} is not known ({MEASURES[gate.measure].meaning}): {gate.why}"
-        return Check(measure=gate.measure, passed=False, text=text)
+        return GateResult(measure=gate.measure, passed=False, text=text)
     holds, bound = _bound(gate, value)
     other = measures.get(gate.or_at_most) if gate.or_at_most else None
     if other is not None:
@@ -51,7 +53,9 @@ def _check(gate: Gate, measures: Measures) -> Check:
             f"{bound} or at most {_number(other)} ({gate.or_at_most})",
         )
     text = f"{gate.measure} {_number(value)}, wanted {bound}"
-    return Check(measure=gate.measure, passed=holds, text=text if holds else f"{text}: {gate.why}")
+    return GateResult(
+        measure=gate.measure, passed=holds, text=text if holds else f"{text}: {gate.why}"
+    )
 
 
 def _bound(gate: Gate, value: float) -> tuple[bool, str]:

@@ -1,4 +1,4 @@
-"""How good forecasts were, and how sure one can be that others were better."""
+"""How good predictions were, and how certain a difference between two models is."""
 
 from collections.abc import Iterator, Mapping, Sequence
 
@@ -22,7 +22,7 @@ class Interval(Struct, frozen=True, kw_only=True):
     upper: float
 
 
-class Slice(Struct, frozen=True, kw_only=True):
+class SliceMetrics(Struct, frozen=True, kw_only=True):
     """One part of the decisions: `carrier=US`."""
 
     name: str
@@ -32,7 +32,7 @@ class Slice(Struct, frozen=True, kw_only=True):
 
 
 def log_losses(labels: Int64Array, scores: Float64Array) -> Float64Array:
-    """-log of the probability given to what happened, for each row."""
+    """Minus the log of the probability given to the actual label, for each row."""
     p = np.clip(scores, CERTAIN, 1 - CERTAIN)
     return -np.where(labels == 1, np.log(p), np.log1p(-p))
 
@@ -43,7 +43,7 @@ def brier(labels: Int64Array, scores: Float64Array) -> float:
 
 
 def bias(labels: Int64Array, scores: Float64Array) -> float:
-    """Mean score minus share of positives: above zero cries wolf."""
+    """Mean score minus share of positives: above zero, scores are too high."""
     return float(scores.mean() - labels.mean())
 
 
@@ -70,10 +70,11 @@ def day_block_interval(
     resamples: int = RESAMPLES,
     confidence: float = CONFIDENCE,
 ) -> Interval:
-    """The mean of per-row differences, and how much it hangs on which days there were.
+    """The mean of per-row differences, and how much it depends on which days there were.
 
-    Whole days are drawn again with replacement: the flights of a day share their weather, so rows
-    are no independent witnesses. With a per-row interval, noise looks like progress.
+    A bootstrap over whole days: the rows of a day are not independent, flights of a day share their
+    weather. An interval over single rows would be too narrow, and noise would look like progress.
+    `differences` and `days` have shape `(n,)`.
     """
     _, block = np.unique(days, return_inverse=True)
     sums, rows = np.bincount(block, weights=differences), np.bincount(block)
@@ -90,10 +91,10 @@ def slices(
     champion_losses: Float64Array | None,
     *,
     min_rows: int,
-) -> list[Slice]:
+) -> list[SliceMetrics]:
     """Loss by each value of each category with at least `min_rows` rows."""
     return [
-        Slice(
+        SliceMetrics(
             name=name,
             rows=int(rows.sum()),
             log_loss=float(losses[rows].mean()),
@@ -101,12 +102,14 @@ def slices(
             if champion_losses is None
             else float((losses - champion_losses)[rows].mean()),
         )
-        for name, rows in _parts(categories)
+        for name, rows in _slice_masks(categories)
         if rows.sum() >= min_rows
     ]
 
 
-def _parts(categories: Mapping[str, Sequence[str]]) -> Iterator[tuple[str, NDArray[np.bool_]]]:
+def _slice_masks(
+    categories: Mapping[str, Sequence[str]],
+) -> Iterator[tuple[str, NDArray[np.bool_]]]:
     for column, texts in categories.items():
         values, codes = np.unique(np.asarray(texts, dtype=str), return_inverse=True)
         for code, value in enumerate(values):

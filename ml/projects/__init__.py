@@ -1,4 +1,4 @@
-"""The models. Each module here declares one as `PROJECT`; nothing else lists them."""
+"""The models. Each module declares one as `PROJECT`; nothing lists them. Imports nothing heavy."""
 
 import importlib
 import pkgutil
@@ -11,11 +11,11 @@ from ml.project import ModelProject
 @cache
 def projects() -> tuple[ModelProject, ...]:
     """Every declared project, by name."""
-    found = [
+    declared = [
         importlib.import_module(f"{__name__}.{module.name}").PROJECT
         for module in pkgutil.iter_modules(__path__)
     ]
-    return tuple(sorted(found, key=lambda p: p.name))
+    return tuple(sorted(declared, key=lambda p: p.name))
 
 
 def project(name: str) -> ModelProject:
@@ -24,7 +24,7 @@ def project(name: str) -> ModelProject:
     Raises:
         InvalidProject: there is none.
     """
-    for found in projects():
-        if found.name == name:
-            return found
+    for declared in projects():
+        if declared.name == name:
+            return declared
     raise InvalidProject(f"no project {name!r}", hint=f"declared: {[p.name for p in projects()]}")

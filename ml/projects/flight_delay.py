@@ -44,7 +44,7 @@ GATES = (
     Gate(
         measure="log_loss_minus_reference_upper",
         below=0.0,
-        when=When.FIRST,
+        when=When.NO_CHAMPION,
         why="otherwise the timetable alone serves as well, without any event",
     ),
     UNSEEN_BY_THE_CHAMPION,
@@ -57,7 +57,7 @@ GATES = (
     Gate(
         measure="absolute_bias",
         at_most=0.05,
-        when=When.FIRST,
+        when=When.NO_CHAMPION,
         why="a weekly model's bias exceeds it in 7 of 39 weeks only",
     ),
     Gate(

@@ -41,7 +41,7 @@ GATES = (
     Gate(
         measure="log_loss_minus_reference_upper",
         below=0.0,
-        when=When.FIRST,
+        when=When.NO_CHAMPION,
         why="otherwise counting purchases serves as well",
     ),
     UNSEEN_BY_THE_CHAMPION,
@@ -54,7 +54,7 @@ GATES = (
     Gate(
         measure="absolute_bias",
         at_most=0.07,
-        when=When.FIRST,
+        when=When.NO_CHAMPION,
         why="57 weekly runs stayed below it; lost purchases look like customers who stay away",
     ),
     Gate(

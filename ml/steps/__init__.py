@@ -1,5 +1,5 @@
-"""The steps of a run, in order. Each is a function of a project and what the step before gave.
+"""The steps of a run; `table` lists them in order. They reach servers through `ml.ports` only.
 
-A step may be repeated at any time: what an earlier run with the same data and the same declaration
-has done is found again and not done twice.
+A step may be repeated at any time: for the same data and the same declaration, the results of an
+earlier run are used.
 """

@@ -1,40 +1,30 @@
-"""The work folder: files appear whole or not at all."""
+"""The work folder: results appear whole or not at all, and one key names what was worked on."""
 
 import hashlib
-import shutil
-import tempfile
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import msgspec
 from msgspec import Struct
 
+from infra.atomic import atomic_folder
 from ml.project import Candidate, ModelProject
 from ml.results import R
 
 RESULT = "result.json"
 
 
-@contextmanager
-def whole_folder(folder: Path) -> Iterator[Path]:
-    """A new folder to write into, which takes its place when the block has ended well."""
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".new-") as temporary:
-        fresh = Path(temporary) / "fresh"
-        fresh.mkdir()
-        yield fresh
-        shutil.rmtree(folder, ignore_errors=True)  # left by an attempt without a result
-        fresh.rename(folder)
-
-
 def once(folder: Path, kind: type[R], work: Callable[[Path], R]) -> R:
-    """The result of `work`, which writes into the folder it is given; done before: read again."""
-    done = folder / RESULT
-    if done.is_file():
-        return msgspec.json.decode(done.read_bytes(), type=kind)
-    with whole_folder(folder) as fresh:
+    """The result of `work`, which fills the folder that it is given.
+
+    A result that an earlier call has left in `folder` is read instead. What a call without a
+    result has left there is deleted.
+    """
+    earlier = folder / RESULT
+    if earlier.is_file():
+        return msgspec.json.decode(earlier.read_bytes(), type=kind)
+    with atomic_folder(folder) as fresh:
         result = work(fresh)
         write_json(fresh / RESULT, result)
     return result

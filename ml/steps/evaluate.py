@@ -13,14 +13,22 @@ import numpy as np
 
 from features.definitions import Float64Array, Int64Array
 from infra.clock import HOUR
-from ml.bundle.format import Bundle
+from ml.bundle.scoring import Bundle
 from ml.evaluation import metrics as quality
 from ml.evaluation.split import day_blocks
-from ml.ports import DayRuns, Experiments, Plotter, Registry, Version
+from ml.ports import DayRuns, Experiments, Plotter, RegisteredVersion, Registry
 from ml.project import ModelProject
+from ml.registry_tags import (
+    CHAMPION,
+    CHAMPION_TAG,
+    DAY_TAG,
+    PROJECT_TAG,
+    SHA256_TAG,
+    SNAPSHOT_SHA256_TAG,
+)
 from ml.results import Evaluation, Fit, Quality, Snapshot, Validation
 from ml.steps.artifacts import write_json
-from ml.steps.run_log import CHAMPION, EVALUATION, PLOTS, Page, data_sets, of_day, of_learner
+from ml.steps.run_log import EVALUATION, PLOTS, RunLog, data_sets, day_run, learner_run
 from ml.steps.train import SCORES, bundle_scores
 
 if TYPE_CHECKING:
@@ -28,20 +36,19 @@ if TYPE_CHECKING:
 
 BASE_RATE = "base_rate"
 REFERENCE = "reference"
-SHA256_TAG = "eventide.bundle_sha256"
 
 
 @dataclass(frozen=True, kw_only=True)
 class ChampionModel:
     """The champion, able to score."""
 
-    version: Version
+    version: RegisteredVersion
     bundle: Bundle
 
 
 @dataclass(frozen=True, kw_only=True)
 class ScoredEvaluationSet:
-    """The labelled evaluation rows, and what each learner says of them."""
+    """The labelled evaluation rows, and the scores of each learner."""
 
     rows: pl.DataFrame
     labels: Int64Array
@@ -61,37 +68,34 @@ def evaluate(
 ) -> Evaluation:
     """Measure, compare, and write all of it into the day's runs.
 
-    A day that was written down already is read back, whoever is champion by now.
+    The evaluation of a day that is recorded already is read back, also when the champion is another
+    one by now.
 
     Raises:
         BundleRefused: the champion in the registry is not what was registered.
     """
-    written = experiments.finished(project.name, snapshot.key)
-    if written:
-        return msgspec.json.decode(experiments.read(written, EVALUATION), type=Evaluation)
+    finished_run = experiments.finished(project.name, snapshot.key)
+    if finished_run:
+        return msgspec.json.decode(experiments.read(finished_run, EVALUATION), type=Evaluation)
     champion = champion_of(registry, project.name)
-    judged = _judged(snapshot, fits, champion)
+    scored = _scored(snapshot, fits, champion)
     runs = experiments.begin(
         project.name,
         snapshot.key,
         title=snapshot.window.day,
-        tags={
-            "eventide.project": project.name,
-            "eventide.day": snapshot.window.day,
-            "eventide.snapshot_sha256": snapshot.sha256,
-            "eventide.champion": champion.version.version if champion else "none",
-        },
+        tags=_run_tags(project, snapshot, champion),
         learners=[f.learner for f in fits],
     )
-    evaluation = compare(project, snapshot, fits, judged, champion=champion, runs=runs)
+    evaluation = compare(project, snapshot, fits, scored, champion=champion, runs=runs)
     with tempfile.TemporaryDirectory() as temporary:
-        folder = Path(temporary)
-        plotter.draw(judged.labels, judged.scores, folder=folder / PLOTS)
-        write_json(folder / EVALUATION, evaluation)
-        page = Page(snapshot, validation, evaluation, folder)
-        experiments.log(runs.day, of_day(page), data_sets(snapshot))
+        run_log = RunLog(snapshot, validation, evaluation, Path(temporary))
+        plotter.draw(scored.labels, scored.scores, folder=run_log.folder / PLOTS)
+        write_json(run_log.folder / EVALUATION, evaluation)
+        experiments.log(runs.day, day_run(run_log), data_sets(snapshot))
         for fit in fits:
-            experiments.log(runs.learners[fit.learner], of_learner(page, fit), data_sets(snapshot))
+            experiments.log(
+                runs.learners[fit.learner], learner_run(run_log, fit), data_sets(snapshot)
+            )
     experiments.end(runs)
     return evaluation
 
@@ -107,34 +111,40 @@ def champion_of(registry: Registry, name: str) -> ChampionModel | None:
     return ChampionModel(version=version, bundle=bundle)
 
 
+def _run_tags(
+    project: ModelProject, snapshot: Snapshot, champion: ChampionModel | None
+) -> dict[str, str]:
+    return {
+        PROJECT_TAG: project.name,
+        DAY_TAG: snapshot.window.day,
+        SNAPSHOT_SHA256_TAG: snapshot.sha256,
+        CHAMPION_TAG: champion.version.version if champion else "none",
+    }
+
+
 def compare(
     project: ModelProject,
     snapshot: Snapshot,
     fits: Sequence[Fit],
-    judged: ScoredEvaluationSet,
+    scored: ScoredEvaluationSet,
     *,
     champion: ChampionModel | None,
     runs: DayRuns,
 ) -> Evaluation:
     """Every number of the evaluation, from scores and labels alone."""
-    losses = {name: quality.log_losses(judged.labels, s) for name, s in judged.scores.items()}
+    losses = {name: quality.log_losses(scored.labels, s) for name, s in scored.scores.items()}
     best = min((c.name for c in project.candidates), key=lambda name: losses[name].mean())
     base_rate = _base_rate(snapshot)
-    constant = quality.log_losses(judged.labels, np.full(len(judged.labels), base_rate))
-    others = {BASE_RATE: constant, REFERENCE: losses[project.reference.name]}
+    constant = quality.log_losses(scored.labels, np.full(len(scored.labels), base_rate))
+    baselines = {BASE_RATE: constant, REFERENCE: losses[project.reference.name]}
     if champion is not None:
-        others[CHAMPION] = losses[CHAMPION]
-    differences = {
-        name: quality.day_block_interval(losses[best] - other, judged.days, seed=project.seed)
-        for name, other in others.items()
-    }
+        baselines[CHAMPION] = losses[CHAMPION]
     slices = quality.slices(
-        {c: judged.rows[c].to_list() for c in project.slices.columns},
+        {c: scored.rows[c].to_list() for c in project.slices.columns},
         losses[best],
         losses.get(CHAMPION),
         min_rows=project.slices.min_rows,
     )
-    qualities = {name: _quality(name, judged.labels, s) for name, s in judged.scores.items()}
     evaluation = Evaluation(
         key=snapshot.key,
         day=snapshot.window.day,
@@ -145,22 +155,25 @@ def compare(
         champion=champion.version.version if champion else None,
         base_rate=base_rate,
         base_rate_log_loss=float(constant.mean()),
-        qualities=qualities,
-        differences=differences,
+        qualities={n: _quality(n, scored.labels, s) for n, s in scored.scores.items()},
+        differences={
+            name: quality.day_block_interval(losses[best] - loss, scored.days, seed=project.seed)
+            for name, loss in baselines.items()
+        },
         slices=tuple(slices),
         measures={},
     )
     return msgspec.structs.replace(evaluation, measures=_measures(evaluation, snapshot, champion))
 
 
-def _judged(
+def _scored(
     snapshot: Snapshot, fits: Sequence[Fit], champion: ChampionModel | None
 ) -> ScoredEvaluationSet:
     import polars as pl
 
-    everything = pl.read_parquet(snapshot.file("evaluation.parquet"))
-    labelled = everything["label"].is_not_null()
-    rows = everything.filter(labelled)
+    rows = pl.read_parquet(snapshot.file("evaluation.parquet"))
+    labelled = rows["label"].is_not_null()
+    rows = rows.filter(labelled)
     scores = {
         f.learner: pl.read_parquet(f.file(SCORES)).filter(labelled)["score"].to_numpy()
         for f in fits

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from datetime import date
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from features.definitions import BoolArray
 from features.retrieval.content_hash import content_sha256
-from ml.evaluation.gates import check_data, reasons
+from features.retrieval.historical import TrainingRows
+from ml.evaluation.gates import GateResult, check_data, reasons
 from ml.evaluation.null_rates import NullReport, null_report
 from ml.evaluation.split import Window, in_evaluation, in_training, missing_days, window_of
 from ml.ports import History
@@ -27,19 +28,13 @@ NEVER_US = np.iinfo(np.int64).max
 def extract(project: ModelProject, day: date, *, history: History, work: Path) -> Snapshot:
     """Read the decisions that were known at the day's cut-off and split them by time.
 
-    The rows are read anew each time; equal rows lead to the folder of the run before.
+    The rows are read each time; equal rows lead to the folder of the earlier run.
 
     Raises:
         DataNotReady: the store does not yet hold all that was known at the cut-off.
     """
     window = window_of(project, day)
-    rows = history(
-        project.service,
-        project.label,
-        start_us=window.training_start_us,
-        end_us=window.evaluation_end_us,
-        known_before_us=window.cutoff_us,
-    )
+    rows = _read(project, window, history)
     frame = _tidy(rows.frame, project)
     sha256 = content_sha256(frame)
     key = run_key(project, sha256)
@@ -52,7 +47,7 @@ def extract(project: ModelProject, day: date, *, history: History, work: Path) -
         write_json(fresh / "manifest.json", {**rows.manifest, "split_sha256": sha256})
         nulls = _nulls(project, training, evaluation)
         measures = _measures(frame, training, evaluation, window=window, nulls=nulls)
-        checks = check_data(project.gates, measures)
+        results = check_data(project.gates, measures)
         return Snapshot(
             project=project.name,
             window=window,
@@ -63,11 +58,21 @@ def extract(project: ModelProject, day: date, *, history: History, work: Path) -
             evaluation_rows=_labelled(evaluation),
             unusable=nulls.unusable,
             measures=measures,
-            checks=tuple(checks),
-            held=tuple(_held(checks, training, nulls)),
+            checks=tuple(results),
+            hold_reasons=tuple(_hold_reasons(results, training, nulls)),
         )
 
     return once(folder, Snapshot, write)
+
+
+def _read(project: ModelProject, window: Window, history: History) -> TrainingRows:
+    return history(
+        project.service,
+        project.label,
+        start_us=window.training_start_us,
+        end_us=window.evaluation_end_us,
+        known_before_us=window.cutoff_us,
+    )
 
 
 def _tidy(frame: pl.DataFrame, project: ModelProject) -> pl.DataFrame:
@@ -87,9 +92,9 @@ def _tidy(frame: pl.DataFrame, project: ModelProject) -> pl.DataFrame:
 def _split(frame: pl.DataFrame, window: Window) -> tuple[pl.DataFrame, pl.DataFrame]:
     decided = frame["decision_time_us"].to_numpy()
     known = frame["label_known_at_us"].fill_null(NEVER_US).to_numpy()
-    learnt: BoolArray = in_training(window, decided_us=decided, known_us=known)
+    trained_on: BoolArray = in_training(window, decided_us=decided, known_us=known)
     judged = in_evaluation(window, decided_us=decided)
-    return _rows(frame, learnt), _rows(frame, judged)
+    return _rows(frame, trained_on), _rows(frame, judged)
 
 
 def _rows(frame: pl.DataFrame, chosen: BoolArray) -> pl.DataFrame:
@@ -138,14 +143,18 @@ def _labelled(frame: pl.DataFrame) -> int:
     return len(frame) - frame["label"].null_count()
 
 
-def _held(checks: list[Any], training: pl.DataFrame, nulls: NullReport) -> list[str]:
+def _hold_reasons(
+    results: list[GateResult], training: pl.DataFrame, nulls: NullReport
+) -> list[str]:
     """Why no model can be made: the gates, and what no model can do without."""
-    held = reasons(checks)
+    hold_reasons = reasons(results)
     if nulls.turned_null:
         shown = ", ".join(nulls.turned_null[:5])
-        held.append(f"{len(nulls.turned_null)} columns without a value in the evaluation: {shown}")
-    elif nulls.worst and any(not c.passed and c.measure == "null_growth" for c in checks):
-        held.append(f"the column that lost most values: {nulls.worst}")
+        hold_reasons.append(
+            f"{len(nulls.turned_null)} columns without a value in the evaluation: {shown}"
+        )
+    elif nulls.worst and any(not r.passed and r.measure == "null_growth" for r in results):
+        hold_reasons.append(f"the column that lost most values: {nulls.worst}")
     if training["label"].n_unique() < 2:
-        held.append("training needs decisions of both outcomes")
-    return held
+        hold_reasons.append("training needs decisions of both outcomes")
+    return hold_reasons

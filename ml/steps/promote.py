@@ -1,4 +1,4 @@
-"""Let a rehearsed version serve. One promoter at a time: the scheduler's pool sees to that."""
+"""Let a verified version serve. One promotion at a time: the scheduler's pool ensures that."""
 
 import json
 from pathlib import Path
@@ -7,12 +7,9 @@ from infra.clock import from_us
 from ml.errors import RegistryConflict
 from ml.ports import Registry
 from ml.project import ModelProject
+from ml.registry_tags import CHAMPION, PREVIOUS, PROMOTED_TAG, VERIFIED_TAG
 from ml.results import Promotion, Registration, Verdict
-from ml.steps.register import VERIFIED_TAG
-from ml.steps.run_log import CHAMPION
 
-PREVIOUS = "previous"
-PROMOTED_TAG = "eventide.promoted_at"
 LIFECYCLE = "lifecycle.jsonl"
 
 
@@ -31,8 +28,8 @@ def promote(
     after a crash in the middle finishes what is missing.
 
     Raises:
-        RegistryConflict: the version was not rehearsed, the champion is not the one that it was
-            judged against, or the alias does not stand where it was just put.
+        RegistryConflict: the version was not verified, the champion is not the one that it was
+            judged against, or the alias is not what was just set.
     """
     version = registry.get(project.name, registration.version)
     aliases = registry.aliases(project.name)
@@ -44,7 +41,7 @@ def promote(
             changed=False,
         )
     if VERIFIED_TAG not in version.tags:
-        raise RegistryConflict(f"version {version.version} was never rehearsed")
+        raise RegistryConflict(f"version {version.version} was never verified")
     _check_unmoved(aliases.get(CHAMPION), verdict, version.version)
     if verdict.champion is not None:
         registry.point(project.name, PREVIOUS, verdict.champion)

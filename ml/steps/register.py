@@ -1,4 +1,4 @@
-"""Make an accepted candidate a version, and rehearse its service before anyone may promote it."""
+"""Make an accepted candidate a version, and verify that serving can use it before a promotion."""
 
 from __future__ import annotations
 
@@ -9,21 +9,31 @@ from typing import Any
 
 import numpy as np
 
-from ml.bundle.format import Bundle
+from ml.bundle.scoring import Bundle
 from ml.errors import BundleRefused, MlError
-from ml.ports import Registry, Version
+from ml.ports import RegisteredVersion, Registry
 from ml.project import ModelProject
+from ml.registry_tags import (
+    CANDIDATE_TAG,
+    CHALLENGER,
+    CHAMPION,
+    DAY_TAG,
+    JUDGED_AGAINST_TAG,
+    KEY_TAG,
+    LOG_LOSS_TAG,
+    MINUS_CHAMPION_TAG,
+    PATH_TAG,
+    ROC_AUC_TAG,
+    SHA256_TAG,
+    SNAPSHOT_SHA256_TAG,
+    TRAINED_UNTIL_TAG,
+    VERIFIED_TAG,
+)
 from ml.results import Evaluation, Fit, Registration, Snapshot, Verdict
-from ml.steps.evaluate import SHA256_TAG
-from ml.steps.run_log import CHAMPION
 from ml.steps.train import MAX_DIFFERENCE, PIPELINE, bundle_scores
 from ml.training.frames import to_pandas
 
-KEY_TAG = "eventide.key"
-PATH_TAG = "eventide.bundle_path"
-VERIFIED_TAG = "eventide.rehearsed_rows"
 BUNDLE_PATH = "bundle"
-CHALLENGER = "challenger"
 GOLDEN_ROWS = 2_000
 EXAMPLE_ROWS = 5
 
@@ -33,8 +43,8 @@ TRUSTED_TYPES = (
     "sklearn.ensemble._hist_gradient_boosting.predictor.TreePredictor",
     "sklearn.utils.validation.check_array",
 )
-"""What our pipelines hold beside the types that skops trusts by itself. The list stands here and
-not beside the model: a model that brings its own list of what to trust protects nobody."""
+"""What our pipelines hold beside the types that skops trusts by itself. The list is code and not a
+file beside the model: a model that names its own trusted types protects nobody."""
 
 
 def register(
@@ -47,7 +57,7 @@ def register(
 ) -> Registration:
     """The version of the accepted candidate, at the alias `challenger`.
 
-    Then the way of serving is gone once: the bundle is downloaded over the network, compared with
+    Then it is loaded as serving loads it: the bundle is downloaded over the network, compared with
     its sha256, and must score as the pipeline does. Only a version that did may be promoted.
     A version that was registered for the same data is used again.
 
@@ -58,30 +68,34 @@ def register(
     if not verdict.accepted:
         raise MlError(f"{verdict.candidate} was not accepted: {'; '.join(verdict.reasons)}")
     fit = evaluation.fits[verdict.candidate]
-    found = registry.with_key(project.name, snapshot.key)
-    made = found or registry.register(
+    version = registry.with_key(project.name, snapshot.key) or registry.register(
         project.name,
         run_id=evaluation.runs[fit.learner],
         pipeline=load_pipeline(fit.file(PIPELINE)),
         example=_golden(project, snapshot, fit)[1].head(EXAMPLE_ROWS),
         tags=_tags(snapshot, evaluation, verdict, fit),
     )
-    if VERIFIED_TAG not in made.tags:
-        rows = verify_deployment(project, snapshot, fit, made, registry=registry)
-        # The tag last: a try that finds it takes all of this for done.
-        registry.point(project.name, CHALLENGER, made.version)
-        registry.tag(made, {VERIFIED_TAG: str(rows)})
+    if VERIFIED_TAG not in version.tags:
+        rows = verify_deployment(project, snapshot, fit, version, registry=registry)
+        # The tag last: it says to a later try that all of this was done.
+        registry.point(project.name, CHALLENGER, version.version)
+        registry.tag(version, {VERIFIED_TAG: str(rows)})
     return Registration(
         name=project.name,
-        version=made.version,
-        run_id=made.run_id,
+        version=version.version,
+        run_id=version.run_id,
         bundle_sha256=fit.bundle_sha256,
-        rehearsed_rows=int(registry.get(project.name, made.version).tags[VERIFIED_TAG]),
+        verified_rows=int(registry.get(project.name, version.version).tags[VERIFIED_TAG]),
     )
 
 
 def verify_deployment(
-    project: ModelProject, snapshot: Snapshot, fit: Fit, version: Version, *, registry: Registry
+    project: ModelProject,
+    snapshot: Snapshot,
+    fit: Fit,
+    version: RegisteredVersion,
+    *,
+    registry: Registry,
 ) -> int:
     """Score the golden rows by the downloaded bundle and by the pipeline; returns how many.
 
@@ -124,8 +138,7 @@ def _golden(project: ModelProject, snapshot: Snapshot, fit: Fit) -> tuple[Any, A
     import polars as pl
 
     rows = pl.read_parquet(snapshot.file("evaluation.parquet")).tail(GOLDEN_ROWS)
-    wanted = project.learner(fit.learner).columns or project.columns
-    columns = [c for c in project.columns if c in wanted and c not in snapshot.unusable]
+    columns = project.columns_of(project.learner(fit.learner), without=snapshot.unusable)
     return rows, to_pandas(rows, columns)
 
 
@@ -135,17 +148,15 @@ def _tags(snapshot: Snapshot, evaluation: Evaluation, verdict: Verdict, fit: Fit
         KEY_TAG: snapshot.key,
         PATH_TAG: BUNDLE_PATH,
         SHA256_TAG: fit.bundle_sha256,
-        "eventide.day": snapshot.window.day,
-        "eventide.candidate": verdict.candidate,
-        "eventide.snapshot_sha256": snapshot.sha256,
-        "eventide.trained_until_us": str(snapshot.window.training_end_us),
-        "eventide.judged_against": verdict.champion or "base rate and reference",
-        "eventide.log_loss": f"{best.log_loss:.6f}",
-        "eventide.roc_auc": f"{best.roc_auc:.6f}",
+        DAY_TAG: snapshot.window.day,
+        CANDIDATE_TAG: verdict.candidate,
+        SNAPSHOT_SHA256_TAG: snapshot.sha256,
+        TRAINED_UNTIL_TAG: str(snapshot.window.training_end_us),
+        JUDGED_AGAINST_TAG: verdict.champion or "base rate and reference",
+        LOG_LOSS_TAG: f"{best.log_loss:.6f}",
+        ROC_AUC_TAG: f"{best.roc_auc:.6f}",
     }
     if CHAMPION in evaluation.differences:
         d = evaluation.differences[CHAMPION]
-        tags["eventide.log_loss_minus_champion"] = (
-            f"{d.value:+.6f} [{d.lower:+.6f}, {d.upper:+.6f}]"
-        )
+        tags[MINUS_CHAMPION_TAG] = f"{d.value:+.6f} [{d.lower:+.6f}, {d.upper:+.6f}]"
     return tags

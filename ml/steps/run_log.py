@@ -5,19 +5,19 @@ from pathlib import Path
 
 import msgspec
 
-from ml.ports import DataSet, Logged
+from ml.ports import DataSet, RunContents
+from ml.registry_tags import CHAMPION, LEARNER_TAG, WARNINGS_TAG
 from ml.results import Evaluation, Fit, Snapshot, Validation
 from ml.steps.train import BUNDLE, PIPELINE
 from ml.steps.validate import pages
 
-CHAMPION = "champion"
 EVALUATION = "evaluation.json"
 PLOTS = "plots"
 
 
 @dataclass(frozen=True)
-class Page:
-    """All that is known of a day when it is written down; `folder` holds the files made for it."""
+class RunLog:
+    """All that is known of a day when it is recorded; `folder` holds the files made for it."""
 
     snapshot: Snapshot
     validation: Validation
@@ -25,44 +25,46 @@ class Page:
     folder: Path
 
 
-def of_day(page: Page) -> Logged:
+def day_run(run_log: RunLog) -> RunContents:
     """The day's own run: the measures that the gates see, the data and its pages."""
-    snapshot, evaluation = page.snapshot, page.evaluation
-    warned = "; ".join(f.sentence for f in page.validation.findings)
-    return Logged(
+    snapshot, evaluation = run_log.snapshot, run_log.evaluation
+    warned = "; ".join(f.sentence for f in run_log.validation.findings)
+    return RunContents(
         params={**_params(snapshot), "learner": f"best: {evaluation.best}"},
         metrics={
             **{k: v for k, v in evaluation.measures.items() if v is not None},
             "base_rate": evaluation.base_rate,
             "base_rate_log_loss": evaluation.base_rate_log_loss,
-            "expectations_warned": len(page.validation.findings),
+            "expectations_warned": len(run_log.validation.findings),
         },
-        tags={"eventide.warnings": warned[:4_000]} if warned else {},
+        tags={WARNINGS_TAG: warned[:4_000]} if warned else {},
         artifacts={
-            PLOTS: page.folder / PLOTS,
-            "": page.folder / EVALUATION,
+            PLOTS: run_log.folder / PLOTS,
+            "": run_log.folder / EVALUATION,
             "snapshot": snapshot.file("manifest.json"),
             **pages(snapshot),
         },
     )
 
 
-def of_learner(page: Page, fit: Fit) -> Logged:
+def learner_run(run_log: RunLog, fit: Fit) -> RunContents:
     """A learner's run: its quality, and itself, so that a held candidate is not lost."""
-    qualities = page.evaluation.qualities
+    qualities = run_log.evaluation.qualities
     metrics: dict[str, float] = msgspec.structs.asdict(qualities[fit.learner])
     metrics.pop("learner")
     metrics |= {"fit_seconds": fit.fit_seconds, "bundle_parity": fit.parity}
     if CHAMPION in qualities:
-        # The page shows two decimals: only as a number of its own is the difference visible.
+        # MLflow's page shows two decimals: only as a number of its own is the difference visible.
         metrics["log_loss_minus_champion"] = metrics["log_loss"] - qualities[CHAMPION].log_loss
-    metrics["log_loss_minus_base_rate"] = metrics["log_loss"] - page.evaluation.base_rate_log_loss
-    return Logged(
-        params={**_params(page.snapshot), "learner": fit.learner},
+    metrics["log_loss_minus_base_rate"] = (
+        metrics["log_loss"] - run_log.evaluation.base_rate_log_loss
+    )
+    return RunContents(
+        params={**_params(run_log.snapshot), "learner": fit.learner},
         metrics=metrics,
-        tags={"eventide.learner": fit.learner},
+        tags={LEARNER_TAG: fit.learner},
         artifacts={
-            PLOTS: page.folder / PLOTS,
+            PLOTS: run_log.folder / PLOTS,
             "bundle": fit.file(BUNDLE),
             "pipeline": fit.file(PIPELINE),
         },

@@ -5,10 +5,10 @@ from __future__ import annotations
 import msgspec
 
 from ml.project import ModelProject
-from ml.results import Evaluation, Outcome, Promotion, Snapshot, Validation, Verdict
+from ml.results import Evaluation, Promotion, RunOutcome, Snapshot, Validation, Verdict
 
 
-def outcome(
+def summarize(
     project: ModelProject,
     snapshot: Snapshot,
     *,
@@ -16,13 +16,13 @@ def outcome(
     evaluation: Evaluation | None,
     verdict: Verdict | None,
     promotion: Promotion | None,
-) -> Outcome:
-    """Promoted, or held with the reasons; whatever step the run got to."""
-    return Outcome(
+) -> RunOutcome:
+    """Promoted, or held with the reasons. What the run did not reach is None."""
+    return RunOutcome(
         project=project.name,
         day=snapshot.window.day,
         decision="promoted" if promotion else "held",
-        reasons=verdict.reasons if verdict else snapshot.held,
+        reasons=verdict.reasons if verdict else snapshot.hold_reasons,
         candidate=evaluation.best if evaluation else None,
         version=promotion.version if promotion else None,
         champion=evaluation.champion if evaluation else None,

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ml.bundle.format import Bundle, BundleInfo, write_bundle
+from ml.bundle.format import BundleInfo, write_bundle
+from ml.bundle.scoring import Bundle
 from ml.errors import UnsupportedPipeline
 from ml.project import Candidate, ModelProject
 from ml.results import Fit, Snapshot
@@ -42,19 +43,21 @@ def _fit(
     import skops.io
 
     rows = pl.read_parquet(snapshot.file("training.parquet"))
-    columns = _columns(project, snapshot, candidate)
+    columns = project.columns_of(candidate, without=snapshot.unusable)
     categories = [c for c in project.service.categories if c in columns]
     numbers = [c for c in project.service.numbers if c in columns]
-    begun = time.monotonic()
+    started = time.monotonic()
     pipeline = candidate.build(categories, numbers, seed=project.seed, **candidate.options)
     pipeline.fit(to_pandas(rows, columns), rows["label"].to_numpy())
-    seconds = time.monotonic() - begun
+    seconds = time.monotonic() - started
     skops.io.dump(pipeline, fresh / PIPELINE)
     sha256 = _write_bundle(project, snapshot, candidate, pipeline, fresh / BUNDLE)
-    judged = pl.read_parquet(snapshot.file("evaluation.parquet"))
-    scores = pipeline.predict_proba(to_pandas(judged, columns))[:, 1]
-    parity = _parity(Bundle.load(fresh / BUNDLE, sha256), judged, scores, candidate)
-    judged.select("entity_id").with_columns(score=pl.Series(scores)).write_parquet(fresh / SCORES)
+    evaluation = pl.read_parquet(snapshot.file("evaluation.parquet"))
+    scores = pipeline.predict_proba(to_pandas(evaluation, columns))[:, 1]
+    parity = _parity(Bundle.load(fresh / BUNDLE, sha256), evaluation, scores, candidate)
+    evaluation.select("entity_id").with_columns(score=pl.Series(scores)).write_parquet(
+        fresh / SCORES
+    )
     return Fit(
         learner=candidate.name,
         folder=str(folder),
@@ -73,12 +76,6 @@ def bundle_scores(bundle: Bundle, rows: pl.DataFrame) -> np.ndarray[Any, np.dtyp
     """
     categories = {name: rows[name].to_list() for name in bundle.categories}
     return bundle.score(categories, rows.select(bundle.numbers).to_numpy())
-
-
-def _columns(project: ModelProject, snapshot: Snapshot, candidate: Candidate) -> list[str]:
-    """The learner's columns in the model's order, without those that have no value."""
-    wanted = set(candidate.columns or project.columns) - set(snapshot.unusable)
-    return [c for c in project.columns if c in wanted]
 
 
 def _write_bundle(
@@ -105,7 +102,7 @@ def _write_bundle(
 
 
 def _parity(bundle: Bundle, rows: pl.DataFrame, scores: Any, candidate: Candidate) -> float:
-    """The greatest difference between what training and what serving would say."""
+    """The greatest difference between the scores of the pipeline and of the bundle."""
     difference = float(np.abs(bundle_scores(bundle, rows) - scores).max(initial=0.0))
     if not difference <= MAX_DIFFERENCE:
         raise UnsupportedPipeline(

@@ -1,11 +1,12 @@
-"""Hold the data of a run against the project's expectations."""
+"""Compare the data of a run with the project's expectations."""
 
 from collections.abc import Callable
 from pathlib import Path
 
 from ml.errors import DataContractBroken
-from ml.ports import Examiner, Experiments, Logged
+from ml.ports import Examiner, Experiments, RunContents
 from ml.project import ModelProject
+from ml.registry_tags import DAY_TAG, DECISION_TAG, REASON_TAG
 from ml.results import Snapshot, Validation
 from ml.steps.artifacts import once
 
@@ -63,14 +64,14 @@ def _record_refusal(
         project.name,
         snapshot.key,
         title=f"{snapshot.window.day} refused",
-        tags={"eventide.decision": "data refused", "eventide.day": snapshot.window.day},
+        tags={DECISION_TAG: "data refused", DAY_TAG: snapshot.window.day},
         learners=(),
     )
     experiments.log(
         runs.day,
-        Logged(
+        RunContents(
             metrics={"expectations_broken": len(result.broken)},
-            tags={"eventide.reason": result.broken[0].sentence},
+            tags={REASON_TAG: result.broken[0].sentence},
             artifacts={"snapshot": snapshot.file("manifest.json"), **pages(snapshot)},
         ),
     )

@@ -1,1 +1,1 @@
-"""Where scikit-learn is used: pipelines, fitting, and writing a fitted pipeline as plain data."""
+"""Where scikit-learn is used: pipelines, fitting, export. Imports bundle, project and errors."""

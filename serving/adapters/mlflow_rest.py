@@ -8,12 +8,10 @@ from typing import Any
 
 import httpx
 
+from ml.registry_tags import CHAMPION, PATH_TAG, SHA256_TAG
 from serving.errors import ModelUnavailable
 from serving.model import ModelVersion
 
-ALIAS = "champion"
-PATH_TAG = "eventide.bundle_path"
-SHA256_TAG = "eventide.bundle_sha256"
 ASK_TIMEOUT_S = 2.0
 DOWNLOAD_TIMEOUT_S = 30.0
 _ARTIFACTS = "mlflow-artifacts:/"
@@ -53,7 +51,7 @@ class MlflowModelSource:
 
     def _champion(self, name: str) -> dict[str, Any] | None:
         answer = self._ask(
-            "/api/2.0/mlflow/registered-models/alias", {"name": name, "alias": ALIAS}
+            "/api/2.0/mlflow/registered-models/alias", {"name": name, "alias": CHAMPION}
         )
         if answer.is_client_error and _json(answer).get("error_code") in _NO_CHAMPION:
             return None

@@ -11,9 +11,10 @@ import httpx
 import pytest
 
 from features.catalog.flights.services import FLIGHT_DELAY
-from ml.bundle.format import Bundle
+from ml.bundle.scoring import Bundle
+from ml.registry_tags import CHAMPION, PATH_TAG, SHA256_TAG
 from serving.adapters.folder import FolderModelSource
-from serving.adapters.mlflow_rest import ALIAS, PATH_TAG, SHA256_TAG, MlflowModelSource
+from serving.adapters.mlflow_rest import MlflowModelSource
 from serving.errors import ModelUnavailable
 from serving.ports import ModelSource
 from tests.support.data.bundles import a_bundle
@@ -77,7 +78,7 @@ class Registry:
             run_id=run["run_id"],
             tags=[{"key": key, "value": value} for key, value in tags.items()],
         )["model_version"]["version"]
-        self._post("registered-models/alias", name=self.name, alias=ALIAS, version=version)
+        self._post("registered-models/alias", name=self.name, alias=CHAMPION, version=version)
 
     def delete_files(self) -> None:
         for file in ("manifest.json", "model.json"):

@@ -9,7 +9,8 @@ import pytest
 
 from features.engine.deduplication import SeenIds
 from features.engine.sorting import UNSET
-from features.engine.state import ViewRows, ViewSchemaMismatch, compacted_through_us
+from features.engine.value_format import ViewSchemaMismatch, compacted_through_us
+from features.engine.view_rows import ViewRows
 from features.engine.view_states import state_of
 from features.errors import OffsetConflict, StoreUnavailable
 from features.stores.lmdb import LmdbOnlineStore
@@ -127,7 +128,7 @@ def test_values_are_folded_as_they_grow(store: OnlineStore) -> None:
     value = store.get([(SHOP_SALES.name, [b"a"])])[0][0]
     assert value is not None
     assert compacted_through_us(value) == START_US + 20 * SECOND
-    assert len(value) < 21 * state_of(SHOP_SALES).settled_row.itemsize + 64
+    assert len(value) < 21 * state_of(SHOP_SALES).format.base_row.itemsize + 64
     assert count(store) == 200
 
 

@@ -181,7 +181,9 @@ def test_two_processes_write_to_the_same_entities(url: str) -> None:
     assert assert_whole(store) == 12_000
     value = store.get([(SHOP_SALES.name, [b"a"])])[0][0]
     assert value is not None
-    assert len(value) < 110 * state_of(SHOP_SALES).head_row.itemsize  # of 120 rows: it was folded
+    assert (
+        len(value) < 110 * state_of(SHOP_SALES).format.delta_row.itemsize
+    )  # of 120 rows: it was folded
 
 
 def test_a_fold_does_not_lose_what_another_writer_appends_meanwhile(url: str) -> None:

@@ -51,10 +51,10 @@ def test_one_task_a_step_in_their_order(dag: Any) -> None:
         "train": ["extract", "validate"],
         "evaluate": ["extract", "train", "validate"],
         "gate": ["evaluate", "extract"],
-        "keep_current": ["evaluate", "extract", "gate"],
+        "keep_current": ["gate"],
         "release.register": ["evaluate", "extract", "gate"],
-        "release.promote": ["evaluate", "extract", "release.register"],
-        "report": ["evaluate", "extract", "keep_current", "release.promote", "validate"],
+        "release.promote": ["gate", "release.register"],
+        "report": ["evaluate", "extract", "gate", "keep_current", "release.promote", "validate"],
     }
 
 

@@ -23,7 +23,8 @@ from infra.clock import HOUR, MINUTE, to_us
 from infra.kafka.admin import end_offsets
 from infra.kafka.transactions import Record, TransactionalProducer
 from infra.settings import KafkaSettings, Settings
-from ml.bundle.format import Bundle, Linear, write_bundle
+from ml.bundle.format import Linear, write_bundle
+from ml.bundle.scoring import Bundle
 from tests.support.data.bundles import a_bundle, a_model_file
 from tests.support.data.messages import NOON_US, a_request
 from tests.support.data.recordings import FOLDER, flights_file

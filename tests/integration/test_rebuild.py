@@ -24,7 +24,7 @@ from features.contracts.codec import encode, encode_key
 from features.retrieval.online import FeatureReader
 from features.stores.lmdb import LmdbOnlineStore
 from infra.settings import KafkaSettings, Settings
-from ml.bundle.format import Bundle
+from ml.bundle.scoring import Bundle
 from tests.support.data.bundles import a_bundle
 from tests.support.data.messages import a_request
 from tests.support.faults import FaultCounts

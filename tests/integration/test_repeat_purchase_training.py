@@ -17,9 +17,9 @@ from ml.adapters.matplotlib import Plots
 from ml.bootstrap import set_switches
 from ml.ports import History
 from ml.projects.repeat_purchase import PROJECT
-from ml.steps.decide import decide
 from ml.steps.evaluate import champion_of, evaluate
 from ml.steps.extract import extract
+from ml.steps.gate import apply_gates
 from ml.steps.promote import promote
 from ml.steps.register import register
 from ml.steps.train import train
@@ -81,7 +81,7 @@ def test_the_first_candidate_is_promoted_and_serves(
         registry=registry,
         plotter=Plots(),
     )
-    verdict = decide(PROJECT, snapshot, evaluation)
+    verdict = apply_gates(PROJECT, snapshot, evaluation)
     assert verdict.reasons == ()
     registration = register(PROJECT, snapshot, evaluation, verdict, registry=registry)
     promote(PROJECT, registration, verdict, registry=registry, work=tmp_path, now_us=1)

@@ -17,7 +17,7 @@ from features.catalog.purchases.events import REQUESTED
 from features.retrieval.historical import training_rows
 from infra.clock import DAY
 from infra.settings import KafkaSettings, Settings
-from ml.bundle.format import Bundle
+from ml.bundle.scoring import Bundle
 from ml.projects import flight_delay, repeat_purchase
 from tests.support.data.bundles import a_bundle
 from tests.support.data.recordings import FOLDER, flights, flights_file, purchases, purchases_file

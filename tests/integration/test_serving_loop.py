@@ -26,7 +26,7 @@ from infra.kafka.partitions import Partition, Positions
 from infra.kafka.transactions import Record, TransactionalProducer
 from infra.process.watchdog import Watchdog
 from infra.settings import KafkaSettings
-from ml.bundle.format import Bundle
+from ml.bundle.scoring import Bundle
 from serving.bootstrap import request_decoder
 from serving.freshness import Freshness
 from serving.loop import Answering, Parts, ServingLoop, Topics

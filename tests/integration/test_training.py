@@ -16,9 +16,9 @@ from ml.bundle.format import MODEL
 from ml.errors import BundleRefused, DataContractBroken, MlError, RegistryConflict
 from ml.project import ModelProject
 from ml.results import Evaluation, Fit, Promotion, Registration, Snapshot, Validation, Verdict
-from ml.steps.decide import decide
 from ml.steps.evaluate import champion_of, evaluate
 from ml.steps.extract import extract
+from ml.steps.gate import apply_gates
 from ml.steps.promote import promote
 from ml.steps.register import register
 from ml.steps.train import train
@@ -81,7 +81,7 @@ class Bench:
             registry=self.registry,
             plotter=Plots(),
         )
-        return snapshot, evaluation, decide(self.project, snapshot, evaluation)
+        return snapshot, evaluation, apply_gates(self.project, snapshot, evaluation)
 
     def registered(self, day: date, **history: Any) -> tuple[Verdict, Registration]:
         snapshot, evaluation, verdict = self.judged(day, **history)
@@ -258,7 +258,7 @@ def test_a_bundle_changed_in_the_registry_is_never_promoted(bench: Bench) -> Non
     assert bench.registry.aliases(bench.project.name) == {}
 
 
-def test_a_version_that_was_not_rehearsed_is_never_promoted(bench: Bench) -> None:
+def test_a_version_that_was_not_verified_is_never_promoted(bench: Bench) -> None:
     snapshot, evaluation, verdict = bench.judged(DAY)
     made = bench.registry.register(
         bench.project.name,
@@ -272,9 +272,9 @@ def test_a_version_that_was_not_rehearsed_is_never_promoted(bench: Bench) -> Non
         version=made.version,
         run_id=made.run_id,
         bundle_sha256="",
-        rehearsed_rows=1,
+        verified_rows=1,
     )
-    with pytest.raises(RegistryConflict, match="rehearsed"):
+    with pytest.raises(RegistryConflict, match="verified"):
         bench.promote(verdict, claimed)
 
 

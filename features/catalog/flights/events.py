@@ -25,7 +25,7 @@ def _at_most(field: str, limit: float) -> Check:
         name=f"{field} at most {limit}",
         holds=lambda events: events[field] <= limit,
         reads=(field,),
-        otherwise="blank",
+        on_failure="nullify",
         field=field,
     )
 
@@ -59,10 +59,10 @@ class FlightScheduled(OfAircraft, frozen=True, kw_only=True, gc=False):
 
 
 class ForecastRequested(FlightScheduled, frozen=True, kw_only=True, gc=False):
-    """The airline asks for a forecast, 60 minutes before the scheduled departure.
+    """The airline asks for a prediction, 60 minutes before the scheduled departure.
 
-    `event_time_us` is the decision time: the forecast uses what was known before it. What is known
-    of the flight then is what was scheduled.
+    `event_time_us` is the decision time: the prediction uses what was known before it. What is
+    known of the flight then is what was scheduled.
     """
 
 

@@ -35,10 +35,10 @@ def local_day(departure_us: Int64Array, local_minute: Int64Array) -> Int64Array:
 
 
 def _holidays(year: int) -> list[date]:
-    found = [date(year, month, day) for month, day in _FIXED]
-    found += [_nth(year, month, n, weekday) for month, n, weekday in _NTH_WEEKDAY]
+    days = [date(year, month, day) for month, day in _FIXED]
+    days += [_nth(year, month, n, weekday) for month, n, weekday in _NTH_WEEKDAY]
     following = _nth(year, _LAST_MONDAY_OF + 1, 1, 0)
-    return [*found, following - timedelta(days=7)]
+    return [*days, following - timedelta(days=7)]
 
 
 def _nth(year: int, month: int, n: int, weekday: int) -> date:

@@ -1,4 +1,4 @@
-"""What is known of the departure from New York that the same aircraft is scheduled for before.
+"""What is known about the previous departure of the same aircraft from New York.
 
 The flight back to New York is not in the data, so when the aircraft is ready is an estimate: the
 arrival of that leg, known or expected, the same block time back, and the turn-round.
@@ -27,10 +27,10 @@ def known(leg: Columns, _request: Columns) -> Float64Array:
 
 def state(leg: Columns, request: Columns) -> Float64Array:
     """0 scheduled, 1 overdue, 2 in the air, 3 landed."""
-    found = np.where(_late_so_far(leg, request) > 0, 1.0, 0.0)
-    found = np.where(leg["flight.departed"], 2.0, found)
-    found = np.where(leg["flight.landed"], 3.0, found)
-    return np.where(leg["flight.scheduled"], found, np.nan)
+    code = np.where(_late_so_far(leg, request) > 0, 1.0, 0.0)
+    code = np.where(leg["flight.departed"], 2.0, code)
+    code = np.where(leg["flight.landed"], 3.0, code)
+    return np.where(leg["flight.scheduled"], code, np.nan)
 
 
 def delay_minutes(leg: Columns, request: Columns) -> Float64Array:
@@ -65,10 +65,10 @@ def _delay(leg: Columns, request: Columns) -> Float64Array:
     late = _late_so_far(leg, request)
     waiting: Float64Array = np.where(late > 0, late, np.nan)
     left = np.where(leg["flight.departed"], leg["flight.departed.departure_delay_minutes"], waiting)
-    found: Float64Array = np.where(
+    delay: Float64Array = np.where(
         leg["flight.landed"], leg["flight.landed.arrival_delay_minutes"], left
     )
-    return found
+    return delay
 
 
 PREVIOUS_LEG = PreviousView(
@@ -90,22 +90,22 @@ PREVIOUS_LEG = PreviousView(
         ItemValue(name="known", meaning="1 if there is such a leg, else 0", compute=known),
         ItemValue(
             name="state",
-            meaning="0 scheduled, 1 overdue, 2 in the air, 3 landed; nothing without a leg",
+            meaning="0 scheduled, 1 overdue, 2 in the air, 3 landed; null without a leg",
             compute=state,
         ),
         ItemValue(
             name="delay_minutes",
-            meaning="its delay as far as it is known, cut at -60 and 400; nothing while in time",
+            meaning="its delay in minutes as known so far, cut at -60 and 400; null while on time",
             compute=delay_minutes,
         ),
         ItemValue(
             name="gap_minutes",
-            meaning="from its scheduled departure to the one asked about",
+            meaning="minutes from its scheduled departure to the request's",
             compute=gap_minutes,
         ),
         ItemValue(
             name="slack_minutes",
-            meaning="between its estimated return, turned round, and the departure asked about",
+            meaning="minutes from its estimated return and turn-round to the request's departure",
             compute=slack_minutes,
         ),
     ),

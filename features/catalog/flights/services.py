@@ -1,4 +1,4 @@
-"""What a model of a flight's delay is given, and what it has to foretell."""
+"""The features of a model of a flight's delay, and the label that it predicts."""
 
 from collections.abc import Callable
 from datetime import timedelta

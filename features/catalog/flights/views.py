@@ -1,4 +1,4 @@
-"""What is known about airports, carriers, routes and aircraft."""
+"""The views of airports, carriers, routes and aircraft."""
 
 from datetime import timedelta
 
@@ -126,7 +126,7 @@ AIRCRAFT_REGISTER = FeatureView(
 
 
 def _overdue(entity: Entity, *gives: str) -> OpenView:
-    """Flights that should have left by now and of which nothing is known."""
+    """Flights that should have left by now, but are not known to have left or to be cancelled."""
     return OpenView(
         name=f"{entity.name}_overdue",
         entity=entity,

@@ -32,7 +32,7 @@ class PurchaseMade(OfCustomer, frozen=True, kw_only=True, gc=False):
 class ForecastRequested(OfCustomer, frozen=True, kw_only=True, gc=False):
     """The shop asks whether a customer will buy again, at the end of a day with a purchase.
 
-    `event_time_us` is the decision time: the forecast uses what was known before it.
+    `event_time_us` is the decision time: the prediction uses what was known before it.
     """
 
 

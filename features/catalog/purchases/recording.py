@@ -1,7 +1,7 @@
 """The purchases at CDNOW as events, from the data file of the package lifetimes.
 
-The file has days, not times. What is assumed about the hour, and what else there is to know about
-the data, stands in `docs/purchases.md`.
+The file has days, not times. `docs/purchases.md` says what is assumed about the hour, and what
+else there is to know about the data.
 """
 
 import hashlib
@@ -27,8 +27,8 @@ def frame(distribution: Path) -> pl.DataFrame:
 def _read(distribution: Path) -> pl.DataFrame:
     """The lines of the file, one a purchase; importing the package fails."""
     with tarfile.open(distribution) as archive:
-        found = next(m for m in archive.getmembers() if m.name.endswith(FILE))
-        file = archive.extractfile(found)
+        member = next(m for m in archive.getmembers() if m.name.endswith(FILE))
+        file = archive.extractfile(member)
         assert file is not None, f"{FILE} is no file"
         lines = file.read().decode("ascii").split("\r\n")
     columns = pl.DataFrame({"line": lines[1:-1]}).select(pl.col("line").str.extract_groups(LINE))
@@ -48,7 +48,7 @@ def _numbered(purchases: pl.DataFrame) -> pl.DataFrame:
 
 
 def _with_times(purchases: pl.DataFrame) -> pl.DataFrame:
-    """Each at a second of its day that its id picks, told at once. Both are assumed."""
+    """Each at a second of its day that its id picks, and known at once. Both are assumed."""
     seconds = pl.Series([_second_of_day(i) for i in purchases["event_id"]], dtype=pl.Int64)
     at = pl.col("day_us") + seconds * SECOND
     return purchases.with_columns(
@@ -64,12 +64,12 @@ def _second_of_day(event_id: str) -> int:
 
 def _requests(purchases: pl.DataFrame) -> pl.DataFrame:
     """One for each customer and day with a purchase, at the midnight that ends it."""
-    asked = pl.col("day_us") + DAY
+    midnight = pl.col("day_us") + DAY
     return purchases.unique(["customer_id", "day_us"]).select(
         "customer_id",
         event_id=pl.format("{}-{}/forecast_requested", "customer_id", "date"),
-        event_time_us=asked,
-        known_at_us=asked,
+        event_time_us=midnight,
+        known_at_us=midnight,
     )
 
 

@@ -1,4 +1,4 @@
-"""What a model of a customer's next purchase is given, and what it has to foretell."""
+"""The features of a model of a customer's next purchase, and the label that it predicts."""
 
 from datetime import timedelta
 
@@ -28,5 +28,5 @@ BOUGHT_AGAIN = Label(
     value=lambda e: e["quantity"] > 0,  # any purchase, whatever it cost
     reads=("quantity",),
     within=timedelta(days=28),
-    max_wait=timedelta(days=29),  # a day for purchases that are told late
+    max_wait=timedelta(days=29),  # a day for purchases that become known late
 )

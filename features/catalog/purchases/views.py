@@ -1,4 +1,4 @@
-"""What is known about a customer."""
+"""The views of a customer."""
 
 from datetime import timedelta
 

@@ -20,7 +20,7 @@ import msgspec
 import structlog
 
 from features.engine.deduplication import SeenIds
-from features.engine.state import ViewSchemaMismatch
+from features.engine.value_format import ViewSchemaMismatch
 from features.errors import OffsetConflict, StoreUnavailable
 from features.stores.ports import OnlineContent, OnlineUpdate, Page
 from features.stores.redis.content import put_content
@@ -282,7 +282,7 @@ def _folded(ripe: Sequence[Grown], compacted_through_us: int) -> dict[bytes, byt
         g.key: value
         for some in views.values()
         for g, value in zip(
-            some, some[0].state.fold([g.value for g in some], compacted_through_us), strict=True
+            some, some[0].state.compact([g.value for g in some], compacted_through_us), strict=True
         )
     }
 

@@ -77,7 +77,7 @@ PLACED = EventType(
             name="a weight that one can lift",
             holds=lambda e: e["weight"] <= MAX_WEIGHT,
             reads=("weight",),
-            otherwise="blank",
+            on_failure="nullify",
             field="weight",
         ),
     ),

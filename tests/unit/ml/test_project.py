@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from ml.errors import InvalidProject
-from ml.project import Candidate, Expectation, Gate, Slices
+from ml.project import Candidate, Expectation, Gate, Slices, When
 from ml.projects import project, projects
 from ml.projects.flight_delay import PROJECT
 from ml.training.candidates import boosted_trees
@@ -63,9 +63,17 @@ def test_an_expectation_has_a_name_of_great_expectations() -> None:
         Expectation(kind="column_is_fine", why="-")
 
 
+@pytest.mark.parametrize(
+    ("old", "member"), [("FIRST", When.NO_CHAMPION), ("CONTEST", When.HAS_CHAMPION)]
+)
+def test_an_old_name_of_when_still_works_and_says_the_new_one(old: str, member: When) -> None:
+    with pytest.warns(DeprecationWarning, match=f"is now When.{member.name}"):
+        assert getattr(When, old) is member
+
+
 def test_importing_the_declarations_loads_no_heavy_library() -> None:
     code = (
-        "import sys; from ml.projects import projects; import ml.serialized_steps;"
+        "import sys; from ml.projects import projects; import ml.bootstrap, ml.orchestration;"
         "assert projects(); "
         f"print([m for m in {HEAVY!r} if m in sys.modules])"
     )
@@ -75,7 +83,7 @@ def test_importing_the_declarations_loads_no_heavy_library() -> None:
 
 def test_reading_a_bundle_loads_neither_pandas_nor_scikit_learn() -> None:
     code = (
-        "import sys, ml.bundle.format, treelite.gtil; "
+        "import sys, ml.bundle.scoring, treelite.gtil; "
         "print([m for m in ('pandas', 'sklearn', 'mlflow', 'polars') if m in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

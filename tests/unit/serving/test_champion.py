@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 from features.catalog.flights.services import FLIGHT_DELAY
-from ml.bundle.format import MODEL, Bundle
+from ml.bundle.format import MODEL
+from ml.bundle.scoring import Bundle
 from serving.adapters.folder import FolderModelSource
 from serving.champion import Champion, ChampionWatch, check_columns
 from serving.errors import ModelRefused, ModelUnavailable

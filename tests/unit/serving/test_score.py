@@ -15,7 +15,7 @@ from features.errors import StoreUnavailable
 from features.retrieval.online import FeatureReader, FeatureVectors
 from features.stores.memory import MemoryOnlineStore
 from infra.clock import MINUTE
-from ml.bundle.format import Bundle
+from ml.bundle.scoring import Bundle
 from serving.bootstrap import request_decoder
 from serving.errors import ModelFails
 from serving.model import ModelVersion, ServedModel

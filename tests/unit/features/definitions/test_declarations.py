@@ -37,7 +37,7 @@ from tests.support.data.orders import (
 
 HOUR = timedelta(hours=1)
 OTHER = Entity(name="customer", keys=("customer",))
-UNBELIEVED = Check(name="c", holds=lambda e: e["speed"] > 0, reads=("speed",), otherwise="stop")
+UNBELIEVED = Check(name="c", holds=lambda e: e["speed"] > 0, reads=("speed",), on_failure="stop")
 
 MISTAKES: list[tuple[Callable[[], Any], str]] = [
     (lambda: replace(ADDED, entity=Entity(name="x", keys=("city",))), "no key field 'city'"),
@@ -77,7 +77,7 @@ MISTAKES: list[tuple[Callable[[], Any], str]] = [
     (lambda: replace(PLACED, key="basket"), "no field 'basket'"),
     (lambda: replace(PLACED, known_after=-HOUR), "known before it happened"),
     (lambda: replace(PLACED, checks=(UNBELIEVED,)), "check 'c': no field 'speed'"),
-    (lambda: replace(UNBELIEVED, otherwise="blank"), "a check that blanks names a field"),
+    (lambda: replace(UNBELIEVED, on_failure="nullify"), "a check that nullifies names a field"),
     (
         lambda: replace(
             FLIGHT_DELAY,
@@ -144,6 +144,32 @@ def test_a_service_that_uses_a_view_which_ingest_does_not_keep_is_refused() -> N
 def test_two_views_of_one_name_are_refused() -> None:
     with pytest.raises(DeclarationError, match="several views are called"):
         check_domain(replace(DOMAIN, views=(*DOMAIN.views, DOMAIN.views[0])))
+
+
+@pytest.mark.parametrize(
+    ("old", "field", "now"),
+    [
+        ({"otherwise": "blank"}, "weight", "nullify"),
+        ({"on_failure": "blank"}, "weight", "nullify"),
+        ({"otherwise": "dead_letter"}, None, "dead_letter"),
+        ({"otherwise": "stop"}, None, "stop"),
+    ],
+)
+def test_the_old_names_of_a_check_still_work_with_a_warning(
+    old: dict[str, Any], field: str | None, now: Any
+) -> None:
+    holds = UNBELIEVED.holds
+    with pytest.warns(DeprecationWarning, match=r"now .*(on_failure|nullify)") as warned:
+        check = Check(name="c", holds=holds, reads=("weight",), field=field, **old)
+    assert {w.filename for w in warned} == {__file__}
+    assert check == Check(name="c", holds=holds, reads=("weight",), field=field, on_failure=now)
+    assert replace(check, name="d").on_failure == now  # without a warning, which is an error here
+    assert hash(check) == hash(replace(check))
+
+
+def test_a_check_says_what_happens_on_failure() -> None:
+    with pytest.raises(DeclarationError, match="on_failure is one of nullify, dead_letter, stop"):
+        Check(name="c", holds=UNBELIEVED.holds, reads=("weight",))
 
 
 def test_the_event_of_a_question_is_no_source() -> None:

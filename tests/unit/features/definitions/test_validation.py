@@ -1,11 +1,14 @@
 """A declaration checks itself and names its mistake."""
 
+import importlib
+import sys
 from dataclasses import replace
 from datetime import timedelta
 
 import pytest
 from msgspec import Struct
 
+from features import definitions
 from features.catalog import domain, domains, event_types
 from features.catalog.flights.events import DEPARTED, FlightDeparted
 from features.catalog.flights.services import FLIGHT_DELAY
@@ -111,6 +114,13 @@ def test_an_unknown_domain_says_which_there_are() -> None:
     with pytest.raises(FeatureError, match="no domain 'trains'") as error:
         domain("trains")
     assert "flights" in (error.value.hint or "")
+
+
+def test_the_old_name_of_the_declaration_api_still_works_with_a_warning() -> None:
+    sys.modules.pop("features.vocabulary", None)
+    with pytest.warns(DeprecationWarning, match=r"`features\.definitions`"):
+        old = importlib.import_module("features.vocabulary")
+    assert all(getattr(old, name) is getattr(definitions, name) for name in definitions.__all__)
 
 
 def test_an_entity_is_named_by_fields_of_the_event() -> None:

@@ -1,17 +1,14 @@
 """Live and historical values are equal bit for bit, and equal to what the words say."""
 
-import sys
 from collections.abc import Sequence
 from itertools import pairwise
 
 import numpy as np
 import polars as pl
-import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
 from features.definitions import Float64Array
-from features.engine import state
 from features.engine.state import ViewValues
 from features.engine.view_states import state_of
 from features.ingestion.compaction_watermark import CompactionWatermark
@@ -61,14 +58,21 @@ question_lists = st.lists(
 cuts = st.lists(st.integers(0, 50), max_size=6)
 
 
-def live(sales: Sequence[Sale], cut_at: Sequence[int], questions: Sequence[Question]) -> ViewValues:
+def live(
+    sales: Sequence[Sale],
+    cut_at: Sequence[int],
+    questions: Sequence[Question],
+    *,
+    horizon_s: int = HORIZON_S,
+) -> ViewValues:
     """What the online store answers after the sales came in several batches."""
     store = MemoryOnlineStore()
     writer = OnlineSink(
         store,
         [SHOP_SALES],
-        duplicate_horizon_us=HORIZON_S * SECOND,
+        duplicate_horizon_us=horizon_s * SECOND,
         watermark=CompactionWatermark(least_us=HOLD_S * SECOND, most_us=HOLD_S * SECOND),
+        compaction_slack=3,  # so that short histories meet many compactions
     )
     writer.load([PARTITION])
     for start, stop in batches(len(sales), cut_at):
@@ -80,7 +84,11 @@ def live(sales: Sequence[Sale], cut_at: Sequence[int], questions: Sequence[Quest
 
 
 def past(
-    sales: Sequence[Sale], cut_at: Sequence[int], questions: Sequence[Question]
+    sales: Sequence[Sale],
+    cut_at: Sequence[int],
+    questions: Sequence[Question],
+    *,
+    horizon_s: int = HORIZON_S,
 ) -> Float64Array:
     """What history says after the same batches."""
     store = MemoryOfflineStore()
@@ -91,23 +99,22 @@ def past(
         buffer.add([rows], {PARTITION: stop})
         buffer.flush()
     asked = pl.DataFrame({"shop": [shop for shop, _ in questions]})
-    history = EventLog(store, horizon_us=HORIZON_S * SECOND)
+    history = EventLog(store, horizon_us=horizon_s * SECOND)
     return view_values(SHOP_SALES, history, asked, times(questions))
 
 
-def test_a_span_that_is_sent_again_counts_once_live_as_in_history(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_a_span_that_is_sent_again_counts_once_live_as_in_history() -> None:
     """A source that repeats a whole week sends ids that lie further back than two horizons."""
-    monkeypatch.setattr(sys.modules[__name__], "HORIZON_S", 2)
     once = [
         Sale(id=f"e{i}", happened=i, known=i, shop="a", cents=1, weight=None) for i in range(60)
     ]
     twice = [*once, *once]
     question = [("a", 60)]
-    assert live(twice, [30, 60], question).exact.all()
-    assert same_values(live(twice, [30, 60], question).values, past(once, [], question)).all()
-    assert same_values(past(twice, [30, 60], question), past(once, [], question)).all()
+    expected = past(once, [], question, horizon_s=2)
+    online = live(twice, [30, 60], question, horizon_s=2)
+    assert online.exact.all()
+    assert same_values(online.values, expected).all()
+    assert same_values(past(twice, [30, 60], question, horizon_s=2), expected).all()
 
 
 def batches(n: int, cut_at: Sequence[int]) -> list[tuple[int, int]]:
@@ -117,14 +124,6 @@ def batches(n: int, cut_at: Sequence[int]) -> list[tuple[int, int]]:
 
 def times(questions: Sequence[Question]) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
     return np.array([START_US + t * SECOND for _, t in questions], np.int64)
-
-
-@pytest.fixture(autouse=True, scope="module")
-def _fold_often() -> object:
-    """Heads are folded after a few rows, so that short histories meet many folds."""
-    before, state.COMPACTION_SLACK = state.COMPACTION_SLACK, 3
-    yield
-    state.COMPACTION_SLACK = before
 
 
 @examples(200)

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from features.engine.sorting import RADIX_FROM, UNSET, Order
+from features.engine.sorting import RADIX_FROM, UNSET, Order, chunks
 
 MANY = RADIX_FROM + 50_000
 
@@ -25,3 +25,9 @@ def test_what_comes_before_a_moment_is_the_same_among_many_and_among_few() -> No
     earlier = group[None, :] < asked[0][:, None]
     same = (group[None, :] == asked[0][:, None]) & (time[None, :] < asked[1][:, None])
     assert Order(group, time).before(*asked).tolist() == (earlier | same).sum(axis=1).tolist()
+
+
+def test_queries_are_computed_in_parts_that_fit_into_memory() -> None:
+    sizes = np.array([3, 3, 3, 0, 9, 1])
+    assert chunks(sizes, at_once=6) == [(0, 2), (2, 5), (5, 6)]
+    assert chunks(sizes) == [(0, 6)]

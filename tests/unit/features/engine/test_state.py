@@ -9,9 +9,10 @@ import pytest
 from features.definitions import Column, FeatureView
 from features.engine.numbers import from_sortable, sortable
 from features.engine.sorting import UNSET
-from features.engine.state import CorruptValue, ViewSchemaMismatch, ViewState, compacted_through_us
+from features.engine.state import ViewState
+from features.engine.value_format import CorruptValue, ViewSchemaMismatch, compacted_through_us
 from features.engine.view_states import state_of
-from features.engine.windowed import WindowState
+from features.engine.window_views import WindowState
 from features.errors import DeclarationError
 from infra.clock import SECOND
 from tests.support.data.orders import ADDED, OVERDUE, PLACED, SPREAD
@@ -31,8 +32,8 @@ def value_of(*sales: Sale, before: bytes | None = None, state: ViewState = STATE
         "cents": np.array([s.cents for s in sales], np.int64),
         "weight": np.array([s.weight for s in sales], np.float64),
     }
-    rows = state.kept(SOLD, events, np.array([s.known_us for s in sales]))
-    return state.append(before, state.packed(rows).tobytes())[0]
+    rows = state.rows_of(SOLD, events, np.array([s.known_us for s in sales]))
+    return state.append(before, state.pack_rows(rows).tobytes())[0]
 
 
 def read(value: bytes | None, second: int) -> tuple[dict[str, float], bool]:
@@ -45,64 +46,64 @@ def test_events_of_one_microsecond_become_one_row() -> None:
     value = value_of(
         sale("1", 5, cents=2), sale("2", 5, cents=3), sale("3", 6, cents=4, weight=0.5)
     )
-    folded = STATE.fold([value], at_us(10))[0]
-    one_row = STATE.fold([value_of(sale("1", 5))], at_us(10))[0]
+    compacted = STATE.compact([value], at_us(10))[0]
+    one_row = STATE.compact([value_of(sale("1", 5))], at_us(10))[0]
 
-    assert len(folded) == len(one_row) + STATE.settled_row.itemsize
-    assert read(folded, 10) == read(value, 10)
-    assert read(folded, 10)[0]["sum_cents_10s"] == 9
+    assert len(compacted) == len(one_row) + STATE.format.base_row.itemsize
+    assert read(compacted, 10) == read(value, 10)
+    assert read(compacted, 10)[0]["sum_cents_10s"] == 9
 
 
-def test_events_that_no_question_can_reach_are_dropped() -> None:
+def test_events_that_no_query_can_reach_are_dropped() -> None:
     value = value_of(sale("1", 0), sale("2", 1))
-    kept = STATE.fold([value], at_us(LONGEST_S + 1))[0]
-    empty = STATE.fold([value], at_us(LONGEST_S + 2))[0]
+    kept = STATE.compact([value], at_us(LONGEST_S + 1))[0]
+    empty = STATE.compact([value], at_us(LONGEST_S + 2))[0]
 
-    assert len(kept) == len(empty) + STATE.settled_row.itemsize
+    assert len(kept) == len(empty) + STATE.format.base_row.itemsize
     assert len(empty) == len(STATE.empty)
 
 
-def test_what_was_known_later_stays_in_the_head() -> None:
-    value = STATE.fold([value_of(sale("1", 5, known=20, cents=7))], at_us(20))[0]
+def test_what_became_known_later_stays_in_the_delta_rows() -> None:
+    value = STATE.compact([value_of(sale("1", 5, known=20, cents=7))], at_us(20))[0]
     assert read(value, 20)[0]["count_40s"] == 0
     assert read(value, 21)[0]["count_40s"] == 1
 
 
-def test_a_question_from_before_the_settled_time_is_marked() -> None:
-    value = STATE.fold([value_of(sale("1", 5))], at_us(10))[0]
+def test_a_query_for_before_the_compacted_time_is_marked() -> None:
+    value = STATE.compact([value_of(sale("1", 5))], at_us(10))[0]
     assert read(value, 9)[1] is False
     assert read(value, 10)[1] is True
 
 
-def test_settled_to_never_goes_back() -> None:
+def test_compacted_through_never_goes_back() -> None:
     late = value_of(sale("1", 5, cents=2))
-    settled = STATE.fold([late], at_us(10))[0]
-    with_more = value_of(sale("2", 4, known=6, cents=3), before=settled)
-    again = STATE.fold([with_more], at_us(3))[0]
+    compacted = STATE.compact([late], at_us(10))[0]
+    with_more = value_of(sale("2", 4, known=6, cents=3), before=compacted)
+    again = STATE.compact([with_more], at_us(3))[0]
 
     assert compacted_through_us(again) == at_us(10)
-    # Known before the time that is settled already: merged, although this fold asked for less.
-    assert len(again) == len(STATE.empty) + 2 * STATE.settled_row.itemsize
+    # Known before the time that is compacted already, so it is merged.
+    assert len(again) == len(STATE.empty) + 2 * STATE.format.base_row.itemsize
     assert read(again, 5)[1] is False
     assert read(again, 10)[0]["sum_cents_40s"] == 5
 
 
-def test_a_settled_event_that_comes_very_late_still_counts() -> None:
-    settled = STATE.fold([value_of(sale("1", 5))], at_us(30))[0]
-    late = value_of(sale("2", 6, known=31), before=settled)
+def test_an_event_that_becomes_known_after_compaction_still_counts() -> None:
+    compacted = STATE.compact([value_of(sale("1", 5))], at_us(30))[0]
+    late = value_of(sale("2", 6, known=31), before=compacted)
     assert read(late, 31)[0]["count_40s"] == 1
     assert read(late, 32)[0]["count_40s"] == 2
 
 
-def test_appending_asks_for_a_fold_only_when_the_head_has_doubled() -> None:
+def test_a_value_is_due_for_compaction_only_when_its_delta_rows_have_doubled() -> None:
     rows = value_of(sale("1", 5))[len(STATE.empty) :]
-    value, folds = STATE.empty, []
+    value, compactions = STATE.empty, []
     for i in range(1_000):
-        value, worth = STATE.append(value, rows)
-        if worth:
-            folds.append(i)
-            value = STATE.fold([value], UNSET)[0]
-    assert folds == [16, 50, 118, 254, 526]
+        value, is_due = STATE.append(value, rows)
+        if is_due:
+            compactions.append(i)
+            value = STATE.compact([value], UNSET)[0]
+    assert compactions == [16, 50, 118, 254, 526]
 
 
 def test_no_value_and_no_entity_give_nothing() -> None:
@@ -164,11 +165,11 @@ def test_a_column_of_floats_is_refused_with_the_reason() -> None:
         state_of(replace(SHOP_SALES, columns=(column, SHOP_SALES.columns[1])))
 
 
-@pytest.mark.parametrize("folded", [False, True])
-def test_a_changed_bit_anywhere_is_noticed(folded: bool) -> None:
+@pytest.mark.parametrize("compacted", [False, True])
+def test_a_changed_bit_anywhere_is_noticed(compacted: bool) -> None:
     value = value_of(*(sale(str(i), i, cents=i) for i in range(4)))
-    if folded:
-        value = STATE.fold([value], at_us(2))[0]
+    if compacted:
+        value = STATE.compact([value], at_us(2))[0]
     for at in range(len(value)):
         for bit in (0, 7):
             damaged = bytearray(value)
@@ -201,12 +202,12 @@ def test_a_value_of_zeros_is_noticed() -> None:
         STATE.read([zeros], np.array([0]), np.array([at_us(9)]))
 
 
-def test_the_schema_id_changes_with_a_check_that_blanks_for_every_kind_of_view() -> None:
-    checked_weight = replace(PLACED, checks=())
+def test_the_schema_id_changes_with_a_check_that_nullifies_for_every_kind_of_view() -> None:
+    unchecked = replace(PLACED, checks=())
     changed = (
-        replace(ADDED, source=checked_weight),
-        replace(OVERDUE, opened=checked_weight),
-        replace(SPREAD, keeps=((checked_weight, ("cents",)), *SPREAD.keeps[1:])),
+        replace(ADDED, source=unchecked),
+        replace(OVERDUE, opened=unchecked),
+        replace(SPREAD, keeps=((unchecked, ("cents",)), *SPREAD.keeps[1:])),
     )
     for view, before in zip(changed, (ADDED, OVERDUE, SPREAD), strict=True):
         assert state_of(view).schema_id != state_of(before).schema_id

@@ -1,6 +1,6 @@
 """Every kind of view: live, in history and by the words, for any order of events."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from itertools import pairwise
 
 import numpy as np
@@ -11,7 +11,6 @@ from hypothesis import strategies as st
 from msgspec import structs
 
 from features.definitions import Float64Array, View
-from features.engine import state
 from features.engine.columns import arrays_of
 from features.engine.event_rows import view_rows
 from features.engine.state import ViewValues
@@ -100,14 +99,6 @@ cuts = st.lists(st.integers(0, 40), max_size=5)
 each_view = pytest.mark.parametrize("view", VIEWS, ids=lambda v: v.name)
 
 
-@pytest.fixture(autouse=True, scope="module")
-def _fold_often() -> Iterator[None]:
-    """Heads are folded after a few rows, so that short histories meet many folds."""
-    before, state.COMPACTION_SLACK = state.COMPACTION_SLACK, 2
-    yield
-    state.COMPACTION_SLACK = before
-
-
 @each_view
 @examples(120)
 @given(histories(), cuts, questions_about)
@@ -175,7 +166,7 @@ def test_folding_changes_no_answer_that_may_be_asked_for(
     loose = kept.append(None, b"".join(c.rows.tobytes() for c in changes))[0]
     folded = loose
     for second in compacted_through:
-        folded = kept.fold([folded], us(second))[0]
+        folded = kept.compact([folded], us(second))[0]
     last = max(compacted_through)
     questions = [Query(shop="a", t=last + i, due=last + i + 2, order="o1") for i in range(60)]
     fields = arrays_of(fields_of(questions), Requested, view.request_fields)
@@ -209,6 +200,7 @@ def live(
         [view],
         duplicate_horizon_us=HORIZON_S * SECOND,
         watermark=CompactionWatermark(least_us=HOLD_S * SECOND, most_us=HOLD_S * SECOND),
+        compaction_slack=2,  # so that short histories meet many compactions
     )
     writer.load(PARTITIONS)
     for start, stop in _batches(len(told), cut_at):

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from features.definitions import FeatureView
-from features.engine.state import ViewSchemaMismatch
+from features.engine.value_format import ViewSchemaMismatch
 from features.engine.view_states import state_of
 from features.errors import OffsetConflict
 from features.ingestion.compaction_watermark import CompactionWatermark
@@ -131,14 +131,17 @@ def test_the_store_knows_the_newest_emission_of_each_partition_through_restarts(
     assert store.newest_known_at_us() == {P: START_US + 9 * SECOND}
 
 
-def test_what_a_reader_may_ask_about_is_kept_apart(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_a_reader_may_ask_about_is_kept_apart() -> None:
     """200 sales in 100 seconds, read as of the 50th: exact while a request waits, not after it."""
-    monkeypatch.setattr("features.engine.state.COMPACTION_SLACK", 3)
     watermark = CompactionWatermark(least_us=10 * SECOND, most_us=80 * SECOND)
     for answered, exact in (({}, True), ({ASKED: 1}, False)):
         store = MemoryOnlineStore()
         writer = OnlineSink(
-            store, [SHOP_SALES], duplicate_horizon_us=30 * SECOND, watermark=watermark
+            store,
+            [SHOP_SALES],
+            duplicate_horizon_us=30 * SECOND,
+            watermark=watermark,
+            compaction_slack=3,
         )
         writer.load([P])
         for n in range(200):

@@ -6,7 +6,7 @@ import pytest
 
 from features.engine.event_rows import view_rows
 from features.engine.sorting import UNSET
-from features.engine.state import CorruptValue
+from features.engine.value_format import CorruptValue
 from features.errors import DataNotReady
 from features.ingestion import scrubber
 from features.ingestion.scrubber import Scrubber

@@ -10,10 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from features.definitions import EventType, View
-from features.engine import state
 from features.engine.columns import arrays_of
 from features.engine.event_rows import EventRows
-from features.engine.state import ViewSchemaMismatch, ViewValues
+from features.engine.state import ViewValues
+from features.engine.value_format import ViewSchemaMismatch
 from features.engine.view_states import state_of
 from features.errors import DataNotReady, OffsetConflict
 from features.ingestion.compaction_watermark import CompactionWatermark
@@ -42,7 +42,7 @@ from tests.support.data.sales import rows_of as rows_of_sales
 from tests.support.examples import examples
 from tests.unit.features.engine.test_view_parity import SHOPS, cuts, histories, questions_about
 
-RULES = Rules(duplicate_horizon_us=1_000 * SECOND, hold_us=15 * SECOND)
+RULES = Rules(duplicate_horizon_us=1_000 * SECOND, hold_us=15 * SECOND, compaction_slack=2)
 DAY_S = DAY // SECOND
 PARTITIONS = [Partition(e.name, n) for e in EVENTS for n in range(e.partitions)]
 P = Partition(SOLD.name, 0)
@@ -50,7 +50,6 @@ P = Partition(SOLD.name, 0)
 
 @pytest.fixture(autouse=True)
 def _fold_often_and_read_little(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(state, "COMPACTION_SLACK", 2)
     monkeypatch.setattr(rebuilding, "SLICE_ROWS", 1)
     monkeypatch.setattr(rebuilding, "FOLDED_AT_ONCE", 2)
     monkeypatch.setattr(rebuilding, "IDS_A_SLICE", 2)
@@ -74,6 +73,7 @@ class Site:
             self.views,
             duplicate_horizon_us=self.rules.duplicate_horizon_us,
             watermark=CompactionWatermark(least_us=self.rules.hold_us, most_us=self.rules.hold_us),
+            compaction_slack=self.rules.compaction_slack,
         )
         self.buffer = OfflineSink(
             self.offline, {e.name: e for e in self.events}, clock_us=lambda: START_US

@@ -202,8 +202,8 @@ def test_groups_and_times_that_need_more_than_64_bits_together_do_not_collide() 
         group=group,
         happened_us=happened_us,
         known_us=happened_us,
-        asked_group=np.concatenate([group, group[1:]]),
-        asked_us=np.concatenate([own, other]),
+        query_group=np.concatenate([group, group[1:]]),
+        query_us=np.concatenate([own, other]),
         within_us=1,
         wait_us=2,
     )

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from features.definitions import Aggregation, Decision, EventType, FeatureService, RequestColumn
-from features.engine.state import ViewSchemaMismatch
+from features.engine.value_format import ViewSchemaMismatch
 from features.ingestion.compaction_watermark import CompactionWatermark
 from features.ingestion.online_sink import OnlineSink
 from features.retrieval.online import FeatureReader

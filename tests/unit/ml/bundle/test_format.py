@@ -22,7 +22,6 @@ from ml.bundle.format import (
     MANIFEST,
     MODEL,
     TREES,
-    Bundle,
     BundleInfo,
     CategoryBlock,
     Linear,
@@ -30,6 +29,7 @@ from ml.bundle.format import (
     NumberBlock,
     write_bundle,
 )
+from ml.bundle.scoring import Bundle
 from ml.errors import BundleRefused, UnsupportedPipeline
 from ml.training.bundle_export import export_pipeline
 from ml.training.candidates import boosted_trees, logistic_regression
@@ -166,17 +166,17 @@ DAMAGES: dict[str, Callable[[Path], Any]] = {
 
 @pytest.mark.parametrize("damage", DAMAGES)
 def test_a_bundle_that_is_not_as_registered_is_refused(damage: str, tmp_path: Path) -> None:
-    found = fit(boosted_trees, tmp_path / "bundle", max_iter=3)
-    DAMAGES[damage](found.folder)
+    written = fit(boosted_trees, tmp_path / "bundle", max_iter=3)
+    DAMAGES[damage](written.folder)
     with pytest.raises(BundleRefused):
-        Bundle.load(found.folder, found.sha256)
+        Bundle.load(written.folder, written.sha256)
 
 
 def test_a_bundle_of_another_version_is_refused(tmp_path: Path) -> None:
-    found = fit(logistic_regression, tmp_path / "bundle", solver="newton-cholesky")
-    other = found.sha256.replace(found.sha256[0], "0" if found.sha256[0] != "0" else "1")
+    written = fit(logistic_regression, tmp_path / "bundle", solver="newton-cholesky")
+    other = written.sha256.replace(written.sha256[0], "0" if written.sha256[0] != "0" else "1")
     with pytest.raises(BundleRefused, match="registered is"):
-        Bundle.load(found.folder, other)
+        Bundle.load(written.folder, other)
 
 
 @pytest.mark.parametrize(

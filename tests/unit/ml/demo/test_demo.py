@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from ml.demo import demo
-from ml.demo.demo import TourFailed, steps, tour_of
+from ml.demo import tour
+from ml.demo.tour import TourFailed, steps, tour_of
 
 TOUR = tour_of(first_day=date(2013, 3, 31), last_day=date(2013, 4, 1), live_hours=48)
 
@@ -27,10 +27,10 @@ def test_history_asks_nothing_and_live_waits_for_ingest() -> None:
     "outcome", [{"version": "1", "champion": None}, {"version": None, "champion": "1"}]
 )
 def test_a_promoted_model_or_an_older_champion_is_enough(outcome: dict[str, Any]) -> None:
-    demo._require_champion([{"report": {**outcome, "reasons": []}}])
+    tour._require_champion([{"report": {**outcome, "reasons": []}}])
 
 
 def test_without_a_champion_the_tour_says_why() -> None:
     held = {"version": None, "champion": None, "reasons": ["too few rows"]}
     with pytest.raises(TourFailed, match="nothing to serve: too few rows"):
-        demo._require_champion([{"report": held}])
+        tour._require_champion([{"report": held}])

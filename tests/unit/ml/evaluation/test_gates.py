@@ -52,13 +52,13 @@ BAD_CONTEST = {
 
 def test_good_data_and_good_candidates_pass() -> None:
     assert reasons(check_data(PROJECT.gates, GOOD_DATA)) == []
-    assert reasons(check_candidate(PROJECT.gates, GOOD_FIRST, contest=False)) == []
-    assert reasons(check_candidate(PROJECT.gates, GOOD_CONTEST, contest=True)) == []
+    assert reasons(check_candidate(PROJECT.gates, GOOD_FIRST, has_champion=False)) == []
+    assert reasons(check_candidate(PROJECT.gates, GOOD_CONTEST, has_champion=True)) == []
 
 
 def test_every_gate_of_the_project_has_its_bad_example_here() -> None:
     judged = {(g.measure, g.when) for g in PROJECT.gates}
-    here = {(m, When.ALWAYS) for m in BAD_DATA} | {(m, When.FIRST) for m in BAD_FIRST}
+    here = {(m, When.ALWAYS) for m in BAD_DATA} | {(m, When.NO_CHAMPION) for m in BAD_FIRST}
     assert judged == here | {(m, When.HAS_CHAMPION) for m in BAD_CONTEST}
 
 
@@ -71,15 +71,17 @@ def test_bad_data_is_held_for_that_reason_alone(measure: str, bad: float) -> Non
 
 @pytest.mark.parametrize(("measure", "bad"), BAD_FIRST.items())
 def test_a_bad_first_candidate_is_held_for_that_reason_alone(measure: str, bad: float) -> None:
-    (reason,) = reasons(check_candidate(PROJECT.gates, {**GOOD_FIRST, measure: bad}, contest=False))
+    (reason,) = reasons(
+        check_candidate(PROJECT.gates, {**GOOD_FIRST, measure: bad}, has_champion=False)
+    )
     assert reason.startswith(measure)
-    assert _why(measure, When.FIRST) in reason
+    assert _why(measure, When.NO_CHAMPION) in reason
 
 
 @pytest.mark.parametrize(("measure", "bad"), BAD_CONTEST.items())
 def test_a_bad_challenger_is_held_for_that_reason_alone(measure: str, bad: float) -> None:
     (reason,) = reasons(
-        check_candidate(PROJECT.gates, {**GOOD_CONTEST, measure: bad}, contest=True)
+        check_candidate(PROJECT.gates, {**GOOD_CONTEST, measure: bad}, has_champion=True)
     )
     assert reason.startswith(measure)
     assert _why(measure, When.HAS_CHAMPION) in reason
@@ -91,7 +93,7 @@ def test_what_is_not_known_is_held(nothing: float | None) -> None:
         good = GOOD_CONTEST if gate.when is When.HAS_CHAMPION else GOOD_FIRST
         unknown = {**GOOD_DATA, **good, gate.measure: nothing}
         checks = check_data(PROJECT.gates, unknown) + check_candidate(
-            PROJECT.gates, unknown, contest=gate.when is When.HAS_CHAMPION
+            PROJECT.gates, unknown, has_champion=gate.when is When.HAS_CHAMPION
         )
         (reason,) = reasons(checks)
         assert f"{gate.measure} is not known" in reason
@@ -99,7 +101,7 @@ def test_what_is_not_known_is_held(nothing: float | None) -> None:
 
 def test_a_biased_challenger_passes_when_the_champion_is_more_biased() -> None:
     measures = {**GOOD_CONTEST, "absolute_bias": 0.06, "champion_absolute_bias": 0.07}
-    assert reasons(check_candidate(PROJECT.gates, measures, contest=True)) == []
+    assert reasons(check_candidate(PROJECT.gates, measures, has_champion=True)) == []
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Measures of forecasts, against the textbook and against simulated noise."""
+"""Measures of predictions, against the textbook and against simulated noise."""
 
 import numpy as np
 import pytest
@@ -10,14 +10,14 @@ from ml.evaluation import metrics as quality
 RNG = np.random.default_rng(7)
 
 
-def forecasts(n: int = 2_000) -> tuple[Int64Array, Float64Array]:
+def predictions(n: int = 2_000) -> tuple[Int64Array, Float64Array]:
     """Labels, and scores that are their true chances."""
     scores = RNG.uniform(0.02, 0.98, n)
     return (RNG.random(n) < scores).astype(np.int64), scores
 
 
 def test_loss_and_brier_agree_with_scikit_learn() -> None:
-    labels, scores = forecasts()
+    labels, scores = predictions()
     assert quality.log_losses(labels, scores).mean() == pytest.approx(log_loss(labels, scores))
     assert quality.brier(labels, scores) == pytest.approx(brier_score_loss(labels, scores))
 
@@ -28,7 +28,7 @@ def test_a_certain_error_costs_much_but_not_infinity() -> None:
 
 
 def test_true_chances_are_calibrated_and_doubled_ones_are_not() -> None:
-    labels, scores = forecasts(20_000)
+    labels, scores = predictions(20_000)
     assert quality.calibration_error(labels, scores) < 0.02
     assert quality.calibration_error(labels, scores**2) > 0.1
     assert quality.bias(labels, scores) == pytest.approx(0, abs=0.02)
@@ -65,13 +65,13 @@ def test_slices_report_the_change_and_leave_out_the_small() -> None:
     losses = np.array([1.0] * 300 + [2.0] * 300 + [9.0] * 10)
     champion = np.array([1.5] * 610)
     carriers = ["AA"] * 300 + ["UA"] * 300 + ["ZZ"] * 10
-    found = quality.slices({"carrier": carriers}, losses, champion, min_rows=300)
-    assert [(s.name, s.rows, s.change) for s in found] == [
+    parts = quality.slices({"carrier": carriers}, losses, champion, min_rows=300)
+    assert [(s.name, s.rows, s.change) for s in parts] == [
         ("carrier=AA", 300, pytest.approx(-0.5)),
         ("carrier=UA", 300, pytest.approx(0.5)),
     ]
 
 
 def test_without_a_champion_slices_have_no_change() -> None:
-    (found,) = quality.slices({"c": ["x"] * 5}, np.ones(5), None, min_rows=1)
-    assert found.change is None
+    (parts,) = quality.slices({"c": ["x"] * 5}, np.ones(5), None, min_rows=1)
+    assert parts.change is None

@@ -6,20 +6,20 @@ from ml.evaluation.null_rates import null_report
 
 
 def test_a_column_without_values_in_training_is_unusable_and_no_alarm() -> None:
-    found = null_report({"gust": 1.0, "wind": 0.1}, {"gust": 0.2, "wind": 0.1})
-    assert found.unusable == ("gust",)
-    assert found.turned_null == ()
-    assert found.growth == pytest.approx(1.0)
+    report = null_report({"gust": 1.0, "wind": 0.1}, {"gust": 0.2, "wind": 0.1})
+    assert report.unusable == ("gust",)
+    assert report.turned_null == ()
+    assert report.growth == pytest.approx(1.0)
 
 
 def test_a_column_that_fell_silent_is_named() -> None:
-    found = null_report({"wind": 0.1, "rain": 0.0}, {"wind": 1.0, "rain": 0.0})
-    assert found.turned_null == ("wind",)
+    report = null_report({"wind": 0.1, "rain": 0.0}, {"wind": 1.0, "rain": 0.0})
+    assert report.turned_null == ("wind",)
 
 
 def test_the_column_that_lost_most_values_is_named() -> None:
-    found = null_report({"a": 0.10, "b": 0.00}, {"a": 0.20, "b": 0.05})
-    assert (found.worst, found.growth) == ("b", pytest.approx(6.0))
+    report = null_report({"a": 0.10, "b": 0.00}, {"a": 0.20, "b": 0.05})
+    assert (report.worst, report.growth) == ("b", pytest.approx(6.0))
 
 
 def test_a_few_nulls_more_in_a_full_column_are_no_alarm() -> None:
@@ -27,5 +27,5 @@ def test_a_few_nulls_more_in_a_full_column_are_no_alarm() -> None:
 
 
 def test_without_columns_there_is_nothing_to_report() -> None:
-    found = null_report({}, {})
-    assert (found.unusable, found.turned_null, found.growth) == ((), (), 1.0)
+    report = null_report({}, {})
+    assert (report.unusable, report.turned_null, report.growth) == ((), (), 1.0)

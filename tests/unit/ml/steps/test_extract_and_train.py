@@ -41,7 +41,7 @@ def read(snapshot: Snapshot, name: str) -> pl.DataFrame:
 
 def test_training_ends_before_the_evaluation_begins(snapshot: Snapshot) -> None:
     training, evaluation = read(snapshot, "training"), read(snapshot, "evaluation")
-    assert snapshot.held == ()
+    assert snapshot.hold_reasons == ()
     assert training["label"].null_count() == 0
     first = evaluation["decision_time_us"].min()
     assert isinstance(first, int)
@@ -130,15 +130,15 @@ def test_data_that_no_model_can_be_made_of_are_held_with_the_reason(
     case: str, tmp_path: Path
 ) -> None:
     history, reason = HOLDS[case]
-    held = snapshot_of(tmp_path, **history).held
+    held = snapshot_of(tmp_path, **history).hold_reasons
     assert any(reason in text for text in held), held
 
 
 def test_a_column_without_any_value_is_left_out_and_the_rest_is_trained(tmp_path: Path) -> None:
     empty = nothing_from(WIND, when=pl.lit(value=True))
-    found = snapshot_of(tmp_path, change=empty)
-    assert (found.unusable, found.held) == ((WIND,), ())
-    fit = train(PROJECT, found, "boosted_trees")
+    without_wind = snapshot_of(tmp_path, change=empty)
+    assert (without_wind.unusable, without_wind.hold_reasons) == ((WIND,), ())
+    fit = train(PROJECT, without_wind, "boosted_trees")
     assert fit.columns == len(PROJECT.columns) - 1
 
 

@@ -5,18 +5,18 @@ from ml.project import ModelProject
 from ml.results import Evaluation, Snapshot, Verdict
 
 
-def decide(project: ModelProject, snapshot: Snapshot, evaluation: Evaluation) -> Verdict:
+def apply_gates(project: ModelProject, snapshot: Snapshot, evaluation: Evaluation) -> Verdict:
     """Accepted only when every gate passes; each one that does not gives its reason."""
-    contest = evaluation.champion is not None
-    checks = [
+    has_champion = evaluation.champion is not None
+    results = [
         *snapshot.checks,
-        *check_candidate(project.gates, evaluation.measures, contest=contest),
+        *check_candidate(project.gates, evaluation.measures, has_champion=has_champion),
     ]
-    held = reasons(checks)
+    hold_reasons = reasons(results)
     return Verdict(
-        accepted=not held,
+        accepted=not hold_reasons,
         candidate=evaluation.best,
         champion=evaluation.champion,
-        checks=tuple(checks),
-        reasons=tuple(held),
+        checks=tuple(results),
+        reasons=tuple(hold_reasons),
     )

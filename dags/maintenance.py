@@ -1,8 +1,8 @@
-"""Daily upkeep of the offline store: the DAG `maintain_offline_store`.
+"""Daily maintenance of the offline store: the DAG `maintain_offline_store`.
 
-Puts the files of closed days together, writes checkpoints and deletes what nobody can ask for any
-more. It runs beside ingest, and running it again changes nothing: a run that failed or was left
-out is made good by the next one. The same by hand: `eventide features maintain`.
+Compacts the files of closed days, writes checkpoints and deletes versions that no reader needs any
+more. It may run while ingest writes, and running it again changes nothing: the next run does what a
+failed or omitted one did not. The same by hand: `eventide features maintain`.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ from airflow.sdk import CronDataIntervalTimetable, dag, result, task
     tags=["upkeep"],
     doc_md=__doc__,
 )
-def upkeep() -> None:
-    """One task: a table after the other."""
+def maintenance() -> None:
+    """One task: one table after the other."""
     maintain()
 
 
@@ -44,10 +44,10 @@ def maintain() -> list[dict[str, Any]]:
     from features.bootstrap import maintain_offline
     from infra.settings import load_settings
 
-    def say(line: str) -> None:
+    def on_progress(line: str) -> None:
         print(line)  # noqa: T201
 
-    return [asdict(table) for table in maintain_offline(load_settings(), say=say)]
+    return [asdict(table) for table in maintain_offline(load_settings(), on_progress=on_progress)]
 
 
-upkeep()
+maintenance()

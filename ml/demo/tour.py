@@ -1,7 +1,7 @@
 """A tour of the whole loop: history in, two trained days, two live days, and how good they were.
 
 Every step is a command that a user can type; the tour runs them in order, reads what they report
-and sums it up. It can be run again: what is done already is not done twice.
+and sums it up. It can be run again: what an earlier tour has done is not done twice.
 """
 
 import json
@@ -15,6 +15,7 @@ from datetime import time as clock
 from pathlib import Path
 from typing import Any
 
+from infra.atomic import write_atomic
 from infra.errors import EventideError
 
 StatusCallback = Callable[[str], None]
@@ -25,7 +26,7 @@ SETTLES_WITHIN = timedelta(hours=12)  # 99 of 100 flights have landed 9 hours af
 
 
 class TourFailed(EventideError):
-    """A command of the tour failed; its own words were printed."""
+    """A command of the tour failed; what it printed was shown."""
 
     hint = "`eventide status` and `eventide logs` say more; the same command goes on where it was"
 
@@ -35,7 +36,7 @@ class Tour:
     """What is replayed and trained. Moments are emission times, UTC; `until` is exclusive.
 
     A run takes 09:00 UTC of its day as its 'now' (04:00 or 05:00 in New York, the quiet hour), so
-    history ends there. `settled_until` brings what came of the last live requests.
+    history ends there. the events until `settled_until` are the outcomes of the last live requests.
     """
 
     first_day: date
@@ -78,22 +79,22 @@ def run_tour(tour: Tour, *, on_progress: StatusCallback) -> dict[str, Any]:
         TourFailed: a command failed.
     """
     begun = time.monotonic()
-    found: dict[str, Any] = {"seconds": {}}
+    results: dict[str, Any] = {"seconds": {}}
     for step in steps(tour):
         on_progress(step.title)
         started = time.monotonic()
-        found[step.name] = _eventide(step)
-        found["seconds"][step.name] = round(time.monotonic() - started, 1)
+        results[step.name] = _eventide(step)
+        results["seconds"][step.name] = round(time.monotonic() - started, 1)
         if step.name == TRAINING:
-            _require_champion(found[step.name])
-    found["seconds"]["all"] = round(time.monotonic() - begun, 1)
-    return found
+            _require_champion(results[step.name])
+    results["seconds"]["all"] = round(time.monotonic() - begun, 1)
+    return results
 
 
 def steps(tour: Tour) -> tuple[Step, ...]:
     """The tour as commands."""
     send = ("replay", tour.domain, "--wait", "--json")
-    told_only = ("--without", tour.request)
+    without_requests = ("--without", tour.request)
     live = ("--from", moment(tour.history_until), "--until", moment(tour.live_until))
     after = ("--from", moment(tour.live_until), "--until", moment(tour.settled_until))
     days = ("--from", str(tour.first_day), "--until", str(tour.last_day))
@@ -102,7 +103,7 @@ def steps(tour: Tour) -> tuple[Step, ...]:
         Step(
             name="history",
             title=f"history: what happened until {moment(tour.history_until)}",
-            command=(*send, "--until", moment(tour.history_until), *told_only),
+            command=(*send, "--until", moment(tour.history_until), *without_requests),
         ),
         Step(
             name=TRAINING,
@@ -117,7 +118,7 @@ def steps(tour: Tour) -> tuple[Step, ...]:
         Step(
             name="after",
             title="what came of the last of them",
-            command=(*send, *after, *told_only),
+            command=(*send, *after, *without_requests),
         ),
         Step(
             name="report",
@@ -132,12 +133,9 @@ def steps(tour: Tour) -> tuple[Step, ...]:
     )
 
 
-def write_summary(found: dict[str, Any], file: Path) -> None:
-    """Write what the tour found, whole or not at all."""
-    file.parent.mkdir(parents=True, exist_ok=True)
-    draft = file.with_suffix(".new")
-    draft.write_text(json.dumps(found, indent=2) + "\n")
-    draft.replace(file)
+def write_summary(results: Mapping[str, Any], file: Path) -> None:
+    """Write what the commands of the tour reported."""
+    write_atomic(file, (json.dumps(results, indent=2) + "\n").encode())
 
 
 def moment(value: datetime) -> str:
@@ -146,7 +144,7 @@ def moment(value: datetime) -> str:
 
 
 def _require_champion(runs: Sequence[Mapping[str, Any]]) -> None:
-    """Without a model nobody answers, and the live part would wait for ever."""
+    """Without a model serving predicts nothing, and the live part would wait for ever."""
     outcomes = [run["report"] for run in runs]
     if not any(outcome["version"] or outcome["champion"] for outcome in outcomes):
         why = "; ".join(reason for outcome in outcomes for reason in outcome["reasons"])
@@ -160,8 +158,10 @@ def _eventide(step: Step) -> Any:
     """Run one command. Progress goes to the terminal, its JSON comes back."""
     program = str(Path(sys.executable).with_name("eventide"))
     output = subprocess.PIPE if step.json else None
-    done = subprocess.run([program, *step.command], stdout=output, text=True, check=False)
-    if done.returncode:
-        sys.stderr.write(done.stdout or "")
-        raise TourFailed(f"`eventide {' '.join(step.command)}` ended with code {done.returncode}")
-    return json.loads(done.stdout) if step.json else None
+    finished = subprocess.run([program, *step.command], stdout=output, text=True, check=False)
+    if finished.returncode:
+        sys.stderr.write(finished.stdout or "")
+        raise TourFailed(
+            f"`eventide {' '.join(step.command)}` ended with code {finished.returncode}"
+        )
+    return json.loads(finished.stdout) if step.json else None

@@ -1,8 +1,9 @@
-"""What the tour found, in plain words."""
+"""What the commands of the tour reported, in plain words."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from typing import Any
 
 from features.contracts.predictions import Outcome
@@ -23,20 +24,20 @@ class Pages:
     password: str
 
 
-def report_lines(found: Mapping[str, Any], samples: Iterable[str], pages: Pages) -> Iterator[str]:
+def report_lines(results: Mapping[str, Any], samples: Iterable[str], pages: Pages) -> Iterator[str]:
     """The closing report, a line at a time."""
-    yield from _events(found)
+    yield from _events(results)
     yield ""
-    for run in found["training"]:
+    for run in results["training"]:
         yield from _training(run)
     yield ""
-    yield from _live(found["report"])
+    yield from _live(results["report"])
     yield ""
     yield "five of them:"
     yield from (f"  {line}" for line in samples)
     yield ""
-    yield _audit(found["audit"])
-    yield f"time     {found['seconds']['all']:.0f} s in all"
+    yield _audit(results["audit"])
+    yield f"time     {results['seconds']['all']:.0f} s in all"
     yield ""
     yield from _where(pages)
 
@@ -44,10 +45,8 @@ def report_lines(found: Mapping[str, Any], samples: Iterable[str], pages: Pages)
 def sample_lines(
     outcomes: Iterable[Outcome], *, domain: Domain, store: OfflineStore, start_us: int, end_us: int
 ) -> list[str]:
-    """Some forecasts of the span, from the lowest to the highest, and what became of each."""
-    import polars as pl
-
-    found = sorted(
+    """Some predictions of the span, from the lowest to the highest, and what became of each."""
+    predictions = sorted(
         (
             o
             for o in outcomes
@@ -55,14 +54,9 @@ def sample_lines(
         ),
         key=lambda o: (o.score or 0.0, o.event_id or ""),
     )
-    chosen = [found[i * (len(found) - 1) // (SAMPLES - 1)] for i in range(SAMPLES)] if found else []
-    ids = [o.entity_id for o in chosen]
-
-    def rows(event: str, *columns: str) -> dict[str, dict[str, Any]]:
-        table = store.read(domain.by_name[event], columns=("flight_id", *columns))
-        wanted = table.filter(pl.col("flight_id").is_in(ids))
-        return {row["flight_id"]: row for row in wanted.iter_rows(named=True)}
-
+    last = len(predictions) - 1
+    chosen = [predictions[i * last // (SAMPLES - 1)] for i in range(SAMPLES)] if predictions else []
+    rows = partial(_rows_by_flight, store, domain, [o.entity_id for o in chosen])
     flights = rows(
         "flight.scheduled",
         "carrier",
@@ -83,6 +77,16 @@ def sample_lines(
         )
         for o in chosen
     ]
+
+
+def _rows_by_flight(
+    store: OfflineStore, domain: Domain, ids: Sequence[str | None], event: str, *columns: str
+) -> dict[str, dict[str, Any]]:
+    import polars as pl
+
+    table = store.read(domain.by_name[event], columns=("flight_id", *columns))
+    selected = table.filter(pl.col("flight_id").is_in(ids))
+    return {row["flight_id"]: row for row in selected.iter_rows(named=True)}
 
 
 def _sample(
@@ -107,14 +111,14 @@ def _fate(landed: Mapping[str, Any] | None, *, cancelled: bool) -> str:
     return f"landed {abs(delay)} {minutes} {'late' if delay > 0 else 'early'}"
 
 
-def _events(found: Mapping[str, Any]) -> Iterator[str]:
-    history, live = found["history"], found["live"]
+def _events(results: Mapping[str, Any]) -> Iterator[str]:
+    history, live = results["history"], results["live"]
     yield (
         f"history  {history['total']:,} events"
         + (f", sent at {history['events_per_second']:,} a second" if history["sent"] else "")
     )
     yield f"live     {live['total']:,} events in step with ingest and serving"
-    yield f"stored   {found['audit']['totals']['events']['stored']:,} rows in the offline store"
+    yield f"stored   {results['audit']['totals']['events']['stored']:,} rows in the offline store"
 
 
 def _training(run: Mapping[str, Any]) -> Iterator[str]:

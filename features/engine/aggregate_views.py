@@ -1,0 +1,101 @@
+"""What views of aggregations share, whether over windows or over calendar spans."""
+
+from collections.abc import Mapping
+
+import numpy as np
+from numpy.typing import NDArray
+
+from features.definitions.events import BoolArray, Column, Columns, EventType, Int64Array
+from features.definitions.views import CalendarView, FeatureView
+from features.engine.checks import nullify_invalid, required_fields
+from features.engine.columns import Kind, array_of, kinds
+from features.engine.fingerprints import fingerprint
+from features.engine.rows import LazyColumns, PointInTimeRows
+from features.engine.state import ViewState, reduce_runs
+from features.engine.state_columns import StateColumn, state_columns
+from features.engine.window_aggregates import SumTable
+from features.errors import DeclarationError
+
+
+class AggregateState(ViewState):
+    """The state of a view of aggregations: a row is the events of one time, which is its key."""
+
+    view: FeatureView | CalendarView
+
+    def __init__(
+        self,
+        view: FeatureView | CalendarView,
+        *dependencies: object,
+        time_field: str,
+        compaction_slack: int,
+    ) -> None:
+        """`time_field`: the field of the event that is its time, in microseconds."""
+        self._time_field = time_field
+        self._state_columns = state_columns(view)
+        self._sum_table = SumTable(self._state_columns)
+        declared = [c.declared for c in self._state_columns if c.declared is not None]
+        formulas = [(c.name, c.reads, c.scale, fingerprint(c.compute)) for c in declared]
+        super().__init__(
+            view,
+            [c.name for c in self._state_columns],
+            [formulas, *dependencies],
+            compaction_slack=compaction_slack,
+        )
+        _check_declaration(view, self._state_columns)
+
+    def fields(self, event: EventType) -> tuple[str, ...]:
+        """The event's times, and what the columns read."""
+        read = [field for column in self._state_columns for field in column.reads]
+        return required_fields(event, ("event_time_us", *read, self._time_field))
+
+    def rows_of(
+        self, event: EventType, events: Columns, known_at_us: Int64Array
+    ) -> PointInTimeRows:
+        """One row an event. Its columns are computed when they are needed."""
+        events = nullify_invalid(event, events)
+        n = len(known_at_us)
+        return PointInTimeRows(
+            group=np.arange(n),
+            row_key=np.asarray(events[self._time_field], np.int64),
+            known_us=known_at_us,
+            counts=np.broadcast_to(np.int64(1), n),
+            columns=LazyColumns(events, {c.name: c.maker for c in self._state_columns}),
+        )
+
+    def merge_key_columns(self) -> tuple[str, ...]:
+        """The codes: rows of different codes stay apart."""
+        return tuple(c.name for c in self._state_columns if c.combine is None)
+
+    def merge_runs(self, rows: NDArray[np.void], starts: Int64Array) -> NDArray[np.void]:
+        """Each column is combined as its kind says."""
+        combine = {c.name: c.combine for c in self._state_columns if c.combine is not None}
+        return reduce_runs(rows, starts, {"count": np.add, **combine})
+
+    def reachable(self, rows: NDArray[np.void], compacted_through: Int64Array) -> BoolArray:
+        """Rows that lie no further back than the view's reach."""
+        reachable: BoolArray = rows["row_key"] >= compacted_through - self.view.reach_us
+        return reachable
+
+
+def _check_declaration(view: FeatureView | CalendarView, columns: tuple[StateColumn, ...]) -> None:
+    field_kinds = kinds(view.source.record)
+    for key in view.entity.keys:
+        if field_kinds[key] == "float":
+            raise DeclarationError(f"view {view.name}: key {key!r} is a float")
+    for column in columns:
+        if column.declared is not None:
+            _check_column(view.name, column.declared, field_kinds, added=column.kind == "sum")
+        elif column.kind != "code" and field_kinds[column.of] == "text":
+            raise DeclarationError(f"view {view.name}: {column.of!r} is text, not a number")
+
+
+def _check_column(
+    view: str, column: Column, field_kinds: Mapping[str, Kind], *, added: bool
+) -> None:
+    no_events = {f: array_of((), field_kinds[f]) for f in column.reads}
+    dtype = np.asarray(column.compute(no_events)).dtype
+    if added and column.scale is None and dtype.kind not in "iub":
+        raise DeclarationError(
+            f"view {view}: column {column.name!r} is not of whole numbers: sums of floats depend on"
+            " the order of addition, so choose a unit that makes it whole, or give it a scale"
+        )

@@ -1,0 +1,211 @@
+"""The bytes of one value of the online store: the state of one view for one entity.
+
+    value = header | base rows, by key              | delta rows, as they arrived
+                   | key, count, int64 columns      | key, known_us, int64 columns
+
+Base rows are what compaction has merged; delta rows are events, a row each, that were appended
+since. Header and rows end in a checksum, so damage is noticed and never served. All numbers are
+int64, little endian.
+"""
+
+import struct
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+from numpy.typing import NDArray
+
+from features.definitions.events import Int64Array
+from features.engine.sorting import UNSET
+from features.errors import FeatureError
+
+CHECKSUM = "checksum"
+# `base`: number of base rows. `deltas_left`: number of delta rows that the last compaction left.
+_HEADER = np.dtype(
+    [
+        ("schema_id", "<i8"),
+        ("compacted_through_us", "<i8"),
+        ("base", "<i8"),
+        ("deltas_left", "<i8"),
+        (CHECKSUM, "<i8"),
+    ]
+)
+_HEADER_SIZE = _HEADER.itemsize
+_HEADER_STRUCT = struct.Struct("<qqqqq")
+_CHECKSUM_FACTOR = np.uint64(0x9E3779B97F4A7C15)
+_HEADER_SALT = 0x51ED270B
+
+
+class ViewSchemaMismatch(FeatureError):
+    """A value was written under another declaration of its view and must not be served."""
+
+    def __init__(self, view: str) -> None:
+        super().__init__(
+            f"the online values of view {view} were made under another declaration of it",
+            hint="make the online store again: `eventide features rebuild`",
+        )
+
+
+class CorruptValue(FeatureError):
+    """Values in the online store are not what was written there; they must not be served.
+
+    `indexes`: which of the values that were given.
+    """
+
+    def __init__(self, view: str, indexes: Sequence[int]) -> None:
+        self.view, self.indexes = view, tuple(indexes)
+        super().__init__(
+            f"{len(self.indexes)} online values of view {view} are damaged",
+            hint="ingest finds it and repairs the store; at once: `eventide features rebuild`",
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class ValueRows:
+    """The rows of several values, value after value; `*_group` says which value each belongs to.
+
+    `compacted_through_us`: one for each value. What was known before it is compacted; the value
+    answers queries exactly from there on.
+    """
+
+    compacted_through_us: Int64Array
+    base: NDArray[np.void]
+    base_group: Int64Array
+    deltas: NDArray[np.void]
+    delta_group: Int64Array
+
+
+class ValueFormat:
+    """Packs the rows of one view into values and parses them again.
+
+    `base_row`, `delta_row`: the layouts of the rows. `empty`: the value of an entity without rows.
+    """
+
+    def __init__(self, view: str, columns: Sequence[str], schema_id: int) -> None:
+        self._view, self._schema_id = view, schema_id
+        self.base_row = _row_layout("row_key", "count", *columns)
+        self.delta_row = _row_layout("row_key", "known_us", *columns)
+        none = np.empty(0, np.int64)
+        self.empty = self.pack(
+            ValueRows(
+                compacted_through_us=np.array([UNSET]),
+                base=np.empty(0, self.base_row),
+                base_group=none,
+                deltas=np.empty(0, self.delta_row),
+                delta_group=none,
+            )
+        )[0]
+
+    def seal(self, rows: NDArray[np.void]) -> NDArray[np.void]:
+        """The same rows, with their checksums set in place."""
+        rows[CHECKSUM] = _checksums(rows, self._schema_id)
+        return rows
+
+    def pack(self, rows: ValueRows) -> list[bytes]:
+        """The values of sealed rows, which are sorted by group."""
+        n = len(rows.compacted_through_us)
+        values = np.arange(n + 1)
+        base_edges = np.searchsorted(rows.base_group, values)
+        delta_edges = np.searchsorted(rows.delta_group, values)
+        headers = np.zeros(n, _HEADER)
+        headers["schema_id"] = self._schema_id
+        headers["compacted_through_us"] = rows.compacted_through_us
+        headers["base"], headers["deltas_left"] = np.diff(base_edges), np.diff(delta_edges)
+        headers[CHECKSUM] = _checksums(headers, _HEADER_SALT)
+        parts = (
+            _bytes_between(headers, values),
+            _bytes_between(rows.base, base_edges),
+            _bytes_between(rows.deltas, delta_edges),
+        )
+        return [header + base + deltas for header, base, deltas in zip(*parts, strict=True)]
+
+    def parse(self, values: Sequence[bytes]) -> ValueRows:
+        """The rows of values.
+
+        Raises:
+            ViewSchemaMismatch: a value belongs to another declaration.
+            CorruptValue: a value is damaged.
+        """
+        headers = self._headers(values)
+        lengths = np.fromiter(map(len, values), np.int64, len(values))
+        ends = _HEADER_SIZE + headers["base"] * self.base_row.itemsize
+        torn = (ends > lengths) | ((lengths - ends) % self.delta_row.itemsize != 0)
+        if torn.any():
+            raise CorruptValue(self._view, np.flatnonzero(torn).tolist())
+        cuts = list(zip(values, ends.tolist(), strict=True))
+        groups = np.arange(len(values))
+        rows = ValueRows(
+            compacted_through_us=headers["compacted_through_us"],
+            base=np.frombuffer(b"".join([v[_HEADER_SIZE:e] for v, e in cuts]), self.base_row),
+            base_group=np.repeat(groups, headers["base"]),
+            deltas=np.frombuffer(b"".join([v[e:] for v, e in cuts]), self.delta_row),
+            delta_group=np.repeat(groups, (lengths - ends) // self.delta_row.itemsize),
+        )
+        self._verify(rows)
+        return rows
+
+    def delta_counts(self, value: bytes) -> tuple[int, int]:
+        """Number of delta rows of a value (a torn one counts), and how many of them the last
+        compaction left. Only the header is read.
+
+        Raises:
+            ViewSchemaMismatch: the value belongs to another declaration.
+            CorruptValue: its header is damaged.
+        """
+        header = value[:_HEADER_SIZE]
+        fields = _HEADER_STRUCT.unpack_from(header.ljust(_HEADER_SIZE, b"\0"))
+        schema_id, _, base, deltas_left, _ = fields
+        if schema_id != self._schema_id or len(header) < _HEADER_SIZE:
+            self._headers([header])  # tells damage from another declaration
+        delta_bytes = len(value) - _HEADER_SIZE - base * self.base_row.itemsize
+        return -(-delta_bytes // self.delta_row.itemsize), deltas_left
+
+    def _headers(self, values: Sequence[bytes]) -> NDArray[np.void]:
+        """The headers, undamaged and of this declaration."""
+        padded = [v[:_HEADER_SIZE].ljust(_HEADER_SIZE, b"\0") for v in values]
+        headers: NDArray[np.void] = np.frombuffer(b"".join(padded), _HEADER)
+        damaged = _checksums(headers, _HEADER_SALT) != headers[CHECKSUM]
+        if (damaged | (headers["base"] < 0)).any():
+            raise CorruptValue(self._view, np.flatnonzero(damaged).tolist())
+        if (headers["schema_id"] != self._schema_id).any():
+            raise ViewSchemaMismatch(self._view)
+        return headers
+
+    def _verify(self, rows: ValueRows) -> None:
+        damaged = [
+            group[_checksums(part, self._schema_id) != part[CHECKSUM]]
+            for part, group in (
+                (rows.base, rows.base_group),
+                (rows.deltas, rows.delta_group),
+            )
+        ]
+        values = np.unique(np.concatenate(damaged))
+        if len(values):
+            raise CorruptValue(self._view, values.tolist())
+
+
+def compacted_through_us(value: bytes) -> int:
+    """From which time on a value answers queries exactly."""
+    time_us: int = _HEADER_STRUCT.unpack_from(value)[1]
+    return time_us
+
+
+def _row_layout(*columns: str) -> np.dtype[np.void]:
+    return np.dtype([(c, "<i8") for c in (*columns, CHECKSUM)])
+
+
+def _bytes_between(rows: NDArray[np.void], edges: Int64Array) -> list[bytes]:
+    """The bytes of the rows between each two edges."""
+    packed, byte_edges = rows.tobytes(), (edges * rows.itemsize).tolist()
+    return [packed[a:b] for a, b in pairwise(byte_edges)]
+
+
+def _checksums(rows: NDArray[np.void], salt: int) -> Int64Array:
+    """For each row a number that a changed bit changes; that of a row of zeros is not zero."""
+    checksums = np.full(len(rows), salt, np.int64).view(np.uint64)
+    assert rows.dtype.names is not None
+    for name in rows.dtype.names[:-1]:
+        checksums = (checksums ^ rows[name].astype(np.uint64)) * _CHECKSUM_FACTOR
+        checksums ^= checksums >> np.uint64(32)
+    return checksums.view(np.int64)

@@ -1,0 +1,150 @@
+"""Scores from a bundle, with numpy and treelite only: no pandas, no scikit-learn."""
+
+from collections.abc import Callable, Mapping, Sequence
+from itertools import repeat
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ml.bundle.format import TREES, BundleInfo, CategoryBlock, Linear, ModelFile, NumberBlock
+from ml.bundle.verify import read_bundle
+from ml.errors import BundleRefused
+
+Float64Array = NDArray[np.float64]
+Texts = Sequence[str | None]
+BlockEncoder = Callable[[Mapping[str, Texts], Float64Array], Float64Array]
+
+
+class Bundle:
+    """A model that can score. Made by `load` only, so that every one has been checked."""
+
+    def __init__(self, model: ModelFile, estimate: Callable[[Float64Array], Float64Array]) -> None:
+        self._model, self._estimate = model, estimate
+        self._encoders = [_block_encoder(block, model) for block in model.encoder]
+
+    @classmethod
+    def load(cls, folder: Path, manifest_sha256: str) -> "Bundle":
+        """Read the bundle in `folder` whose manifest has that sha256.
+
+        Raises:
+            BundleRefused: a file is missing, is not listed, or differs from the manifest by one
+                bit; or the files are right but this version cannot read them.
+        """
+        model, trees = read_bundle(Path(folder), manifest_sha256)
+        return cls(model, _estimator(model, trees))
+
+    @property
+    def info(self) -> BundleInfo:
+        """Where the model comes from."""
+        return self._model.info
+
+    @property
+    def categories(self) -> tuple[str, ...]:
+        """The text columns that `score` needs."""
+        return self._model.categories
+
+    @property
+    def numbers(self) -> tuple[str, ...]:
+        """The columns of the number matrix that `score` needs, in order."""
+        return self._model.numbers
+
+    def score(self, categories: Mapping[str, Texts], numbers: Float64Array) -> Float64Array:
+        """Probability that the label is 1, `(n,)`, for `(n, len(self.numbers))` numbers.
+
+        NaN is a missing number, None or an empty text a missing category; a category that the
+        training set did not hold is scored as the pipeline scores it.
+
+        Raises:
+            ValueError: a column is missing or has another length.
+        """
+        if numbers.ndim != 2 or numbers.shape[1] != len(self.numbers):
+            raise ValueError(f"numbers have shape {numbers.shape}, not (n, {len(self.numbers)})")
+        for name in self.categories:
+            if len(categories[name]) != len(numbers):
+                raise ValueError(f"{name} has {len(categories[name])} values, not {len(numbers)}")
+        if not len(numbers):
+            return np.empty(0)
+        return self._estimate(self._encode(categories, numbers))
+
+    def _encode(self, categories: Mapping[str, Texts], numbers: Float64Array) -> Float64Array:
+        parts = [encoder(categories, numbers) for encoder in self._encoders]
+        return np.ascontiguousarray(np.hstack(parts))
+
+
+def _block_encoder(block: CategoryBlock | NumberBlock, model: ModelFile) -> BlockEncoder:
+    """What turns the columns of the block, out of all columns of the model, into its floats."""
+    if isinstance(block, CategoryBlock):
+        column, encode_texts = block.column, _text_encoder(block)
+        return lambda categories, _: encode_texts(categories[column])
+    places = np.array([model.numbers.index(c) for c in block.columns], dtype=np.intp)
+    encode_numbers = _number_encoder(block)
+    return lambda _, numbers: encode_numbers(numbers[:, places])
+
+
+def _text_encoder(block: CategoryBlock) -> Callable[[Texts], Float64Array]:
+    """`(n,)` texts -> `(n, width)`. A missing text is the empty text."""
+    unknown = len(block.values)  # the last row of the table
+    table = np.array([*block.rows, block.otherwise], dtype=np.float64).reshape(-1, block.width)
+    index: dict[str | None, int] = {value: row for row, value in enumerate(block.values)}
+    index[None] = index.get("", unknown)
+
+    def encode(texts: Texts) -> Float64Array:
+        rows = np.array(list(map(index.get, texts, repeat(unknown))), dtype=np.intp)
+        encoded: Float64Array = table[rows]
+        return encoded
+
+    return encode
+
+
+def _number_encoder(block: NumberBlock) -> Callable[[Float64Array], Float64Array]:
+    """`(n, width)` -> the same shape; the argument stays as it is."""
+    fill, shift, scale = (
+        None if numbers is None else np.array(numbers)
+        for numbers in (block.fill, block.shift, block.scale)
+    )
+
+    def encode(numbers: Float64Array) -> Float64Array:
+        encoded = np.array(numbers, dtype=np.float64)
+        if fill is not None:
+            encoded = np.where(np.isnan(encoded), fill, encoded)
+        if shift is not None:
+            encoded -= shift
+        if scale is not None:
+            encoded /= scale
+        return encoded
+
+    return encode
+
+
+def _estimator(model: ModelFile, trees: bytes | None) -> Callable[[Float64Array], Float64Array]:
+    if isinstance(model.estimator, Linear):
+        weights, intercept = np.array(model.estimator.weights), model.estimator.intercept
+        return lambda encoded: _sigmoid(encoded @ weights + intercept)
+    if trees is None:
+        raise BundleRefused(f"the model has trees, but the bundle has no {TREES}")
+    return _tree_estimator(trees, width=model.width)
+
+
+def _tree_estimator(blob: bytes, *, width: int) -> Callable[[Float64Array], Float64Array]:
+    import treelite
+    from treelite import gtil
+
+    try:
+        trees = treelite.Model.deserialize_bytes(blob)
+    except treelite.TreeliteError as error:
+        raise BundleRefused(f"{TREES} cannot be read: {error}") from error
+    if trees.num_feature != width:
+        raise BundleRefused(f"the trees want {trees.num_feature} columns, the encoder has {width}")
+
+    def estimate(encoded: Float64Array) -> Float64Array:
+        scores = gtil.predict(trees, encoded, nthread=1)
+        return np.asarray(scores, dtype=np.float64).reshape(len(encoded), -1)[:, -1]
+
+    return estimate
+
+
+def _sigmoid(z: Float64Array) -> Float64Array:
+    """1 / (1 + e^-z) without overflow on either side."""
+    e = np.exp(-np.abs(z))
+    return np.where(z >= 0, 1.0, e) / (1.0 + e)

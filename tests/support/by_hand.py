@@ -1,0 +1,92 @@
+"""Small cases by hand: seconds after the start, only what matters is said."""
+
+import math
+from collections.abc import Sequence
+from datetime import timedelta
+from typing import Any
+
+import msgspec
+import numpy as np
+import pytest
+
+from features.definitions import Check, EventType
+from features.stores.memory import MemoryOnlineStore
+from tests.support.generated.cases import START_US, Case, Question, Sent
+from tests.support.generated.comparing import same_bits
+from tests.support.generated.paths import history_values, ingested, live_answers
+
+SECOND_US = 1_000_000
+
+
+def known_fault(reason: str) -> pytest.MarkDecorator:
+    """The product gives a wrong answer today; this test fails when it no longer does."""
+    return pytest.mark.xfail(strict=True, reason=reason)
+
+
+def seconds(n: int) -> timedelta:
+    """A length of time."""
+    return timedelta(seconds=n)
+
+
+def an_event(
+    name: str = "shop.sold",
+    *,
+    key: str = "shop",
+    checks: Sequence[Check] = (),
+    version: int = 1,
+    **fields: Any,
+) -> EventType:
+    """An event type about a `shop` (text, unless given), with these fields and their types."""
+    types = {"event_id": str, "event_time_us": int, "shop": str, **fields}
+    record = msgspec.defstruct("Made", [*types.items()], frozen=True, kw_only=True)
+    return EventType(name=name, record=record, key=key, checks=tuple(checks), version=version)
+
+
+def at(second: float) -> int:
+    """The second in microseconds since 1970."""
+    return START_US + round(second * SECOND_US)
+
+
+def sent(
+    event: EventType,
+    happened: float,
+    *,
+    known: float | None = None,
+    partition: int = 0,
+    **fields: Any,
+) -> Sent:
+    """An event that happened at a second, known at once unless it is said otherwise."""
+    own = {"event_id": f"at {happened} {fields}", "event_time_us": at(happened), "shop": "a"}
+    return Sent(
+        event=event,
+        record=event.record(**{**own, **fields}),
+        emitted_ms=at(happened if known is None else known) // 1_000,
+        partition=partition,
+    )
+
+
+def asked(event: EventType, second: float, **fields: Any) -> Question:
+    """A question as of a second."""
+    own = {"event_id": "asked", "event_time_us": at(second), "shop": "a"}
+    return Question(record=event.record(**{**own, **fields}), as_of_us=at(second))
+
+
+def answers(case: Case) -> dict[str, np.ndarray[Any, np.dtype[np.float64]]]:
+    """By path: the features of the case's first view for each question."""
+    view = case.views[0]
+    made = ingested(case, {"memory": MemoryOnlineStore()})
+    found = {"history": history_values(case, view, made.offline, parts=1)}
+    found["history in parts"] = history_values(case, view, made.offline, parts=len(case.questions))
+    for name, store in made.online.items():
+        live = live_answers(case, view, store)
+        assert live.exact.all()
+        found[name] = live.values
+    return found
+
+
+def assert_answers(case: Case, *rows: Sequence[float | None]) -> None:
+    """Every path answers this, a row for each question; None is nothing."""
+    expected = np.array([[math.nan if v is None else v for v in row] for row in rows], np.float64)
+    found = answers(case)
+    wrong = {path: v.tolist() for path, v in found.items() if not same_bits(v, expected).all()}
+    assert not wrong, f"expected {expected.tolist()}"

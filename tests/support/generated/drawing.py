@@ -1,0 +1,201 @@
+"""Whole cases, drawn at random."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from hypothesis import strategies as st
+
+from features.definitions import CalendarView, OpenView, PreviousView, View
+from tests.support.generated.cases import Batch, Case, Sent, Training
+from tests.support.generated.event_types import DrawnEvent, World, event_types, worlds
+from tests.support.generated.exclusions import EXCLUDED, Exclusions
+from tests.support.generated.histories import (
+    MAX_FUTURE_UNITS,
+    Asking,
+    Draft,
+    Drafting,
+    arrived,
+    drafts,
+    keep_within_ahead,
+    questions,
+)
+from tests.support.generated.services import (
+    decide_after_reports,
+    happen_after_decisions,
+    labels,
+    report_at_the_edge,
+    services,
+    span_of,
+)
+from tests.support.generated.views import AnyView, Surroundings, any_view
+
+FOREVER_US = 10**13
+
+
+@st.composite
+def view_cases(draw: st.DrawFn, kind: AnyView, excluded: frozenset[Exclusions] = EXCLUDED) -> Case:
+    """One or two views of a kind, a history and questions."""
+    world = draw(worlds(excluded))
+    made = [
+        draw(event_types(f"made.e{n}", world, excluded))
+        for n in range(draw(st.sampled_from([1, 2, 2, 3])))
+    ]
+    asked = draw(event_types("made.asked", world, excluded, checked=False, delayed=False))
+    around = Surroundings(
+        world=world, events=tuple(made), item_events=tuple(made), excluded=excluded
+    )
+    views = tuple(kind(draw, f"view{n}", around) for n in range(draw(st.sampled_from([1, 2]))))
+    horizon_us = _horizon_us(draw, world, views, excluded)
+    found = _drafts(draw, made, views, world, excluded)
+    sent = arrived(found, world.partitions)
+    least, most = _hold(draw, world)
+    asking = Asking(
+        asked=asked,
+        world=world,
+        sent=sent,
+        views=views,
+        excluded=excluded,
+        exact_from_us=max((s.emitted_ms * 1_000 for s in sent), default=0) - least,
+    )
+    return Case(
+        events=tuple(e.event for e in made),
+        asked=asked.event,
+        views=views,
+        sent=sent,
+        questions=questions(draw, asking),
+        batches=_batches(draw, sent),
+        partitions=world.partitions,
+        horizon_us=horizon_us,
+        least_us=least,
+        most_us=most,
+        max_future_us=MAX_FUTURE_UNITS * world.unit_us,
+        fold_slack=draw(st.sampled_from([0, 0, 1, 3])),
+    )
+
+
+@st.composite
+def training_cases(draw: st.DrawFn, excluded: frozenset[Exclusions] = EXCLUDED) -> Case:
+    """A service of one or two views, with decisions and a label."""
+    world = draw(worlds(excluded))
+    asked = draw(event_types("made.asked", world, excluded, checked=False, delayed=False))
+    decided = DrawnEvent(_like(asked, "made.decided"), asked.fields)
+    delayed = Exclusions.DECISION_KNOWN_LATE not in excluded
+    outcome = draw(event_types("made.outcome", world, excluded, delayed=delayed))
+    made = draw(event_types("made.e0", world, excluded))
+    around = Surroundings(
+        world=world,
+        events=(made, decided, outcome),
+        item_events=(made, outcome),
+        excluded=excluded,
+    )
+    views = tuple(any_view(draw, f"view{n}", around) for n in range(draw(st.integers(1, 2))))
+    service = services(
+        draw, views=views, asked=asked, decided=decided, world=world, excluded=excluded
+    )
+    label = labels(draw, outcome, world, excluded)
+    found = _drafts(draw, [made], views, world, excluded, at_most=12)
+    own = _drafts(draw, [decided], views, world, excluded, at_most=12, items=4)
+    if Exclusions.DECISION_KNOWN_LATE in excluded:
+        decide_after_reports(service, own, world.unit_us)
+    outcomes = _drafts(draw, [outcome], views, world, excluded, at_most=12, items=4)
+    if Exclusions.LABEL_BEFORE_DECISION in excluded and label.within is None:
+        happen_after_decisions(service, own, outcomes)
+    report_at_the_edge(draw, (service, label), own, outcomes)
+    everything = [*found, *own, *outcomes]
+    if Exclusions.AHEAD_EXCEEDED in excluded:
+        keep_within_ahead(everything, views)
+    partitions = world.partitions
+    if Exclusions.LABEL_TIE in excluded and outcome.event.key != "item":
+        partitions = 1
+    start, end, cutoff, slice_us = span_of(draw, world, (service, label), own, outcomes)
+    sent = arrived(everything, partitions)
+    least, most = _hold(draw, world)
+    return Case(
+        events=(made.event, decided.event, outcome.event),
+        asked=asked.event,
+        views=views,
+        sent=sent,
+        batches=_batches(draw, sent),
+        training=Training(
+            service=service,
+            label=label,
+            start_us=start,
+            end_us=end,
+            known_before_us=cutoff,
+            slice_us=slice_us,
+        ),
+        partitions=partitions,
+        horizon_us=_horizon_us(draw, world, views, excluded),
+        least_us=least,
+        most_us=most,
+        max_future_us=MAX_FUTURE_UNITS * world.unit_us,
+        fold_slack=draw(st.sampled_from([0, 0, 1, 3])),
+    )
+
+
+def _like(asked: DrawnEvent, name: str) -> Any:
+    """Another event type with the same record."""
+    event = asked.event
+    return type(event)(name=name, record=event.record, key=event.key, partitions=event.partitions)
+
+
+def _drafts(
+    draw: st.DrawFn,
+    made: Sequence[DrawnEvent],
+    views: Sequence[View],
+    world: World,
+    excluded: frozenset[Exclusions],
+    *,
+    at_most: int = 14,
+    items: int = 8,
+) -> list[Draft]:
+    openings = {v.opened.name for v in views if isinstance(v, OpenView | PreviousView)}
+    found: list[Draft] = []
+    for drawn in made:
+        how = Drafting(
+            drawn=drawn,
+            world=world,
+            excluded=excluded,
+            resends=(0, 1, 20, 30, 31, 70),
+            opens=drawn.event.name in openings and Exclusions.OPENED_AGAIN in excluded,
+            items=items,
+        )
+        found += drafts(draw, how, at_most)
+    if Exclusions.AHEAD_EXCEEDED in excluded:
+        keep_within_ahead(found, views)
+    return found
+
+
+def _horizon_us(
+    draw: st.DrawFn, world: World, views: Sequence[View], excluded: frozenset[Exclusions]
+) -> int:
+    """When an event counts as sent again. Ids are remembered for two horizons at least."""
+    reaches_back = any(isinstance(v, CalendarView | OpenView | PreviousView) for v in views)
+    if reaches_back and Exclusions.RESENT_LONG_AGO in excluded:
+        return FOREVER_US
+    return draw(st.sampled_from([30 * world.unit_us, FOREVER_US]))
+
+
+def _hold(draw: st.DrawFn, world: World) -> tuple[int, int]:
+    """How far behind the newest event an answer is exact: at least, and without readers."""
+    least = draw(st.sampled_from([0, 0, 1, 3, 15]))
+    most = draw(st.sampled_from([least, least, least, 40, 1_000]))
+    return least * world.unit_us, max(least, most) * world.unit_us
+
+
+def _batches(draw: st.DrawFn, sent: Sequence[Sent]) -> tuple[Batch, ...]:
+    """The events in batches of random sizes."""
+    batches, left = [], len(sent)
+    while left:
+        size = min(left, draw(st.sampled_from([1, 2, 3, 5, 5, 10])))
+        what = draw(st.sampled_from(["", "", "looks", "looks", "restarts", "rebuilds"]))
+        batches.append(
+            Batch(
+                size=size,
+                looks=what == "looks",
+                restarts=what == "restarts",
+                rebuilds=what == "rebuilds",
+            )
+        )
+        left -= size
+    return tuple(batches)

@@ -1,0 +1,237 @@
+"""Event types that are made up at run time: keys, an item, a time ahead, and values of any type."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from functools import cache
+from typing import Any
+
+import msgspec
+from hypothesis import strategies as st
+
+from features.definitions import Check, EventType
+from tests.support.generated.exclusions import Exclusions
+from tests.support.generated.formulas import FieldKind, at_most, is_not_text
+
+CALM = (0, 0, 0, 0, 0, 1, 3, -2)
+LATE = (*CALM, *CALM, 5, 11, 39, 41, 100)
+"""How many units after they happened events are reported."""
+
+SECOND_US, HOUR_US = 1_000_000, 3_600_000_000
+_TYPES: Mapping[FieldKind, Any] = {
+    "int": int,
+    "int?": int | None,
+    "float": float,
+    "float?": float | None,
+    "str": str,
+    "str?": str | None,
+    "bool": bool,
+}
+VALUE_KINDS: tuple[FieldKind, ...] = ("int", "int?", "float", "float?", "str", "str?", "bool")
+NUMBERS = frozenset(VALUE_KINDS) - {"str", "str?"}
+
+_SMALL = (-3, -2, -1, 0, 0, 1, 1, 2, 2, 3, 3, 4, 5, 6)
+_INTS = (*_SMALL, 2**31, -(2**31) - 1, 2**45, -(2**45))
+_WIDE = (2**53 + 1, -(2**53) - 1, 1234567890123456789, 1234567890123456790)
+_FLOATS = (0.0, 0.0, 1.5, 1.5, -2.25, 0.14, 0.05, 0.25, 3.0, 4.5, 1e12)
+_WILD_FLOATS = (*_FLOATS, -0.0, 1e300, -1e300, 5e-324)
+_TEXTS = ("a", "a", "b", "c", "", "é")
+
+
+@dataclass(frozen=True)
+class Field:
+    """A value field. `wild`: its numbers are extreme, so nothing adds them or tells them apart."""
+
+    name: str
+    kind: FieldKind
+    wild: bool = False
+
+    @property
+    def is_number(self) -> bool:
+        """Whether it is no text."""
+        return self.kind in NUMBERS
+
+
+@dataclass(frozen=True)
+class DrawnEvent:
+    """An event type and its value fields; it also has keys, an item and a time ahead."""
+
+    event: EventType
+    fields: tuple[Field, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class World:
+    """What all event types of a case have in common.
+
+    `unit_us`: the length that all times of the case are multiples of, but for microseconds.
+    """
+
+    unit_us: int
+    k1_kind: FieldKind
+    item_kind: FieldKind
+    partitions: int
+    lateness: Sequence[int] = (0,)
+    first_item: int = 0
+
+    def span(self, units: int) -> timedelta:
+        """So many units."""
+        return timedelta(microseconds=units * self.unit_us)
+
+
+@st.composite
+def worlds(draw: st.DrawFn, excluded: frozenset[Exclusions]) -> World:
+    """Units of seconds or hours, keys and items of texts or numbers."""
+    k1_kinds: list[FieldKind] = ["str", "str?", "int", "int?"]
+    if Exclusions.FLOAT_KEY not in excluded:
+        k1_kinds.append("float")
+    if Exclusions.BOOLEAN_KEY not in excluded:
+        k1_kinds.append("bool")
+    return World(
+        unit_us=draw(st.sampled_from([SECOND_US, HOUR_US])),
+        k1_kind=draw(st.sampled_from(k1_kinds)),
+        item_kind=draw(st.sampled_from(["str", "int"])),
+        partitions=draw(st.sampled_from([1, 2])),
+        lateness=draw(st.sampled_from([CALM, LATE])),
+        first_item=0 if Exclusions.WIDE_INTEGERS in excluded else _WIDE[-1],
+    )
+
+
+@st.composite
+def event_types(
+    draw: st.DrawFn,
+    name: str,
+    world: World,
+    excluded: frozenset[Exclusions],
+    *,
+    checked: bool = True,
+    delayed: bool = True,
+) -> DrawnEvent:
+    """An event type with two to four value fields; `checked`, `delayed`: it may have checks, and
+    may be known only some time after it happened."""
+    fields = tuple(
+        Field(f"v{n}", kind, wild)
+        for n, (kind, wild) in enumerate(
+            draw(
+                st.lists(
+                    st.tuples(st.sampled_from(VALUE_KINDS), st.sampled_from([False, False, True])),
+                    min_size=2,
+                    max_size=4,
+                )
+            )
+        )
+    )
+    checks = [
+        draw(_checks(n, fields, excluded)) for n in range(draw(st.sampled_from([0, 0, 1, 2])))
+    ]
+    if Exclusions.CHAINED_CHECKS in excluded:
+        checks = _without_chains(checks)
+    known_after = draw(st.sampled_from([0, 0, 0, 3])) if delayed else 0
+    key = draw(st.sampled_from(["k0", "item"])) if world.item_kind == "str" else "k0"
+    event = EventType(
+        name=name,
+        record=record_type(name, world.k1_kind, world.item_kind, fields),
+        key=key,
+        partitions=world.partitions,
+        known_after=world.span(known_after),
+        checks=tuple(c for c in checks if c is not None) if checked else (),
+    )
+    return DrawnEvent(event, fields)
+
+
+@cache
+def record_type(
+    name: str, k1_kind: FieldKind, item_kind: FieldKind, fields: Sequence[Field]
+) -> type[msgspec.Struct]:
+    """A record with keys, an item, a time ahead and these fields."""
+    return msgspec.defstruct(
+        name.replace(".", "_").title(),
+        [
+            ("event_id", str),
+            ("event_time_us", int),
+            ("k0", str),
+            ("k1", _TYPES[k1_kind]),
+            ("item", _TYPES[item_kind]),
+            ("at_us", int),
+            *((f.name, _TYPES[f.kind]) for f in fields),
+        ],
+        frozen=True,
+        kw_only=True,
+    )
+
+
+@st.composite
+def _checks(
+    draw: st.DrawFn, n: int, fields: Sequence[Field], excluded: frozenset[Exclusions]
+) -> Check | None:
+    """A check with any remedy; one that stops a training set holds for all that is drawn."""
+    read = draw(st.sampled_from(fields))
+    remedy = draw(st.sampled_from(["blank", "blank", "dead_letter", "stop"]))
+    if remedy == "stop":
+        if not read.is_number:
+            return None
+        holds = at_most(read.name, 1e308)
+    else:
+        holds = at_most(read.name, 3) if read.is_number else is_not_text(read.name, "c")
+    blanked = None
+    if remedy == "blank":
+        may = [f.name for f in fields if _may_be_blank(f, excluded)]
+        may += ["k1"] if Exclusions.BLANKED_KEY not in excluded else []
+        may += ["at_us"] if Exclusions.BLANKED_PLACE not in excluded else []
+        if not may:
+            return None
+        blanked = draw(st.sampled_from(may))
+    return Check(
+        name=f"check {n}", holds=holds, reads=(read.name,), otherwise=remedy, field=blanked
+    )
+
+
+def _without_chains(checks: Sequence[Check | None]) -> list[Check | None]:
+    """The checks without those that nullify what another nullifying one reads, or read it."""
+    kept: list[Check] = []
+    for check in checks:
+        if check is None:
+            continue
+        others = [c for c in kept if "nullify" in (c.on_failure, check.on_failure)]
+        if not any(o.field in check.reads or check.field in o.reads for o in others):
+            kept.append(check)
+    return [*kept]
+
+
+def _may_be_blank(field: Field, excluded: frozenset[Exclusions]) -> bool:
+    if field.kind in ("str", "str?"):
+        return Exclusions.BLANKED_TEXT not in excluded
+    if field.kind in ("int", "bool"):
+        return Exclusions.BLANKED_INTEGER not in excluded
+    return True
+
+
+def values_of(field: Field, excluded: frozenset[Exclusions]) -> st.SearchStrategy[Any]:
+    """Values for a field."""
+    found: Sequence[Any] = _TEXTS
+    if field.kind in ("int", "int?"):
+        found = _INTS
+        if field.wild and Exclusions.WIDE_INTEGERS not in excluded:
+            found = (*_INTS, *_WIDE)
+    elif field.kind in ("float", "float?"):
+        found = _WILD_FLOATS if field.wild else _FLOATS
+    elif field.kind == "bool":
+        found = (False, True)
+    elif Exclusions.TRAILING_NUL not in excluded:
+        found = (*_TEXTS, "a\0")
+    return st.sampled_from([*found, None, None, None] if field.kind.endswith("?") else list(found))
+
+
+def keys_of(kind: FieldKind, excluded: frozenset[Exclusions]) -> Sequence[Any]:
+    """The keys of entities, few, so that histories meet; the last one has no event."""
+    if kind in ("int", "int?"):
+        found: list[Any] = [1, 1, 1, 1, 2, -7]
+    elif kind == "float":
+        found = [1.0, 1.0, 1.0, 2.5, 1e300]
+    elif kind == "bool":
+        found = [True, False]
+    else:
+        found = ["a", "a", "a", "a", "a", "b", "", "é"]
+        if Exclusions.SEPARATOR_IN_KEY not in excluded:
+            found += ["a\x1fb", "b\x1fc"]
+    return [*found, None] if kind.endswith("?") else found

@@ -1,0 +1,167 @@
+"""Services, decisions and labels over made-up event types."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from hypothesis import strategies as st
+
+from features.definitions import Decision, FeatureService, Label, RequestColumn, View
+from tests.support.generated.cases import START_US
+from tests.support.generated.event_types import DrawnEvent, Field, World
+from tests.support.generated.exclusions import Exclusions
+from tests.support.generated.formulas import at_least, is_null, is_text, plain_of, plus, same
+from tests.support.generated.histories import Draft
+from tests.support.reference.values import us
+
+
+def services(
+    draw: st.DrawFn,
+    *,
+    views: tuple[View, ...],
+    asked: DrawnEvent,
+    decided: DrawnEvent,
+    world: World,
+    excluded: frozenset[Exclusions],
+) -> FeatureService:
+    """A service of these views, with request columns of the request's fields."""
+    after = draw(st.sampled_from([1, 1, 5, 40]))
+    at = draw(st.sampled_from([plus("event_time_us", after * world.unit_us), same("at_us")]))
+    columns = []
+    for n, field in enumerate(asked.fields):
+        compute, category = draw(st.sampled_from(_request_formulas(field, excluded)))
+        columns.append(
+            RequestColumn(name=f"q{n}", compute=compute, reads=(field.name,), category=category)
+        )
+    return FeatureService(
+        name="service",
+        decision=Decision(request=asked.event, source=decided.event, entity_id="item", at=at),
+        request_columns=tuple(columns),
+        views=views,
+    )
+
+
+def _request_formulas(field: Field, excluded: frozenset[Exclusions]) -> list[tuple[Any, bool]]:
+    """Formulas of a field, and whether they give a category."""
+    name = field.name
+    if not field.is_number:
+        return [(same(name), True), (is_text(name, "a"), False)]
+    found = [(same(name), False), (at_least(name, 2), False)]
+    if field.kind in ("int?", "float?"):
+        found.append((is_null(name), False))
+        if Exclusions.NUMBER_CATEGORY not in excluded:
+            found.append((same(name), True))
+    elif field.kind == "int":
+        found.append((same(name), True))
+    return found
+
+
+def labels(
+    draw: st.DrawFn, outcome: DrawnEvent, world: World, excluded: frozenset[Exclusions]
+) -> Label:
+    """What became of a decision, with or without a span in which it has to happen."""
+    blanked = {c.field for c in outcome.event.checks}
+    may = [
+        f
+        for f in outcome.fields
+        if not (f.kind.endswith("?") or f.name in blanked) or Exclusions.NULL_LABEL not in excluded
+    ]
+    field = draw(st.sampled_from(may)) if may else None
+    if field is None:
+        value, reads = at_least("at_us", START_US + 50 * world.unit_us), "at_us"
+    elif field.is_number:
+        value, reads = at_least(field.name, 1 if field.kind == "bool" else 0), field.name
+    else:
+        value, reads = is_text(field.name, "a"), field.name
+    within = draw(st.sampled_from([None, None, 5, 30]))
+    return Label(
+        name="label",
+        source=outcome.event,
+        entity_id="item",
+        value=value,
+        reads=(reads,),
+        max_wait=world.span(draw(st.sampled_from([30, 31, 80]))),
+        within=None if within is None else world.span(within),
+    )
+
+
+def decide_after_reports(service: FeatureService, drafts: list[Draft], unit_us: int) -> None:
+    """Let every event of a decision be known before the decision time."""
+    at = plain_of(service.decision.at)
+    for draft in drafts:
+        if draft.event != service.decision.source:
+            continue
+        if at({"event_time_us": 0, "at_us": 1}) == 1:  # decided at the time ahead
+            latest = max(d.emitted_us for d in drafts if d.fields is draft.fields)
+            draft.fields["at_us"] = max(draft.fields["at_us"], latest + unit_us)
+        else:
+            draft.emitted_us = min(draft.emitted_us, at(draft.fields) - 1_000)
+
+
+def happen_after_decisions(
+    service: FeatureService, decided: list[Draft], outcomes: list[Draft]
+) -> None:
+    """Move outcomes behind the last decision about their item."""
+    at = plain_of(service.decision.at)
+    last: dict[Any, int] = {}
+    for draft in decided:
+        item = draft.fields["item"]
+        last[item] = max(last.get(item, 0), at(draft.fields))
+    for draft in outcomes:
+        behind = last.get(draft.fields["item"], 0) + 1 - draft.fields["event_time_us"]
+        if behind > 0:
+            moved = dict(draft.fields)
+            for other in (d for d in outcomes if d.fields["event_id"] == moved["event_id"]):
+                other.fields = {**other.fields, "event_time_us": moved["event_time_us"] + behind}
+                other.emitted_us += behind
+                other.arrives_us += behind
+
+
+def report_at_the_edge(
+    draw: st.DrawFn,
+    training: tuple[FeatureService, Label],
+    decided: list[Draft],
+    outcomes: list[Draft],
+) -> None:
+    """Move some outcomes to the last moment at which they count, or the first at which not."""
+    service, label = training
+    if label.within is None:
+        return
+    at = {d.fields["item"]: plain_of(service.decision.at)(d.fields) for d in decided}
+    for draft in outcomes:
+        edge = draw(st.sampled_from(["no", "no", "happens", "known"]))
+        decision = at.get(draft.fields["item"])
+        if edge == "no" or decision is None:
+            continue
+        own = [d for d in outcomes if d.fields["event_id"] == draft.fields["event_id"]]
+        for same_event in own:
+            happens = decision + us(label.within)
+            same_event.fields = {**same_event.fields, "event_time_us": happens}
+            known = decision + us(label.max_wait) if edge == "known" else happens
+            same_event.emitted_us = same_event.arrives_us = known
+
+
+def span_of(
+    draw: st.DrawFn,
+    world: World,
+    training: tuple[FeatureService, Label],
+    decided: Sequence[Draft],
+    outcomes: Sequence[Draft],
+) -> tuple[int, int, int, int]:
+    """When decisions begin and end, the cut-off, and the length of slices: often exactly where one
+    row more or less would come in."""
+    service, label = training
+    unit, wait = world.unit_us, us(label.max_wait)
+    at = [plain_of(service.decision.at)(d.fields) for d in decided]
+    start = START_US + unit * draw(st.sampled_from([-10, -10, -10, 20]))
+    known = [d.emitted_us // 1_000 * 1_000 for d in outcomes]
+    ripe = [t + wait for t in at]
+    last = max([start + unit * 300, *at, *known, *ripe]) + 1
+    edges = [t for t in (*known, *ripe) if t > start + unit]
+    cutoff = (
+        draw(st.sampled_from(edges or [last]))
+        if draw(st.sampled_from([False, False, True]))
+        else last
+    )
+    ends = [t for t in at if start < t <= cutoff]
+    end = draw(st.sampled_from([cutoff] * 4 + ends[:2]))
+    return start, end, cutoff, unit * draw(st.sampled_from([25, 60, 110]))

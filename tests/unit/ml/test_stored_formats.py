@@ -1,0 +1,62 @@
+"""What earlier releases have written stays readable: bundles, records, and the key of a day.
+
+The files in `frozen/models` were written by the release before this test was.
+"""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from ml.bundle.format import MANIFEST, sha256_of
+from ml.bundle.scoring import Bundle
+from ml.live_performance import LiveReport
+from ml.projects import projects
+from ml.results import from_plain, to_plain
+from ml.steps.artifacts import run_key
+from ml.steps.table import STEPS
+from tests.support.data.small_project import small_project
+
+FROZEN = Path(__file__).parents[2] / "support" / "data" / "frozen" / "models"
+SCORED: dict[str, Any] = json.loads((FROZEN / "scores.json").read_text())
+RECORDS: dict[str, Any] = json.loads((FROZEN / "records.json").read_text())
+TYPES: dict[str, Any] = {step.name: step.record for step in STEPS}
+NO_DATA = "00" * 32
+
+
+@pytest.mark.parametrize("kind", ["trees", "linear"])
+def test_a_bundle_of_an_earlier_release_loads_and_scores_as_it_did(kind: str) -> None:
+    sha256 = SCORED["manifest_sha256"][kind]
+    assert sha256_of((FROZEN / kind / MANIFEST).read_bytes()) == sha256
+    rows = SCORED["rows"]
+    numbers = np.array(rows["numbers"], dtype=np.float64)  # null becomes NaN
+    texts = {"carrier": rows["carrier"], "dest": rows["dest"]}
+    scores = Bundle.load(FROZEN / kind, sha256).score(texts, numbers)
+    expected = np.array([float.fromhex(text) for text in SCORED["scores"][kind]])
+    # Equal but for the last bit, in which the exponential functions of two processors may differ.
+    np.testing.assert_array_max_ulp(scores, expected, maxulp=1)
+
+
+def test_a_day_that_was_trained_before_keeps_its_key() -> None:
+    """The key holds the modules and names of the functions that build the candidates."""
+    assert run_key(small_project(), NO_DATA) == "2f26c44f0198af84"
+
+
+def test_the_keys_of_the_declared_projects_change_only_with_their_declaration() -> None:
+    assert {p.name: run_key(p, NO_DATA) for p in projects()} == {
+        "flight_delay": "d1324ec963b11542",
+        "repeat_purchase": "fd1c97c894702f35",
+    }
+
+
+@pytest.mark.parametrize("case", RECORDS)
+def test_a_record_of_an_earlier_release_is_read_and_written_alike(case: str) -> None:
+    """They are in work folders, in the scheduler's database and in MLflow."""
+    kind = {**TYPES, "live report": LiveReport}[case.split(",", maxsplit=1)[0]]
+    assert to_plain(from_plain(RECORDS[case], kind)) == RECORDS[case]
+
+
+def test_every_step_has_its_record_of_an_earlier_release_here() -> None:
+    assert set(TYPES) <= set(RECORDS)

@@ -1,0 +1,66 @@
+"""What an earlier release stored is read as it stands: no rebuild, no migration, the same bits."""
+
+import json
+import tarfile
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from features.catalog.flights import DOMAIN
+from features.engine.view_states import state_of
+from features.ingestion.compaction_watermark import CompactionWatermark
+from features.ingestion.online_sink import OnlineSink
+from features.stores.lmdb import LmdbOnlineStore
+from infra.clock import HOUR
+from tests.support.data.recordings import flights
+from tests.support.frozen_state import (
+    BATCH,
+    EVENTS,
+    FIRST,
+    FOLDER,
+    answers,
+    open_offline,
+    partitions,
+    rows_of,
+)
+
+RELEASES = sorted(file.name.removesuffix(".tar.xz") for file in FOLDER.glob("*.tar.xz"))
+
+
+@pytest.fixture(params=RELEASES)
+def state(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
+    with tarfile.open(FOLDER / f"{request.param}.tar.xz") as archive:
+        archive.extractall(tmp_path, filter="data")
+    return tmp_path
+
+
+def stored_answers(state: Path) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads((state / "answers.json").read_text())
+    return found
+
+
+def test_live_vectors_and_training_rows_are_those_that_the_release_gave(state: Path) -> None:
+    assert answers(state) == stored_answers(state)
+
+
+def test_the_values_are_of_the_declarations_of_today(state: Path) -> None:
+    today = {view.name: state_of(view).schema_id for view in DOMAIN.views}
+    assert stored_answers(state)["schema_ids"] == today
+
+
+def test_ingest_goes_on_where_the_release_stood(state: Path) -> None:
+    online = LmdbOnlineStore(str(state / "online"))
+    watermark = CompactionWatermark(least_us=HOUR, most_us=HOUR)
+    sink = OnlineSink(online, DOMAIN.views, duplicate_horizon_us=48 * HOUR, watermark=watermark)
+    positions = sink.load(partitions())
+    assert positions == open_offline(state).positions(DOMAIN.by_name)
+
+    batch = flights().slice(FIRST + EVENTS, BATCH)
+    starts = {p: positions.get(p, 0) for p in partitions()}
+    rows = [r for event in DOMAIN.events if (r := rows_of(event.name, batch, starts))]
+    ends = {p: starts[p] + len(r) for r in rows for p in partitions() if p.topic == r.event.name}
+    sink.write(rows, ends)
+    assert dict(online.positions()) == {**positions, **ends}
+    for view in DOMAIN.views:
+        state_of(view).verify(online.page(view.name, after=b"", limit=10_000).values)
