@@ -10,11 +10,13 @@ PYTHON ?= $(shell for p in python3.12 python3.11 python3; do $$p -c 'import sys;
 BIN := .venv/bin
 # Tests of real servers wait more than they compute. Each worker has servers of its own.
 JOBS ?= 2
+# How long `make explore` looks; a property that has begun is finished.
+MINUTES ?= 10
 # Without bytecode on disk every Airflow process starts at more than twice the cost.
 unexport PYTHONDONTWRITEBYTECODE
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: help setup lock check fix test demo up down status clean bench
+.PHONY: help setup lock check fix test-fast test test-nightly explore demo up down status clean bench
 help: ## show this page
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  \033[1m%-10s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
@@ -49,8 +51,18 @@ check: setup ## format, lint, types, import contracts
 fix: setup ## format and mend what can be mended
 	@$(BIN)/ruff check -q --fix . ; $(BIN)/ruff format -q .
 
+test-fast: setup ## without servers and kills: units, contracts on memory and files (a minute)
+	@$(BIN)/pytest -n $(JOBS) --dist loadfile -m "not servers and not fault"
+
 test: setup ## every test, on real servers, JOBS files at a time (2)
 	@$(BIN)/pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder
+
+test-nightly: setup ## every test with many more kills, then an hour of `make explore`
+	@$(BIN)/pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder --faults=long
+	@$(MAKE) explore MINUTES=60
+
+explore: setup ## look for new counterexamples to the properties of the features (MINUTES=10)
+	@$(BIN)/pytest -n $(JOBS) --dist load -m "not servers" --hypothesis-profile=explore --explore-minutes=$(MINUTES) tests/unit/features
 
 demo: setup ## the whole loop on real flights; the servers stay up
 	@$(BIN)/eventide demo

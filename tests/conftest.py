@@ -1,15 +1,23 @@
-"""Fixtures that every test may use. Servers start once a session, when a test first asks."""
+"""Fixtures for every test, and which tests need servers.
 
+Servers start once a session, when a test first needs one.
+"""
+
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import pytest
-from hypothesis import settings
+from hypothesis import is_hypothesis_test, settings
 
 from infra.settings import KafkaSettings
+from tests.support import faults as fault_counts
+from tests.support.examples import EXPLORED
+from tests.support.faults import FaultCounts
 from tests.support.servers import (
     Broker,
+    Server,
     Valkey,
     ValkeyCluster,
     kafka_broker,
@@ -19,11 +27,83 @@ from tests.support.servers import (
     valkey_cluster,
 )
 
-# The same examples in every run: a red test is a change of ours. Look for more with
-# `pytest --hypothesis-profile=explore`.
+# The same examples in every run: a red test is a change of ours. `make explore` looks for more.
 settings.register_profile("same", derandomize=True)
-settings.register_profile("explore", max_examples=2_000)
+settings.register_profile("explore", max_examples=EXPLORED, deadline=None)
 settings.load_profile("same")
+
+TESTS = Path(__file__).parent
+SERVER_FOLDERS = {"e2e", "fault", "integration"}
+SERVER_FIXTURES = {
+    "kafka",
+    "kafka_server",
+    "mlflow_url",
+    "valkey_masters",
+    "valkey_server",
+}
+LONG_TEST_LIMIT_S = 3_600
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """How often the fault tests strike: see `tests.support.faults`. How long to explore."""
+    parser.addoption("--faults", choices=sorted(fault_counts.BY_NAME), default="short")
+    parser.addoption("--explore-minutes", type=float, default=None)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Under `make explore`, only properties, and only until its time is over."""
+    if config.getoption("explore_minutes") is not None:
+        config.pluginmanager.register(Exploration(config.getoption("explore_minutes")))
+
+
+class Exploration:
+    """Leaves out what is no property, and skips those that would begin too late."""
+
+    def __init__(self, minutes: float) -> None:
+        self._end_s = time.monotonic() + 60 * minutes
+
+    def pytest_collection_modifyitems(
+        self, config: pytest.Config, items: list[pytest.Item]
+    ) -> None:
+        """Keep the properties."""
+        others = [item for item in items if not is_hypothesis_test(getattr(item, "obj", None))]
+        config.hook.pytest_deselected(items=others)
+        items[:] = [item for item in items if item not in others]
+
+    def pytest_runtest_setup(self) -> None:
+        """Say of each property that was not tried that it was not."""
+        if time.monotonic() > self._end_s:
+            pytest.skip("the time to explore is over")
+
+
+@pytest.hookimpl(tryfirst=True)  # `-m` selects in a hook of the same name: the marks come first
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Mark the tests that need servers, so that nobody has to remember it."""
+    long = config.getoption("faults") == "long"
+    for item in items:
+        if needs_servers(item):
+            item.add_marker("servers")
+        if long:
+            item.add_marker(pytest.mark.timeout(LONG_TEST_LIMIT_S))
+
+
+def needs_servers(item: pytest.Item) -> bool:
+    """Whether its folder, or a fixture that it uses, says so."""
+    fixtures: list[str] = getattr(item, "fixturenames", [])
+    in_folder = any(item.path.is_relative_to(TESTS / folder) for folder in SERVER_FOLDERS)
+    return in_folder or not SERVER_FIXTURES.isdisjoint(fixtures)
+
+
+@pytest.fixture(autouse=True)
+def _only_marked_tests_start_servers(request: pytest.FixtureRequest) -> None:
+    """A test of `make test-fast` that starts a server fails, and says which mark it lacks."""
+    Server.permitted = request.node.get_closest_marker("servers") is not None
+
+
+@pytest.fixture(scope="session")
+def faults(pytestconfig: pytest.Config) -> FaultCounts:
+    """How often to strike."""
+    return fault_counts.BY_NAME[pytestconfig.getoption("faults")]
 
 
 @pytest.fixture(scope="session")
@@ -56,13 +136,13 @@ def mlflow_url() -> Iterator[str]:
 
 @pytest.fixture(scope="session")
 def valkey_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Valkey]:
-    """The Valkey server that tests share, one at a time: whoever takes it empties it first."""
+    """The Valkey server that tests share, one at a time: a test empties it before use."""
     with valkey(tmp_path_factory.mktemp("valkey")) as server:
         yield server
 
 
 @pytest.fixture(scope="session")
 def valkey_masters(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ValkeyCluster]:
-    """The cluster that tests share, one at a time: whoever takes it empties it first."""
+    """The cluster that tests share, one at a time: a test empties it before use."""
     with valkey_cluster(tmp_path_factory.mktemp("valkey-cluster")) as cluster:
         yield cluster

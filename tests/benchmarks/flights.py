@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 from zlib import crc32
 
 import msgspec
@@ -52,7 +53,7 @@ def polls(until_us: int, *, records: int) -> Iterator[tuple[Decoded, Positions]]
     frame = pl.scan_parquet(flights_file()).filter(pl.col("known_at_us") < until_us).collect()
     ends: dict[Partition, int] = {}
     for part in frame.iter_slices(records):
-        messages = [_message(row, ends) for row in part.iter_rows()]
+        messages: list[Any] = [_message(row, ends) for row in part.iter_rows()]
         decoded = decode_poll(
             messages, DOMAIN.by_name, max_future_us=10 * MINUTE, clock_us=now_us()
         )

@@ -107,7 +107,7 @@ def lines(ours: dict[str, object], peer: dict[str, object] | None) -> list[Line]
             what="join",
             unit="CPU s",
             ours=mine.cpu_s,
-            peer=its and its.cpu_s,
+            peer=its.cpu_s if its else None,
             peer_name=name,
             bar=Bar(kind="times less", value=12),
         ),
@@ -115,11 +115,17 @@ def lines(ours: dict[str, object], peer: dict[str, object] | None) -> list[Line]
             what="join",
             unit="MiB at most",
             ours=mine.peak_mib,
-            peer=its and its.peak_mib,
+            peer=its.peak_mib if its else None,
             peer_name=name,
             bar=Bar(kind="times less", value=4),
         ),
-        Line(what="join", unit="s", ours=mine.seconds, peer=its and its.seconds, peer_name=name),
+        Line(
+            what="join",
+            unit="s",
+            ours=mine.seconds,
+            peer=its.seconds if its else None,
+            peer_name=name,
+        ),
     ]
 
 

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -149,18 +150,19 @@ def batch(readings: Readings, *, first_offset: int) -> EventBatch:
     """One commit."""
     n = len(readings)
     offsets = np.arange(first_offset, first_offset + n)
+    columns: dict[str, Any] = {
+        "event_id": event_ids(offsets),
+        "event_time_us": readings.event_time_us,
+        "sensor": names(readings.sensor).to_list(),
+        **{f: readings.values[:, i] for i, f in enumerate(FEATURES)},
+        "known_at_us": readings.known_at_us,
+        "ingest_time_us": readings.known_at_us,
+        "partition": np.zeros(n, np.int64),
+        "offset": offsets,
+    }
     return EventBatch(
         event=READ,
-        columns={
-            "event_id": event_ids(offsets),
-            "event_time_us": readings.event_time_us,
-            "sensor": names(readings.sensor).to_list(),
-            **{f: readings.values[:, i] for i, f in enumerate(FEATURES)},
-            "known_at_us": readings.known_at_us,
-            "ingest_time_us": readings.known_at_us,
-            "partition": np.zeros(n, np.int64),
-            "offset": offsets,
-        },
+        columns=columns,
         starts={PARTITION: first_offset},
         ends={PARTITION: first_offset + n},
     )

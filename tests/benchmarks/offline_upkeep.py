@@ -84,7 +84,8 @@ def batches(rows: int) -> Any:
     partition = Partition(DEPARTED.name, 0)
     for at, some in enumerate(frame.iter_slices(COMMIT_ROWS)):
         records = [decode(DEPARTED, payload) for payload in some["payload"]]
-        known, start = some["known_at_us"].to_numpy(), at * COMMIT_ROWS
+        known: Any = some["known_at_us"].to_numpy()
+        start = at * COMMIT_ROWS
         yield EventBatch(
             event=DEPARTED,
             columns={

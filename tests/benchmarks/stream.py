@@ -46,7 +46,8 @@ from tests.support.data.bundles import a_bundle
 from tests.support.data.recordings import flights_file
 from tests.support.health_pages import health_page
 from tests.support.processes.commands import environment, run, running
-from tests.support.servers import free_port, kafka_broker, wait_until
+from tests.support.servers import free_port, kafka_broker
+from tests.support.waiting import wait_until
 
 TOPICS = tuple(e.name for e in DOMAIN.events)
 UNTIL, UNTIL_QUICK = date(2014, 2, 1), date(2013, 1, 15)
@@ -74,7 +75,7 @@ def lines(kafka: KafkaSettings, folder: Path, options: argparse.Namespace) -> li
     ingested = catch_up("ingest", kafka, folder / "second", TOPICS)
     served = catch_up("serve", kafka, folder / "first", [REQUESTED.name])
     all_, requests = recorded(until, TOPICS), recorded(until, [REQUESTED.name])
-    peers = [None, None]
+    peers: list[Cost | None] = [None, None]
     if not options.no_peer:
         peers = [quix(kafka, TOPICS, all_), quix(kafka, [REQUESTED.name], requests)]
     return [
@@ -98,7 +99,7 @@ def beside(what: str, ours: Cost, peer: Cost | None, records: int, *, most: floa
         what=what,
         unit="CPU us",
         ours=ours.cpu_s / records * 1e6,
-        peer=peer and peer.cpu_s / records * 1e6,
+        peer=peer.cpu_s / records * 1e6 if peer else None,
         peer_name="Quix doing nothing",
         bar=Bar(kind="times as much", value=most),
     )

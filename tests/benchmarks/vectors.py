@@ -10,7 +10,7 @@ import sys
 import tempfile
 from datetime import date
 
-from features.catalog.flights import views
+from features.catalog.flights import DOMAIN, views
 from features.catalog.flights.services import FLIGHT_DELAY
 from features.ingestion.compaction_watermark import CompactionWatermark
 from features.ingestion.online_sink import OnlineSink
@@ -20,7 +20,7 @@ from features.stores.ports import OnlineStore
 from infra.clock import HOUR, to_us
 from infra.kafka.partitions import Partition
 from infra.settings import IngestSettings
-from tests.benchmarks.flights import DOMAIN, polls, requests
+from tests.benchmarks.flights import polls, requests
 from tests.benchmarks.kit import Bar, Line, measure, parser, report
 
 BATCH = 500  # what serving takes at once

@@ -16,6 +16,7 @@ from features.engine.deduplication import SeenIds
 from features.errors import OffsetConflict, StoreDamaged, StoreUnavailable
 from features.stores.lmdb import LmdbOnlineStore
 from tests.support.data.sales import START_US, sale
+from tests.support.faults import FaultCounts
 from tests.support.stores import P0, P1, content, count, update
 
 
@@ -88,6 +89,7 @@ def test_a_reader_of_another_process_sees_the_old_content_or_the_new(tmp_path: P
     store.close()
 
 
+@pytest.mark.fault
 def test_a_replacement_killed_in_the_middle_leaves_the_old_content(tmp_path: Path) -> None:
     store = LmdbOnlineStore(str(tmp_path))
     store.apply(update(sale("1")))
@@ -168,9 +170,12 @@ def test_an_update_is_one_transaction(tmp_path: Path) -> None:
     store.close()
 
 
-def test_a_killed_writer_leaves_values_and_positions_of_one_moment(tmp_path: Path) -> None:
+@pytest.mark.fault
+def test_a_killed_writer_leaves_values_and_positions_of_one_moment(
+    tmp_path: Path, faults: FaultCounts
+) -> None:
     chance = random.Random(5)
-    for _ in range(12):
+    for _ in range(faults.lmdb_writer_kills):
         writer = subprocess.Popen(
             [sys.executable, "-c", _ENDLESS_WRITER, str(tmp_path)],
             stdout=subprocess.PIPE,

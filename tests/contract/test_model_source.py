@@ -20,13 +20,12 @@ from serving.ports import ModelSource
 from tests.support.data.bundles import a_bundle
 from tests.support.servers import free_port
 
-pytestmark = pytest.mark.integration
-
 
 class Registrar(Protocol):
     """The other side of a source: whoever registers models."""
 
-    source: ModelSource
+    @property
+    def source(self) -> ModelSource: ...
 
     def promote(self, bundle: Path) -> None: ...
 
@@ -103,7 +102,7 @@ def a_registry(url: str) -> Iterator[Registry]:
     registry.close()
 
 
-@pytest.fixture(params=["folder", "mlflow"])
+@pytest.fixture(params=["folder", pytest.param("mlflow", marks=pytest.mark.servers)])
 def registrar(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Registrar]:
     if request.param == "folder":
         yield Shelf(tmp_path)

@@ -8,7 +8,7 @@ import textwrap
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 from uuid import uuid4
 
 import msgspec
@@ -208,7 +208,7 @@ class TestChangedEvents:
         store.append(batch(sale("1")))
         other = event()
         with pytest.raises(SchemaChanged) as caught:
-            store.append(batch(sale("2"), start=1, event=other, **{field: [1]}))
+            store.append(batch(sale("2"), start=1, event=other, **cast("Any", {field: [1]})))
         assert f"event {SOLD.name}: the field '{field}'" in str(caught.value)
         assert why in str(caught.value)
         assert "another name" in (caught.value.hint or "")
@@ -287,6 +287,7 @@ class TestDelta:
         assert len(list(tmp_path.rglob("*.checkpoint.parquet"))) == 2
         assert DeltaOfflineStore(str(tmp_path), [SOLD]).positions([SOLD.name]) == {P0: 12}
 
+    @pytest.mark.fault
     def test_two_processes_on_one_partition_write_each_row_once(self, tmp_path: Path) -> None:
         writers = [
             subprocess.Popen([sys.executable, "-c", _WRITER, str(tmp_path)], text=True)

@@ -10,6 +10,7 @@ import pytest
 from features.engine.deduplication import SeenIds
 from features.engine.sorting import UNSET
 from features.engine.value_format import ViewSchemaMismatch, compacted_through_us
+from features.engine.view_rows import ViewRows
 from features.engine.view_states import state_of
 from features.errors import OffsetConflict, StoreUnavailable
 from features.stores.lmdb import LmdbOnlineStore
@@ -21,7 +22,13 @@ from tests.support.data.sales import CITY_SALES, SHOP_SALES, START_US, reference
 from tests.support.stores import P0, P1, content, count, update
 
 
-@pytest.fixture(params=["memory", "lmdb", "redis", "redis-cluster"])
+@pytest.fixture(
+    params=[
+        "memory",
+        "lmdb",
+        *(pytest.param(s, marks=pytest.mark.servers) for s in ("redis", "redis-cluster")),
+    ]
+)
 def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[OnlineStore]:
     made = _store(request, tmp_path)
     yield made
@@ -254,7 +261,8 @@ def test_pages_give_each_value_of_a_view_once(store: OnlineStore) -> None:
     store.apply(update(*(sale(n, shop=n) for n in names)))
     expected = sorted(v for v in store.get([("shop_sales", [n.encode() for n in names])])[0] if v)
     for limit in (1, 3, 8, 100):
-        found, after = [], b""
+        found: list[bytes] = []
+        after = b""
         for _ in range(len(names)):
             page = store.page("shop_sales", after=after, limit=limit)
             found += page.values
@@ -265,9 +273,9 @@ def test_pages_give_each_value_of_a_view_once(store: OnlineStore) -> None:
     assert store.page("none", after=b"", limit=3).values == []
 
 
-def _of_another_schema(change: object) -> object:
+def _of_another_schema(change: ViewRows) -> ViewRows:
     from dataclasses import replace
 
     # The same name and rows, but the stored value was made by the state of SHOP_SALES' sibling.
     state = state_of(replace(CITY_SALES, entity=SHOP_SALES.entity))
-    return replace(change, state=state)  # type: ignore[type-var]
+    return replace(change, state=state)

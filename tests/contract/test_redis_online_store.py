@@ -21,11 +21,13 @@ from features.stores.ports import OnlineStore
 from features.stores.redis.servers import CLUSTER_SHARDS, connect
 from features.stores.redis.store import RedisOnlineStore
 from tests.support.data.sales import SHOP_SALES, Sale, sale
+from tests.support.faults import FaultCounts
 from tests.support.servers import Valkey, ValkeyCluster, valkey, valkey_cluster
 from tests.support.stores import P0, P1, count, update
 from tests.support.tls import tls_before
 
-KILLS = 12
+pytestmark = pytest.mark.servers
+
 SHOPS = ["a", *(str(i) for i in range(1, 100))]
 
 
@@ -111,10 +113,12 @@ def test_the_shards_lie_evenly_on_the_masters(valkey_masters: ValkeyCluster) -> 
     assert all(len(found) >= CLUSTER_SHARDS // len(tags) for found in tags)
 
 
-def test_a_writer_killed_at_any_moment_leaves_what_the_positions_say(url: str) -> None:
+def test_a_writer_killed_at_any_moment_leaves_what_the_positions_say(
+    url: str, faults: FaultCounts
+) -> None:
     chance = random.Random(5)
     done = 0
-    for _ in range(KILLS):
+    for _ in range(faults.redis_writer_kills):
         writer = _process(_ENDLESS_WRITER, url)
         assert writer.stdout is not None
         for _ in range(chance.randint(1, 9)):

@@ -1,7 +1,5 @@
 """A full disk stops ingest and loses nothing; with room again it goes on by itself."""
 
-import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -15,13 +13,13 @@ from tests.support.processes.ingest import (
     reached,
     wait_until_done,
 )
-from tests.support.servers import kafka_broker, wait_until
+from tests.support.servers import kafka_broker
 from tests.support.small_disk import small_disk
+from tests.support.waiting import repeat_for, wait_until
 
-pytestmark = [pytest.mark.integration, pytest.mark.fault]
+pytestmark = pytest.mark.fault
 
 LIMIT_S = 180
-MOMENTS = 50
 
 
 @pytest.mark.parametrize("store", ["offline", "online"])
@@ -44,11 +42,14 @@ def test_a_full_disk_is_waited_for_and_nothing_is_lost(tmp_path: Path, store: st
                 status, page = process.get("/readyz")
                 return status == 503 and "No space left on device" in page
 
+            def refuses() -> None:
+                assert process.get("/readyz")[0] == 503
+
             wait_until(says_why, what="ingest says that the disk is full", limit_s=LIMIT_S)
             process.kill()  # a restart does not help, and does no harm
             process.start()
             wait_until(says_why, what="the next ingest says it too", limit_s=LIMIT_S)
-            assert [process.get("/readyz")[0] for _ in _moments()] == [503] * MOMENTS
+            repeat_for(refuses, seconds=5, pause_s=0.1)  # ingest tries again and again meanwhile
             assert process.get("/healthz")[0] == 200
             assert reached(kafka) == before
 
@@ -58,10 +59,3 @@ def test_a_full_disk_is_waited_for_and_nothing_is_lost(tmp_path: Path, store: st
             assert process.stop() == 0
         found = audited(tmp_path, servers, within=disk.within, **folder)
         assert_all_in_place(found, source)
-
-
-def _moments() -> Iterator[None]:
-    """Some seconds, in which ingest tries again and again."""
-    for _ in range(MOMENTS):
-        time.sleep(0.1)
-        yield

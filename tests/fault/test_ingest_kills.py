@@ -3,36 +3,36 @@
 import random
 import signal
 import time
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from infra.settings import KafkaSettings
+from tests.support.faults import FaultCounts
 from tests.support.processes.ingest import (
     IngestProcess,
     Source,
+    all_ingested,
     assert_all_in_place,
     audited,
-    done,
     ingesting,
     reached,
     wait_until_done,
 )
-from tests.support.servers import Broker, kafka_broker, valkey, wait_until
+from tests.support.servers import Broker, kafka_broker, valkey
+from tests.support.waiting import holds_within, wait_until
 
-pytestmark = [pytest.mark.integration, pytest.mark.fault]
+pytestmark = pytest.mark.fault
 
-KILLS = 25
-BROKER_KILLS = (1, 5, 9)  # in these rounds
 CHUNK = 1_000
-SERVER_ROUNDS = 8
-SERVER_KILLS = (2, 4, 5)
-OVERTAKEN = 3
-# After a kill of the broker: its start, the watchdog's 10 s, a session's 6 s, a start of ingest.
+# After a kill of the broker: its start, the watchdog's 10 s, a session's 3 s, a start of ingest.
 LIMIT_S = 180
 
 
-def test_kills_of_ingest_and_of_the_broker_lose_nothing_and_double_nothing(tmp_path: Path) -> None:
+def test_kills_of_ingest_and_of_the_broker_lose_nothing_and_double_nothing(
+    tmp_path: Path, faults: FaultCounts
+) -> None:
     """Two processes in one group, killed alone or both, noise and duplicates among the events."""
     chance = random.Random(3)
     with kafka_broker(tmp_path) as broker:
@@ -46,12 +46,12 @@ def test_kills_of_ingest_and_of_the_broker_lose_nothing_and_double_nothing(tmp_p
             ingesting(tmp_path, servers, instance="1", **small) as two,
         ):
             kills = rounds = 0
-            while kills < KILLS:
+            while kills < faults.ingest_kills:
                 source.send(CHUNK, poison_each=211, twice_each=97)
                 source.flush()
                 victims = chance.choice(([one], [two], [one, two], [one, two]))
                 _wait_for_progress(kafka, [one, two], chance)
-                if rounds in BROKER_KILLS:
+                if rounds in faults.broker_killed_in_rounds:
                     broker.kill()
                     broker.start()
                     _wait_for_progress(kafka, [one, two], chance)
@@ -59,12 +59,14 @@ def test_kills_of_ingest_and_of_the_broker_lose_nothing_and_double_nothing(tmp_p
                 rounds += 1
             wait_until_done(kafka, one, two, limit_s=LIMIT_S)
             assert one.stop() == two.stop() == 0
-        assert rounds > max(BROKER_KILLS)
+        assert rounds > max(faults.broker_killed_in_rounds)
         assert_all_in_place(audited(tmp_path, servers), source)
         _check_that_dead_letters_are_whole(broker)
 
 
-def test_kills_of_ingest_and_of_valkey_lose_nothing_and_double_nothing(tmp_path: Path) -> None:
+def test_kills_of_ingest_and_of_valkey_lose_nothing_and_double_nothing(
+    tmp_path: Path, faults: FaultCounts
+) -> None:
     """Two processes, and the server that both keep the online state in; some kills hit both."""
     chance = random.Random(7)
     with kafka_broker(tmp_path) as broker, valkey(tmp_path / "valkey") as server:
@@ -80,14 +82,14 @@ def test_kills_of_ingest_and_of_valkey_lose_nothing_and_double_nothing(tmp_path:
             ingesting(tmp_path, servers, instance="0", **small) as one,
             ingesting(tmp_path, servers, instance="1", **small) as two,
         ):
-            for n in range(SERVER_ROUNDS):
+            for n in range(faults.valkey_rounds):
                 source.send(CHUNK, poison_each=211, twice_each=97)
                 source.flush()
                 _wait_for_progress(kafka, [one, two], chance)
-                if n in SERVER_KILLS:
+                if n in faults.valkey_killed_in_rounds:
                     server.kill()
                 _kill(chance.choice(([one], [two], [one, two])))
-                if n in SERVER_KILLS:
+                if n in faults.valkey_killed_in_rounds:
                     server.start()
             wait_until_done(kafka, one, two)
             assert one.stop() == two.stop() == 0
@@ -95,7 +97,9 @@ def test_kills_of_ingest_and_of_valkey_lose_nothing_and_double_nothing(tmp_path:
         assert_all_in_place(audited(tmp_path, servers, EVENTIDE_ONLINE_STORE=server.url), source)
 
 
-def test_a_process_that_was_frozen_past_its_session_writes_nothing_twice(tmp_path: Path) -> None:
+def test_a_process_that_was_frozen_past_its_session_writes_nothing_twice(
+    tmp_path: Path, faults: FaultCounts
+) -> None:
     """It wakes with events in hand of partitions that another process has taken over."""
     patient = {"EVENTIDE_INGEST__WATCHDOG_SECONDS": "600", "EVENTIDE_INGEST__MAX_BATCH": "80"}
     with kafka_broker(tmp_path) as broker:
@@ -107,8 +111,8 @@ def test_a_process_that_was_frozen_past_its_session_writes_nothing_twice(tmp_pat
             ingesting(tmp_path, servers, instance="1", **patient) as heir,
         ):
             overtaken = 0
-            deadline = time.monotonic() + 2 * LIMIT_S
-            while overtaken < OVERTAKEN:
+            deadline = time.monotonic() + 2 * LIMIT_S * faults.ingest_takeovers / 3
+            while overtaken < faults.ingest_takeovers:
                 assert time.monotonic() < deadline
                 wait_until(zombie.ready, what="both take events", limit_s=LIMIT_S)
                 source.send(CHUNK, poison_each=101, twice_each=97)
@@ -117,7 +121,7 @@ def test_a_process_that_was_frozen_past_its_session_writes_nothing_twice(tmp_pat
                 try:
                     # Not if it was frozen inside a write of the online store, which one process
                     # does at a time: then the heir waits too, and that is no overtaking.
-                    overtaken += _done_within(kafka, 20)
+                    overtaken += holds_within(partial(all_ingested, kafka), limit_s=20, pause_s=0.1)
                 finally:
                     zombie.process.send_signal(signal.SIGCONT)
                 wait_until_done(kafka, zombie, heir, limit_s=LIMIT_S)
@@ -125,7 +129,9 @@ def test_a_process_that_was_frozen_past_its_session_writes_nothing_twice(tmp_pat
         assert_all_in_place(audited(tmp_path, servers), source)
 
 
-def test_two_groups_at_the_same_partitions_store_each_event_once(tmp_path: Path) -> None:
+def test_two_groups_at_the_same_partitions_store_each_event_once(
+    tmp_path: Path, faults: FaultCounts
+) -> None:
     """A second installation on the same stores, by mistake: both write all partitions. Dead letters
     are each group's own, so there are none here."""
     small = {"EVENTIDE_INGEST__MAX_BATCH": "80", "EVENTIDE_INGEST__FLUSH_ROWS": "200"}
@@ -139,7 +145,7 @@ def test_two_groups_at_the_same_partitions_store_each_event_once(tmp_path: Path)
                 tmp_path, servers, instance="wrong", EVENTIDE_INGEST__GROUP="another", **small
             ) as wrong,
         ):
-            for _ in range(5):
+            for _ in range(faults.ingest_group_conflicts):
                 source.send(CHUNK, twice_each=97)
                 source.flush()
                 wait_until_done(kafka, right, wrong, limit_s=LIMIT_S)
@@ -149,15 +155,6 @@ def test_two_groups_at_the_same_partitions_store_each_event_once(tmp_path: Path)
                 process.stop()
         assert fought, "they never met"
         assert_all_in_place(audited(tmp_path, servers), source)
-
-
-def _done_within(kafka: KafkaSettings, limit_s: float) -> bool:
-    deadline = time.monotonic() + limit_s
-    while time.monotonic() < deadline:
-        if done(kafka):
-            return True
-        time.sleep(0.1)
-    return False
 
 
 def _wait_for_progress(

@@ -20,13 +20,14 @@ from infra.kafka.partitions import Partition
 from infra.kafka.topic_reader import read_all
 from infra.settings import KafkaSettings
 from tests.support.data.recordings import FOLDER, flights, flights_file
+from tests.support.faults import FaultCounts
 from tests.support.processes.commands import environment, run, running
-from tests.support.servers import Broker, kafka_broker, wait_until
+from tests.support.servers import Broker, kafka_broker
+from tests.support.waiting import wait_until
 
-pytestmark = [pytest.mark.integration, pytest.mark.fault]
+pytestmark = pytest.mark.fault
 
 ROOT = Path(__file__).parents[2]
-KILLS = 10
 POSITIONS = Partition(REPLAY_PROGRESS, 0)
 SPAN = ("--until", "2013-05-01")  # 88 batches, of which the kills use about 15
 UNTIL_US = 1_367_366_400_000_000
@@ -54,7 +55,9 @@ def _position(kafka: KafkaSettings) -> int:
     return found[-1] if found else 0
 
 
-def test_a_replay_killed_ten_times_leaves_no_gap_and_no_double(tmp_path: Path) -> None:
+def test_a_replay_killed_again_and_again_leaves_no_gap_and_no_double(
+    tmp_path: Path, faults: FaultCounts
+) -> None:
     flights_file()
     chance = random.Random(13)
     with kafka_broker(tmp_path) as broker:
@@ -64,7 +67,7 @@ def test_a_replay_killed_ten_times_leaves_no_gap_and_no_double(tmp_path: Path) -
         # Over one kept connection: a new one for each look takes longer than a small batch.
         with end_observer(kafka, [POSITIONS]) as ends:
             wait_until(lambda: POSITIONS in ends(), what="the new topic has a leader")
-            for _ in range(KILLS):
+            for _ in range(faults.replay_kills):
                 log = tmp_path / "replay.log"
                 _kill_in_mid_flight(lambda: ends()[POSITIONS], env, chance, log=log)
         killed_at = _position(kafka)

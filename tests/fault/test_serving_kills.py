@@ -2,7 +2,8 @@
 
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from infra.kafka.admin import end_offsets
 from infra.kafka.observers import group_positions
 from infra.settings import KafkaSettings
 from tests.support.data.bundles import a_bundle
+from tests.support.faults import FaultCounts
 from tests.support.processes.serving import (
     Feeder,
     Site,
@@ -21,18 +23,17 @@ from tests.support.processes.serving import (
     prepare_site,
     serving,
 )
-from tests.support.servers import Broker, kafka_broker, wait_until
+from tests.support.servers import Broker, kafka_broker
+from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.fault
 
-KILLS = 10
-BROKER_KILLS = 3
 LOAD = 40  # requests a step, each `STEP_S`
 STEP_S = 0.05
 
 
 @pytest.fixture
-def broker(tmp_path: Path) -> Broker:
+def broker(tmp_path: Path) -> Iterator[Broker]:
     with kafka_broker(tmp_path / "kafka-state") as found:
         yield found
 
@@ -58,15 +59,17 @@ def load_until(feeder: Feeder, condition: Callable[[], bool], *, limit_s: float 
     assert time.monotonic() < deadline
 
 
-def test_serving_killed_at_random_moments_answers_each_request_once(site: Site) -> None:
+def test_serving_killed_at_random_moments_answers_each_request_once(
+    site: Site, faults: FaultCounts
+) -> None:
     moments = random.Random(7)
     feeder = Feeder(site.kafka)
     with serving(site, max_batch=50) as process:
-        for _ in range(KILLS):
+        for _ in range(faults.serving_kills):
             before = done(site)
-            load_until(feeder, lambda before=before: done(site) > before)
+            load_until(feeder, partial(has_moved, site, before))
             until = time.monotonic() + moments.uniform(0, 0.6)
-            load_until(feeder, lambda until=until: time.monotonic() >= until)
+            load_until(feeder, partial(is_past, until))
             process.kill()
             process.start()
         feeder.flush()
@@ -76,12 +79,24 @@ def test_serving_killed_at_random_moments_answers_each_request_once(site: Site) 
     assert_each_answered_once(site, feeder)
 
 
+def is_past(moment_s: float) -> bool:
+    """On the clock of `time.monotonic`."""
+    return time.monotonic() >= moment_s
+
+
+def has_moved(site: Site, before: int) -> bool:
+    """Whether the group has committed more requests than before."""
+    return done(site) > before
+
+
 def done(site: Site) -> int:
     """How many requests the group has committed."""
     return sum(group_positions(site.kafka, site.group).values())
 
 
-def test_serving_outlives_a_broker_that_is_killed_under_load(site: Site, broker: Broker) -> None:
+def test_serving_outlives_a_broker_that_is_killed_under_load(
+    site: Site, broker: Broker, faults: FaultCounts
+) -> None:
     feeder = Feeder(site.kafka)
     restarts = 0
 
@@ -91,18 +106,18 @@ def test_serving_outlives_a_broker_that_is_killed_under_load(site: Site, broker:
         return done(site) > before
 
     with serving(site, watchdog_s=12) as process:
-        for _ in range(BROKER_KILLS):
+        for _ in range(faults.serving_broker_kills):
             before = done(site)
-            load_until(feeder, lambda before=before: answered_again(before))
+            load_until(feeder, partial(answered_again, before))
             broker.kill()
             feeder.send(LOAD)
             broker.start()
             before = done(site)
-            load_until(feeder, lambda before=before: answered_again(before), limit_s=120)
+            load_until(feeder, partial(answered_again, before), limit_s=120)
         feeder.flush()
         end = sum(end_offsets(site.kafka, [REQUESTED.name]).values())
         wait_until(lambda: answered_again(end - 1), what="all requests are answered", limit_s=120)
         assert all_answered(site)
-        print(f"{BROKER_KILLS} kills of the broker, {restarts} restarts of serving")
+        print(f"{faults.serving_broker_kills} kills of the broker, {restarts} restarts of serving")
 
     assert_each_answered_once(site, feeder)

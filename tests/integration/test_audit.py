@@ -18,8 +18,6 @@ from tests.support.processes.commands import environment, run
 from tests.support.processes.ingest import Source, audited, ingesting, wait_until_done
 from tests.support.servers import kafka_broker
 
-pytestmark = pytest.mark.integration
-
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, KafkaSettings, Source]]:

@@ -8,10 +8,9 @@ from typing import Any
 import pytest
 
 from ml.projects import projects
-from tests.support.data.flight_events import write_made_flights
+from tests.support.data.flight_events import write_synthetic_flights
 from tests.support.processes.airflow import ask, environment
 
-pytestmark = pytest.mark.integration
 RUN_DAY = "2013-02-15"
 LEARNERS = 3
 
@@ -90,7 +89,7 @@ def installation(tmp_path_factory: pytest.TempPathFactory, mlflow_url: str) -> d
     """An Airflow with its database, and an offline store of 47 made-up days."""
     home = tmp_path_factory.mktemp("airflow_run")
     env = environment(home, EVENTIDE_STATE_DIR=str(home / "state"), EVENTIDE_MLFLOW_URL=mlflow_url)
-    write_made_flights(str(home / "state" / "offline"), days=47, flights_a_day=700)
+    write_synthetic_flights(str(home / "state" / "offline"), days=47, flights_a_day=700)
     airflow = Path(sys.executable).with_name("airflow")
     subprocess.run([airflow, "db", "migrate"], env=env, capture_output=True, check=True)
     return env

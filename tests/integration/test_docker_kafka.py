@@ -4,13 +4,9 @@ import socket
 import subprocess
 from pathlib import Path
 
-import pytest
-
 from infra.settings import KafkaSettings
 
 PROGRAM = Path(__file__).parents[2] / "infra" / "docker" / "kafka-answers"
-
-pytestmark = pytest.mark.integration
 
 
 def _asked(port: int) -> int:

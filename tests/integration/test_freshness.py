@@ -31,9 +31,8 @@ from tests.support.data.recordings import FOLDER, flights_file
 from tests.support.processes.commands import environment, run
 from tests.support.processes.ingest import Source, audited, ingesting, wait_until_done
 from tests.support.processes.serving import Site, all_answered, outcomes, prepare_site, serving
-from tests.support.servers import kafka_broker, wait_until
-
-pytestmark = pytest.mark.integration
+from tests.support.servers import kafka_broker
+from tests.support.waiting import wait_until
 
 COUNT = "origin_departures_count_24h"
 PER_FLIGHT = 0.01  # what one departure adds to the log odds
@@ -217,7 +216,7 @@ def served(site: Site, bundle: Bundle) -> pl.DataFrame:
             "fresh": [o.features_fresh for o in found],
         }
     )
-    until = answers["decision_time_us"].max() + 1  # type: ignore[operator]
+    until = int(answers["decision_time_us"].to_numpy().max()) + 1
     store = open_offline(Settings(state_dir=site.state))
     history = training_rows(
         FLIGHT_DELAY, LATE_15, store, start_us=0, end_us=until, known_before_us=until

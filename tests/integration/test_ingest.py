@@ -26,9 +26,8 @@ from tests.support.processes.ingest import (
     reached,
     wait_until_done,
 )
-from tests.support.servers import kafka_broker, wait_until
-
-pytestmark = pytest.mark.integration
+from tests.support.servers import kafka_broker
+from tests.support.waiting import wait_until
 
 NOON_US = 1_357_041_600_000_000
 _NUMBERS = count()

@@ -27,10 +27,9 @@ from infra.kafka.partitions import Partition, has_reached
 from infra.kafka.topic_reader import read_all
 from infra.kafka.transactions import ProducerRecord, TransactionalProducer
 from infra.settings import KafkaSettings
-from tests.support.servers import free_port, wait_until
+from tests.support.servers import free_port
 from tests.support.topics import committed, feed, new_topics, values
-
-pytestmark = pytest.mark.integration
+from tests.support.waiting import wait_until
 
 
 @contextmanager
@@ -77,13 +76,18 @@ def poll_until(
     limit_s: float = 30.0,
 ) -> list[Message]:
     """Poll until what came is enough; fails when it is not within the limit."""
-    deadline, found = time.monotonic() + limit_s, list[Message]()
-    while not enough(found):
-        assert time.monotonic() < deadline, f"{len(found)} records in {limit_s:.0f} s"
-        found += consumer.poll(500, 0.1)
+    messages: list[Message] = []
+
+    def polled_enough() -> bool:
+        if enough(messages):
+            return True
+        messages.extend(consumer.poll(500, 0.1))
         if advance:
             consumer.advance(consumer.taken)
-    return found
+        return enough(messages)
+
+    wait_until(polled_enough, what="enough records have come", limit_s=limit_s, pause_s=0)
+    return messages
 
 
 def copy_all(
@@ -296,7 +300,7 @@ class RepliesLost(Producer):
 
     arrives = True
 
-    def commit_transaction(self, timeout: float = -1) -> None:  # type: ignore[override]
+    def commit_transaction(self, timeout: float = -1) -> None:
         if self.arrives:
             super().commit_transaction(timeout)
         raise KafkaException(KafkaError(KafkaError._TIMED_OUT, retriable=True))
@@ -305,7 +309,7 @@ class RepliesLost(Producer):
 class RequestLost(RepliesLost):
     arrives = False
 
-    def commit_transaction(self, timeout: float = -1) -> None:  # type: ignore[override]
+    def commit_transaction(self, timeout: float = -1) -> None:
         self.flush(timeout)
         super().commit_transaction(timeout)
 
@@ -406,30 +410,37 @@ def test_members_that_come_and_go_lose_and_double_nothing(kafka: KafkaSettings) 
     sent = 0
     epochs = set()
     with a_consumer(kafka, source) as constant, a_producer(kafka, f"{target}-0") as steady:
+
+        def given_back() -> bool:
+            copy_or_rewind(constant, steady, target)
+            return len(constant.owned) == 4
+
+        def all_copied() -> bool:
+            copy_or_rewind(constant, steady, target)
+            return has_reached(group_positions(kafka, f"group-of-{source}"), ends)
+
         for visit in range(3):
             with (
                 a_consumer(kafka, source, instance="guest") as guest,
                 a_producer(kafka, f"{target}-1") as unsteady,
             ):
-                shared = False
-                deadline = time.monotonic() + 30
-                while not shared:
-                    assert time.monotonic() < deadline, f"visit {visit}: partitions not shared"
+
+                def shared(
+                    guest: GroupConsumer = guest, unsteady: TransactionalProducer = unsteady
+                ) -> bool:
+                    nonlocal sent
                     feed(kafka, source, [b"%d" % n for n in range(sent, sent + 20)])
                     sent += 20
                     copy_or_rewind(constant, steady, target)
                     copy_or_rewind(guest, unsteady, target)
                     epochs.add(constant.epoch)
-                    shared = len(constant.owned) == len(guest.owned) == 2
-            deadline = time.monotonic() + 30
-            while len(constant.owned) < 4:
-                assert time.monotonic() < deadline, f"visit {visit}: partitions not given back"
-                copy_or_rewind(constant, steady, target)
+                    return len(constant.owned) == len(guest.owned) == 2
+
+                wait_until(shared, what=f"visit {visit}: partitions are shared", pause_s=0)
+
+            wait_until(given_back, what=f"visit {visit}: partitions are given back", pause_s=0)
         ends = end_offsets(kafka, [source])
-        deadline = time.monotonic() + 30
-        while not has_reached(group_positions(kafka, f"group-of-{source}"), ends):
-            assert time.monotonic() < deadline
-            copy_or_rewind(constant, steady, target)
+        wait_until(all_copied, what="everything is copied", pause_s=0)
         assert constant.stale_records == 0
     counts = Counter(values(kafka, target))
     assert len(epochs) >= 4

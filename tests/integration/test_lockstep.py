@@ -24,9 +24,8 @@ from tests.support.data.bundles import a_bundle
 from tests.support.data.recordings import FOLDER, flights, flights_file
 from tests.support.processes.commands import environment, run, running
 from tests.support.processes.serving import Site, all_answered, outcomes, prepare_site, serving
-from tests.support.servers import kafka_broker, wait_until
-
-pytestmark = pytest.mark.integration
+from tests.support.servers import kafka_broker
+from tests.support.waiting import wait_until
 
 EVENING_US = 1_357_243_200_000_000  # 2013-01-03 20:00; the first forecast is asked for at 09:15
 JANUARY_5_US = 1_357_344_000_000_000

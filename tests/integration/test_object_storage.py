@@ -44,7 +44,7 @@ def storage() -> Iterator[str]:
 def test_the_options_reach_the_storage_and_the_secret_is_in_no_sentence(storage: str) -> None:
     settings = Settings(
         offline_store="s3://a-bucket/offline",
-        offline_options={  # type: ignore[arg-type]
+        offline_options={
             "AWS_ENDPOINT_URL": storage,
             "AWS_ALLOW_HTTP": "true",
             "AWS_REGION": "eu-central-1",

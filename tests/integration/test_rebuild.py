@@ -27,6 +27,7 @@ from infra.settings import KafkaSettings, Settings
 from ml.bundle.scoring import Bundle
 from tests.support.data.bundles import a_bundle
 from tests.support.data.messages import a_request
+from tests.support.faults import FaultCounts
 from tests.support.processes.commands import EVENTIDE, environment, run
 from tests.support.processes.ingest import (
     IngestProcess,
@@ -37,9 +38,8 @@ from tests.support.processes.ingest import (
     wait_until_done,
 )
 from tests.support.processes.serving import ServingProcess, Site, all_answered, outcomes, serving
-from tests.support.servers import kafka_broker, wait_until
-
-pytestmark = pytest.mark.integration
+from tests.support.servers import kafka_broker
+from tests.support.waiting import wait_until
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -147,13 +147,13 @@ def test_a_deleted_folder_is_made_again_beside_ingest(
 
 
 def test_killed_in_the_middle_it_leaves_a_store_that_ingest_goes_on_with(
-    site: Installation, ingest: IngestProcess
+    site: Installation, ingest: IngestProcess, faults: FaultCounts
 ) -> None:
     chance = random.Random(7)
     started = time.monotonic()
     rebuilt(ingest)
     whole_s = time.monotonic() - started
-    for _ in range(4):
+    for _ in range(faults.rebuild_kills):
         site.source.send(100)
         process = subprocess.Popen(
             [EVENTIDE, "features", "rebuild"], env=ingest.env, stderr=subprocess.DEVNULL

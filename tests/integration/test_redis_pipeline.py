@@ -14,9 +14,8 @@ from tests.support.data.recordings import FOLDER, flights, flights_file
 from tests.support.processes.commands import environment, run, running
 from tests.support.processes.ingest import audited
 from tests.support.processes.serving import outcomes, prepare_site, serving
-from tests.support.servers import ValkeyCluster, kafka_broker, wait_until
-
-pytestmark = pytest.mark.integration
+from tests.support.servers import ValkeyCluster, kafka_broker
+from tests.support.waiting import wait_until
 
 EVENING_US = 1_357_070_400_000_000  # 2013-01-01 20:00
 

@@ -34,7 +34,6 @@ with warnings.catch_warnings():
     from ml.adapters.mlflow import MlflowExperiments, MlflowRegistry
 
 pytestmark = [
-    pytest.mark.integration,
     pytest.mark.filterwarnings("ignore::DeprecationWarning"),
     pytest.mark.filterwarnings("ignore::FutureWarning"),
     pytest.mark.filterwarnings("ignore::UserWarning:mlflow.*"),

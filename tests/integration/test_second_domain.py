@@ -25,8 +25,6 @@ from tests.support.processes.commands import environment, run, running
 from tests.support.processes.serving import Site, outcomes, prepare_site, serving
 from tests.support.servers import kafka_broker
 
-pytestmark = pytest.mark.integration
-
 PROJECT = repeat_purchase.PROJECT
 PURCHASES_UNTIL_US = 853_286_400_000_000  # 1997-01-15
 FLIGHTS_UNTIL_US = 1_357_041_600_000_000  # 2013-01-01 12:00; the first are asked about at 09:15

@@ -4,6 +4,7 @@ import re
 import shutil
 import signal
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -26,10 +27,9 @@ from tests.support.processes.serving import (
     prepare_site,
     serving,
 )
-from tests.support.servers import kafka_broker, wait_until
+from tests.support.servers import kafka_broker
+from tests.support.waiting import wait_until
 from tests.unit.serving.test_score import POISON
-
-pytestmark = pytest.mark.integration
 
 
 @pytest.fixture(scope="module")
@@ -86,7 +86,7 @@ def test_poison_stops_nothing_and_is_kept_as_it_came(site: Site, feeder: Feeder)
 
 
 def error_of(message: Message) -> str:
-    return dict(message.headers() or ())["dlq.error"].decode()
+    return (dict(message.headers() or ())["dlq.error"] or b"").decode()
 
 
 def test_a_new_model_takes_over_between_two_batches_and_loses_nothing(
@@ -99,7 +99,7 @@ def test_a_new_model_takes_over_between_two_batches_and_loses_nothing(
             replace_bundle(site, intercept=-2.0 - n)
             feeder.send(300)
             feeder.flush()
-            wait_until(lambda n=n: swaps(process) == n + 2, what="the model is changed")
+            wait_until(partial(has_swapped, process, n + 2), what="the model is changed")
         wait_until(lambda: all_answered(site), what="all requests are answered", limit_s=60)
         assert process.stop() == 0
 
@@ -107,11 +107,15 @@ def test_a_new_model_takes_over_between_two_batches_and_loses_nothing(
     new = [outcome for _, outcome in outcomes(site)[known:]]
     assert len(new) == 2_400
     assert {type(o.model_version) for o in new} == {str}
-    scores = {o.model_version: set() for o in new}
+    scores: dict[str | None, set[float | None]] = {o.model_version: set() for o in new}
     for o in new:
         scores[o.model_version].add(o.score)
     assert 2 <= len(scores) <= 5
     assert all(len(found) == 1 for found in scores.values()), "two models under one version"
+
+
+def has_swapped(process: ServingProcess, times: int) -> bool:
+    return swaps(process) == times
 
 
 def swaps(process: ServingProcess) -> int:
@@ -148,7 +152,9 @@ def test_without_a_model_no_request_is_taken_until_there_is_one(site: Site, feed
     shutil.rmtree(site.bundle)
     process = ServingProcess(site)
     try:
-        wait_until(lambda: "no model yet" in process.why_not_ready(), what="it says why", limit_s=60)
+        wait_until(
+            lambda: "no model yet" in process.why_not_ready(), what="it says why", limit_s=60
+        )
         feeder.send(5)
         feeder.flush()
         assert process.get("/healthz")[0] == 200

@@ -23,7 +23,7 @@ from infra.kafka.admin import end_offsets, topic_partitions
 from infra.kafka.consumer import GroupConsumer
 from infra.kafka.errors import TransactionAborted
 from infra.kafka.observers import end_observer
-from infra.kafka.partitions import Positions
+from infra.kafka.partitions import Partition, Positions
 from infra.kafka.transactions import ProducerRecord, TransactionalProducer
 from infra.process.watchdog import Watchdog
 from infra.settings import KafkaSettings
@@ -45,9 +45,8 @@ from tests.support.processes.serving import (
     outcomes,
     prepare_site,
 )
-from tests.support.servers import kafka_broker, wait_until
-
-pytestmark = pytest.mark.integration
+from tests.support.servers import kafka_broker
+from tests.support.waiting import wait_until
 
 
 @pytest.fixture(scope="module")
@@ -89,11 +88,12 @@ class AbortsEverySecond(TransactionalProducer):
         *,
         offsets: Positions | None = None,
         consumer: GroupConsumer | None = None,
+        arrived: dict[Partition, int] | None = None,
     ) -> None:
         self.calls += 1
         if self.calls % 2:
             raise TransactionAborted("the group moved on")
-        super().send_all(records, offsets=offsets, consumer=consumer)
+        super().send_all(records, offsets=offsets, consumer=consumer, arrived=arrived)
 
 
 class SometimesAway:

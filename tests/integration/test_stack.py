@@ -16,9 +16,7 @@ from confluent_kafka.admin import AdminClient, NewTopic  # type: ignore[attr-def
 
 from infra.local_stack.process_table import ProcessId, identify, is_alive
 from infra.local_stack.state_files import StackFiles
-from tests.support.servers import wait_until
-
-pytestmark = pytest.mark.integration
+from tests.support.waiting import wait_until
 
 EVENTIDE = str(Path(sys.executable).with_name("eventide"))
 PARTS = "kafka,mlflow,scheduler,dag-processor,triggerer"

@@ -12,9 +12,9 @@ import pytest
 from infra.local_stack.lifecycle import end_leftovers
 from infra.local_stack.process_table import ProcessId, identify, is_alive, kill_all
 from infra.local_stack.state_files import StackFiles
-from tests.support.servers import wait_until
+from tests.support.waiting import wait_until
 
-pytestmark = [pytest.mark.integration, pytest.mark.fault]
+pytestmark = pytest.mark.fault
 
 # `base` is meek. `wild` ignores SIGTERM and starts a child that leaves its session.
 SUPERVISOR = """

@@ -37,7 +37,6 @@ with warnings.catch_warnings():
     from ml.adapters.mlflow import MlflowExperiments, MlflowRegistry
 
 pytestmark = [
-    pytest.mark.integration,
     pytest.mark.filterwarnings("ignore::DeprecationWarning"),
     pytest.mark.filterwarnings("ignore::FutureWarning"),
     pytest.mark.filterwarnings("ignore::UserWarning:mlflow.*"),
@@ -157,6 +156,7 @@ def test_a_day_has_a_run_for_each_learner_with_pictures_data_and_bundle(first: B
     client = mlflow.MlflowClient(first.url)
     day = client.get_run(evaluation.run_id)
     assert set(evaluation.runs) == {"boosted_trees", "logistic", "timetable"}
+    assert day.inputs is not None
     assert {d.dataset.digest for d in day.inputs.dataset_inputs} == {snapshot.sha256[:32]}
     assert {a.path for a in client.list_artifacts(day.info.run_id)} >= {
         "plots",

@@ -22,7 +22,6 @@ with warnings.catch_warnings():
     from ml.adapters.great_expectations import GreatExpectations
 
 pytestmark = [
-    pytest.mark.integration,
     pytest.mark.filterwarnings("ignore::DeprecationWarning"),
     pytest.mark.filterwarnings("ignore::FutureWarning"),
 ]

@@ -1,6 +1,7 @@
 """Training sets of a Delta store that lives on: later events, compaction, vacuum."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 from deltalake import DeltaTable
@@ -15,16 +16,16 @@ from features.retrieval.training_set import (
 )
 from features.stores.delta.maintenance import DeltaMaintenance
 from features.stores.delta.store import DeltaOfflineStore
-from tests.support.data.flight_events import write_made_flights
+from tests.support.data.flight_events import write_synthetic_flights
 from tests.support.data.order_training_sets import (
     IN_PARCELS,
     SERVICE,
+    a_spec,
     append,
     orders,
     read_options,
-    wanted,
 )
-from tests.support.data.orders import EVENTS, PLACED, SHIPPED, VIEWS, Told
+from tests.support.data.orders import EVENTS, PLACED, SHIPPED, VIEWS, Delivery
 from tests.support.processes.commands import environment, run
 
 CUT_OFF = 250
@@ -48,14 +49,14 @@ def tables(tmp_path: Path) -> Path:
     return tmp_path / "offline"
 
 
-def told() -> list[Told]:
+def told() -> list[Delivery]:
     return orders(seed=7, count=80)
 
 
 def export(tables: Path, out: Path, *, cut_off: int = CUT_OFF, slice_s: int = 40) -> Manifest:
     """From a store that was opened just now."""
     store = DeltaOfflineStore(str(tables), EVENTS)
-    asked = wanted(cut_off=cut_off, end=CUT_OFF)
+    asked = a_spec(cut_off=cut_off, end=CUT_OFF)
     return write_training_set(asked, store, out, options=read_options(slice_s=slice_s))[0]
 
 
@@ -63,9 +64,9 @@ def go_on(tables: Path) -> None:
     """What is known from the cut-off on: new orders, and late news of what happened before."""
     store = DeltaOfflineStore(str(tables), EVENTS)
     append(store, [e for e in told() if e.known >= CUT_OFF])
-    late = {"shop": "a", "known": CUT_OFF, "happened": 100, "order": "late"}
-    append(store, [Told(what=PLACED.name, id="late1", due=110, **late)])
-    append(store, [Told(what=SHIPPED.name, id="late2", parcels=1, **late)])
+    late: dict[str, Any] = {"shop": "a", "known": CUT_OFF, "happened": 100, "order": "late"}
+    append(store, [Delivery(event=PLACED.name, id="late1", due=110, **late)])
+    append(store, [Delivery(event=SHIPPED.name, id="late2", parcels=1, **late)])
 
 
 def compact_and_vacuum(tables: Path, *, keep_hours: int) -> None:
@@ -113,7 +114,7 @@ def test_an_export_is_made_again_at_its_versions_while_their_files_are_kept(
 
 def test_the_command_exports_repeats_and_refuses(tmp_path: Path) -> None:
     env = environment(tmp_path / "state", "127.0.0.1:1")
-    write_made_flights(str(tmp_path / "state" / "offline"), days=6, flights_a_day=60)
+    write_synthetic_flights(str(tmp_path / "state" / "offline"), days=6, flights_a_day=60)
     out = tmp_path / "set"
     command = ("features", "export", "flight_delay", "--label", "late15", "--out", str(out))
     span = ("--from", "2013-01-02", "--until", "2013-01-06", "--as-of", "2013-01-06")
@@ -145,7 +146,7 @@ def test_the_command_says_what_is_missing(tmp_path: Path) -> None:
     both = run("features", "export", "flight_delay", "--like", "x", env=env, ok=False)
     assert both.returncode == 2
     now = ("--from", "2013-01-02", "--until", "2013-01-03", "--out", str(tmp_path / "out"))
-    write_made_flights(str(tmp_path / "state" / "offline"), days=2, flights_a_day=10)
+    write_synthetic_flights(str(tmp_path / "state" / "offline"), days=2, flights_a_day=10)
     late = run("features", "export", "flight_delay", "--label", "late15", *now, env=env, ok=False)
     assert late.returncode == 1
     assert "earlier moment" in late.stderr

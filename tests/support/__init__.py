@@ -1,0 +1,1 @@
+"""What tests share: data, real servers, processes under control, and slow references."""

@@ -5,11 +5,12 @@ import signal
 import socket
 import subprocess
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
 
+from msgspec.structs import replace
 from redis import Redis
 from redis.backoff import NoBackoff
 from redis.exceptions import AuthenticationError, RedisError
@@ -21,12 +22,19 @@ from infra.local_stack.service import Service
 from infra.local_stack.services.kafka import kafka_service, plan_kafka
 from infra.local_stack.services.mlflow import MlflowPlan, mlflow_service
 from infra.local_stack.services.postgres import PostgresPlan, plan_postgres, postgres_service
+from tests.support.waiting import wait_until
 
 START_LIMIT_S = 180.0
+# A killed member keeps its partitions until its session ends, and each kill of a fault test waits
+# for that. By default no session may be shorter than 6 s.
+SHORT_SESSIONS = "group.min.session.timeout.ms=1000\n"
+CLIENT_SESSIONS = {"session.timeout.ms": "3000", "heartbeat.interval.ms": "500"}
 
 
 class Server:
     """One service of the stack under the control of a test."""
+
+    permitted = True  # the running test is marked `servers`: see conftest.py
 
     def __init__(self, service: Service, *, log: Path) -> None:
         self._service, self._log = service, log
@@ -41,6 +49,7 @@ class Server:
 
     def start(self) -> None:
         """Start it and return when it is healthy."""
+        assert self.permitted, "mark a test that starts servers with @pytest.mark.servers"
         self._service.prepare()
         self._started_s = time.time()
         self._process = start(self._service, log=self._log, env=dict(os.environ))
@@ -114,11 +123,11 @@ class Valkey(Server):
         return f"redis://127.0.0.1:{self.port}/0"
 
     def client(self) -> Redis:
-        """A client of its own, for what only an operator does."""
+        """A new client for administration."""
         return Redis(host="127.0.0.1", port=self.port, retry=Retry(NoBackoff(), 0))
 
     def empty(self) -> None:
-        """Delete all that it holds, whoever wrote it."""
+        """Delete everything that it holds."""
         with self.client() as client:
             client.flushall()
 
@@ -145,7 +154,7 @@ class ValkeyCluster:
         return f"redis+cluster://127.0.0.1:{self.masters[0].port}"
 
     def empty(self) -> None:
-        """Delete all that they hold, whoever wrote it."""
+        """Delete everything that they hold."""
         for master in self.masters:
             master.empty()
 
@@ -185,8 +194,17 @@ def _running(server: Server) -> Iterator[None]:
 def kafka_broker(state: Path, port: int | None = None) -> Iterator[Broker]:
     """A healthy broker with its data in `state`; ends with the block."""
     plan = plan_kafka(state / "kafka", port=port or free_port(), controller_port=free_port())
+    service = kafka_service(plan)
+
+    def prepare() -> None:
+        service.prepare()
+        with (plan.folder / "server.properties").open("a") as properties:
+            properties.write(SHORT_SESSIONS)
+
     broker = Broker(
-        kafka_service(plan), log=state / "kafka.log", bootstrap_servers=plan.bootstrap_servers
+        replace(service, prepare=prepare),
+        log=state / "kafka.log",
+        bootstrap_servers=plan.bootstrap_servers,
     )
     with _running(broker):
         yield broker
@@ -238,17 +256,3 @@ def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
-
-
-def wait_until(
-    condition: Callable[[], bool], *, what: str, limit_s: float = 30.0, pause_s: float = 0.05
-) -> None:
-    """Return as soon as the condition holds.
-
-    Raises:
-        AssertionError: it did not hold within the limit.
-    """
-    deadline = time.monotonic() + limit_s
-    while not condition():
-        assert time.monotonic() < deadline, f"not within {limit_s:.0f} s: {what}"
-        time.sleep(pause_s)

@@ -1,4 +1,4 @@
-"""Updates of online stores with the made-up sales, and how to read them."""
+"""Updates of online stores with synthetic sales, and how to read them back."""
 
 from typing import Any
 
@@ -24,6 +24,7 @@ def update(
     compacted_through: int | None = None,
     **more: object,
 ) -> OnlineUpdate:
+    """The sales as one update of both views; times and offsets as the arguments say."""
     rows = [view_rows(view, rows_of(sales)) for view in (SHOP_SALES, CITY_SALES) if sales]
     return OnlineUpdate(
         changes=[r for r in rows if r is not None],
@@ -37,7 +38,7 @@ def update(
 
 
 def count(store: OnlineStore, shop: str = "a") -> float:
-    """Sales of a shop, all known by now."""
+    """Number of a shop's sales that the store holds."""
     values = store.get([(SHOP_SALES.name, [shop.encode()])])[0]
     as_of = np.array([START_US + 20 * SECOND])
     read = state_of(SHOP_SALES).read(values, np.array([0]), as_of).values[0]
@@ -45,12 +46,14 @@ def count(store: OnlineStore, shop: str = "a") -> float:
 
 
 def content(*sales: Sale, positions: dict[Partition, int], **more: Any) -> OnlineContent:
-    """What a store would hold after these sales."""
-    made = MemoryOnlineStore()
-    made.apply(update(*sales))
+    """The whole content of a store after these sales."""
+    store = MemoryOnlineStore()
+    store.apply(update(*sales))
     names = [s.shop.encode() for s in sales]
-    values = made.get([(SHOP_SALES.name, names)])[0]
-    some = [(name, value) for name, value in zip(names, values, strict=True) if value is not None]
+    values = store.get([(SHOP_SALES.name, names)])[0]
+    present = [
+        (name, value) for name, value in zip(names, values, strict=True) if value is not None
+    ]
     parts = {"seen": [], "schemas": {}, **more}
-    batches = [(SHOP_SALES.name, [item]) for item in some]  # a store takes them one by one
+    batches = [(SHOP_SALES.name, [item]) for item in present]  # a store takes them one by one
     return OnlineContent(values=batches, positions=positions, **parts)

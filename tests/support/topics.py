@@ -1,4 +1,4 @@
-"""Topics of a test's own on a real broker: made, filled, read."""
+"""Topics of a test's own on a real broker: create, fill and read them."""
 
 import uuid
 from collections.abc import Iterable, Sequence

@@ -1,0 +1,1 @@
+"""Events, views, stores and models for tests, built with a few words each."""

@@ -30,7 +30,7 @@ def a_model_file(
     release had trained it.
     """
     columns = service.numbers[:numbers]
-    encoder = (
+    encoder: tuple[CategoryBlock | NumberBlock, ...] = (
         *(
             CategoryBlock(column=c, values=("AA", "JFK"), rows=((0.5,), (0.25,)), otherwise=(0.0,))
             for c in service.categories

@@ -1,4 +1,4 @@
-"""Events of flights that were made up, in a real offline store: what training reads in tests."""
+"""Events of synthetic flights in a real offline store, for tests that train."""
 
 from collections.abc import Sequence
 from datetime import date
@@ -20,7 +20,7 @@ DESTINATIONS = tuple(f"D{chr(65 + i)}X" for i in range(12))
 FIRST_DAY = date(2013, 1, 1)
 
 
-def write_made_flights(folder: str, *, days: int, flights_a_day: int, seed: int = 0) -> None:
+def write_synthetic_flights(folder: str, *, days: int, flights_a_day: int, seed: int = 0) -> None:
     """Fill an empty store with `days` days of flights that are late for reasons, and weather."""
     store = DeltaOfflineStore(folder, event_types())
     flights = _flights(np.random.default_rng(seed), days=days, flights_a_day=flights_a_day)

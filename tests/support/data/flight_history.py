@@ -1,4 +1,4 @@
-"""A history of flights that was made up, with known causes of delay. Same arguments, same rows."""
+"""A synthetic history of flights, with known causes of delay. Same arguments, same rows."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -92,13 +92,13 @@ def _plausible(name: str, rng: np.random.Generator, n: int, weather: float) -> A
     if name in fixed:
         return rng.integers(*fixed[name], n).astype(float)
     values = {"mean_delay": 8 + 5 * weather + rng.normal(0, 6, n), "count": rng.integers(0, 60, n)}
-    for part, made in values.items():
+    for part, value in values.items():
         if part in name:
-            return np.where(rng.random(n) < 0.03, np.nan, made)
+            return np.where(rng.random(n) < 0.03, np.nan, value)
     return np.where(rng.random(n) < 0.03, np.nan, rng.uniform(0, 1, n))
 
 
-def _schema(service: FeatureService) -> dict[str, Any]:
+def _schema(service: FeatureService) -> Any:
     return {
         "entity_id": pl.String,
         "decision_time_us": pl.Int64,

@@ -1,8 +1,9 @@
-"""Training sets of the made-up orders: what is decided, how it came out, stores full of them."""
+"""Training sets of the synthetic orders: the service, its label, and stores with their events."""
 
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import timedelta
+from typing import Any
 
 import numpy as np
 from msgspec import structs
@@ -14,16 +15,16 @@ from infra.clock import SECOND
 from infra.kafka.partitions import Partition
 from tests.support.data.orders import (
     ADDED,
-    ASKED,
     DROPPED,
     EVENTS,
     FOREIGN,
     PLACED,
+    REQUESTED,
     SHIPPED,
     SPREAD,
     TIMED,
     VIEWS,
-    Told,
+    Delivery,
     us,
 )
 
@@ -31,7 +32,7 @@ WAIT_S, HORIZON_S, LAST_S = 60, 30, 400
 SERVICE = FeatureService(
     name="on_its_way",
     decision=Decision(
-        request=ASKED,
+        request=REQUESTED,
         source=PLACED,
         entity_id="order_id",
         at=lambda e: e["due_us"] - 5 * SECOND,
@@ -53,7 +54,7 @@ IN_PARCELS = Label(
 )
 
 
-def wanted(*, cut_off: int = LAST_S, end: int = LAST_S, start: int = 0) -> TrainingSetSpec:
+def a_spec(*, cut_off: int = LAST_S, end: int = LAST_S, start: int = 0) -> TrainingSetSpec:
     """Decisions of these seconds as of that one."""
     return TrainingSetSpec(
         service=SERVICE,
@@ -73,15 +74,15 @@ def read_options(*, slice_s: int) -> ReadOptions:
     )
 
 
-def orders(*, seed: int, count: int) -> list[Told]:
-    """Orders of 300 seconds: told late, twice or never, shipped early, late, twice or not."""
-    rng, told = np.random.default_rng(seed), []
+def orders(*, seed: int, count: int) -> list[Delivery]:
+    """Orders of 300 seconds: known late or twice, shipped early, late, twice or never."""
+    rng, deliveries = np.random.default_rng(seed), []
     for n in range(count):
         happened = int(rng.integers(0, 300))
-        about = {"order": f"o{n}", "shop": str(rng.choice(["a", "b"]))}
-        told.append(
-            Told(
-                what=PLACED.name,
+        about: dict[str, Any] = {"order": f"o{n}", "shop": str(rng.choice(["a", "b"]))}
+        deliveries.append(
+            Delivery(
+                event=PLACED.name,
                 id=f"placed{n}",
                 happened=happened,
                 known=happened + int(rng.choice([0, 0, 1, 11, 45])),
@@ -94,18 +95,18 @@ def orders(*, seed: int, count: int) -> list[Told]:
         )
         for k in range(int(rng.integers(0, 3))):
             left = happened + int(rng.integers(0, 120))
-            told.append(
-                Told(
-                    what=str(rng.choice([SHIPPED.name, DROPPED.name])),
+            deliveries.append(
+                Delivery(
+                    event=str(rng.choice([SHIPPED.name, DROPPED.name])),
                     id=f"end{n}-{k}",
                     happened=left,
                     known=left + int(rng.choice([0, 1, 40])),
-                    parcels=rng.choice([None, 0, 1, 2]),
+                    parcels=(None, 0, 1, 2)[rng.choice(4)],
                     **about,
                 )
             )
-    again = [told[i] for i in rng.integers(0, len(told), len(told) // 8)]
-    told += [
+    again = [deliveries[i] for i in rng.integers(0, len(deliveries), len(deliveries) // 8)]
+    deliveries += [
         structs.replace(
             e,
             known=e.known + int(rng.integers(0, 2 * HORIZON_S)),
@@ -113,13 +114,13 @@ def orders(*, seed: int, count: int) -> list[Told]:
         )
         for e in again
     ]
-    return sorted(told, key=lambda e: e.known)
+    return sorted(deliveries, key=lambda e: e.known)
 
 
-def append(store: OfflineStore, told: Sequence[Told]) -> None:
-    """As ingest does, behind what is there."""
+def append(store: OfflineStore, deliveries: Sequence[Delivery]) -> None:
+    """Append them after the stored events, as ingest does."""
     for event in EVENTS:
-        own = [e for e in told if e.what == event.name]
+        own = [e for e in deliveries if e.event == event.name]
         if not own:
             continue
         records, partition = [e.record() for e in own], Partition(event.name, 0)

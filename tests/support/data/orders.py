@@ -31,11 +31,11 @@ from infra.clock import MINUTE, SECOND
 from infra.kafka.partitions import Partition
 
 START_US = 1_357_000_000 * SECOND
-UNBELIEVABLE = 1_000.0
+MAX_WEIGHT = 1_000.0
 
 
 class OfOrder(Struct, frozen=True, kw_only=True):
-    """What every event of an order says."""
+    """The fields of every event of an order."""
 
     event_id: str
     event_time_us: int
@@ -62,8 +62,8 @@ class Dropped(OfOrder, frozen=True, kw_only=True):
     """It will not be sent."""
 
 
-class Asked(OfOrder, frozen=True, kw_only=True):
-    """Somebody asks about an order."""
+class Requested(OfOrder, frozen=True, kw_only=True):
+    """A prediction is requested for an order."""
 
     due_us: int
 
@@ -75,7 +75,7 @@ PLACED = EventType(
     checks=(
         Check(
             name="a weight that one can lift",
-            holds=lambda e: e["weight"] <= UNBELIEVABLE,
+            holds=lambda e: e["weight"] <= MAX_WEIGHT,
             reads=("weight",),
             on_failure="nullify",
             field="weight",
@@ -84,7 +84,7 @@ PLACED = EventType(
 )
 SHIPPED = EventType(name="order.shipped", record=Shipped, key="order_id")
 DROPPED = EventType(name="order.dropped", record=Dropped, key="order_id")
-ASKED = EventType(name="order.asked", record=Asked, key="order_id")
+REQUESTED = EventType(name="order.asked", record=Requested, key="order_id")
 EVENTS = (PLACED, SHIPPED, DROPPED)
 SHOP = Entity(name="shop", keys=("shop",))
 
@@ -206,7 +206,7 @@ PREVIOUS = PreviousView(
 
 
 def _spread(events: Mapping[str, Columns], as_of_us: int) -> Sequence[float]:
-    """Something that no word covers: the median price, and the longest silence."""
+    """What no aggregation covers: the median price, and the longest gap between events."""
     cents = np.sort(events["order.placed"]["cents"])
     times = np.sort(
         np.concatenate([events[n]["event_time_us"] for n in ("order.placed", "order.shipped")])
@@ -226,10 +226,10 @@ SPREAD = PythonView(
 VIEWS: tuple[View, ...] = (ADDED, TIMED, FOREIGN, CALENDAR, OVERDUE, PREVIOUS, SPREAD)
 
 
-class Told(Struct, frozen=True, kw_only=True):
+class Delivery(Struct, frozen=True, kw_only=True):
     """An event as it reached its partition. Times are in seconds after `START_US`."""
 
-    what: str
+    event: str  # the name of its type
     id: str
     order: str
     happened: int
@@ -242,22 +242,22 @@ class Told(Struct, frozen=True, kw_only=True):
     parcels: int | None = None
 
     @property
-    def believed(self) -> float:
-        """The weight, where the check lets it count; else NaN."""
-        found = math.nan if self.weight is None else self.weight
-        return math.nan if found > UNBELIEVABLE else found
+    def checked_weight(self) -> float:
+        """The weight; NaN where it is missing or fails the check."""
+        weight = math.nan if self.weight is None else self.weight
+        return math.nan if weight > MAX_WEIGHT else weight
 
     def record(self) -> OfOrder:
         """The event itself."""
-        own = {
+        own: dict[str, Any] = {
             "event_id": self.id,
             "event_time_us": us(self.happened),
             "shop": self.shop,
             "order_id": self.order,
         }
-        if self.what == SHIPPED.name:
+        if self.event == SHIPPED.name:
             return Shipped(**own, parcels=self.parcels)
-        if self.what == DROPPED.name:
+        if self.event == DROPPED.name:
             return Dropped(**own)
         return Placed(
             **own,
@@ -268,8 +268,8 @@ class Told(Struct, frozen=True, kw_only=True):
         )
 
 
-class Question(Struct, frozen=True, kw_only=True):
-    """What is asked, as of second `t`."""
+class Query(Struct, frozen=True, kw_only=True):
+    """A point-in-time query, as of second `t`."""
 
     shop: str
     t: int
@@ -282,41 +282,41 @@ def us(second: int) -> int:
     return START_US + second * SECOND
 
 
-def fields_of(questions: Sequence[Question]) -> dict[str, list[object]]:
-    """What the questions say, as columns."""
+def fields_of(queries: Sequence[Query]) -> dict[str, list[object]]:
+    """The fields of the queries, as columns."""
     return {
-        "shop": [q.shop for q in questions],
-        "order_id": [q.order for q in questions],
-        "due_us": [us(q.due) for q in questions],
+        "shop": [q.shop for q in queries],
+        "order_id": [q.order for q in queries],
+        "due_us": [us(q.due) for q in queries],
     }
 
 
-def times_of(questions: Sequence[Question]) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
-    """When they are asked."""
-    return np.array([us(q.t) for q in questions], np.int64)
+def times_of(queries: Sequence[Query]) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
+    """The points in time of the queries, in microseconds."""
+    return np.array([us(q.t) for q in queries], np.int64)
 
 
 def rows_of(
-    told: Sequence[Told], start: int, stop: int
+    deliveries: Sequence[Delivery], start: int, stop: int
 ) -> tuple[list[EventRows], dict[Partition, int]]:
-    """Some of the events by type, and the positions behind them."""
-    found, taken = [], {}
+    """The deliveries from `start` to `stop` by event type, and the next offsets after them."""
+    rows, positions = [], {}
     for event in EVENTS:
-        own = [i for i, e in enumerate(told) if e.what == event.name]
-        before = sum(i < start for i in own)
-        some = [told[i] for i in own if start <= i < stop]
-        if some:
-            found.append(_of_type(event, some, before))
-            taken[Partition(event.name, 0)] = before + len(some)
-    return found, taken
+        indices = [i for i, e in enumerate(deliveries) if e.event == event.name]
+        first_offset = sum(i < start for i in indices)
+        batch = [deliveries[i] for i in indices if start <= i < stop]
+        if batch:
+            rows.append(_of_type(event, batch, first_offset))
+            positions[Partition(event.name, 0)] = first_offset + len(batch)
+    return rows, positions
 
 
-def _of_type(event: EventType, told: Sequence[Told], first_offset: int) -> EventRows:
-    n = len(told)
+def _of_type(event: EventType, deliveries: Sequence[Delivery], first_offset: int) -> EventRows:
+    n = len(deliveries)
     return EventRows(
         event=event,
-        fields=field_tuples([e.record() for e in told], event.fields),
+        fields=field_tuples([e.record() for e in deliveries], event.fields),
         partition=np.zeros(n, np.int64),
         offset=np.arange(first_offset, first_offset + n),
-        known_at_us=np.array([us(e.known) for e in told], np.int64),
+        known_at_us=np.array([us(e.known) for e in deliveries], np.int64),
     )

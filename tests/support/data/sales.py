@@ -1,4 +1,4 @@
-"""A small made-up kind of event for tests of the feature store, and a slow reference for it."""
+"""A small synthetic event type for tests of the feature store, and a slow reference for it."""
 
 import math
 from collections.abc import Iterable, Sequence
@@ -105,7 +105,7 @@ def rows_of(sales: Sequence[Sale], *, first_offset: int = 0, partition: int = 0)
 
 
 def without_duplicates(sales: Iterable[Sale], *, horizon_s: int) -> list[Sale]:
-    """The rule of `features.engine.deduplication`, said plainly."""
+    """The rule of `features.engine.deduplication`, as a plain loop."""
     last: dict[str, int] = {}
     kept = []
     for s in sales:
@@ -116,7 +116,7 @@ def without_duplicates(sales: Iterable[Sale], *, horizon_s: int) -> list[Sale]:
 
 
 def reference(sales: Sequence[Sale], questions: Sequence[tuple[str, int]]) -> Float64Array:
-    """The features of `SHOP_SALES`, by the words of the documentation, one value at a time."""
+    """The features of `SHOP_SALES` as the documentation defines them, one value at a time."""
     return np.array([_features(sales, shop, t) for shop, t in questions]).reshape(
         len(questions), len(SHOP_SALES.features)
     )
@@ -126,7 +126,7 @@ def _features(sales: Sequence[Sale], shop: str, t: int) -> list[float]:
     return [
         _value(a.operation, [s for s in sales if _counts(s, shop, t, span_us(w) // SECOND)], t)
         for a in SHOP_SALES.aggregations
-        for w in a.windows
+        for w in WINDOWS
     ]
 
 

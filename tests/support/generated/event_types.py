@@ -10,6 +10,7 @@ import msgspec
 from hypothesis import strategies as st
 
 from features.definitions import Check, EventType
+from features.definitions.events import CheckAction
 from tests.support.generated.exclusions import Exclusions
 from tests.support.generated.formulas import FieldKind, at_most, is_not_text
 
@@ -36,6 +37,7 @@ _WIDE = (2**53 + 1, -(2**53) - 1, 1234567890123456789, 1234567890123456790)
 _FLOATS = (0.0, 0.0, 1.5, 1.5, -2.25, 0.14, 0.05, 0.25, 3.0, 4.5, 1e12)
 _WILD_FLOATS = (*_FLOATS, -0.0, 1e300, -1e300, 5e-324)
 _TEXTS = ("a", "a", "b", "c", "", "é")
+_ACTIONS: tuple[CheckAction, ...] = ("nullify", "nullify", "dead_letter", "stop")
 
 
 @dataclass(frozen=True)
@@ -166,7 +168,7 @@ def _checks(
 ) -> Check | None:
     """A check with any action; one that stops a training set holds for all that is drawn."""
     read = draw(st.sampled_from(fields))
-    action = draw(st.sampled_from(["nullify", "nullify", "dead_letter", "stop"]))
+    action: CheckAction = draw(st.sampled_from(_ACTIONS))
     if action == "stop":
         if not read.is_number:
             return None

@@ -75,7 +75,7 @@ def feature_view(draw: st.DrawFn, name: str, around: Surroundings) -> FeatureVie
     chosen = _operations(draw, source, columns, around)
     windowless = [draw(st.sampled_from([False, False, False, True])) for _ in chosen]
     coarse = not any(operation in TIMED for operation, _ in chosen)
-    windows = _windows(draw, around, finest=any(windowless) and coarse)
+    windows: Any = _windows(draw, around, finest=any(windowless) and coarse)
     ttl = None
     if any(windowless) or draw(st.booleans()):
         longest = max(w.length for w in windows)

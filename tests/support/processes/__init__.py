@@ -1,0 +1,1 @@
+"""Eventide's own commands as processes that a test starts, kills and inspects."""

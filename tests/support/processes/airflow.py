@@ -1,4 +1,4 @@
-"""Looks at and runs our DAGs in a process of its own: Airflow reads its settings at import.
+"""Inspects and runs our DAGs in a process of its own: Airflow reads its settings at import.
 
 python -m tests.support.processes.airflow facts
 python -m tests.support.processes.airflow run DAG_ID LOGICAL_DATE
@@ -8,6 +8,7 @@ import json
 import os
 import subprocess
 import sys
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -29,18 +30,18 @@ def environment(home: Path, **settings: str) -> dict[str, str]:
 
 
 def ask(env: dict[str, str], *arguments: str) -> Any:
-    """Run this module in that environment; what it found comes back."""
-    answer = Path(env["AIRFLOW_HOME"]) / "answer.json"
-    done = subprocess.run(
-        [sys.executable, "-m", "tests.support.processes.airflow", *arguments, str(answer)],
+    """Run this module in that environment; return the JSON that it writes."""
+    result = Path(env["AIRFLOW_HOME"]) / "answer.json"
+    ran = subprocess.run(
+        [sys.executable, "-m", "tests.support.processes.airflow", *arguments, str(result)],
         env=env,
         cwd=DAGS.parent,
         capture_output=True,
         text=True,
         check=False,
     )
-    assert done.returncode == 0, done.stdout[-6_000:] + done.stderr[-3_000:]
-    return json.loads(answer.read_text())
+    assert ran.returncode == 0, ran.stdout[-6_000:] + ran.stderr[-3_000:]
+    return json.loads(result.read_text())
 
 
 def facts() -> dict[str, Any]:
@@ -88,7 +89,6 @@ def _rules(policy: Any) -> list[Any]:
 
 def run(dag_id: str, logical_date: str) -> dict[str, Any]:
     """Run a whole DAG in this process. The database is made first, and the pools."""
-    import pendulum
     from airflow.dag_processing.dagbag import DagBag
     from airflow.models.pool import Pool
     from airflow.models.xcom import XComModel
@@ -98,17 +98,20 @@ def run(dag_id: str, logical_date: str) -> dict[str, Any]:
         Pool.create_or_update_pool(pool, 1, "", include_deferred=False)
     dag = DagBag(str(DAGS)).dags[dag_id]
     [reporting] = dag.leaves
-    done = dag.test(logical_date=pendulum.parse(logical_date))
+    dag_run = dag.test(logical_date=datetime.fromisoformat(logical_date))
     with create_session() as session:
-        reported = session.scalars(
+        reported: Any = session.scalars(
             XComModel.get_many(
-                run_id=done.run_id, task_ids=reporting.task_id, key="return_value", dag_ids=dag_id
+                run_id=dag_run.run_id,
+                task_ids=reporting.task_id,
+                key="return_value",
+                dag_ids=dag_id,
             )
         ).first()
-    states = [(t.task_id, t.map_index, t.state) for t in done.get_task_instances()]
+    states = [(t.task_id, t.map_index, t.state) for t in dag_run.get_task_instances()]
     value = reported.value if reported else None
     return {
-        "state": done.state,
+        "state": dag_run.state,
         "tasks": sorted(states),
         "report": json.loads(value) if isinstance(value, str) else value,
     }
@@ -116,5 +119,5 @@ def run(dag_id: str, logical_date: str) -> dict[str, Any]:
 
 if __name__ == "__main__":
     command, *given, file = sys.argv[1:]
-    found = facts() if command == "facts" else run(*given)
-    Path(file).write_text(json.dumps(found, default=str))
+    result = facts() if command == "facts" else run(*given)
+    Path(file).write_text(json.dumps(result, default=str))

@@ -24,11 +24,11 @@ def run(
     *command: str, env: Mapping[str, str], ok: bool = True, within: Sequence[str] = ()
 ) -> subprocess.CompletedProcess[str]:
     """Run a command to its end; with `ok` it has to succeed. `within`: see `small_disk`."""
-    done = subprocess.run(
+    ran = subprocess.run(
         [*within, EVENTIDE, *command], env=dict(env), capture_output=True, text=True, check=False
     )
-    assert not ok or done.returncode == 0, f"{command}: {done.returncode}\n{done.stderr}"
-    return done
+    assert not ok or ran.returncode == 0, f"{command}: {ran.returncode}\n{ran.stderr}"
+    return ran
 
 
 @contextmanager

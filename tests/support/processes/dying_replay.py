@@ -23,20 +23,20 @@ def dying_producer(moment: str, method: str, nth: int) -> type[confluent_kafka.P
         calls += 1
         if calls == nth and moment == "before":
             os.kill(os.getpid(), signal.SIGKILL)
-        done = original(self, *arguments, **options)
+        result = original(self, *arguments, **options)
         if calls == nth:
             self.flush(10)  # what was produced is on the broker, so that there is something to undo
             os.kill(os.getpid(), signal.SIGKILL)
-        return done
+        return result
 
     original: Callable[..., Any] = getattr(confluent_kafka.Producer, method)
     return type("DyingProducer", (confluent_kafka.Producer,), {method: killing})
 
 
 if __name__ == "__main__":
-    when, what, count, *command = sys.argv[1:]
+    moment_, method_, count, *command = sys.argv[1:]
     # The client's own class is replaced before anything of ours takes it from there.
-    confluent_kafka.Producer = dying_producer(when, what, int(count))  # type: ignore[misc]
+    confluent_kafka.Producer = dying_producer(moment_, method_, int(count))  # type: ignore[misc]
     from infra.cli import main
 
     sys.argv = ["eventide", *command]

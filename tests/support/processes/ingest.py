@@ -20,12 +20,11 @@ from infra.settings import KafkaSettings
 from tests.support.data.recordings import flights
 from tests.support.processes.commands import EVENTIDE, environment, run
 from tests.support.processes.service import ServiceProcess
-from tests.support.servers import free_port, wait_until
+from tests.support.servers import CLIENT_SESSIONS, free_port
+from tests.support.waiting import wait_until
 
 TOPICS = tuple(e.name for e in event_types())
 GROUP = "eventide-ingest"
-# A killed member keeps its partitions until its session ends.
-QUICK_SESSIONS = json.dumps({"session.timeout.ms": "6000", "heartbeat.interval.ms": "1000"})
 
 
 class IngestProcess(ServiceProcess):
@@ -42,7 +41,7 @@ class IngestProcess(ServiceProcess):
     ) -> None:
         port = free_port()
         short = {
-            "EVENTIDE_KAFKA__CLIENT": QUICK_SESSIONS,
+            "EVENTIDE_KAFKA__CLIENT": json.dumps(CLIENT_SESSIONS),
             "EVENTIDE_INGEST__INSTANCE": instance,
             "EVENTIDE_INGEST__FLUSH_SECONDS": "0.3",
             "EVENTIDE_INGEST__WATCHDOG_SECONDS": "10",
@@ -106,7 +105,7 @@ class Source:
         headers: list[tuple[str, bytes | None]] | None = None,
         timestamp_ms: int = 1_357_000_000_000,
     ) -> None:
-        """Send bytes that nobody can read."""
+        """Send a record that cannot be decoded."""
         self.poison += 1
         self.put(topic, value, key=key, headers=headers, timestamp_ms=timestamp_ms)
 
@@ -124,7 +123,7 @@ class Source:
             headers = [("schema", f"{topic}/1".encode())]
         self.sent += 1
         self._producer.produce(
-            topic, value, key, timestamp=timestamp_ms, headers=headers, on_delivery=self._note
+            topic, value, key, timestamp=timestamp_ms, headers=list(headers), on_delivery=self._note
         )
         self._producer.poll(0)
 
@@ -139,7 +138,7 @@ class Source:
 
 
 def reached(kafka: KafkaSettings) -> int:
-    """How many records the group has behind it; 0 while a broker cannot say yet."""
+    """How many records the group has committed; 0 while the broker cannot say yet."""
     try:
         positions = group_positions(kafka, GROUP)
     except KafkaFailed:
@@ -147,8 +146,8 @@ def reached(kafka: KafkaSettings) -> int:
     return sum(o for p, o in positions.items() if p.topic in TOPICS)
 
 
-def done(kafka: KafkaSettings) -> bool:
-    """Whether the group has everything behind it."""
+def all_ingested(kafka: KafkaSettings) -> bool:
+    """Whether the group has committed the end of every topic."""
     try:
         positions = group_positions(kafka, GROUP)
         ends = end_offsets(kafka, TOPICS)
@@ -163,7 +162,7 @@ def wait_until_done(kafka: KafkaSettings, *processes: IngestProcess, limit_s: fl
     def condition() -> bool:
         for process in processes:
             process.restart_if_ended()
-        return done(kafka)
+        return all_ingested(kafka)
 
     wait_until(condition, what="everything is ingested", limit_s=limit_s, pause_s=0.2)
 
@@ -175,12 +174,12 @@ def audited(
     env = environment(state, bootstrap_servers, **more)
     ran = run("audit", "--json", env=env, ok=False, within=within)
     assert ran.stdout, ran.stderr
-    found: dict[str, Any] = json.loads(ran.stdout)
-    return found
+    report: dict[str, Any] = json.loads(ran.stdout)
+    return report
 
 
-def assert_all_in_place(found: dict[str, Any], source: Source) -> None:
-    """Every record is in its place once, and the online store says what history says."""
+def assert_all_in_place(report: dict[str, Any], source: Source) -> None:
+    """Every record is stored or dead-lettered once, and the online store agrees with history."""
     expected = {
         "sent": source.sent,
         "stored": source.sent - source.poison,
@@ -190,8 +189,8 @@ def assert_all_in_place(found: dict[str, Any], source: Source) -> None:
         "doubled": 0,
         "resent": source.resent,
     }
-    assert found["totals"]["events"] == expected, f"{found} is not {expected}"
-    online = found["online"]
+    assert report["totals"]["events"] == expected, f"{report} is not {expected}"
+    online = report["online"]
     assert online["waiting"] == online["values_different"] == 0, f"{online}"
     assert online["values_checked"] > 0, f"{online}"
-    assert found["clean"], f"{found}"
+    assert report["clean"], f"{report}"

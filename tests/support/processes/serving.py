@@ -1,4 +1,4 @@
-"""`eventide serve` as a process under the control of a test, and the accounting of what it did."""
+"""`eventide serve` as a process under the control of a test, and checks of its outcomes."""
 
 import json
 import random
@@ -27,7 +27,8 @@ from infra.settings import KafkaSettings, Settings
 from tests.support.data.messages import a_request
 from tests.support.processes.commands import EVENTIDE, environment
 from tests.support.processes.service import ServiceProcess
-from tests.support.servers import free_port, wait_until
+from tests.support.servers import CLIENT_SESSIONS, free_port
+from tests.support.waiting import wait_until
 
 PREDICTIONS = DOMAIN.predictions_topic
 
@@ -74,8 +75,7 @@ class ServingProcess(ServiceProcess):
         source = [] if mlflow_url else ["--bundle", str(site.bundle_of(project))]
         which = ["--project", project] if project else []
         short = {
-            # A killed member's partitions move sooner, so that tests with many kills are shorter.
-            "EVENTIDE_KAFKA__CLIENT": '{"session.timeout.ms": "6000"}',
+            "EVENTIDE_KAFKA__CLIENT": json.dumps(CLIENT_SESSIONS),
             "EVENTIDE_MLFLOW_URL": mlflow_url or "http://127.0.0.1:9",
             "EVENTIDE_SERVING__GROUP": site.group,
             "EVENTIDE_SERVING__INSTANCE": instance,
@@ -150,7 +150,7 @@ class Feeder:
         key: bytes | None = b"flight-1",
         headers: Sequence[tuple[str, bytes | None]] = (("schema", REQUESTED.schema.encode()),),
     ) -> None:
-        """Send bytes that nobody can read."""
+        """Send a record that cannot be decoded."""
         self.poison += 1
         self._send(value, key, headers)
 
@@ -172,8 +172,8 @@ class Feeder:
 def all_answered(site: Site) -> bool:
     """Whether the group has committed the end of the requests."""
     ends = end_offsets(site.kafka, [REQUESTED.name])
-    done = group_positions(site.kafka, site.group)
-    return all(done.get(p, 0) == end for p, end in ends.items())
+    positions = group_positions(site.kafka, site.group)
+    return all(positions.get(p, 0) == end for p, end in ends.items())
 
 
 def outcomes(site: Site, topic: str = PREDICTIONS) -> list[tuple[Message, Outcome]]:
@@ -190,18 +190,18 @@ def dead_letters(site: Site) -> list[Message]:
 def assert_each_answered_once(site: Site, feeder: Feeder) -> None:
     """Exactly one outcome for each request, by its place and by its event id; and each rejection
     with exactly one dead letter that has its place."""
-    asked = {
+    requests = {
         f"{m.topic()}-{m.partition()}-{m.offset()}" for m in read_all(site.kafka, [REQUESTED.name])
     }
-    found = [outcome for _, outcome in outcomes(site)]
-    by_place = Counter(o.source for o in found)
-    assert len(asked) == feeder.sent
-    assert asked - set(by_place) == set(), "requests without an outcome"
-    assert set(by_place) - asked == set(), "outcomes without a request"
+    all_outcomes = [outcome for _, outcome in outcomes(site)]
+    by_place = Counter(o.source for o in all_outcomes)
+    assert len(requests) == feeder.sent
+    assert requests - set(by_place) == set(), "requests without an outcome"
+    assert set(by_place) - requests == set(), "outcomes without a request"
     assert {s: n for s, n in by_place.items() if n > 1} == {}, "requests answered twice"
-    by_id = Counter(o.event_id for o in found if o.event_id is not None)
+    by_id = Counter(o.event_id for o in all_outcomes if o.event_id is not None)
     assert by_id == Counter(feeder.answered_ids)
-    rejected = sorted(o.source for o in found if o.outcome == "rejected")
+    rejected = sorted(o.source for o in all_outcomes if o.outcome == "rejected")
     assert len(rejected) == feeder.poison
     assert rejected == sorted(map(place_of_dead_letter, dead_letters(site)))
 

@@ -6,7 +6,8 @@ import sys
 from collections.abc import Callable
 from datetime import timedelta
 from functools import partial
-from typing import Any
+from types import FunctionType
+from typing import Any, cast
 
 import msgspec
 import numpy as np
@@ -104,7 +105,7 @@ def test_a_window_beyond_all_times_is_refused() -> None:
 )
 def test_a_field_with_a_reserved_name_is_refused(name: str) -> None:
     with pytest.raises(DeclarationError):
-        an_event(**{name: int})
+        an_event(**cast("Any", {name: int}))
 
 
 @known_fault("a Kafka key may be a number, or null")
@@ -238,7 +239,7 @@ def _times(factor: int, e: Any) -> Any:
 
 def _made_again() -> Callable[..., Any]:
     """A function with the code of `_times`, as another process has it at another address."""
-    return type(_times)(_times.__code__, globals(), "_times")
+    return FunctionType(_times.__code__, globals(), "_times")
 
 
 @known_fault("the id of a declaration with a callable object depends on its address in memory")

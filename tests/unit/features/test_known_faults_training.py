@@ -255,7 +255,7 @@ def test_a_field_that_is_no_longer_nullable_is_another_schema() -> None:
     old = an_event("order.placed", key="order", order=str, cents=int | None)
     new = an_event("order.placed", key="order", order=str, cents=int)
     store = MemoryOfflineStore()
-    columns = {
+    columns: dict[str, Any] = {
         "event_id": ["e"],
         "event_time_us": [at(1)],
         "shop": ["a"],
@@ -278,7 +278,7 @@ def test_a_value_torn_between_rows_is_damaged() -> None:
     (value,) = store.get([(view.name, [b"a"])])[0]
     assert value is not None
     with pytest.raises(CorruptValue):
-        state_of(view).verify([value[: -state_of(view).head_row.itemsize]])
+        state_of(view).verify([value[: -state_of(view).format.delta_row.itemsize]])
 
 
 @known_fault("a value that belongs to another entity passes as its own")
@@ -297,7 +297,7 @@ def test_rows_of_another_entity_are_damage() -> None:
     own, other = store.get([(view.name, [b"a", b"b"])])[0]
     assert own is not None
     assert other is not None
-    row = state_of(view).head_row.itemsize
+    row = state_of(view).format.delta_row.itemsize
     with pytest.raises(CorruptValue):
         state_of(view).verify([own[:-row] + other[-row:]])
     assert live_answers(case, view, store).exact.all()

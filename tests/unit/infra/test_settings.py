@@ -69,4 +69,4 @@ def test_a_value_that_does_not_fit_names_its_field(
 def test_settings_cannot_change_while_a_process_runs(state: Path) -> None:
     settings = load_settings()
     with pytest.raises(ValidationError, match="frozen"):
-        settings.mlflow_url = "http://b"
+        settings.mlflow_url = "http://b"  # type: ignore[misc]

@@ -20,7 +20,7 @@ def test_setting_a_listed_variable_sets_the_value(monkeypatch: pytest.MonkeyPatc
 
 
 def test_storage_options_are_named_and_their_values_are_not_shown() -> None:
-    settings = Settings(offline_options={"AWS_SECRET_ACCESS_KEY": "hush"})  # type: ignore[dict-item]
+    settings = Settings(offline_options={"AWS_SECRET_ACCESS_KEY": "hush"})
     [row] = [r for r in rows(settings) if r.variable == "EVENTIDE_OFFLINE_OPTIONS"]
     assert "AWS_SECRET_ACCESS_KEY" in row.value
     assert "hush" not in row.value + repr(settings) + str(settings)

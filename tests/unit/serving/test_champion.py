@@ -12,7 +12,7 @@ from serving.champion import Champion, ChampionWatch, check_columns
 from serving.errors import ModelRefused, ModelUnavailable
 from serving.model import ModelVersion
 from tests.support.data.bundles import a_bundle
-from tests.support.servers import wait_until
+from tests.support.waiting import wait_for_error, wait_until
 
 
 class Source:
@@ -182,4 +182,4 @@ def test_the_watch_notices_a_new_champion(champion: Champion, bundle: Path) -> N
 def test_an_error_that_nobody_foresaw_is_handed_on(champion: Champion, source: Source) -> None:
     source.inner = None  # type: ignore[assignment]
     with ChampionWatch(champion, seconds=0.02) as watch, pytest.raises(AttributeError):
-        wait_until(watch.raise_if_failed, what="it is raised")
+        wait_for_error(watch.raise_if_failed)

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 
 import pytest
 from hypothesis import given
@@ -164,7 +165,7 @@ def test_while_ingest_moves_each_batch_may_wait() -> None:
     scene = Scene()
     scene.ends = {P0: 100, P1: 0}
     for n in range(1, 4):
-        scene.at_second[int(scene.now) + 1] = lambda n=n: scene.apply(P0, n)
+        scene.at_second[int(scene.now) + 1] = partial(scene.apply, P0, n)
         assert scene.waits() == pytest.approx(2, abs=2 * PAUSE_S)
 
 

@@ -1,0 +1,86 @@
+"""`make test-fast`, `make test` and `make test-nightly` together leave no test out."""
+
+import json
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+HARMLESS = {"--dist", "loadfile", "--no-loadscope-reorder", "--faults=long"}
+FAST = ["-m", "not servers and not fault"]
+# Collects as `make test-fast` does, and writes down what there was before the selection.
+COLLECT = """
+import json, sys
+import pytest
+
+class Collected:
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_collection_modifyitems(self, items):
+        self.all = [item.nodeid for item in items]
+    def pytest_deselected(self, items):
+        self.left_out = {i.nodeid: [m.name for m in i.iter_markers()] for i in items}
+    def pytest_collection_finish(self, session):
+        self.fast = [item.nodeid for item in session.items]
+
+seen = Collected()
+assert pytest.main(["--collect-only", "-q", *sys.argv[2:]], plugins=[seen]) == 0
+with open(sys.argv[1], "w") as file:
+    json.dump(vars(seen), file)
+"""
+
+
+def arguments(target: str) -> list[str]:
+    """What the target gives to pytest, but for how many workers there are."""
+    make = ["make", "-n", "--no-print-directory", target, "MINUTES=1"]
+    lines = subprocess.run(make, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    command = next(line for line in lines.splitlines() if "/pytest" in line)
+    _, *given = shlex.split(command)
+    at = given.index("-n")
+    return given[:at] + given[at + 2 :]
+
+
+@pytest.fixture(scope="module")
+def collected(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    file = tmp_path_factory.mktemp("suites") / "collected.json"
+    subprocess.run(
+        [sys.executable, "-c", COLLECT, str(file), *FAST],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return json.loads(file.read_text())
+
+
+@pytest.mark.parametrize("target", ["test", "test-nightly"])
+def test_the_whole_suites_select_nothing(target: str) -> None:
+    assert set(arguments(target)) <= HARMLESS
+
+
+def test_the_fast_suite_leaves_out_servers_and_kills_and_nothing_else(collected: Any) -> None:
+    given = arguments("test-fast")
+    assert [a for a in given if a not in HARMLESS] == FAST
+    assert sorted([*collected["fast"], *collected["left_out"]]) == sorted(collected["all"])
+    assert all({"servers", "fault"} & set(marks) for marks in collected["left_out"].values())
+
+
+def test_every_file_of_tests_is_collected(collected: Any) -> None:
+    files = {test.partition("::")[0] for test in collected["all"]}
+    assert files == {str(f.relative_to(ROOT)) for f in (ROOT / "tests").rglob("test_*.py")}
+
+
+def test_the_fast_suite_has_the_unit_tests_and_the_contracts_without_a_server(
+    collected: Any,
+) -> None:
+    fast = {test.partition("::")[0] for test in collected["fast"]}
+    folders = {Path(file).parts[1] for file in fast}
+    assert {"unit", "contract"} <= folders
+    assert folders.isdisjoint({"integration", "fault", "e2e"})
+    unit = {str(f.relative_to(ROOT)) for f in (ROOT / "tests" / "unit").rglob("test_*.py")}
+    assert unit <= fast
+    contract = [test for test in collected["fast"] if "test_online_store.py" in test]
+    assert {"memory", "lmdb"} == {test.rpartition("[")[2].rstrip("]") for test in contract}

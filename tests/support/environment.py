@@ -1,0 +1,21 @@
+"""Takes the developer's settings out of the environment of a test session and its children.
+
+Loaded before every other module of the tests (see `addopts` in pyproject.toml): a shell whose
+`EVENTIDE_ONLINE_STORE` names a real store must not point a test at it.
+"""
+
+import os
+
+PREFIXES = ("EVENTIDE_", "MLFLOW_", "AIRFLOW_")
+PROXIES = {f"{scheme}_PROXY" for scheme in ("ALL", "FTP", "HTTP", "HTTPS", "NO")}
+# A bucket that whoever runs the tests names on purpose: see test_offline_store.
+KEPT = {"EVENTIDE_TEST_BUCKET"}
+
+
+def is_foreign(name: str) -> bool:
+    """Whether a test must not see this variable."""
+    return name not in KEPT and (name.startswith(PREFIXES) or name.upper() in PROXIES)
+
+
+for _name in filter(is_foreign, list(os.environ)):
+    del os.environ[_name]

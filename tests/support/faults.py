@@ -1,0 +1,52 @@
+"""How often the fault tests strike: one table for `--faults=short` (CI) and `--faults=long`."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, kw_only=True)
+class FaultCounts:
+    """Repetitions for each fault test. More of them find rarer moments and take longer."""
+
+    ingest_kills: int
+    broker_killed_in_rounds: tuple[int, ...]  # of the kills of ingest
+    valkey_rounds: int
+    valkey_killed_in_rounds: tuple[int, ...]
+    ingest_takeovers: int  # a frozen process is overtaken by another one
+    ingest_group_conflicts: int  # rounds of two groups on the same stores
+    serving_kills: int
+    serving_broker_kills: int
+    replay_kills: int
+    rebuild_kills: int
+    redis_writer_kills: int
+    lmdb_writer_kills: int
+
+
+SHORT = FaultCounts(
+    ingest_kills=25,
+    broker_killed_in_rounds=(1, 5, 9),
+    valkey_rounds=8,
+    valkey_killed_in_rounds=(2, 4, 5),
+    ingest_takeovers=3,
+    ingest_group_conflicts=5,
+    serving_kills=10,
+    serving_broker_kills=3,
+    replay_kills=10,
+    rebuild_kills=4,
+    redis_writer_kills=12,
+    lmdb_writer_kills=12,
+)
+LONG = FaultCounts(
+    ingest_kills=150,  # at most two a round
+    broker_killed_in_rounds=tuple(range(1, 70, 4)),
+    valkey_rounds=40,
+    valkey_killed_in_rounds=tuple(range(2, 40, 3)),
+    ingest_takeovers=12,
+    ingest_group_conflicts=25,
+    serving_kills=60,
+    serving_broker_kills=15,
+    replay_kills=35,  # the span that the test replays has 88 batches, and a kill uses one or two
+    rebuild_kills=25,
+    redis_writer_kills=100,
+    lmdb_writer_kills=100,
+)
+BY_NAME = {"short": SHORT, "long": LONG}

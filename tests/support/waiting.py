@@ -1,0 +1,51 @@
+"""Waiting for what another process or thread will do, with a limit."""
+
+import time
+from collections.abc import Callable
+from typing import Never
+
+
+def wait_until(
+    condition: Callable[[], bool], *, what: str, limit_s: float = 30.0, pause_s: float = 0.05
+) -> None:
+    """Return as soon as the condition holds.
+
+    Raises:
+        AssertionError: it did not hold within the limit.
+    """
+    assert holds_within(condition, limit_s=limit_s, pause_s=pause_s), (
+        f"not within {limit_s:.0f} s: {what}"
+    )
+
+
+def holds_within(condition: Callable[[], bool], *, limit_s: float, pause_s: float = 0.05) -> bool:
+    """Whether the condition holds at some moment before the limit."""
+    deadline = time.monotonic() + limit_s
+    while not condition():
+        if time.monotonic() >= deadline:
+            return False
+        time.sleep(pause_s)
+    return True
+
+
+def repeat_for(step: Callable[[], object], *, seconds: float, pause_s: float = 0.05) -> None:
+    """Take the step again and again, for what must stay true all the while."""
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        step()
+        time.sleep(pause_s)
+
+
+def wait_for_error(raise_if_failed: Callable[[], None], *, limit_s: float = 30.0) -> Never:
+    """Call until it raises, and let its error through.
+
+    Raises:
+        AssertionError: it raised nothing within the limit.
+    """
+
+    def fails() -> bool:
+        raise_if_failed()
+        return False
+
+    wait_until(fails, what="an error is raised", limit_s=limit_s)
+    raise AssertionError("unreachable")

@@ -1,0 +1,161 @@
+"""The online sink: restarts, twins, other declarations."""
+
+from dataclasses import replace
+from functools import partial
+
+import numpy as np
+import pytest
+
+from features.definitions import FeatureView
+from features.engine.value_format import ViewSchemaMismatch
+from features.engine.view_states import state_of
+from features.errors import OffsetConflict
+from features.ingestion.compaction_watermark import CompactionWatermark
+from features.ingestion.online_sink import OnlineSink
+from features.stores.memory import MemoryOnlineStore
+from infra.clock import SECOND
+from infra.kafka.partitions import Partition
+from tests.support.data.sales import CITY_SALES, SHOP_SALES, SOLD, START_US, Sale, rows_of, sale
+
+P, ASKED = Partition(SOLD.name, 0), Partition("asked", 0)
+
+
+def a_writer(store: MemoryOnlineStore, *views: FeatureView) -> OnlineSink:
+    writer = OnlineSink(
+        store,
+        views or (SHOP_SALES,),
+        duplicate_horizon_us=30 * SECOND,
+        watermark=CompactionWatermark(least_us=15 * SECOND, most_us=15 * SECOND),
+    )
+    writer.load([P])
+    return writer
+
+
+def write(writer: OnlineSink, *sales: Sale, start: int) -> None:
+    writer.write([rows_of(sales, first_offset=start)], {P: start + len(sales)})
+
+
+def count(store: MemoryOnlineStore, second: int = 20) -> float:
+    values = store.get([(SHOP_SALES.name, [b"a"])])[0]
+    as_of = np.array([START_US + second * SECOND])
+    return float(state_of(SHOP_SALES).read(values, np.array([0]), as_of).values[0][1])
+
+
+def test_records_that_come_again_after_a_restart_do_not_count_again() -> None:
+    store = MemoryOnlineStore()
+    write(a_writer(store), sale("1"), sale("2"), start=0)
+    write(a_writer(store), sale("1"), sale("2"), sale("3"), start=0)
+    assert count(store) == 3
+    assert store.positions() == {P: 3}
+
+
+def test_not_even_when_their_ids_are_forgotten_by_then() -> None:
+    store = MemoryOnlineStore()
+    write(a_writer(store), sale("1"), start=0)
+    write(a_writer(store), sale("2", 100), start=1)
+    write(a_writer(store), sale("3", 200), start=2)
+    assert [s.first_offset for s in store.seen_ids(P)] == [2]
+
+    again = (sale("1"), sale("2", 100), sale("3", 200))
+    write(a_writer(store), *again, sale("4", 201), start=0)
+    assert count(store) == 1
+    assert store.positions() == {P: 4}
+
+
+def test_an_event_sent_again_after_a_restart_is_still_a_duplicate() -> None:
+    store = MemoryOnlineStore()
+    write(a_writer(store), sale("1"), start=0)
+    again = a_writer(store)
+    write(again, sale("1", 0, known=9), sale("2"), start=1)
+    assert count(store) == 2
+    assert again.duplicates == 1
+
+
+def test_ids_beyond_the_horizon_leave_the_store() -> None:
+    store = MemoryOnlineStore()
+    writer = a_writer(store)
+    for n in range(5):
+        write(writer, sale(str(n), n * 40), start=n)
+    assert [s.first_offset for s in store.seen_ids(P)] == [3, 4]
+
+
+def test_a_twin_that_went_on_stops_us_before_anything_is_written() -> None:
+    store = MemoryOnlineStore()
+    one, twin = a_writer(store), a_writer(store)
+    write(twin, sale("1"), start=0)
+    with pytest.raises(OffsetConflict):
+        write(one, sale("1"), sale("2"), start=0)
+    assert count(store) == 1
+    one.load([P])
+    write(one, sale("1"), sale("2"), start=0)
+    assert count(store) == 2
+
+
+def test_a_store_of_other_declarations_is_refused() -> None:
+    store = MemoryOnlineStore()
+    write(a_writer(store), sale("1"), start=0)
+    changed = replace(SHOP_SALES, aggregations=SHOP_SALES.aggregations[:2])
+    with pytest.raises(ViewSchemaMismatch, match="shop_sales"):
+        a_writer(store, changed)
+    # A view that is new has missed the events so far.
+    with pytest.raises(ViewSchemaMismatch, match="city_sales"):
+        a_writer(store, SHOP_SALES, CITY_SALES)
+    store.clear()
+    a_writer(store, SHOP_SALES, CITY_SALES)
+
+
+def test_a_view_that_was_left_out_for_a_while_is_refused_when_it_comes_back() -> None:
+    store = MemoryOnlineStore()
+    write(a_writer(store, SHOP_SALES, CITY_SALES), sale("1"), start=0)
+    write(a_writer(store, SHOP_SALES), sale("2"), start=1)
+    with pytest.raises(ViewSchemaMismatch, match="city_sales"):
+        a_writer(store, SHOP_SALES, CITY_SALES)
+
+
+def test_positions_move_without_any_event_of_a_view() -> None:
+    store = MemoryOnlineStore()
+    writer = a_writer(store)
+    writer.write([], {P: 7})
+    assert store.positions() == {P: 7}
+
+
+def test_the_store_knows_the_newest_emission_of_each_partition_through_restarts() -> None:
+    store = MemoryOnlineStore()
+    write(a_writer(store), sale("1", 5), sale("2", 3), start=0)
+    assert store.newest_known_at_us() == {P: START_US + 5 * SECOND}
+    write(a_writer(store), sale("late", 1, known=4), start=2)
+    assert store.newest_known_at_us() == {P: START_US + 5 * SECOND}
+    write(a_writer(store), sale("duplicate"), sale("3", 9), start=3)
+    assert store.newest_known_at_us() == {P: START_US + 9 * SECOND}
+    a_writer(store).write([], {P: 9})  # nothing but markers
+    assert store.newest_known_at_us() == {P: START_US + 9 * SECOND}
+
+
+def test_what_a_reader_may_ask_about_is_kept_apart() -> None:
+    """200 sales in 100 seconds, read as of the 50th: exact while a request waits, not after it."""
+    watermark = CompactionWatermark(least_us=10 * SECOND, most_us=80 * SECOND)
+    for answered, exact in (({}, True), ({ASKED: 1}, False)):
+        store = MemoryOnlineStore()
+        writer = OnlineSink(
+            store,
+            [SHOP_SALES],
+            duplicate_horizon_us=30 * SECOND,
+            watermark=watermark,
+            compaction_slack=3,
+        )
+        writer.load([P])
+        for n in range(200):
+            write(writer, sale(str(n), n // 2), start=n)
+            watermark.observe(ends=lambda: {ASKED: 1}, answered=partial(dict, answered))
+        values = store.get([(SHOP_SALES.name, [b"a"])])[0]
+        as_of = np.array([START_US + 50 * SECOND])
+        answers = state_of(SHOP_SALES).read(values, np.array([0]), as_of)
+        assert answers.exact.tolist() == [exact]
+        if exact:
+            assert answers.values[0][:2].tolist() == [20, 80]
+
+
+def test_an_event_without_an_entity_is_about_none() -> None:
+    store = MemoryOnlineStore()
+    write(a_writer(store, SHOP_SALES, CITY_SALES), sale("1", city=None), start=0)
+    assert (store.entities("shop_sales"), store.entities("city_sales")) == (1, 0)

@@ -1,0 +1,269 @@
+"""An online store made again from the offline one answers as one that was never touched."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from itertools import pairwise
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from features.definitions import EventType, View
+from features.engine.columns import arrays_of
+from features.engine.event_rows import EventRows
+from features.engine.state import ViewValues
+from features.engine.value_format import ViewSchemaMismatch
+from features.engine.view_states import state_of
+from features.errors import DataNotReady, OffsetConflict
+from features.ingestion.compaction_watermark import CompactionWatermark
+from features.ingestion.offline_sink import OfflineSink
+from features.ingestion.online_sink import OnlineSink
+from features.maintenance.consistency import same_values
+from features.maintenance.rebuild import BatchSizes, RebuildResult, RebuildRules, rebuild
+from features.stores.memory import MemoryOfflineStore, MemoryOnlineStore
+from features.stores.ports import TableSnapshot
+from infra.clock import DAY, SECOND
+from infra.kafka.partitions import Partition, Positions
+from tests.support.data.orders import (
+    EVENTS,
+    START_US,
+    VIEWS,
+    Delivery,
+    Query,
+    Requested,
+    fields_of,
+    rows_of,
+    times_of,
+)
+from tests.support.data.sales import CITY_SALES, SHOP_SALES, SOLD, sale
+from tests.support.data.sales import rows_of as rows_of_sales
+from tests.support.examples import examples
+from tests.unit.features.engine.test_view_parity import SHOPS, cuts, histories, questions_about
+
+RULES = RebuildRules(duplicate_horizon_us=1_000 * SECOND, hold_us=15 * SECOND)
+DAY_S = DAY // SECOND
+PARTITIONS = [Partition(e.name, n) for e in EVENTS for n in range(e.partitions)]
+P = Partition(SOLD.name, 0)
+SMALL = BatchSizes(slice_rows=1, values_per_batch=2, ids_per_slice=2, compaction_slack=2)
+
+
+class Site:
+    """Both stores, and an ingest between them."""
+
+    def __init__(
+        self, views: Sequence[View], events: Sequence[EventType], rules: RebuildRules = RULES
+    ) -> None:
+        self.views, self.events, self.rules = views, events, rules
+        self.online, self.offline = MemoryOnlineStore(), MemoryOfflineStore()
+        self.partitions = [Partition(e.name, n) for e in events for n in range(e.partitions)]
+        self.restart()
+
+    def restart(self) -> None:
+        """A new ingest, from the positions in the stores."""
+        self.writer = OnlineSink(
+            self.online,
+            self.views,
+            duplicate_horizon_us=self.rules.duplicate_horizon_us,
+            watermark=CompactionWatermark(least_us=self.rules.hold_us, most_us=self.rules.hold_us),
+            compaction_slack=SMALL.compaction_slack,
+        )
+        self.buffer = OfflineSink(
+            self.offline, {e.name: e for e in self.events}, clock_us=lambda: START_US
+        )
+        self.writer.load(self.partitions)
+        self.buffer.load(self.partitions)
+
+    def take(self, rows: Sequence[EventRows], taken: Positions, *, flush: bool = True) -> None:
+        """A poll of ingest."""
+        self.writer.write(rows, taken)
+        self.buffer.add(rows, taken)
+        if flush:
+            self.buffer.flush()
+
+    def rebuild(self) -> RebuildResult:
+        """As `eventide features rebuild` does."""
+        return rebuild(
+            self.views,
+            self.events,
+            offline=self.offline,
+            online=self.online,
+            rules=self.rules,
+            on_progress=lambda _: None,
+            sizes=SMALL,
+        )
+
+    def ask(self, view: View, questions: Sequence[Query]) -> ViewValues:
+        """What the online store answers."""
+        shops = [*SHOPS, "never seen"]
+        values = self.online.get([(view.name, [s.encode() for s in shops])])[0]
+        which = np.array([shops.index(q.shop) for q in questions])
+        fields = arrays_of(fields_of(questions), Requested, view.request_fields)
+        return state_of(view).read(values, which, times_of(questions), fields)
+
+
+def a_sales_site(*views: View) -> Site:
+    return Site(views or (SHOP_SALES,), (SOLD,))
+
+
+def take_sales(site: Site, *sales: object, start: int, flush: bool = True) -> None:
+    rows = rows_of_sales(sales, first_offset=start)  # type: ignore[arg-type]
+    site.take([rows], {P: start + len(sales)}, flush=flush)
+
+
+def count(site: Site, second: int) -> tuple[float, bool]:
+    values = site.online.get([(SHOP_SALES.name, [b"a"])])[0]
+    as_of = np.array([START_US + second * SECOND])
+    found = state_of(SHOP_SALES).read(values, np.array([0]), as_of)
+    return float(found.values[0][1]), bool(found.exact[0])
+
+
+@examples(60)
+@given(histories(), cuts, st.integers(0, 40), st.integers(0, 40), questions_about)
+def test_rebuilt_and_continued_is_as_if_never_rebuilt(
+    told: list[Delivery], cut_at: list[int], built_at: int, flushed: int, questions: list[Query]
+) -> None:
+    """It is rebuilt from what was flushed, while the online store and ingest are further on."""
+    newest = max((e.known for e in told), default=0)
+    for n in range(newest - 16, newest - 12):
+        questions = [*questions, *(Query(shop=s, t=n, due=n + 2, order="o1") for s in SHOPS)]
+    untouched, site = Site(VIEWS, EVENTS), Site(VIEWS, EVENTS)
+    edges = sorted({0, len(told), *(c for c in (*cut_at, built_at) if c < len(told))})
+    for start, stop in pairwise(edges):
+        untouched.take(*rows_of(told, start, stop))
+        site.take(*rows_of(told, start, stop), flush=stop <= flushed)
+        if stop == built_at and site.offline.positions([e.name for e in EVENTS]):
+            site.rebuild()
+            site.restart()
+            site.take(*rows_of(told, 0, stop))  # what is below the positions is dropped
+    for view in VIEWS:
+        expected, found = untouched.ask(view, questions), site.ask(view, questions)
+        both = expected.exact & found.exact
+        assert same_values(expected.values, found.values)[both].all(), view.name
+        recent = np.array([q.t >= newest - 15 for q in questions])
+        assert found.exact[recent].all(), view.name
+
+
+def test_a_duplicate_of_an_event_from_before_counts_once() -> None:
+    site = a_sales_site()
+    take_sales(site, sale("1"), sale("2", 1), sale("2", 1, known=2), sale("3", 3), start=0)
+    site.rebuild()
+    assert count(site, 20) == (3, True)
+    site.restart()
+    take_sales(site, sale("1", 0, known=9), sale("4", 9), start=4)
+    assert count(site, 20) == (4, True)
+    assert site.writer.duplicates == 1
+
+
+def test_days_that_are_read_one_by_one_add_up() -> None:
+    """Among them a duplicate of an event of the day before."""
+    midnight = DAY_S - START_US // SECOND % DAY_S
+    site = Site((SHOP_SALES,), (SOLD,), replace(RULES, hold_us=9 * DAY))
+    days = [sale(f"{n}", midnight + n * DAY_S) for n in range(4)]
+    twice = [sale("x", midnight - 1), sale("x", midnight + 1)]
+    take_sales(site, *days, *twice, start=0)
+    site.rebuild()
+    assert [count(site, midnight + n * DAY_S + 5) for n in range(4)] == [
+        (2, True),
+        (1, True),
+        (1, True),
+        (1, True),
+    ]
+    assert [s.first_offset for s in site.online.seen_ids(P)] == [0, 2, 4]
+
+
+def test_ids_leave_a_rebuilt_store_like_any_other() -> None:
+    site = a_sales_site()
+    take_sales(site, *(sale(str(n), n) for n in range(5)), start=0)
+    site.rebuild()
+    assert [s.first_offset for s in site.online.seen_ids(P)] == [0, 2, 4]
+    site.restart()
+    take_sales(site, sale("late", 5_000), start=5)
+    assert [s.first_offset for s in site.online.seen_ids(P)] == [5]
+
+
+def test_an_entity_whose_past_is_out_of_reach_does_not_seem_to_have_none() -> None:
+    """A question about its past must not be answered with certainty from nothing."""
+    site = a_sales_site()
+    take_sales(site, sale("1"), sale("2", 5 * DAY_S, shop="b"), start=0)
+    site.rebuild()
+    assert count(site, 20) == (0, False)
+    assert count(site, 5 * DAY_S) == (0, True)
+    assert site.online.entities(SHOP_SALES.name) == 2
+
+
+def test_the_new_store_stands_where_the_tables_were_read() -> None:
+    """The offline store goes on while it is read: rows and positions are of one version."""
+    site = a_sales_site()
+    take_sales(site, sale("1"), start=0)
+    site.offline = GoesOn(site)
+    site.rebuild()
+    assert site.online.positions() == {P: 1}
+    assert count(site, 20) == (1, True)
+
+
+def test_a_running_ingest_notices_also_when_it_has_nothing_to_write() -> None:
+    site = a_sales_site()
+    take_sales(site, sale("1"), start=0)
+    take_sales(site, sale("2"), start=1, flush=False)
+    site.writer.check([P])
+    site.rebuild()
+    with pytest.raises(OffsetConflict, match="replaced"):
+        site.writer.check([P])
+    site.writer.load([P])
+    site.writer.check([P])
+
+
+def test_after_a_change_of_a_declaration_ingest_goes_on() -> None:
+    site = a_sales_site()
+    take_sales(site, sale("1"), start=0)
+    site.views = (replace(SHOP_SALES, aggregations=SHOP_SALES.aggregations[:2]), CITY_SALES)
+    with pytest.raises(ViewSchemaMismatch):
+        site.restart()
+    site.rebuild()
+    site.restart()
+    take_sales(site, sale("2"), start=1)
+    assert site.online.positions() == {P: 2}
+
+
+def test_rebuilding_again_changes_nothing() -> None:
+    site = a_sales_site(SHOP_SALES, CITY_SALES)
+    take_sales(site, sale("1"), sale("2", 30, shop="b"), start=0)
+    first = site.rebuild()
+    before = site.online.get([(SHOP_SALES.name, [b"a", b"b"])])
+    assert (
+        site.rebuild()
+        == first
+        == RebuildResult(versions={SOLD.name: 1}, events=2, views=2, values=4)
+    )
+    assert site.online.get([(SHOP_SALES.name, [b"a", b"b"])]) == before
+
+
+def test_without_an_offline_store_nothing_is_touched() -> None:
+    site = a_sales_site()
+    take_sales(site, sale("1"), start=0, flush=False)
+    with pytest.raises(DataNotReady) as caught:
+        site.rebuild()
+    assert "eventide ingest" in (caught.value.hint or "")
+    assert site.online.positions() == {P: 1}
+
+
+class GoesOn(MemoryOfflineStore):
+    """An offline store to which ingest appends whenever it is read after the snapshot."""
+
+    def __init__(self, site: Site) -> None:
+        self.__dict__ = site.offline.__dict__
+        self._site, self._next, self._taken = site, 1, False
+
+    def snapshot(self, event: EventType) -> TableSnapshot | None:
+        found = super().snapshot(event)
+        self._taken = True
+        return found
+
+    def read(self, *args: object, **options: object) -> object:  # type: ignore[override]
+        if self._taken:
+            self._next += 1
+            rows = rows_of_sales([sale(f"later{self._next}")], first_offset=self._next - 1)
+            self._site.buffer.add([rows], {P: self._next})
+            self._site.buffer.flush()
+        return super().read(*args, **options)  # type: ignore[arg-type]
