@@ -1,6 +1,6 @@
 """The reference page of all views, made from the declarations.
 
-`eventide features list --page` prints it; a test holds `docs/views.md` to it.
+`eventide features list --page` prints it; a test holds `docs/reference/views.md` to it.
 """
 
 from collections.abc import Iterator, Sequence
@@ -12,7 +12,7 @@ _INTRODUCTION = """\
 # Views
 
 Made from the declarations by `eventide features list --page`; do not edit. What the words mean, to
-the last tie, is in [features.md](features.md).
+the last tie, is in [features.md](../explanation/features.md).
 """
 
 

@@ -26,7 +26,7 @@ _STORED: Mapping[Kind, Stored] = {
 }
 _FOLLOW = (
     "a table keeps its fields: keep the old one and add another beside it, with a default, or "
-    "declare a new event under another name (docs/operations.md, Changed events)"
+    "declare a new event under another name (docs/how-to/change-an-event.md)"
 )
 
 

@@ -1,7 +1,7 @@
 """The purchases at CDNOW as events, from the data file of the package lifetimes.
 
 The file has days, not times. What is assumed about the hour, and what else there is to know about
-the data, stands in `docs/purchases.md`.
+the data, stands in `docs/reference/purchases.md`.
 """
 
 import hashlib
