@@ -18,9 +18,9 @@ README = ROOT / "README.md"
 DOCS = ROOT / "docs"
 
 _PART = re.compile(
-    r"^(?:<!-- (?P<marker>not run|file): (?P<value>.+?) -->\n)?"
+    r"^(?: *<!-- (?P<marker>not run|file): (?P<value>.+?) -->\n)?"
     r"(?P<indent> *)```(?P<language>\w*)\n(?P<code>.*?)^(?P=indent)```$"
-    r"|^<!-- setup\n(?P<setup>.*?)^-->$",
+    r"|^(?P<margin> *)<!-- setup\n(?P<setup>.*?)^(?P=margin)-->$",
     re.MULTILINE | re.DOTALL,
 )
 
@@ -63,7 +63,7 @@ def blocks(page: Path) -> Iterator[Block]:
             page=page,
             line=text.count("\n", 0, start) + 1,
             language="setup" if hidden else part["language"],
-            text=part["setup"] if hidden else _without(part["indent"], part["code"]),
+            text=_without(part["margin" if hidden else "indent"], part["setup" if hidden else "code"]),
             not_run=part["value"] if part["marker"] == "not run" else None,
             file=part["value"] if part["marker"] == "file" else None,
         )
