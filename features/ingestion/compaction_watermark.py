@@ -38,6 +38,7 @@ class ReaderCheckpoint(NamedTuple):
     ends: Positions
 
 
+# It follows the readers: see docs/explanation/decisions/0008-no-stream-watermark.md
 class CompactionWatermark:
     """How far values may be settled: not what readers may still ask about, but never less.
 

@@ -48,6 +48,7 @@ LOOK_S = 0.25  # between two looks at the online store
 MOVES_IN_A_ROW = 20  # positions that move again and again: someone else writes our partitions
 
 
+# Each keeps its own position: see docs/explanation/decisions/0001-offsets-beside-the-data.md
 @dataclass(frozen=True, kw_only=True)
 class Sinks:
     """Where events go."""

@@ -96,6 +96,7 @@ class Processes:
         self._pool.shutdown(wait=False, cancel_futures=True)
 
 
+# Why one of our own: see docs/explanation/decisions/0006-own-supervisor.md
 class Supervisor:
     """Runs services until it is asked to stop or its guard vanishes."""
 

@@ -20,7 +20,7 @@ from tests.docs.pages import ROOT
 CHEAP = (("features", "check"), ("features", "list"), ("features", "describe"), ("settings",))
 """Commands that read declarations only: no server, nothing written."""
 
-KNOWN_TOOLS = {"cd", "cp", "curl", "export", "git", "mkdir", "pg_dump", "psql", "rm", "tar"}
+KNOWN_TOOLS = {"cd", "cp", "curl", "export", "git", "kill", "mkdir", "pg_dump", "psql", "rm", "tar"}
 RUN = "import sys; from tests.docs.command_line import run_inside; run_inside(*sys.argv[1:])"
 
 
@@ -44,8 +44,9 @@ def check(words: Sequence[str]) -> None:
         _require([a for a in arguments if "=" not in a and a not in _targets()], words)
     elif program == "docker":
         _check_compose(arguments)
-    elif program == "python" and arguments[:1] == ["-m"]:
-        _require([m for m in arguments[1:2] if not find_spec(m)], words)
+    elif program == "python":
+        modules = arguments[1:2] if arguments[0] == "-m" else []
+        _require([m for m in modules if not find_spec(m)], words)
     elif program == "pytest":
         paths = [a for a in arguments if not a.startswith("-")]
         _require([p for p in paths if not (ROOT / p.split("::")[0]).exists()], words)
@@ -114,6 +115,8 @@ def reads_as(expected: str, printed: str) -> bool:
 
 def _simple(words: list[str]) -> Iterator[list[str]]:
     command: list[str] = []
+    if ">" in words:
+        words = words[: words.index(">")]
     for word in [*words, ";"]:
         if word in {";", "&", "&&", "|"}:
             yield command
@@ -147,7 +150,9 @@ def _check_compose(arguments: list[str]) -> None:
         if rest[0] == "eventide":
             _check_eventide(rest[1:])
     else:
-        _require([] if verb in {"build", "up", "down", "ps", "stop", "start"} else [verb], arguments)
+        _require(
+            [] if verb in {"build", "up", "down", "ps", "stop", "start"} else [verb], arguments
+        )
 
 
 def _require(unknown: Sequence[str], words: Sequence[str]) -> None:

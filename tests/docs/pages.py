@@ -63,7 +63,9 @@ def blocks(page: Path) -> Iterator[Block]:
             page=page,
             line=text.count("\n", 0, start) + 1,
             language="setup" if hidden else part["language"],
-            text=_without(part["margin" if hidden else "indent"], part["setup" if hidden else "code"]),
+            text=_without(
+                part["margin" if hidden else "indent"], part["setup" if hidden else "code"]
+            ),
             not_run=part["value"] if part["marker"] == "not run" else None,
             file=part["value"] if part["marker"] == "file" else None,
         )

@@ -20,7 +20,21 @@ SHELL = {"bash", "console"}
 PYTHON = {"python", "setup"}
 
 # Blocks that are checked, but not run, by page. A new one has to be added here with open eyes.
-NOT_RUN: dict[str, int] = {}
+NOT_RUN: dict[str, int] = {
+    "CONTRIBUTING.md": 3,
+    "README.md": 1,
+    "docs/explanation/models.md": 1,
+    "docs/explanation/training_sets.md": 1,
+    "docs/how-to/add-a-feature.md": 2,
+    "docs/how-to/add-a-model.md": 2,
+    "docs/how-to/back-up.md": 2,
+    "docs/how-to/change-an-event.md": 1,
+    "docs/how-to/deploy.md": 3,
+    "docs/how-to/operate.md": 2,
+    "docs/reference/benchmarks.md": 1,
+    "docs/reference/purchases.md": 1,
+    "docs/tutorial/first-project.md": 7,
+}
 
 ALL = [block for page in pages() for block in blocks(page)]
 WITH_PYTHON = sorted({b.page for b in ALL if b.language in PYTHON or b.file})

@@ -1,6 +1,7 @@
 """A slow reference for the views of the made-up orders.
 
-It shares nothing with the product: it is the words of `docs/explanation/features.md` as plain loops.
+It shares nothing with the product: it is the words of `docs/explanation/features.md` as plain
+loops.
 """
 
 import math
