@@ -79,10 +79,10 @@ def output(words: tuple[str, ...], project: Path | None = None) -> str:
     return done.stdout
 
 
-def run_python(script: str, project: Path) -> None:
-    """Run a script that may import the declarations of `project`."""
+def run_python(script: str, name: str, project: Path) -> None:
+    """Run a script that may import the declarations of `project`; `name` is where it stands."""
     done = subprocess.run(
-        [sys.executable, "-W", "error", "-c", RUN, str(project), "-c", script],
+        [sys.executable, "-W", "error", "-c", RUN, str(project), "-c", name, script],
         cwd=ROOT,
         env=_environment(),
         capture_output=True,
@@ -102,7 +102,8 @@ def run_inside(project: str, *arguments: str) -> None:
         features.catalog.__path__.append(f"{project}/features/catalog")
         ml.projects.__path__.append(f"{project}/ml/projects")
     if arguments[0] == "-c":
-        exec(compile(arguments[1], "<page>", "exec"), {"__name__": "page"})
+        _, name, script = arguments
+        exec(compile(script, name, "exec"), {"__name__": "page"})
     else:
         build_app()(arguments)
 

@@ -37,7 +37,8 @@ def settings_page() -> str:
     lines = [
         f"# Settings\n\n{HOW}\n",
         "A value comes from the environment, else from `endpoints.json`, which `eventide up`",
-        "writes into the state folder, else it is the default. Default folders lie in the checkout.",
+        "writes into the state folder, else it is the default. Default folders are in the",
+        "checkout.",
         "`eventide settings` prints the values of your shell.\n",
         "| variable | default | meaning |\n| --- | --- | --- |",
     ]

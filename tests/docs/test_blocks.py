@@ -74,14 +74,15 @@ def projects(tmp_path_factory: pytest.TempPathFactory) -> dict[Path, Path]:
 
 @pytest.mark.parametrize("page", WITH_PYTHON, ids=name_of)
 def test_python_runs(page: Path, projects: dict[Path, Path]) -> None:
-    parts = [b for b in blocks(page) if b.language in PYTHON and not b.file and not b.not_run]
+    script = ""
+    for block in blocks(page):
+        if block.language in PYTHON and not block.file and not block.not_run:
+            script += "\n" * (block.line - 1 - script.count("\n"))  # errors name the page's line
+            script += block.text
     if page in projects:
-        run_python("\n".join(b.text for b in parts), projects[page])
-        return
-    namespace: dict[str, Any] = {"__name__": page.stem}
-    for block in parts:
-        code = "\n" * (block.line - 1) + block.text  # an error names the line of the page
-        exec(compile(code, name_of(page), "exec"), namespace)
+        run_python(script, name_of(page), projects[page])
+    else:
+        exec(compile(script, name_of(page), "exec"), {"__name__": page.stem})
 
 
 @pytest.mark.parametrize("block", of("bash", "console"))
