@@ -104,6 +104,7 @@ class Entity:
         require(bool(self.keys), f"entity {self.name}: it has no key")
 
 
+# Why integers: see docs/explanation/decisions/0003-integer-columns.md
 @dataclass(frozen=True, kw_only=True)
 class Column:
     """An int64 column made from the fields of an event, in a declared unit.

@@ -38,7 +38,6 @@ from features.errors import DeclarationError
 from infra.clock import MINUTE, span_us
 
 LaneKind = Literal["sum", "number", "lowest", "highest", "code"]
-# Sums are of integers: see docs/explanation/decisions/0003-integer-columns.md
 _COMBINE: Mapping[LaneKind, np.ufunc] = {
     "sum": np.add,
     "number": np.add,
