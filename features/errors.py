@@ -99,7 +99,7 @@ class SchemaChanged(FeatureError):
 
     hint = (
         "a table keeps its fields: keep the old one and add another beside it, with a default, or "
-        "declare a new event under another name (docs/operations.md, Changed events)"
+        "declare a new event under another name (docs/how-to/change-an-event.md)"
     )
 
     def __init__(self, *, event: str, field: str, reason: str) -> None:

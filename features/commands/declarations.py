@@ -10,7 +10,9 @@ from features.commands.options import Json, print_result
 
 def list_features(
     as_json: Json = False,
-    page: Annotated[bool, typer.Option("--page", help="Print the page docs/views.md.")] = False,
+    page: Annotated[
+        bool, typer.Option("--page", help="Print the page docs/reference/views.md.")
+    ] = False,
 ) -> None:
     """Every view: what it is about, from which events, with how many features."""
     from features.catalog import domains

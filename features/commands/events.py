@@ -40,7 +40,7 @@ def recording(
 def schemas(
     write: Annotated[bool, typer.Option("--write", help="Bring the files up to date.")] = False,
     page: Annotated[
-        bool, typer.Option("--page", help="Only print the page docs/events.md.")
+        bool, typer.Option("--page", help="Only print the page docs/reference/events.md.")
     ] = False,
 ) -> None:
     """Check that the JSON Schema files in the repository are those of the code.

@@ -106,6 +106,7 @@ class EventType:
     key: str  # the field that is the Kafka key: the events of one key stay in order
     version: int = 1  # goes up with a change that old readers cannot read
     partitions: int = 4
+    # Known, not happened: see docs/explanation/decisions/0002-known-time.md
     known_after: timedelta = timedelta(0)
     checks: tuple[Check, ...] = ()
 
@@ -155,6 +156,7 @@ class Entity:
         require(bool(self.keys), f"entity {self.name}: it has no key")
 
 
+# Why integers: see docs/explanation/decisions/0003-integer-columns.md
 @dataclass(frozen=True, kw_only=True)
 class Column:
     """A number computed from the fields of an event, for aggregations.

@@ -46,6 +46,7 @@ class ReaderCheckpoint(NamedTuple):
     ends: Positions
 
 
+# It follows the readers: see docs/explanation/decisions/0008-no-stream-watermark.md
 class CompactionWatermark:
     """The time before which rows may be compacted. It never goes back.
 

@@ -21,6 +21,7 @@ FirstOffsets = Callable[[Collection[Partition]], Positions]
 """The offset of the oldest record that the broker still has, for each partition."""
 
 
+# Each keeps its own position: see docs/explanation/decisions/0001-offsets-beside-the-data.md
 @dataclass(frozen=True, kw_only=True)
 class Sinks:
     """Where events and bad records go. See `features.ingestion.loop` for the order of commits."""

@@ -1,6 +1,6 @@
 """The reference page of all events, generated from the declarations.
 
-`eventide schemas --page` prints it; a test holds `docs/events.md` to it.
+`eventide schemas --page` prints it; a test holds `docs/reference/events.md` to it.
 """
 
 import inspect
@@ -50,8 +50,8 @@ is when it happened. Its header `schema` has the event's name and version (`flig
 a record without the header has the current version. Unknown fields are ignored. A record that does
 not fit its schema goes to the dead-letter topic, byte for byte.
 
-A JSON Schema of every version is kept beside the declarations. An optional field may be added; any
-other change needs a new version, and `eventide schemas` fails without one.
+A JSON Schema of the current version is kept beside the declarations.
+[Change an event](../how-to/change-an-event.md) says what may change, and how.
 """
 
 
@@ -77,7 +77,7 @@ def _topics(domains: Sequence[Domain]) -> str:
 
 def _event(event: EventType, domain: Domain) -> str:
     schema = f"{event.name}.v{event.version}.json"
-    link = f"../features/catalog/{domain.name}/schemas/{schema}"
+    link = f"../../features/catalog/{domain.name}/schemas/{schema}"
     about = f"{_words(event.record)}\n\nKey: `{event.key}`. Schema: [`{schema}`]({link})."
     return f"## {event.name}\n\n{about}\n\n{_fields(event.record)}"
 
@@ -85,7 +85,7 @@ def _event(event: EventType, domain: Domain) -> str:
 def _outcome(domains: Sequence[Domain]) -> str:
     topics = ", ".join(f"`{d.predictions_topic}`" for d in domains if d.services)
     schema = f"{SCHEMA.replace('/', '.v')}.json"
-    link = f"[`{schema}`](../features/contracts/schemas/{schema})"
+    link = f"[`{schema}`](../../features/contracts/schemas/{schema})"
     return (
         f"## Outcomes: {topics}\n\n{_words(Outcome)}\n\nThe key is that of the request."
         f" Schema: {link}.\n\n{_fields(Outcome)}"

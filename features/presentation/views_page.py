@@ -1,6 +1,6 @@
 """The reference page of all views, generated from the declarations.
 
-`eventide features list --page` prints it; a test holds `docs/views.md` to it.
+`eventide features list --page` prints it; a test holds `docs/reference/views.md` to it.
 """
 
 from collections.abc import Iterator, Sequence
@@ -12,7 +12,7 @@ _INTRODUCTION = """\
 # Views
 
 Generated from the declarations by `eventide features list --page`; do not edit. The exact meaning
-of windows, ties and nulls is in [features.md](features.md).
+of windows, ties and nulls is in [features.md](../explanation/features.md).
 """
 
 

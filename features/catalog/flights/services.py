@@ -12,7 +12,7 @@ from features.catalog.flights.holidays import days_from_holiday, local_day
 from features.definitions import Columns, Decision, FeatureService, Label, RequestColumn
 from infra.clock import MINUTE
 
-LEAD_MINUTES = 60  # two hours cost 0.010 AUC, none gains 0.011 (docs/flights.md)
+LEAD_MINUTES = 60  # two hours cost 0.010 AUC, none gains 0.011 (docs/reference/flights.md)
 
 
 def _field(name: str) -> Callable[[Columns], NDArray[Any]]:

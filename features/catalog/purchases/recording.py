@@ -1,7 +1,7 @@
 """The purchases at CDNOW as events, from the data file of the package lifetimes.
 
-The file has days, not times. `docs/purchases.md` says what is assumed about the hour, and what
-else there is to know about the data.
+The file has days, not times. `docs/reference/purchases.md` says what is assumed about the hour, and
+what else there is to know about the data.
 """
 
 import hashlib

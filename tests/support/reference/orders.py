@@ -1,7 +1,7 @@
 """A slow reference for the views of the synthetic orders.
 
-Plain loops over single events, written from `docs/features.md` alone. Only the hash that breaks
-ties comes from the product.
+Plain loops over single events, written from `docs/explanation/features.md` alone. Only the
+hash that breaks ties comes from the product.
 """
 
 import math

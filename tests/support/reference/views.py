@@ -1,4 +1,4 @@
-"""The value of every kind of view for one question, written from `docs/features.md`."""
+"""The value of every kind of view for one question, written from `docs/explanation/features.md`."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any

@@ -8,12 +8,12 @@ from features.catalog import domains
 from features.contracts.predictions import Outcome
 from features.presentation.events_page import events_page
 
-PAGE = Path(__file__).parents[4] / "docs" / "events.md"
+PAGE = Path(__file__).parents[4] / "docs" / "reference" / "events.md"
 
 
 def test_the_page_in_the_repository_is_current() -> None:
     assert PAGE.read_text() == events_page(domains()), (
-        "`eventide schemas --page > docs/events.md` brings it up to date"
+        "`eventide schemas --page > docs/reference/events.md` brings it up to date"
     )
 
 

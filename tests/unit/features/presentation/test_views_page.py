@@ -7,12 +7,12 @@ from features.presentation.views import feature_meanings
 from features.presentation.views_page import views_page
 from tests.support.data.orders import VIEWS
 
-PAGE = Path(__file__).parents[4] / "docs" / "views.md"
+PAGE = Path(__file__).parents[4] / "docs" / "reference" / "views.md"
 
 
 def test_the_page_in_the_repository_is_current() -> None:
     assert PAGE.read_text() == views_page(domains()), (
-        "`eventide features list --page > docs/views.md` brings it up to date"
+        "`eventide features list --page > docs/reference/views.md` brings it up to date"
     )
 
 
