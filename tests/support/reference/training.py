@@ -1,4 +1,4 @@
-"""The rows of a training set, written from `docs/explanation/training_sets.md` and the words of `Label`."""
+"""Training rows, written from `docs/explanation/training_sets.md` and the words of `Label`."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
