@@ -1,24 +1,20 @@
-"""The declarations: each folder is a domain with a `DOMAIN`. Imports `definitions` only.
+"""The declarations: each folder is a domain with a `DOMAIN`. Imports `definitions` and `errors`.
 
-Nothing else lists the domains; a new folder is found by itself.
+No list names the domains: a new folder is discovered.
 """
 
-import importlib
-import pkgutil
+import sys
 from functools import cache
 
 from features.definitions import Domain, EventType
 from features.errors import FeatureError
+from infra.discovery import by_name, declared_in
 
 
 @cache
 def domains() -> tuple[Domain, ...]:
     """Every declared domain, by name."""
-    declared = [
-        importlib.import_module(f"{__name__}.{module.name}").DOMAIN
-        for module in pkgutil.iter_modules(__path__)
-    ]
-    return tuple(sorted(declared, key=lambda d: d.name))
+    return declared_in(sys.modules[__name__], "DOMAIN")
 
 
 def domain(name: str) -> Domain:
@@ -27,10 +23,7 @@ def domain(name: str) -> Domain:
     Raises:
         FeatureError: there is none.
     """
-    for declared in domains():
-        if declared.name == name:
-            return declared
-    raise FeatureError(f"no domain {name!r}", hint=f"declared: {[d.name for d in domains()]}")
+    return by_name(domains(), name, kind="domain", error=FeatureError)
 
 
 def event_types() -> tuple[EventType, ...]:

@@ -1,9 +1,9 @@
-"""The models. Each module declares one as `PROJECT`; nothing lists them. Imports nothing heavy."""
+"""The models. Each module declares one as `PROJECT`; no list names them. Imports nothing heavy."""
 
-import importlib
-import pkgutil
+import sys
 from functools import cache
 
+from infra.discovery import by_name, declared_in
 from ml.errors import InvalidProject
 from ml.project import ModelProject
 
@@ -11,11 +11,7 @@ from ml.project import ModelProject
 @cache
 def projects() -> tuple[ModelProject, ...]:
     """Every declared project, by name."""
-    declared = [
-        importlib.import_module(f"{__name__}.{module.name}").PROJECT
-        for module in pkgutil.iter_modules(__path__)
-    ]
-    return tuple(sorted(declared, key=lambda p: p.name))
+    return declared_in(sys.modules[__name__], "PROJECT")
 
 
 def project(name: str) -> ModelProject:
@@ -24,7 +20,4 @@ def project(name: str) -> ModelProject:
     Raises:
         InvalidProject: there is none.
     """
-    for declared in projects():
-        if declared.name == name:
-            return declared
-    raise InvalidProject(f"no project {name!r}", hint=f"declared: {[p.name for p in projects()]}")
+    return by_name(projects(), name, kind="project", error=InvalidProject)
