@@ -1,4 +1,4 @@
-"""The commands of `features`, in the order of the help page."""
+"""Assembles the commands of `features`, in the order of the help page."""
 
 import typer
 
@@ -13,7 +13,9 @@ app.command()(events.recording)
 app.command()(events.schemas)
 app.command()(replay)
 
-declared = typer.Typer(no_args_is_help=True, help="What is declared, and the stores of it.")
+declared = typer.Typer(
+    no_args_is_help=True, help="The declared features, and the stores that hold them."
+)
 app.add_typer(declared, name="features")
 declared.command("list")(declarations.list_features)
 declared.command()(declarations.describe)

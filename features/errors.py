@@ -25,7 +25,7 @@ class MalformedEvent(FeatureError):
 
 
 class StoreUnavailable(FeatureError):
-    """A store did not answer or refused the write; nothing is known to be written."""
+    """A store did not respond or refused the write; nothing is known to be written."""
 
 
 class StoreDamaged(StoreUnavailable):

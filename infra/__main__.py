@@ -18,9 +18,12 @@ if TYPE_CHECKING:
 app = typer.Typer()
 
 Only = Annotated[
-    str, typer.Option(help="Only these services, with commas, and what they need. Default: all.")
+    str,
+    typer.Option(
+        help="Only these services, separated by commas, and what they need. Default: all."
+    ),
 ]
-Json = Annotated[bool, typer.Option("--json", help="For machines.")]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON to standard output.")]
 
 
 @app.command()
@@ -28,11 +31,11 @@ def up(
     only: Only = "",
     timeout: Annotated[float, typer.Option(help="Seconds to wait until all is healthy.")] = 300,
 ) -> None:
-    """Start the local stack, or attach to the one that runs, and wait until all is healthy.
+    """Start the local stack, or attach to the running one, and wait until all is healthy.
 
-    Kafka, PostgreSQL, MLflow and Airflow, then ingest and serving, as processes of this machine
-    that listen on 127.0.0.1 only. Data, logs and secrets are in the state folder and are found
-    again next time. What dies is started again; `eventide down` ends all of it.
+    Starts Kafka, PostgreSQL, MLflow and Airflow, then ingest and serving, as processes of this
+    machine that listen on 127.0.0.1 only. Data, logs and secrets stay in the state folder between
+    runs. A service that dies is restarted; `eventide down` ends all of them.
     """
     from infra.local_stack import lifecycle
 
@@ -49,7 +52,7 @@ def up(
 
 @app.command()
 def down() -> None:
-    """Stop the local stack in order, and whatever a crash left. Data stay."""
+    """Stop the local stack in order, and any process that a crash left. Data stay."""
     from infra.local_stack import lifecycle
 
     console = Console(highlight=False)
@@ -59,9 +62,9 @@ def down() -> None:
 
 @app.command()
 def status(as_json: Json = False) -> None:
-    """Each service: its state, its process, how often it was started again, and where it is.
+    """List each service: its state, process id, number of restarts and address.
 
-    Exit code 0 when all is healthy, 3 when something is not or nothing runs.
+    Exit code 0: all services are healthy. 3: one is not, or nothing runs.
     """
     from infra.local_stack import lifecycle
     from infra.local_stack.state_files import READY
@@ -82,10 +85,12 @@ def status(as_json: Json = False) -> None:
 @app.command()
 def logs(
     service: Annotated[str | None, typer.Argument(help="One service. Default: all.")] = None,
-    follow: Annotated[bool, typer.Option("-f", "--follow", help="Go on with new lines.")] = False,
-    lines: Annotated[int, typer.Option("-n", "--lines", help="So many last lines.")] = 40,
+    follow: Annotated[
+        bool, typer.Option("-f", "--follow", help="Wait for new lines and print them.")
+    ] = False,
+    lines: Annotated[int, typer.Option("-n", "--lines", help="Number of last lines.")] = 40,
 ) -> None:
-    """What the services printed, over all their restarts. `eventide logs stack`: the supervisor."""
+    """Print the output of the services. `eventide logs stack` prints that of the supervisor."""
     from infra.local_stack.logs import read_logs
     from infra.local_stack.state_files import StackFiles
 
@@ -99,8 +104,10 @@ def logs(
 
 
 @app.command()
-def clean(yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False) -> None:
-    """Remove all data, logs and secrets of the stopped local stack. There is no way back."""
+def clean(
+    yes: Annotated[bool, typer.Option("--yes", help="Remove without confirmation.")] = False,
+) -> None:
+    """Remove all data, logs and secrets of the stopped local stack. This cannot be undone."""
     from infra.local_stack import lifecycle
 
     settings = load_settings()
@@ -108,12 +115,12 @@ def clean(yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = Fals
     if not yes:
         typer.confirm(f"Remove all data in {settings.state_dir}?", abort=True)
     removed = lifecycle.clean(settings)
-    Console().print(f"removed {', '.join(removed)}" if removed else "there was nothing")
+    Console().print(f"removed {', '.join(removed)}" if removed else "there was nothing to remove")
 
 
 @app.command()
 def settings(as_json: Json = False) -> None:
-    """Every setting: the variable that sets it, its value now, and what it means."""
+    """List every setting: its variable, its current value and its meaning."""
     rows = settings_table.rows(load_settings())
     if as_json:
         values = {row.variable: row.value for row in rows}
@@ -136,7 +143,7 @@ def _print_addresses(console: Console, services: "list[ServiceStatus]") -> None:
     if "api-server" in names:
         user, password = lifecycle.login(settings)
         console.print(f"Airflow  {settings.airflow_url}   user {user}, password {password}")
-    console.print("`eventide status` shows how it is, `eventide down` ends it")
+    console.print("`eventide status` shows the services, `eventide down` stops them")
 
 
 if __name__ == "__main__":

@@ -27,16 +27,17 @@ MOMENT_FORMATS = ["%Y-%m-%d", "%Y-%m-%dT%H:%M", "%Y-%m-%dT%H:%M:%S", "%Y-%m-%dT%
 def train(
     project: Project,
     day: Annotated[
-        datetime, typer.Option(formats=DAY_FORMATS, help="The run day: its cut-off hour is 'now'.")
+        datetime,
+        typer.Option(formats=DAY_FORMATS, help="The run day; its cut-off is the run's now."),
     ],
     json: Json = False,
 ) -> None:
-    """Train a model as of a day, judge it, and let it serve if it is better.
+    """Train a model as of a day, evaluate it, and promote it if it passes every gate.
 
-    These are the steps of the Airflow DAG `train_<project>`, in this process: extract, validate,
-    train, evaluate, gate, register, promote. The same day again changes nothing.
+    Runs the steps of the Airflow DAG `train_<project>` in this process: extract, validate, train,
+    evaluate, gate, register, promote. Running the same day again changes nothing.
 
-    Exit code 0: promoted, or held for a stated reason. 1: it could not be done.
+    Exit code 0: promoted, or held for a stated reason. 1: a step failed.
     """
     from ml.orchestration import run_day
 
@@ -59,12 +60,12 @@ def report(
     ],
     json: Json = False,
 ) -> None:
-    """Compare the predictions that were served with what really happened.
+    """Compare the served predictions with what really happened.
 
-    Beside the model stand two baselines for the same decisions: the share of positives before the
-    span, and the project's reference model trained on what was known before it.
+    Two baselines score the same decisions: the share of positives before the span, and the
+    project's reference model, trained on what was known before the span.
 
-    Exit code 1: there is no prediction in the span, or none has a label yet.
+    Exit code 1: the span has no prediction, or none of its predictions has a label yet.
     """
     from infra.clock import to_us
 
@@ -85,13 +86,13 @@ def backfill(
         datetime, typer.Option("--until", formats=DAY_FORMATS, help="The last run day, inclusive.")
     ],
     again: Annotated[
-        bool, typer.Option("--again", help="Run days anew whose run has failed.")
+        bool, typer.Option("--again", help="Also run the days whose run has failed.")
     ] = False,
     json: Json = False,
 ) -> None:
-    """Train past days by Airflow, one after the other, and watch them.
+    """Train past days through Airflow, one after the other, and report each run.
 
-    A day that has been run is not run again. Exit code 1: a run failed; the reason is printed.
+    A day that has already run is not run again. Exit code 1: a run failed; the reason is printed.
     """
     from ml.backfill import backfill as run_days
     from ml.bootstrap import airflow_api
@@ -161,7 +162,7 @@ def _describe_report(report: "LiveReport") -> None:
     from rich.table import Table
 
     console = Console(highlight=False)
-    table = Table("version", "outcomes", "log loss", "ROC AUC", "base rate", "reference", "its AUC")
+    table = Table("version", "labelled", "log loss", "ROC AUC", "base rate", "reference", "its AUC")
     for version in (*report.versions, report.total):
         table.add_row(version.version, *_cells(version))
     console.print(
@@ -174,8 +175,8 @@ def _describe_report(report: "LiveReport") -> None:
         f"[{difference.lower:+.4f}, {difference.upper:+.4f}], 90 % over days"
     )
     console.print(
-        f"{report.predictions:,} forecasts, {report.rejected:,} requests rejected, "
-        f"{report.unlabelled:,} without an outcome, {report.inexact:,} with inexact features, "
+        f"{report.predictions:,} predictions, {report.rejected:,} requests rejected, "
+        f"{report.unlabelled:,} without a label, {report.inexact:,} with inexact features, "
         f"{report.stale:,} with stale ones"
     )
 

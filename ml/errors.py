@@ -28,7 +28,7 @@ class StepHeld(MlError):
 
 
 class RegistryUnavailable(MlError):
-    """MLflow did not answer or refused the call; trying again may help."""
+    """MLflow did not respond or refused the call; trying again may help."""
 
 
 class RegistryConflict(MlError):

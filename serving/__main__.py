@@ -10,7 +10,9 @@ app = typer.Typer()
 
 @app.command()
 def serve(
-    project: str = typer.Option("", help="Project whose champion serves; else by the settings."),
+    project: str = typer.Option(
+        "", help="Project whose champion serves. Default: from the settings."
+    ),
     health_port: int = typer.Option(
         8082, help="Port of /healthz, /readyz and /metrics on 127.0.0.1; 0 takes any free one."
     ),
@@ -18,15 +20,15 @@ def serve(
         None, help="Serve the bundle in this folder instead of the registry's champion."
     ),
 ) -> None:
-    """Answer prediction requests: each one gets one outcome on the predictions topic.
+    """Serve predictions: write one outcome for each request to the predictions topic.
 
-    Takes requests as soon as there is a champion, a feature store and the topics. A new champion is
-    picked up without a restart. A process serves one project; several run side by side.
+    Waits for a champion, an online store and the topics. Loads a new champion without a restart. A
+    process serves one project; several processes can run side by side.
 
-    The first SIGTERM or Ctrl-C finishes the batch in hand and ends with exit code 0, the second
+    The first SIGTERM or Ctrl-C finishes the current batch and ends with exit code 0, the second
     ends at once. Exit code 1: Kafka cannot be used. 3: another process serves the project under
-    this instance's name. 75: the loop hung and was ended; a new process goes on where the last
-    transaction ended.
+    this instance's name. 75: the loop hung and was ended; a new process continues after the last
+    committed transaction.
     """
     # Before anything loads OpenMP: two threads on busy cores cost a factor of twenty.
     os.environ["OMP_NUM_THREADS"] = "1"

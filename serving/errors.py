@@ -8,7 +8,7 @@ class ServingError(EventideError):
 
 
 class ModelUnavailable(ServingError):
-    """The source of models did not answer, or does not have the files; trying again may help."""
+    """The source of models did not respond, or does not have the files; trying again may help."""
 
 
 class ModelRefused(ServingError):

@@ -78,7 +78,7 @@ class Freshness:
         is called at each check, returns False.
 
         Raises:
-            StoreUnavailable: the store does not answer; trying again may help.
+            StoreUnavailable: the store does not respond; trying again may help.
         """
         began_s, positions = self._clock(), self._store_positions()
         complete = self._complete_to_us(emitted_us, positions, ends={})

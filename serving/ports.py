@@ -42,7 +42,7 @@ class Features(Protocol):
         """One row for each request, as of its decision time.
 
         Raises:
-            StoreUnavailable: the store did not answer; trying again may help.
+            StoreUnavailable: the store did not respond; trying again may help.
             CorruptValue: the store holds damaged values; ingest repairs them.
         """
         ...

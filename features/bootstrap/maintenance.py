@@ -44,7 +44,7 @@ def audit_now(settings: Settings, *, on_progress: StatusCallback) -> Audit:
     """Audit this installation as it stands.
 
     Raises:
-        KafkaFailed, StoreUnavailable: a part does not answer.
+        KafkaFailed, StoreUnavailable: a part does not respond.
         ViewSchemaMismatch: the online store was built under other declarations.
     """
     # The committed positions are read first: the records below them have to be somewhere by then.
@@ -71,7 +71,7 @@ def rebuild_online(settings: Settings, *, on_progress: StatusCallback) -> Rebuil
 
     Raises:
         DataNotReady: there is no offline store yet.
-        StoreUnavailable: a store does not answer.
+        StoreUnavailable: a store does not respond.
     """
     offline = open_offline(settings)
     with closing(open_online_to_replace(settings)) as online:

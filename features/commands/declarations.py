@@ -1,4 +1,4 @@
-"""The commands about what is declared."""
+"""The commands about declarations: list, describe, check."""
 
 from collections.abc import Mapping, Sequence
 from typing import Annotated
@@ -14,7 +14,7 @@ def list_features(
         bool, typer.Option("--page", help="Print the page docs/reference/views.md.")
     ] = False,
 ) -> None:
-    """Every view: what it is about, from which events, with how many features."""
+    """List every view: its entity, its source and its number of features."""
     from features.catalog import domains
     from features.presentation.views import views_table
     from features.presentation.views_page import views_page
@@ -27,7 +27,7 @@ def list_features(
 
 
 def describe(view: Annotated[str, typer.Argument(help="Name of a view.")]) -> None:
-    """One view: its entity, source, windows and features, and what each of them means."""
+    """Describe a view: its entity, source and windows, and the meaning of each feature."""
     from features.catalog import domains
     from features.presentation.views import describe_view, find_view
 
@@ -35,10 +35,10 @@ def describe(view: Annotated[str, typer.Argument(help="Name of a view.")]) -> No
 
 
 def check(as_json: Json = False) -> None:
-    """Check every declaration as far as that goes without data: exit code 1 and the mistake, with
-    its file and line, when one contradicts itself or cannot be computed.
+    """Check every declaration, as far as that is possible without data.
 
-    Without `eventide` the same happens when the module of a declaration is imported.
+    Exit code 1: a declaration contradicts itself or cannot be computed. The message names its file
+    and line. Importing the module of a declaration makes the same checks of the declaration itself.
     """
     from features.catalog import domains
     from features.catalog_check import check_domain
@@ -48,7 +48,7 @@ def check(as_json: Json = False) -> None:
     def text() -> str:
         return "\n".join(
             f"{domain['domain']}: {domain['events']} events, {domain['views']} views,"
-            f" {domain['services']} services: sound"
+            f" {domain['services']} services: valid"
             for domain in checked
         )
 

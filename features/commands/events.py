@@ -1,4 +1,4 @@
-"""The commands about events: their topics, their schemas, their recordings."""
+"""The commands about events: topics, recording, schemas."""
 
 from pathlib import Path
 from typing import Annotated
@@ -9,7 +9,7 @@ from features.commands.options import Json, print_result
 
 
 def topics(as_json: Json = False) -> None:
-    """Create every topic that is declared and not there yet. Running it again changes nothing."""
+    """Create every declared topic that does not exist yet. Running it again changes nothing."""
     from features.catalog import domains
     from features.contracts.topics import topic_specs
     from infra.kafka.admin import ensure_topics
@@ -25,9 +25,9 @@ def topics(as_json: Json = False) -> None:
 
 
 def recording(
-    domain: Annotated[str, typer.Argument(help="The domain; without it, every one.")] = "",
+    domain: Annotated[str, typer.Argument(help="The domain. Default: all.")] = "",
 ) -> None:
-    """Build the recordings, once: fetch their sources, verify them, turn them into events."""
+    """Build the recordings, once: download their sources, verify them, convert them to events."""
     from features.catalog import domains
     from features.replay.recordings import build, has_recording, recording_of
     from infra.settings import load_settings
@@ -43,9 +43,9 @@ def schemas(
         bool, typer.Option("--page", help="Only print the page docs/reference/events.md.")
     ] = False,
 ) -> None:
-    """Check that the JSON Schema files in the repository are those of the code.
+    """Check that the JSON Schema files in the repository match the event records.
 
-    Exit code 1 when one is not, or when its change would break readers of the old version.
+    Exit code 1: a file differs, or its change would break readers of the old version.
     """
     from features.catalog import domains
     from features.contracts import json_schema as files

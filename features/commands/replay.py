@@ -26,36 +26,39 @@ def replay(
     ] = None,
     speed: Annotated[
         float | None,
-        typer.Option(min=0.001, help="Times as fast as it happened. Default: as fast as it goes."),
+        typer.Option(min=0.001, help="Times as fast as it happened. Default: as fast as possible."),
     ] = None,
     only: Annotated[list[str] | None, typer.Option(help="Send only these events.")] = None,
     without: Annotated[list[str] | None, typer.Option(help="Leave these events out.")] = None,
     lockstep: Annotated[
         bool,
-        typer.Option("--lockstep", help="A request waits until what came before it is ingested."),
+        typer.Option("--lockstep", help="A request waits until all earlier events are ingested."),
     ] = False,
-    late: Annotated[float, typer.Option(help="Fraction of the events to tell late.")] = 0.0,
-    late_mean_minutes: Annotated[float, typer.Option(help="How late, on average.")] = 60.0,
+    late: Annotated[float, typer.Option(help="Fraction of the events to send late.")] = 0.0,
+    late_mean_minutes: Annotated[float, typer.Option(help="Mean delay of the late events.")] = 60.0,
     duplicates: Annotated[float, typer.Option(help="Fraction of the events to send twice.")] = 0.0,
-    seed: Annotated[int, typer.Option(help="Chooses which events are late or doubled.")] = 0,
+    seed: Annotated[
+        int, typer.Option(help="Seed that chooses the late and the duplicate events.")
+    ] = 0,
     wait: Annotated[
-        bool, typer.Option("--wait", help="Return when everything is stored, and answered.")
+        bool,
+        typer.Option("--wait", help="Return when all is stored and each request has its outcome."),
     ] = False,
     patience: Annotated[
-        float, typer.Option(min=0, help="Seconds without progress that end a wait for others.")
+        float, typer.Option(min=0, help="Seconds without progress after which waiting is an error.")
     ] = 60.0,
     restart: Annotated[
-        bool, typer.Option("--restart", help="Send all of it again, from the beginning.")
+        bool, typer.Option("--restart", help="Send everything again, from the beginning.")
     ] = False,
     as_json: Json = False,
 ) -> None:
-    """Send a recording into Kafka, with the time stamps of the past.
+    """Send a recording to Kafka, with its own timestamps.
 
-    The position is committed with the events: a replay that was stopped or killed goes on where it
-    was, without a gap or a double, when the same command is given again. Another span or another
-    option is another replay with its own position.
+    The position is committed with the events. So the same command continues a replay that was
+    stopped or killed, without gaps or duplicates. Another span or another option is another replay,
+    with a position of its own.
 
-    Exit code 4: it was stopped before all was sent, or before all that --wait waits for was there.
+    Exit code 4: the replay was stopped before everything was sent, or before --wait was satisfied.
     """
     from features.bootstrap.replay import ReplayOptions, run_replay
     from features.replay.lockstep import STEP_MINUTES
@@ -95,15 +98,15 @@ def _rate(replayed: "Replayed") -> int:
 
 def _sentence(replayed: "Replayed") -> str:
     if not replayed.sent and not replayed.stopped:
-        return f"all {replayed.total:,} events were sent before; --restart sends them again"
+        return f"all {replayed.total:,} events were sent earlier; --restart sends them again"
     text = (
         f"sent {replayed.sent:,} events in {replayed.seconds:.1f} s ({_rate(replayed):,} a second)"
     )
     if replayed.before:
-        text += f", after {replayed.before:,} that were sent before"
+        text += f", after {replayed.before:,} that were sent earlier"
     if replayed.stopped and replayed.before + replayed.sent == replayed.total:
-        text += "; not waited until it is stored"
+        text += "; stopped before everything was stored"
     elif replayed.stopped:
         left = replayed.total - replayed.before - replayed.sent
-        text += f"; {left:,} are left: the same command goes on"
+        text += f"; {left:,} are left: the same command continues"
     return text

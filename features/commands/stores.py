@@ -1,4 +1,4 @@
-"""The commands about the stores: to fill, count, rebuild and look after them."""
+"""The commands about the stores: ingest, audit, rebuild, maintain, pins."""
 
 from typing import Annotated
 
@@ -17,14 +17,15 @@ def ingest(
         ),
     ] = 8081,
 ) -> None:
-    """Take events from Kafka into the offline and the online feature store.
+    """Write events from Kafka to the offline and the online feature store.
 
-    Nothing is lost and nothing counts twice, wherever a process is killed: each store keeps its
-    position beside its data. Unreadable records go to the topic ingest.dlq.
+    Each store has its positions beside its data, so no event is lost or counted twice when a
+    process is killed. Malformed records go to the topic ingest.dlq.
 
-    The first SIGTERM or Ctrl-C writes what was taken and ends with exit code 0, the second ends at
-    once. Exit code 1: Kafka or the stores cannot be used. 3: another process ingests under this
-    instance's name. 75: the loop hung and was ended; a new process goes on where it was.
+    The first SIGTERM or Ctrl-C writes what was read and ends with exit code 0, the second ends at
+    once. Exit code 1: Kafka or a store cannot be used. 3: another process ingests under this
+    instance's name. 75: the loop hung and was ended; a new process continues from the stored
+    positions.
     """
     from features.bootstrap.ingestion import ingest_until
     from infra.logging import configure_logging
@@ -38,14 +39,14 @@ def ingest(
 def audit(
     as_json: Json = False,
     settled: Annotated[
-        bool, typer.Option("--settled", help="Also fail while anything is still on its way.")
+        bool, typer.Option("--settled", help="Also fail while any record is still waiting.")
     ] = False,
 ) -> None:
-    """Count all that the broker holds against the stores and the outcomes.
+    """Compare every record in Kafka with the stores and the outcomes.
 
-    Exit code 1 when anything is missing, doubled, unanswered, answered twice, or when a feature in
-    the online store is not what history says. What is still on its way is `waiting`, and no fault:
-    run it at any time.
+    Exit code 1 when a record is missing or stored twice, when a request has no outcome or two, or
+    when a feature in the online store differs from history. Records that are not processed yet
+    count as `waiting`, which is no error: the command can run at any time.
     """
     from features.bootstrap.maintenance import audit_now
     from features.presentation.audit import as_plain, show
@@ -65,27 +66,27 @@ def audit(
 def rebuild(
     from_topics: Annotated[
         bool,
-        typer.Option("--from-topics", help="Only empty it; ingest fills it from the topics."),
+        typer.Option("--from-topics", help="Only clear it; ingest then fills it from the topics."),
     ] = False,
     as_json: Json = False,
 ) -> None:
-    """Make the online store again from the offline one, in one step.
+    """Rebuild the online store from the offline one, and replace it in one step.
 
-    Needed after a change of a view's declaration, after the store's folder was deleted, and when
-    its file cannot be opened. Ingest itself finds and repairs single damaged values.
+    Needed after a view's declaration has changed, after the store's folder was deleted, and when
+    its file cannot be opened. Ingest itself detects and repairs damaged values.
 
-    It runs beside ingest and serving. They see the old values until the new ones are all there,
-    also when this command is killed. Ingest then brings what was stored since it began, from the
-    topics: for these seconds requests are scored from what was known when it began. Running it
-    again changes nothing.
+    It runs beside ingest and serving. They see the old values until all new ones are written, also
+    when this command is killed. Ingest then reads the events since the start of the rebuild from
+    the topics. For these seconds requests are scored without those events. Running it again changes
+    nothing.
 
     Memory holds the values of one view and 250,000 events, or those of one day if it has more. The
-    disk holds the new values twice for a while. Exit code 1: a store does not answer, or there is
+    disk holds the new values twice for a while. Exit code 1: a store does not respond, or there is
     no offline store yet.
 
-    With --from-topics the store is empty at once and ingest reads all topics again. This takes
-    longer, and until then requests are scored without most of their history; it does not need the
-    offline store.
+    With --from-topics the store is cleared at once and ingest reads all topics again. This does not
+    need the offline store, but takes longer, and until it is done requests are scored without most
+    of their history.
     """
     from features.bootstrap.maintenance import empty_online, rebuild_online
     from infra.settings import load_settings
@@ -104,7 +105,8 @@ def rebuild(
     print_result(
         result,
         lambda: (
-            f"made {result.values:,} values of {result.views} views from {result.events:,} events"
+            f"computed {result.values:,} values of {result.views} views"
+            f" from {result.events:,} events"
         ),
         as_json=as_json,
     )
@@ -113,14 +115,14 @@ def rebuild(
 def maintain(
     as_json: Json = False,
 ) -> None:
-    """Keep the offline store quick and small: fewer files, a short log, nothing left over.
+    """Maintain the offline store: compact it, write checkpoints, delete files that it has replaced.
 
-    For each event's table: puts the files of closed days together, writes a checkpoint, deletes
-    files that left the table longer ago than EVENTIDE_UPKEEP__RETENTION_HOURS, and what crashed
-    writers left. Pinned versions stay readable (`eventide features pins`).
+    For each event's table it merges the files of each closed day, writes a checkpoint, and deletes
+    two kinds of files: those that left the table more than EVENTIDE_UPKEEP__RETENTION_HOURS ago,
+    and those that crashed writers left. Pinned versions stay readable (`eventide features pins`).
 
     It runs beside a live ingest, which never waits for it. Running it again changes nothing. The
-    DAG maintain_offline_store does it once a day.
+    DAG maintain_offline_store runs it once a day.
     """
     from features.bootstrap.maintenance import maintain_offline
     from infra.settings import load_settings
@@ -132,7 +134,7 @@ def maintain(
     def text() -> str:
         lines = [
             f"{table.event}: {table.files_before:,} files, now {table.files_after:,}"
-            f" ({table.days} days put together); {table.deleted:,} deleted, {table.pinned} pinned"
+            f" ({table.days} days compacted); {table.deleted:,} deleted, {table.pinned} pinned"
             for table in tables
         ]
         return "\n".join(lines) or "the offline store has no table yet"
@@ -141,12 +143,12 @@ def maintain(
 
 
 def pins(
-    release: Annotated[str, typer.Option(help="Forget the pins of this name.")] = "",
+    release: Annotated[str, typer.Option(help="Release the pins of this name.")] = "",
     as_json: Json = False,
 ) -> None:
-    """Versions of the offline tables that stay readable, and for which training run or export.
+    """List the pinned versions of the offline tables, and which training run or export needs each.
 
-    The files that only a released pin kept are deleted by the next `eventide features maintain`.
+    The next `eventide features maintain` deletes the files that only a released pin needed.
     """
     from features.bootstrap.stores import open_offline
     from infra.settings import load_settings
@@ -154,9 +156,9 @@ def pins(
     store = open_offline(load_settings())
     if release:
         store.unpin(release)
-    kept = store.pins()
+    remaining = store.pins()
     if as_json:
-        print_json(kept)
+        print_json(remaining)
         return
-    for pin in kept:
+    for pin in remaining:
         typer.echo(f"{pin.name}: {pin.event} at version {pin.version}")

@@ -20,14 +20,15 @@ def export(
         datetime | None, typer.Option("--from", formats=MOMENTS, help="First decision time, UTC.")
     ] = None,
     until: Annotated[
-        datetime | None, typer.Option(formats=MOMENTS, help="Decision time to end before, UTC.")
+        datetime | None,
+        typer.Option(formats=MOMENTS, help="End of the decision times, UTC, exclusive."),
     ] = None,
     as_of: Annotated[
         datetime | None,
         typer.Option(
             "--as-of",
             formats=MOMENTS,
-            help="The cut-off, UTC: what was not known before it is not used. Default: now.",
+            help="The cut-off, UTC: only events known before it are used. Default: now.",
         ),
     ] = None,
     out: Annotated[
@@ -35,34 +36,39 @@ def export(
     ] = None,
     like: Annotated[
         Path | None,
-        typer.Option(help="Folder of an earlier export (or its manifest.json) to make again."),
+        typer.Option(help="Folder (or manifest.json) of an earlier export to repeat."),
     ] = None,
     slice_days: Annotated[
         float,
-        typer.Option(min=0.01, help="Days of decisions in memory at a time. Changes no row."),
+        typer.Option(
+            min=0.01, help="Days of decisions in memory at a time; the rows are the same."
+        ),
     ] = 30.0,
     as_json: Json = False,
 ) -> None:
-    """Write a training set: a row for each decision, with its features and what happened.
+    """Write a training set: a row for each decision, with its features and its label.
 
     Each value is the one that serving had, or would have had, at the decision. A decision enters
-    when it is as old at the cut-off as its label may take. The same command with the same --as-of
-    gives the same rows, whatever has come since: the content sha256 in the manifest says so.
+    when it is at least `max_wait` of its label old at the cut-off. The same command with the same
+    --as-of gives the same rows and the same content sha256 in the manifest, whatever events have
+    arrived since.
 
-    A folder that holds other rows is left as it is (exit code 1); one that holds the same stays.
+    A folder that holds other rows is not changed (exit code 1).
 
         eventide features export flight_delay --label late15 --from 2013-01-01 --until 2013-04-01
         --as-of 2013-04-02 --out sets/spring
 
-    With --like, and nothing else that says what to export, an earlier export is made again at the
-    versions of the tables that its manifest names. Exit code 1 when its rows come out different.
+    --like alone repeats an earlier export at the table versions that its manifest names. Exit code
+    1: the rows differ.
 
         eventide features export --like sets/spring
     """
     named = {"SERVICE": service, "--label": label, "--from": start, "--until": until, "--out": out}
     if like is not None:
         if as_of or any(named.values()):
-            raise typer.BadParameter("--like says what to export: name nothing else")
+            raise typer.BadParameter(
+                "--like repeats an export: leave out every option that chooses rows or a folder"
+            )
         _export_again(like, slice_days, as_json=as_json)
     elif service and label and start and until and out:
         span = (utc_us(start), utc_us(until))
@@ -70,7 +76,7 @@ def export(
         _export((service, label), span, cut_off_us, out, slice_days, as_json=as_json)
     else:
         missing = ", ".join(name for name, value in named.items() if value is None)
-        raise typer.BadParameter(f"say {missing}; or --like alone")
+        raise typer.BadParameter(f"missing: {missing}; or give --like alone")
 
 
 def _export(

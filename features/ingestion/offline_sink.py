@@ -28,7 +28,7 @@ class OfflineSink:
         """Read positions from the store; partitions without one are left out.
 
         Raises:
-            StoreUnavailable: the store does not answer.
+            StoreUnavailable: the store does not respond.
         """
         stored = self._store.positions({p.topic for p in partitions})
         positions = {p: stored[p] for p in partitions if p in stored}

@@ -49,7 +49,7 @@ class OnlineSink:
 
         Raises:
             ViewSchemaMismatch: the store was built under other declarations.
-            StoreUnavailable: it does not answer.
+            StoreUnavailable: it does not respond.
         """
         check_schemas(self._store, self._schemas)
         stored = self._store.positions()
@@ -100,7 +100,7 @@ class OnlineSink:
 
         Raises:
             OffsetConflict: it does not; `load` before the next write.
-            StoreUnavailable: it does not answer.
+            StoreUnavailable: it does not respond.
         """
         expected = {p: self._positions[p] for p in partitions if p in self._positions}
         check_positions(self._store.positions(), expected, store="online")

@@ -42,7 +42,7 @@ class Scrubber:
         Raises:
             CorruptValue: some of them are damaged. The next scan goes on behind them.
             StoreDamaged: the store cannot be read any more.
-            StoreUnavailable: it does not answer.
+            StoreUnavailable: it does not respond.
         """
         if not self._views:
             return

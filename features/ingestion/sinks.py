@@ -42,7 +42,7 @@ class Sinks:
         A partition without a position in a sink starts at its first record.
 
         Raises:
-            StoreUnavailable, KafkaFailed: a sink does not answer.
+            StoreUnavailable, KafkaFailed: a sink does not respond.
             ViewSchemaMismatch: the online store was built under other declarations.
         """
         positions = [

@@ -54,7 +54,7 @@ def compare_views(
     Nothing is compared while the two stores do not stand at the same positions, or move.
 
     Raises:
-        StoreUnavailable: a store does not answer.
+        StoreUnavailable: a store does not respond.
         ViewSchemaMismatch: the online store was built under other declarations.
     """
     nothing = Comparison(checked=0, different=0)

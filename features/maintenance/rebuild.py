@@ -82,7 +82,7 @@ def rebuild(
 
     Raises:
         DataNotReady: there is no offline store yet; the online one is as it was.
-        StoreUnavailable: a store does not answer; the online one is as it was.
+        StoreUnavailable: a store does not respond; the online one is as it was.
     """
     tables = _snapshots(offline, events)
     history = _History(offline, tables, rules, sizes or BatchSizes())

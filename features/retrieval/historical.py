@@ -70,7 +70,7 @@ def training_rows(
         DataNotReady: the store's newest event was emitted more than `ready_tolerance_us` before
             the cut-off.
         FeatureError: the decisions would end after the cut-off.
-        StoreUnavailable: the store does not answer.
+        StoreUnavailable: the store does not respond.
     """
     import polars as pl
 

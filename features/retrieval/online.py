@@ -44,7 +44,7 @@ class FeatureReader:
         """The vectors of requests, as of a time each.
 
         Raises:
-            StoreUnavailable: the store does not answer; asking again may help.
+            StoreUnavailable: the store does not respond; asking again may help.
             ViewSchemaMismatch: the store was built under other declarations.
         """
         check_schemas(self._store, self._schemas)

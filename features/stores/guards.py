@@ -37,7 +37,7 @@ def check_schemas(store: OnlineStore, expected: Mapping[str, int]) -> None:
 
     Raises:
         ViewSchemaMismatch: the store was built under other declarations.
-        StoreUnavailable: it does not answer.
+        StoreUnavailable: it does not respond.
     """
     stored = store.schema_ids()
     for view, schema_id in expected.items():

@@ -72,7 +72,7 @@ class OfflineStore(Protocol):
     An event's record may get new fields with a default: rows from before have that default. Any
     other change of a record is refused by every call that is given it.
 
-    Every method raises StoreUnavailable when the store does not answer, and SchemaChanged when the
+    Every method raises StoreUnavailable when the store does not respond, and SchemaChanged when the
     event's record no longer fits what is stored.
     """
 

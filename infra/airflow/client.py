@@ -17,7 +17,7 @@ FINISHED = frozenset({"success", "failed"})
 
 
 class AirflowUnavailable(EventideError):
-    """Airflow did not answer, or refused the call."""
+    """Airflow did not respond, or refused the call."""
 
     hint = "is it running? see `eventide status` and `eventide logs api-server`"
 

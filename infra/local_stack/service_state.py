@@ -172,7 +172,7 @@ class ServiceStateMachine:
         if error is not None and not isinstance(error, OSError):
             self.note = f"health check: {type(error).__name__}: {error}"
         if self.state == "healthy" and self._missed >= CHECKS_MISSED:
-            self.state, self.note = "unhealthy", "does not answer as it should"
+            self.state, self.note = "unhealthy", "does not respond as it should"
 
     def _enter(self, state: ServiceState) -> None:
         self.state = state

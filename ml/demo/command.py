@@ -11,17 +11,18 @@ FIRST_DAY, LAST_DAY = datetime(2013, 3, 31), datetime(2013, 4, 1)  # noqa: DTZ00
 
 def demo(
     first_day: Annotated[
-        datetime, typer.Option(formats=FORMATS, help="The first day that is trained.")
+        datetime, typer.Option(formats=FORMATS, help="The first training day.")
     ] = FIRST_DAY,
     last_day: Annotated[
-        datetime, typer.Option(formats=FORMATS, help="The last one; live begins at its cut-off.")
+        datetime,
+        typer.Option(formats=FORMATS, help="The last one; the live part begins at its cut-off."),
     ] = LAST_DAY,
-    live_hours: Annotated[int, typer.Option(min=1, help="How long flights are asked about.")] = 48,
+    live_hours: Annotated[int, typer.Option(min=1, help="Length of the live part, in hours.")] = 48,
 ) -> None:
-    """The whole loop on real flights: history, training, live forecasts, a report, an audit.
+    """Run the whole loop on real flights: history, training, live predictions, report, audit.
 
-    Starts the local stack when it does not run, and leaves it running. What was done by an earlier
-    demo is not done again. Writes what it found to demo/summary.json in the state folder.
+    Starts the local stack if it does not run, and leaves it running. Skips what an earlier demo has
+    done. Writes the results to demo/summary.json in the state folder.
     """
     from infra.settings import load_settings
     from ml.demo.bootstrap import run_demo

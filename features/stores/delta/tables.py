@@ -46,7 +46,7 @@ class Tables:
         """A table as it is now, or as it was at a version; None if it was never created.
 
         Raises:
-            StoreUnavailable: the storage does not answer.
+            StoreUnavailable: the storage does not respond.
         """
         at = "" if version is None else f" at version {version}"
         with reaching(f"cannot open {self.path(name)}{at}"):

@@ -24,7 +24,7 @@ def put_content(content: OnlineContent, names: Names, servers: Servers) -> Names
     """Write it and begin its generation; returns its names.
 
     Raises:
-        StoreUnavailable: a server does not answer, or the store was emptied or replaced meanwhile;
+        StoreUnavailable: a server does not respond, or the store was emptied or replaced meanwhile;
             the generation of `names` goes on, or what came after it.
     """
     new = replace(names, generation=b"%d" % (int(names.generation) + 1 + randbelow(_FAR)))
