@@ -29,11 +29,11 @@ class StoreUnavailable(FeatureError):
 
 
 class StoreDamaged(StoreUnavailable):
-    """What lies in a store is not what was written there, so it cannot be opened or read."""
+    """The content of a store is damaged, so it cannot be opened or read."""
 
 
 class StalePositions(FeatureError):
-    """A store no longer has the positions that its writer knows. Nothing was written: load them."""
+    """A store no longer has its writer's positions. Nothing was written: load the positions."""
 
     hint = "each partition has one writer; is a second group of ingest running?"
 
@@ -53,16 +53,16 @@ class OffsetConflict(StalePositions):
 
 
 class StoreReplaced(StalePositions):
-    """The whole store was cleared or replaced since its writer has loaded the positions."""
+    """The whole store was cleared or replaced after its writer had loaded the positions."""
 
 
 class CheckFailed(FeatureError):
-    """Stored events violate a check that forbids to make a training set of them.
+    """Stored events violate a check with `on_failure="stop"`, so no training set is made of them.
 
-    `events` of them do; `example` is the id of one.
+    `events`: how many. `example`: the id of the first one.
     """
 
-    hint = "correct the source, or let the check blank the field or dead-letter the event"
+    hint = "correct the source, or let the check nullify the field or dead-letter the event"
 
     def __init__(self, *, event: str, check: str, events: int, example: str) -> None:
         self.event, self.check, self.events, self.example = event, check, events, example
@@ -72,7 +72,7 @@ class CheckFailed(FeatureError):
 
 
 class DataNotReady(FeatureError):
-    """The offline store does not hold the data yet that is needed; try again later."""
+    """The offline store does not have the needed data yet; try again later."""
 
 
 class HistoryTooShort(DataNotReady):
@@ -82,8 +82,8 @@ class HistoryTooShort(DataNotReady):
     """
 
     hint = (
-        "does ingest run and keep up? `eventide status`, `eventide audit`; if everything that was"
-        " sent is stored, ask as of an earlier moment"
+        "does ingest run and keep up? `eventide status`, `eventide audit`; if all events are"
+        " stored, choose an earlier cut-off"
     )
 
     def __init__(self, *, newest_us: int | None, needed_until_us: int) -> None:
@@ -95,10 +95,10 @@ class HistoryTooShort(DataNotReady):
 
 
 class SchemaChanged(FeatureError):
-    """An event's record no longer fits the table of its stored events; nothing was written."""
+    """An event's record no longer fits the table of its stored events. Nothing was written."""
 
     hint = (
-        "a table keeps its fields: keep the old one and add another beside it, with a default, or "
+        "a table never loses a field: leave the old one and add another with a default, or "
         "declare a new event under another name (docs/how-to/change-an-event.md)"
     )
 

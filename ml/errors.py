@@ -12,15 +12,15 @@ class InvalidProject(MlError):
 
 
 class DataContractBroken(MlError):
-    """The data breaks a rule that a model rests on; trying again with the same data cannot help."""
+    """The training set violates a critical expectation; a retry with the same data cannot help."""
 
 
 class UnsupportedPipeline(MlError):
-    """A candidate is built of parts that cannot be written as plain data."""
+    """A candidate has parts that cannot be written as plain data."""
 
 
 class BundleRefused(MlError):
-    """A serving bundle is not what its manifest says; nothing of it is used."""
+    """A bundle does not match its manifest; no part of it is used."""
 
 
 class StepHeld(MlError):
@@ -32,7 +32,7 @@ class RegistryUnavailable(MlError):
 
 
 class RegistryConflict(MlError):
-    """The registry holds something else than what was just written: another process promotes."""
+    """The registry does not hold what was just written: another process promotes a version."""
 
 
 class NothingToReport(MlError):

@@ -1,4 +1,4 @@
-"""How good were the predictions that were served, now that their labels are known?
+"""How good the served predictions were, now that their labels are known.
 
 They are compared, on the same decisions, with two baselines that were available at the beginning
 of the span: the share of positives until then, and the project's reference model trained on what
@@ -198,14 +198,14 @@ def _require(
     span = f"{from_us(start_us)} to {from_us(end_us)}"
     if predictions.is_empty():
         raise NothingToReport(
-            f"no forecast of {project.name} for decisions from {span}",
+            f"no prediction of {project.name} for decisions from {span}",
             hint="does serving run? `eventide status`; replay some requests",
         )
     if joined.is_empty():
         raise NothingToReport(
-            f"{predictions.height} forecasts from {span}, but no outcome to judge them by, or no "
-            "history before them to compare with",
-            hint="labels come with later events: replay or ingest more, then ask again",
+            f"{predictions.height} predictions from {span}, but none has a label yet, or the"
+            " baselines have no history before them",
+            hint="labels come with later events: replay or ingest more, then report again",
         )
 
 

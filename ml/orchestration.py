@@ -16,7 +16,7 @@ StatusCallback = Callable[[str], None]
 
 @dataclass(frozen=True, kw_only=True)
 class SerializedResult:
-    """What a step gave: its record as JSON values, and what its task makes known beside that."""
+    """The result of a step: its record as JSON values, and what its task logs and announces."""
 
     record: dict[str, Any]
     log_lines: Sequence[str]
@@ -24,7 +24,7 @@ class SerializedResult:
 
 
 def run_day(services: TrainingServices, day: date, *, on_progress: StatusCallback) -> RunOutcome:
-    """Train, judge and, when it is good enough, promote. A day that was run changes nothing.
+    """Run all steps of a day. A day that has already run changes nothing.
 
     Raises:
         DataNotReady: the offline store does not reach to the day's cut-off.
@@ -68,7 +68,7 @@ def _record(name: str, plain: Any) -> Any:
 
 
 def _can_run(step: Step, records: Mapping[str, Any]) -> bool:
-    """It has all that it needs, and none of that ends the run."""
+    """Whether all records that the step needs exist, and none of them ends the run."""
     if step.reports:
         return True
     given = {name: records[name] for name in step.needs if name != "learner"}

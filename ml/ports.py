@@ -1,4 +1,4 @@
-"""What the steps need from outside, in our words."""
+"""What the steps need from outside."""
 
 from __future__ import annotations
 
@@ -42,13 +42,13 @@ class Examiner(Protocol):
     def examine(
         self, frame: pl.DataFrame, expectations: Sequence[Expectation], *, docs: Path
     ) -> list[Finding]:
-        """What the frame breaks. Pages for people are written into the folder `docs`."""
+        """The expectations that the frame violates. Writes HTML pages into the folder `docs`."""
         ...
 
 
 @dataclass(frozen=True, kw_only=True)
 class RunContents:
-    """What is kept of a run. `artifacts`: place in the run -> a file or a folder."""
+    """What is logged of a run. `artifacts`: path in the run -> a file or folder."""
 
     params: Mapping[str, Any] = field(default_factory=dict)
     metrics: Mapping[str, float] = field(default_factory=dict)
@@ -75,7 +75,7 @@ class DayRuns:
 
 
 class Experiments(Protocol):
-    """Where every run of a project is recorded, for people to compare."""
+    """Where the runs of all projects are logged and can be compared."""
 
     def finished(self, project: str, key: str) -> str | None:
         """The id of the day's run with that key, if it was written to its end."""
@@ -94,7 +94,7 @@ class Experiments(Protocol):
         tags: Mapping[str, str],
         learners: Sequence[str],
     ) -> DayRuns:
-        """Open the runs of a day. What an earlier try with that key left unfinished goes away."""
+        """Open the runs of a day. Deletes the unfinished runs of an earlier try with that key."""
         ...
 
     def log(self, run_id: str, contents: RunContents, data: Sequence[DataSet] = ()) -> None:
@@ -134,7 +134,7 @@ class Registry(Protocol):
     def register(
         self, name: str, *, run_id: str, pipeline: Any, example: Any, tags: Mapping[str, str]
     ) -> RegisteredVersion:
-        """Make a version of a fitted pipeline, with the signature of its `example` rows."""
+        """Register a fitted pipeline as a version, with the signature of its `example` rows."""
         ...
 
     def download(self, version: RegisteredVersion, folder: Path) -> None:
@@ -174,7 +174,7 @@ class TrainingServices(Protocol):
 
     @property
     def experiments(self) -> Experiments:
-        """Where runs are written down."""
+        """Where runs are logged."""
         ...
 
     @property
@@ -184,7 +184,7 @@ class TrainingServices(Protocol):
 
     @property
     def plotter(self) -> Plotter:
-        """Pictures of quality."""
+        """Plots of the quality of predictions."""
         ...
 
     def examiner(self) -> Examiner:
@@ -192,7 +192,7 @@ class TrainingServices(Protocol):
         ...
 
     def pin(self, snapshot: Snapshot) -> None:
-        """Keep the versions of the offline store that the snapshot was read from."""
+        """Pin the table versions that the snapshot was read from."""
         ...
 
     def now_us(self) -> int:
@@ -201,7 +201,7 @@ class TrainingServices(Protocol):
 
 
 class Plotter(Protocol):
-    """Pictures of how good predictions are."""
+    """Plots of the quality of predictions."""
 
     def draw(self, labels: Int64Array, scores: Mapping[str, Float64Array], *, folder: Path) -> None:
         """Write roc.png, precision_recall.png and calibration.png, one line a learner."""

@@ -1,4 +1,4 @@
-"""What a model is declared with. A declaration checks itself and names its mistake.
+"""What a project can declare. A declaration validates itself; an error names the mistake.
 
 Declarations are imported by DAG files at every parse, so nothing here, and nothing that a project
 imports, may load a library for learning or for tables.
@@ -142,16 +142,16 @@ class Gate:
                 )
             if MEASURES[name].when not in (When.ALWAYS, self.when):
                 raise InvalidProject(
-                    f"{name} exists only {MEASURES[name].when}; say so in its `when`"
+                    f"{name} exists only {MEASURES[name].when}: give the gate that `when`"
                 )
         if sum(bound is not None for bound in (self.at_least, self.at_most, self.below)) != 1:
             raise InvalidProject(f"gate {self.measure}: give one of at_least, at_most and below")
         if not self.why:
-            raise InvalidProject(f"gate {self.measure}: say why")
+            raise InvalidProject(f"gate {self.measure}: give its reason, `why`")
 
     @property
     def before_training(self) -> bool:
-        """Whether it is judged before training."""
+        """Whether it applies before training."""
         return MEASURES[self.measure].before_training
 
 
@@ -169,7 +169,9 @@ class Expectation:
 
     def __post_init__(self) -> None:
         if not self.kind.startswith("expect_"):
-            raise InvalidProject(f"{self.kind!r} is no expectation: their names begin with expect_")
+            raise InvalidProject(
+                f"{self.kind!r} is not an expectation: their names begin with expect_"
+            )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -231,9 +233,10 @@ class ModelProject:
         for expectation in self.expectations:
             column = expectation.arguments.get("column")
             self._require_known((column,) if column else (), expectation.kind)
-        self._require(timedelta(0) <= self.cutoff < timedelta(days=1), "cutoff is an hour of day")
+        self._require(timedelta(0) <= self.cutoff < timedelta(days=1), "cutoff is a time of day")
         self._require(
-            0 < self.evaluation_days < self.history_days, "more history than evaluation, please"
+            0 < self.evaluation_days < self.history_days,
+            "evaluation_days is positive and smaller than history_days",
         )
         self._require(0 < self.threshold < 1, "the threshold lies between 0 and 1")
         for when in (When.NO_CHAMPION, When.HAS_CHAMPION):

@@ -35,7 +35,7 @@ class Snapshot(Struct, frozen=True, kw_only=True):
     measures: dict[str, float | None]
     checks: tuple[GateResult, ...]
     hold_reasons: tuple[str, ...] = field(name="held")
-    """Why no model can be made of it; empty when one can."""
+    """Why no model can be trained on it; empty when one can."""
 
     def file(self, name: str) -> Path:
         """A file or folder of the snapshot."""

@@ -176,7 +176,7 @@ def _join(settings: Settings, project: ModelProject, topics: Topics) -> GroupCon
 def _member(settings: Settings, project: ModelProject) -> str:
     """The name of this process in its group and in its transactional id.
 
-    Projects share one group, whose positions say what was answered. Its members do not share a
-    name, or serving a second project would fence off the first.
+    Projects share one group, whose positions say which requests are done. Its members have
+    different names, or the process of a second project would fence that of the first.
     """
     return f"{project.name}-{settings.serving.instance}"

@@ -1,9 +1,9 @@
 """Keeps the current champion loaded, checked and warm, while requests are served.
 
-A version is used only after its files were compared with the sha256 that was registered, its
-columns with those that the feature service gives, and it has scored something. Until then, and
-whenever anything fails, the model before it serves on. The last good one is kept on disk, so that
-serving can start while the registry is away.
+A version is used only after three checks: its files have the registered sha256, its columns are
+those of the feature service, and it has scored a test batch. Until then, and whenever a check
+fails, the previous model keeps serving. The last good one stays on disk, so serving can start while
+the registry is away.
 """
 
 import shutil
@@ -32,7 +32,7 @@ _jitter = SystemRandom()
 
 
 class Champion:
-    """`model` is what serves now: read it once a batch, it changes between two batches."""
+    """The model in service. Read `model` once a batch: it changes between batches."""
 
     def __init__(
         self, source: ModelSource, *, folder: Path, service: FeatureService, warm_rows: int
@@ -55,7 +55,7 @@ class Champion:
             self._report("local_model_refused", error)
 
     def refresh(self) -> None:
-        """Ask the source once which version is to serve; change to it if it is new and sound."""
+        """Look up once which version is to serve, and switch to it if it is new and valid."""
         try:
             version = self._source.current()
             if version is None:
@@ -79,7 +79,7 @@ class Champion:
         self.trouble = ""
 
     def _obtain(self, version: ModelVersion) -> Bundle:
-        """From disk where a sound copy is there, else from the source."""
+        """From disk if there is a valid copy, else from the source."""
         if (self._folder / version.version).is_dir():
             try:
                 return self._load(version)
@@ -103,7 +103,7 @@ class Champion:
         return bundle
 
     def _remember(self, version: ModelVersion) -> None:
-        """Write it down for a start without the registry; delete all but the last few copies."""
+        """Save it for a start without the registry; delete all but the last few copies."""
         write_atomic(self._folder / CURRENT, msgspec.json.encode(version))
         delete_old_copies(self._folder, keep=version.version)
 
@@ -141,8 +141,8 @@ def check_columns(bundle: Bundle, service: FeatureService) -> None:
     if expected != given:
         difference = sorted(set(sum(expected, ())) ^ set(sum(given, ())))
         raise ModelRefused(
-            f"the model's columns are not those of service {service.name}: {difference[:6]}"
-            f"{' differ' if difference else 'another order'}",
+            f"the model's columns are not those of service {service.name}: "
+            + (f"{difference[:6]} differ" if difference else "their order differs"),
             hint="train with this release's features, or serve with the release that trained it",
         )
 
@@ -160,7 +160,7 @@ def warm(bundle: Bundle, *, rows: int) -> None:
         except Exception as error:
             raise ModelRefused(f"the model cannot score: {error!r}") from error
         if scores.shape != (n,) or not np.all((scores >= 0) & (scores <= 1)):
-            raise ModelRefused("the model gives scores that are no probabilities")
+            raise ModelRefused("the model gives scores that are not probabilities")
 
 
 def delete_old_copies(folder: Path, *, keep: str, copies: int = 3) -> None:

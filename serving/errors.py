@@ -16,6 +16,6 @@ class ModelRefused(ServingError):
 
 
 class ModelFails(ServingError):
-    """The model scores none of the requests that it is given: the model is to blame."""
+    """The model scores none of many different requests, so the cause is the model."""
 
-    hint = "move the champion alias to a version that works; serving goes on by itself then"
+    hint = "move the champion alias to a version that works; serving then continues by itself"

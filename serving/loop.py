@@ -77,15 +77,15 @@ class ServingLoop:
         self._failed_model: ServedModel | None = None  # no requests are taken while it serves
 
     def ready(self) -> tuple[bool, str]:
-        """Whether requests are being answered; if not, why."""
+        """Whether requests are being served; if not, why."""
         reason = self._readiness.reason or waiting_for_brokers(self._consumer)
-        return not reason, reason or "answering requests"
+        return not reason, reason or "serving requests"
 
     def run(self) -> None:
-        """Until `stop` is set; the batch in hand is finished and committed first.
+        """Run until `stop` is set; finish and commit the current batch first.
 
         Raises:
-            KafkaFailed: end the process; a new one goes on where the last transaction ended.
+            KafkaFailed: end the process; a new one continues after the last committed transaction.
         """
         topics = self._open(self._parts.open_topics)
         scoring = self._open(self._parts.open_scoring)
@@ -121,7 +121,7 @@ class ServingLoop:
     # -- serving
 
     def _serve(self, topics: Topics, scoring: Scoring) -> None:
-        # First of all: it ends what a predecessor left open, which holds up every reader.
+        # First: it aborts an open transaction of a predecessor, which blocks every reader.
         self._open(self._parts.producer.open)
         consumer = self._consumer = self._parts.join(topics)
         publisher = OutcomePublisher(self._parts.producer, topics, stop=self._stop)
@@ -228,7 +228,7 @@ class ServingLoop:
 
     def _show(self, consumer: GroupConsumer) -> None:
         metrics.PARTITIONS.set(len(consumer.owned))
-        metrics.STALE.set(consumer.stale_records)
+        metrics.STALE_RECORDS.set(consumer.stale_records)
         metrics.READY.set(self.ready()[0])
 
 

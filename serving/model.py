@@ -8,7 +8,7 @@ from ml.bundle.scoring import Bundle
 
 
 class ModelVersion(Struct, frozen=True, kw_only=True):
-    """A registered version, and the sum by which its bundle is known."""
+    """A registered version, and the sha256 that identifies its bundle."""
 
     name: str
     version: str

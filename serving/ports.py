@@ -17,10 +17,10 @@ class ModelSource(Protocol):
     def current(self) -> ModelVersion | None:
         """The version that is to serve now; None while there is none.
 
-        Answers within seconds.
+        Returns within seconds.
 
         Raises:
-            ModelUnavailable: the source cannot say at the moment.
+            ModelUnavailable: the source does not respond.
         """
         ...
 

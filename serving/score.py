@@ -21,7 +21,7 @@ Decode = Callable[[Message], msgspec.Struct]
 """The record in a message; raises MalformedEvent."""
 
 UNSCORABLE = "unscorable"  # the request is well-formed, and yet the model fails on it
-WHOLE_BATCH = 20  # when so many requests all fail, the model is to blame
+WHOLE_BATCH = 20  # when at least so many requests all fail, the cause is the model
 
 
 class Prediction(NamedTuple):
@@ -50,8 +50,8 @@ class ScoredRequest:
 class Scorer:
     """Scores batches of requests of one feature service.
 
-    Remembers one thing: whether the model has ever scored a real request. Until it has, a batch
-    in which every request fails is taken for the model's fault.
+    Its only state is whether the model has ever scored a real request. Until it has, a batch in
+    which every request fails counts as the model's fault.
     """
 
     def __init__(self, service: FeatureService, *, decode: Decode, features: Features) -> None:
@@ -110,7 +110,7 @@ class Scorer:
         return results
 
     def _check_model(self, results: Sequence[Prediction | Rejection], model: ServedModel) -> None:
-        """Tell a failing model from failing requests.
+        """Distinguish a failing model from failing requests.
 
         Raises:
             ModelFails: all requests fail, and they are many or the model has never scored one.

@@ -38,16 +38,16 @@ _PAUSE_S = 0.2
 
 
 class Overtaken(FeatureError):
-    """Another replay of the recording has started; what this one had not committed is undone."""
+    """Another replay of the recording has started. What this one had not committed is aborted."""
 
-    hint = "one replay of a recording runs at a time; the later one goes on"
+    hint = "one replay of a recording runs at a time; the later one continues"
 
 
 @dataclass(frozen=True, kw_only=True)
 class ReplayOptions:
-    """How a plan is sent. `speed` None: as fast as possible. `wait`: until it is stored.
+    """How a plan is sent. `speed` None: as fast as possible. `wait`: until everything is stored.
 
-    A wait for others ends with an error when nothing moved for `patience_s`.
+    Waiting for ingest or serving is an error when they make no progress for `patience_s`.
     """
 
     speed: float | None = None
@@ -65,7 +65,7 @@ def run_replay(
     stop: threading.Event,
     console: Console,
 ) -> Replayed:
-    """Send what is not sent yet and, if asked for, wait until it is stored and answered.
+    """Send what is not sent yet. With `options.wait`, wait until ingest and serving are done.
 
     Raises:
         RecordingMissing: the recording was not built.
@@ -153,15 +153,17 @@ def _wait_until_stored(
     console: Console,
     stop: threading.Event,
 ) -> None:
-    """Until ingest has everything in its stores and, in lock-step, serving has answered it all.
+    """Wait until ingest has stored every event. In lock-step, also wait for every outcome.
 
     The positions of ingest's group are committed behind both stores.
     """
     ends = _ends(settings, declared)
-    groups = [(settings.ingest.group, ends, "ingest has not stored what was sent")]
+    groups = [(settings.ingest.group, ends, "ingest has not stored all sent events")]
     if options.lockstep:
         request_ends = {p: end for p, end in ends.items() if p.topic in _requests(declared)}
-        groups.append((settings.serving.group, request_ends, "serving has not answered"))
+        groups.append(
+            (settings.serving.group, request_ends, "serving has not written all outcomes")
+        )
     for group, group_ends, reason in groups:
         with waiting(console, group) as left:
             wait_for(

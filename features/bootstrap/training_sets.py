@@ -23,7 +23,7 @@ def export_training_set(
     slice_us: int,
     on_progress: ProgressCallback,
 ) -> tuple[Manifest, bool]:
-    """See `features.retrieval.training_set.write_training_set`."""
+    """`write_training_set` with the offline store and the settings of this installation."""
     return write_training_set(
         spec, open_offline(settings), folder, options=_read_options(settings, slice_us, on_progress)
     )
@@ -32,7 +32,7 @@ def export_training_set(
 def repeat_export(
     settings: Settings, before: Manifest, *, slice_us: int, on_progress: ProgressCallback
 ) -> Manifest:
-    """See `features.retrieval.training_set.repeat_training_set`."""
+    """`repeat_training_set` with the offline store and the settings of this installation."""
     return repeat_training_set(
         before,
         domains(),

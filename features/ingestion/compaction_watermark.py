@@ -1,20 +1,20 @@
-"""How far the online store may compact values: up to the time that no reader asks about any more.
+"""How far the online store may compact values: up to the time that no reader needs any more.
 
-Compaction merges the rows of a value that were known before some time. After that the store cannot
-answer exactly as of an earlier time. So ingest has to know the earliest time that an open request
-may still ask about. It learns that without reading any request:
+Compaction merges the rows of a value that were known before some time. After that the value is not
+exact as of an earlier time. So ingest has to know the earliest decision time of any open request.
+It learns that without reading a request:
 
 1. An observation notes the newest event in the store, and then the end offsets of the request
    topics: together a checkpoint.
 2. When the readers have committed all offsets of the checkpoint, every request that is still open
-   was sent after that event. Such a request asks about at most `least_us` before the event.
+   was sent after that event. Its decision time is at most `least_us` before the event.
 3. So everything known earlier than that may be compacted.
 
 The end offsets cover all partitions, also those of other processes, and they are the same after a
 restart. Only the order matters: the event is noted before the offsets are read.
 
 A reader that stands still does not block compaction for ever. Rows that are `most_us` older than
-the newest event are compacted anyway. A request about them is then answered with
+the newest event are compacted anyway. A prediction as of an earlier time then has
 `features_exact: false`.
 """
 
@@ -40,7 +40,7 @@ ReadPositions = Callable[[], Positions]
 
 
 class ReaderCheckpoint(NamedTuple):
-    """A reader that has committed `ends` has answered all requests sent before `newest_us`."""
+    """Readers that have committed `ends` are done with all requests sent before `newest_us`."""
 
     newest_us: int
     ends: Positions
@@ -80,7 +80,7 @@ class CompactionWatermark:
         have committed.
 
         Raises:
-            KafkaFailed: no answer; the watermark stays where it is.
+            KafkaFailed: the brokers do not respond; the watermark does not move.
         """
         newest_us = self.newest_us  # before the ends are read: later events may be in them
         end_offsets = ends()

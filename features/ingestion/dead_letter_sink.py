@@ -15,7 +15,7 @@ DEAD_LETTERS = dead_letter_topic(CONSUMER)
 
 
 class DeadLetterSink:
-    """Buffers dead letters. Those below the group's position were sent before."""
+    """Buffers dead letters. Records below the group's position were dead-lettered already."""
 
     def __init__(self, producer: TransactionalProducer, *, clock_us: Callable[[], int]) -> None:
         self._producer, self._clock_us = producer, clock_us

@@ -1,4 +1,4 @@
-"""Decodes a poll: good events become columns by topic, bad records are kept apart."""
+"""Decodes a poll: good events become columns by topic, bad records are listed with their reason."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -27,7 +27,7 @@ class BadRecord:
 
 @dataclass(frozen=True, kw_only=True)
 class Decoded:
-    """A poll, decoded."""
+    """The good events of a poll, by topic, and its bad records."""
 
     good: Sequence[EventRows]
     bad: Sequence[BadRecord]
@@ -61,10 +61,10 @@ def decode_poll(
     good = []
     for topic, of_topic in records.items():
         rows = _rows(events[topic], of_topic, origins[topic])
-        kept, violating = _split_by_checks(rows, origins[topic])
+        valid, violating = _split_by_checks(rows, origins[topic])
         bad += violating
-        if len(kept):
-            good.append(kept)
+        if len(valid):
+            good.append(valid)
     return Decoded(good=good, bad=bad)
 
 
@@ -96,7 +96,7 @@ def _split_by_checks(
     for check in rows.event.checks_with("dead_letter"):
         arrays = arrays_of(rows.fields, rows.event.record, check.reads)
         for i in np.flatnonzero(violations(check, arrays)).tolist():
-            reasons.setdefault(i, f"it breaks the check {check.name!r}")
+            reasons.setdefault(i, f"it violates the check {check.name!r}")
     if not reasons:
         return rows, []
     bad = [

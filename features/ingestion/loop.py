@@ -66,7 +66,7 @@ class Limits:
 
 @dataclass(frozen=True, kw_only=True)
 class Connections:
-    """What needs the brokers: tried again until they answer."""
+    """What needs the brokers: retried until they respond."""
 
     open_producer: Callable[[], None]
     join: Callable[[StartPositions], GroupConsumer]
@@ -74,7 +74,7 @@ class Connections:
 
 
 class Ingest:
-    """Takes events until `stop` is set."""
+    """Reads events and writes them to the sinks until `stop` is set."""
 
     def __init__(
         self,
@@ -107,13 +107,13 @@ class Ingest:
         return not reason, reason or "taking events"
 
     def run(self) -> None:
-        """Until `stop` is set; what was taken is written first.
+        """Run until `stop` is set, then write what was read.
 
         Raises:
-            KafkaFailed: end the process; a new one goes on from the positions in the sinks.
+            KafkaFailed: end the process; a new one continues from the positions in the sinks.
             ViewSchemaMismatch: the online store was built under other declarations.
         """
-        # First of all: it ends what a predecessor left open, which hides the group's positions.
+        # First: it aborts an open transaction of a predecessor, which hides the group's positions.
         if not self._open_producer():
             return
         consumer = self._consumer = self._connections.join(self._start_positions)
@@ -148,7 +148,7 @@ class Ingest:
         if self._flush_is_due():
             self._flush(consumer)
         if self._outage.probation_is_over and not self._flush_timer.is_running:
-            # The positions were loaded, and nothing has come since that could show more.
+            # The positions were loaded, and no event has come since that could test the stores.
             self._end_outage()
         self._check_online_store(consumer)
 
@@ -175,7 +175,7 @@ class Ingest:
         return self._flush_timer.is_due or self._sinks.offline.rows >= self._limits.flush_rows
 
     def _check_online_store(self, consumer: GroupConsumer) -> None:
-        """Now and then, busy or idle: an idle ingest does not write, and so would not notice."""
+        """At intervals: an idle ingest writes nothing, so it would not notice a rebuild."""
         if not self._outage.is_paused and self._next_check.has_passed:
             self._next_check.set(CHECK_EVERY_S)
             self._sinks.online.check(consumer.owned)
@@ -206,7 +206,7 @@ class Ingest:
         log.error("online_store_damaged", why=str(error))
         self._readiness.block(f"the online store is being rebuilt: {error}")
         try:
-            # What was taken is in the online store, which must not go back behind it.
+            # The online store has these events: it must not be rebuilt without them.
             self._sinks.offline.flush()
             self._scrubber.repair(lambda _: self._watchdog.heartbeat())
         except (StoreUnavailable, StalePositions) as failed:
@@ -226,7 +226,7 @@ class Ingest:
         self._flush_timer.stop()
 
     def _pause(self, consumer: GroupConsumer, error: EventideError) -> None:
-        """Stay in the group, but take no records. The restart after it reads the dropped ones."""
+        """Stay in the group, but read no records. The restart afterwards reads the dropped ones."""
         pause_s = self._outage.pause()
         log.error("store_unavailable", why=str(error), hint=error.hint, again_in_s=pause_s)
         metrics.RESTARTS.labels(why="store_unavailable").inc()
@@ -244,7 +244,7 @@ class Ingest:
         self._outage.end()
 
     def _start_positions(self, partitions: Collection[Partition]) -> Positions:
-        """Where newly assigned partitions start; see `Sinks.load`."""
+        """The start of newly assigned partitions: the smallest position of the three sinks."""
         assert self._consumer is not None
         try:
             starts = self._sinks.load(
@@ -258,7 +258,7 @@ class Ingest:
         return starts
 
     def _open_producer(self) -> bool:
-        """Open it as soon as the brokers answer; False when we are to stop."""
+        """Open it as soon as the brokers respond; False when ingest is to stop first."""
         while not self._stop.is_set():
             self._watchdog.heartbeat()
             try:
@@ -273,6 +273,6 @@ class Ingest:
 
     def _update_metrics(self, consumer: GroupConsumer) -> None:
         metrics.PARTITIONS.set(len(consumer.owned))
-        metrics.FOREIGN_RECORDS.set(consumer.stale_records)
+        metrics.STALE_RECORDS.set(consumer.stale_records)
         metrics.BUFFERED.set(self._sinks.offline.rows)
         metrics.READY.set(self.ready()[0])

@@ -16,6 +16,8 @@ STAGE_SECONDS = Histogram(
 )
 RESTARTS = Counter("eventide_ingest_start_overs", "Restarts from the stored positions", ["why"])
 PARTITIONS = Gauge("eventide_ingest_partitions_owned", "Partitions that this process reads")
-FOREIGN_RECORDS = Gauge("eventide_ingest_records_stale", "Records that were not ours; must stay 0")
+STALE_RECORDS = Gauge(
+    "eventide_ingest_records_stale", "Records below the position of their partition; must stay 0"
+)
 NEWEST = Gauge("eventide_ingest_newest_event_timestamp_seconds", "Emission of the newest event")
-READY = Gauge("eventide_ingest_ready", "1 when events are taken")
+READY = Gauge("eventide_ingest_ready", "1 while events are ingested")

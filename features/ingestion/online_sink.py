@@ -1,4 +1,4 @@
-"""The online sink of ingest: ignores records that it has and duplicates, and applies the rest."""
+"""The online sink of ingest: drops records that it already has and duplicates, applies the rest."""
 
 from collections.abc import Collection, Sequence
 
@@ -19,7 +19,7 @@ from infra.kafka.partitions import Partition, Positions
 class OnlineSink:
     """Writes the partitions that were given to `load`. A partition has one writer at a time.
 
-    `watermark` says how far values may be compacted: the store answers exactly from there on.
+    `watermark` says how far values may be compacted; from there on they are exact.
     """
 
     def __init__(

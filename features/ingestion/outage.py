@@ -10,9 +10,9 @@ FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.5, 30.0
 class Outage:
     """A pause, and a probation after it.
 
-    One answer of one store does not show that the trouble is over. So after a pause the outage
-    goes on until both stores were written, or until nothing came in for `probation_s`: pauses get
-    longer until then.
+    One successful call of one store does not show that the outage is over. So a probation follows
+    each pause. It ends when both stores were written, or when nothing came in for `probation_s`.
+    Until then each further pause is longer than the one before.
     """
 
     def __init__(self, *, probation_s: float, clock: Clock = time.monotonic) -> None:

@@ -1,8 +1,8 @@
-"""Finds damaged values in the online store before a request does, and repairs the store.
+"""Detects damaged values in the online store before a request does, and repairs the store.
 
-A repair rebuilds the whole online store from the offline one. Repairing single values would take
-history at the exact offsets of the online store, which is ahead of the offline one. It would also
-trust the rest of a file that has just turned out to be damaged.
+A repair rebuilds the whole online store from the offline one. Repairing single values would need
+history at the exact positions of the online store, which is ahead of the offline one. It would also
+trust the rest of a file that is known to be damaged.
 """
 
 from collections.abc import Callable, Sequence
@@ -40,7 +40,7 @@ class Scrubber:
         """Verify the next values. After the last ones the next round begins.
 
         Raises:
-            CorruptValue: some of them are damaged. The next scan goes on behind them.
+            CorruptValue: some of them are damaged. The next scan continues after them.
             StoreDamaged: the store cannot be read any more.
             StoreUnavailable: it does not respond.
         """

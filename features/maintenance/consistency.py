@@ -48,8 +48,8 @@ def compare_views(
     online: OnlineStore,
     duplicate_horizon_us: int = DUPLICATE_HORIZON_US,
 ) -> Comparison:
-    """Compare all values as of just after the newest event, and at earlier moments for which the
-    online store still answers exactly.
+    """Compare all values as of just after the newest event, and at earlier moments for which
+    online values are still exact.
 
     Nothing is compared while the two stores do not stand at the same positions, or move.
 

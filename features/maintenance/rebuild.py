@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class BatchSizes:
-    """How much is worked on at once. `ids_per_slice`: ingest forgets ids by whole slices."""
+    """How much is in memory at once. `ids_per_slice`: ingest deletes seen ids by whole slices."""
 
     slice_rows: int = 250_000
     values_per_batch: int = 5_000
@@ -46,8 +46,7 @@ class BatchSizes:
 
 @dataclass(frozen=True, kw_only=True)
 class RebuildRules:
-    """The rules of ingest: when an event counts as sent twice, and for how long the store answers
-    exactly about the past."""
+    """The rules of ingest: which events are duplicates, how far back online values are exact."""
 
     duplicate_horizon_us: int
     hold_us: int
@@ -117,7 +116,7 @@ def _snapshots(
     tables = {e: s for e, s in snapshots.items() if s is not None}
     if not tables:
         raise DataNotReady(
-            "there is no offline store yet to rebuild the online one from",
+            "there is no offline store yet, from which the online one could be rebuilt",
             hint="run `eventide ingest`, which fills both from the topics",
         )
     return tables
@@ -148,7 +147,7 @@ class _ViewValues:
             items = iter(values.items())
             while batch := list(islice(items, self._history.sizes.values_per_batch)):
                 self._on_progress(f"view {view.name}: {self.count:,} values")
-                # Compact small values too: each value records from when on it answers exactly.
+                # Compact small values too: each value records the time from which on it is exact.
                 compacted = state_of(view).compact(
                     [value for _, value in batch], compacted_through_us
                 )

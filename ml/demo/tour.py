@@ -28,15 +28,15 @@ SETTLES_WITHIN = timedelta(hours=12)  # 99 of 100 flights have landed 9 hours af
 class TourFailed(EventideError):
     """A command of the tour failed; what it printed was shown."""
 
-    hint = "`eventide status` and `eventide logs` say more; the same command goes on where it was"
+    hint = "see `eventide status` and `eventide logs`; the same command continues where it ended"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Tour:
-    """What is replayed and trained. Moments are emission times, UTC; `until` is exclusive.
+    """What is replayed and trained. Times are emission times, UTC; `until` is exclusive.
 
     A run takes 09:00 UTC of its day as its 'now' (04:00 or 05:00 in New York, the quiet hour), so
-    history ends there. the events until `settled_until` are the outcomes of the last live requests.
+    history ends there. The events until `settled_until` give the labels of the last live requests.
     """
 
     first_day: date
@@ -51,7 +51,7 @@ class Tour:
 
 @dataclass(frozen=True, kw_only=True)
 class Step:
-    """One command. Its JSON is kept under `name`."""
+    """One command. Its JSON goes into the summary under `name`."""
 
     name: str
     title: str
@@ -73,7 +73,7 @@ def tour_of(*, first_day: date, last_day: date, live_hours: int) -> Tour:
 
 
 def run_tour(tour: Tour, *, on_progress: StatusCallback) -> dict[str, Any]:
-    """Run every step in order; what each reported, and `seconds` by step.
+    """Run every step in order. Returns the JSON of each step, and `seconds` by step.
 
     Raises:
         TourFailed: a command failed.
@@ -112,22 +112,22 @@ def steps(tour: Tour) -> tuple[Step, ...]:
         ),
         Step(
             name="live",
-            title=f"live until {moment(tour.live_until)}: a forecast for each flight",
+            title=f"live until {moment(tour.live_until)}: a prediction for each flight",
             command=(*send, *live, "--lockstep"),
         ),
         Step(
             name="after",
-            title="what came of the last of them",
+            title="after the live part: the labels of its last requests",
             command=(*send, *after, *without_requests),
         ),
         Step(
             name="report",
-            title="the forecasts against what happened",
+            title="report: the predictions against what happened",
             command=("report", tour.project, *live, "--json"),
         ),
         Step(
             name="audit",
-            title="audit: everything that was sent, stored and answered",
+            title="audit: every event and every request",
             command=("audit", "--settled", "--json"),
         ),
     )

@@ -1,4 +1,4 @@
-"""Judge every learner, the champion and a constant on the same later decisions."""
+"""Evaluates every learner, the champion and a constant on the same later decisions."""
 
 from __future__ import annotations
 
@@ -66,10 +66,9 @@ def evaluate(
     registry: Registry,
     plotter: Plotter,
 ) -> Evaluation:
-    """Measure, compare, and write all of it into the day's runs.
+    """Evaluate the fits, and log the evaluation in the day's runs.
 
-    The evaluation of a day that is recorded already is read back, also when the champion is another
-    one by now.
+    An evaluation that is already logged is read back, even if the champion has changed since.
 
     Raises:
         BundleRefused: the champion in the registry is not what was registered.

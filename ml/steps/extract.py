@@ -1,4 +1,4 @@
-"""Make the training set of a run and say whether a model can be made of it."""
+"""Makes the training set of a run, and decides whether a model can be trained on it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Let a verified version serve. One promotion at a time: the scheduler's pool ensures that."""
+"""Makes a verified version the champion. A pool of the scheduler runs one promotion at a time."""
 
 import json
 from pathlib import Path
@@ -22,7 +22,7 @@ def promote(
     work: Path,
     now_us: int,
 ) -> Promotion:
-    """Point `champion` at the version, `previous` at the one before, and write it down.
+    """Point `champion` at the version and `previous` at the one before, and log the promotion.
 
     A version is promoted once: a rerun of its day, perhaps months later, changes nothing. A rerun
     after a crash in the middle finishes what is missing.
@@ -60,15 +60,15 @@ def _check_unmoved(champion: str | None, verdict: Verdict, version: str) -> None
         raise RegistryConflict(
             f"version {version} was judged against {verdict.champion or 'no champion'}, but "
             f"{champion} serves now",
-            hint="train a later day: it will be judged against the present champion",
+            hint="train a later day: it will be judged against the current champion",
         )
 
 
 def _read_back(registry: Registry, name: str, version: str) -> None:
-    standing = registry.aliases(name).get(CHAMPION)
-    if standing != version:
+    current = registry.aliases(name).get(CHAMPION)
+    if current != version:
         raise RegistryConflict(
-            f"{CHAMPION} of {name} stands at {standing}, not at {version}: someone else promotes",
+            f"{CHAMPION} of {name} is {current}, not {version}: another process promotes",
         )
 
 

@@ -55,11 +55,12 @@ def register(
     *,
     registry: Registry,
 ) -> Registration:
-    """The version of the accepted candidate, at the alias `challenger`.
+    """Register the accepted candidate as a version with the alias `challenger`, and verify it.
 
-    Then it is loaded as serving loads it: the bundle is downloaded over the network, compared with
-    its sha256, and must score as the pipeline does. Only a version that did may be promoted.
-    A version that was registered for the same data is used again.
+    The verification loads the version as serving does: the bundle is downloaded over the network,
+    compared with its sha256, and must score as the pipeline does. Only a verified version can be
+    promoted.
+    A version that was registered for the same data is reused.
 
     Raises:
         MlError: the verdict is to hold.
@@ -77,7 +78,7 @@ def register(
     )
     if VERIFIED_TAG not in version.tags:
         rows = verify_deployment(project, snapshot, fit, version, registry=registry)
-        # The tag last: it says to a later try that all of this was done.
+        # The tag last: to a retry it shows that all of this is done.
         registry.point(project.name, CHALLENGER, version.version)
         registry.tag(version, {VERIFIED_TAG: str(rows)})
     return Registration(
@@ -111,7 +112,7 @@ def verify_deployment(
     if not difference <= MAX_DIFFERENCE or not len(rows):
         raise BundleRefused(
             f"version {version.version} scores {len(rows)} golden rows up to {difference:.2g} "
-            "differently after the way through the registry"
+            "differently after the round trip through the registry"
         )
     return len(rows)
 

@@ -239,7 +239,7 @@ RECORD_TYPES: dict[str, Any] = {
 
 
 def hold_reasons(step: Step, records: Mapping[str, Any]) -> list[str]:
-    """Why the step does not run: what the records that it needs say. Empty: it runs."""
+    """Why the step does not run, from the records that it needs. Empty: it runs."""
     if step.reports:
         return []
     return [

@@ -32,7 +32,7 @@ class FolderModelSource:
         )
 
     def fetch(self, version: ModelVersion, folder: Path) -> None:
-        """Copy the files; if they were replaced meanwhile, their sums say so."""
+        """Copy the files; if they are replaced during the copy, their sha256 shows it."""
         try:
             files = [f for f in self._folder.iterdir() if f.is_file()]
             if not files:

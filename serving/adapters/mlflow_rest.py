@@ -88,7 +88,7 @@ class MlflowModelSource:
             return self._client.get(path, params=params, timeout=timeout_s)
         except httpx.HTTPError as error:
             raise ModelUnavailable(
-                f"no answer from MLflow at {self._client.base_url}: {error!r}",
+                f"no response from MLflow at {self._client.base_url}: {error!r}",
                 hint="is it running? see `eventide status`",
             ) from error
 
@@ -125,5 +125,5 @@ def _json(response: httpx.Response) -> dict[str, Any]:
     try:
         content: dict[str, Any] = response.json()
     except ValueError as error:
-        raise ModelUnavailable(f"{response.request.url.path}: the answer is not JSON") from error
+        raise ModelUnavailable(f"{response.request.url.path}: the response is not JSON") from error
     return content

@@ -178,6 +178,6 @@ def test_a_version_without_our_tags_is_not_served(mlflow_url: str, bundle: Path)
 
 def test_a_registry_that_is_away_says_so_within_seconds(tmp_path: Path) -> None:
     source = MlflowModelSource(f"http://127.0.0.1:{free_port()}", name="flight_delay")
-    with pytest.raises(ModelUnavailable, match="no answer from MLflow"):
+    with pytest.raises(ModelUnavailable, match="no response from MLflow"):
         source.current()
     source.close()

@@ -109,7 +109,7 @@ def test_without_serving_a_lock_step_ends_with_what_is_missing(
     # Longer than ingest, which runs, may need for a step on a busy machine.
     done = run("replay", "flights", *night, "--lockstep", "--patience", "20", env=env, ok=False)
     assert done.returncode == 1
-    assert "serving has not answered what was asked" in done.stderr
+    assert "serving has not written all outcomes" in done.stderr
     assert REQUESTED.name in done.stderr
     assert "eventide status" in done.stderr
 
@@ -122,8 +122,8 @@ def test_without_ingest_a_lock_step_and_a_wait_end_with_what_is_missing(
     stepping = run("replay", "flights", *span, "--lockstep", *patience, env=env, ok=False)
     waiting = run("replay", "flights", *span, "--wait", *patience, env=env, ok=False)
     assert (stepping.returncode, waiting.returncode) == (1, 1)
-    assert "ingest has not taken in what was sent" in stepping.stderr
-    assert "ingest has not stored what was sent" in waiting.stderr
+    assert "ingest has not applied all sent events" in stepping.stderr
+    assert "ingest has not stored all sent events" in waiting.stderr
 
 
 def test_a_second_replay_overtakes_the_first(env: dict[str, str], site: Site) -> None:

@@ -199,7 +199,7 @@ def test_a_model_that_fails_on_everything_takes_no_requests_until_another_one_se
         assert len(outcomes(site)) == known
         choice.model = model
         answer_all(site, feeder)
-        assert loop.ready() == (True, "answering requests")
+        assert loop.ready() == (True, "serving requests")
     assert_each_answered_once(site, feeder)
 
 

@@ -111,8 +111,8 @@ def test_labels_that_came_after_the_moment_are_not_used() -> None:
 @pytest.mark.parametrize(
     ("outcomes", "changes", "named"),
     [
-        ([], {}, "no forecast"),
-        ([prediction("cancelled", START, 0.5)], {}, "no outcome"),
+        ([], {}, "no prediction"),
+        ([prediction("cancelled", START, 0.5)], {}, "none has a label"),
         ([], {"as_of_us": END - 1}, "ends at"),
     ],
 )

@@ -66,8 +66,13 @@ def an_audit(*, missing: int = 0, waiting: int = 0, unanswered: int = 0) -> Audi
 @pytest.mark.parametrize(
     ("found", "clean", "settled", "verdict"),
     [
-        (an_audit(), True, True, "everything that was sent is in its place, once"),
-        (an_audit(waiting=2), True, False, "some is still on its way"),
+        (
+            an_audit(),
+            True,
+            True,
+            "all records are stored, and all requests have outcomes, exactly once",
+        ),
+        (an_audit(waiting=2), True, False, "some records are still waiting"),
         (an_audit(missing=1), False, True, "not clean"),
         (an_audit(unanswered=1), False, True, "not clean"),
     ],
