@@ -5,7 +5,7 @@ SHELL := bash
 MAKEFLAGS += --no-print-directory
 
 UV_VERSION := 0.13.9
-# The first of these that is there and new enough; or say `make PYTHON=/path/to/python3.12 ...`.
+# The first of these that is there and new enough; or `make PYTHON=/path/to/python3.12 ...`.
 PYTHON ?= $(shell for p in python3.12 python3.11 python3; do $$p -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 13))' 2>/dev/null && echo $$p && break; done)
 BIN := .venv/bin
 # Tests of real servers wait more than they compute. Each worker has servers of its own.
@@ -31,14 +31,14 @@ setup: .venv/.ready .tools/.ready ## make the environment in .venv and .tools (o
 	@touch $@
 
 .venv/.ready: requirements.lock pyproject.toml
-	@test -n "$(PYTHON)" || { echo "Eventide needs Python 3.11 or 3.12; say make PYTHON=/path/to/python3.12"; exit 1; }
+	@test -n "$(PYTHON)" || { echo "Eventide needs Python 3.11 or 3.12: make PYTHON=/path/to/python3.12"; exit 1; }
 	@echo "== environment: $$($(PYTHON) --version) in .venv, packages from requirements.lock"
 	@test -x $(BIN)/uv || { $(PYTHON) -m venv .venv && $(BIN)/python -m pip install -q --disable-pip-version-check uv==$(UV_VERSION); }
 	@$(BIN)/uv pip sync -q --python $(BIN)/python --require-hashes --compile-bytecode requirements.lock
 	@$(BIN)/uv pip install -q --python $(BIN)/python --no-deps --no-build-isolation -e .
 	@touch $@
 
-lock: setup ## resolve requirements.lock anew from pyproject.toml
+lock: setup ## resolve requirements.lock from pyproject.toml
 	@$(BIN)/uv pip compile --universal --generate-hashes --python-version 3.11 --all-extras --group dev --no-header -q -o requirements.lock pyproject.toml
 
 check: setup ## format, lint, types, import contracts
@@ -48,7 +48,7 @@ check: setup ## format, lint, types, import contracts
 	@$(BIN)/lint-imports --no-cache
 	@echo "== clean"
 
-fix: setup ## format and mend what can be mended
+fix: setup ## format, and fix what can be fixed automatically
 	@$(BIN)/ruff check -q --fix . ; $(BIN)/ruff format -q .
 
 test-fast: setup ## without servers and kills: units, contracts on memory and files (a minute)
@@ -76,7 +76,7 @@ down: setup ## stop them all
 status: setup ## what runs, and where
 	@$(BIN)/eventide status
 
-clean: setup ## delete the data of the local stack (asks first)
+clean: setup ## delete the data of the local stack (after a confirmation)
 	@$(BIN)/eventide clean
 
 bench: setup ## the benchmarks, ours beside peers: tables and JSON (BENCH=--quick, BENCH="--only history")

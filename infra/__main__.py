@@ -4,12 +4,12 @@ import os
 import sys
 from typing import TYPE_CHECKING, Annotated
 
-import msgspec
 import typer
 from rich.console import Console
 from rich.table import Table
 
 from infra import settings_table
+from infra.command_options import Json, print_json
 from infra.settings import load_settings
 
 if TYPE_CHECKING:
@@ -23,7 +23,6 @@ Only = Annotated[
         help="Only these services, separated by commas, and what they need. Default: all."
     ),
 ]
-Json = Annotated[bool, typer.Option("--json", help="Print JSON to standard output.")]
 
 
 @app.command()
@@ -71,7 +70,7 @@ def status(as_json: Json = False) -> None:
 
     stack = lifecycle.report(load_settings())
     if as_json:
-        sys.stdout.write(msgspec.json.encode(stack).decode() + "\n")
+        print_json(stack)
     else:
         table = Table("service", "state", "pid", "restarts", "address", "note", box=None)
         for s in stack.services:
@@ -124,7 +123,7 @@ def settings(as_json: Json = False) -> None:
     rows = settings_table.rows(load_settings())
     if as_json:
         values = {row.variable: row.value for row in rows}
-        sys.stdout.write(msgspec.json.encode(values).decode() + "\n")
+        print_json(values)
         return
     table = Table("variable", "value", "meaning", box=None)
     for row in rows:

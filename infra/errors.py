@@ -1,4 +1,4 @@
-"""What can go wrong in the kit. One root, one sentence an error."""
+"""The root of all errors. The message of each error is one sentence."""
 
 
 class EventideError(Exception):

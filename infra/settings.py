@@ -35,7 +35,7 @@ class KafkaSettings(BaseModel):
 
 
 class IngestSettings(BaseModel):
-    """Ingest: how much is taken at once and how often it is written."""
+    """Ingest: sizes of batches, when they are written, and how long online values are exact."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -43,26 +43,28 @@ class IngestSettings(BaseModel):
     instance: str = Field(default="0", description="stable name of this process in its group")
     max_batch: int = Field(default=2_000, ge=1, description="records a poll")
     flush_rows: int = Field(default=50_000, ge=1, description="rows that force an offline commit")
-    flush_seconds: float = Field(default=2.0, gt=0, description="age that forces one")
+    flush_seconds: float = Field(
+        default=2.0, gt=0, description="age of buffered rows that forces one"
+    )
     duplicate_horizon_hours: float = Field(
         default=48.0, gt=0, description="an event id seen again within it is a duplicate"
     )
     hold_hours: float = Field(
         default=12.0,
         gt=0,
-        description="event time for which the online store is exact for every reader",
+        description="event time for which online values are exact for every reader",
     )
     hold_hours_max: float = Field(
         default=168.0,
         gt=0,
-        description="event time for which it stays exact while serving has unanswered requests "
-        "from then",
+        description="event time for which they stay exact while serving lags: while requests "
+        "from that time have no outcome",
     )
     max_future_minutes: float = Field(
         default=10.0, ge=0, description="an event_time may lie this far after its emission"
     )
     watchdog_seconds: float = Field(
-        default=40.0, gt=0, description="a loop that stands still for it ends its process"
+        default=40.0, gt=0, description="time without progress after which a loop ends its process"
     )
 
     @property
@@ -87,17 +89,19 @@ class IngestSettings(BaseModel):
 
 
 class UpkeepSettings(BaseModel):
-    """Maintenance of the offline store: what is put together and what is deleted."""
+    """Maintenance of the offline store: what is compacted and what is deleted."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     closed_after_hours: float = Field(
-        default=24.0, ge=0, description="a day is closed so long after it ended; late events come"
+        default=24.0,
+        ge=0,
+        description="time after its end when a day is closed; late events come until then",
     )
     # At least an hour: files of running writers and readers are younger. At most a week: Delta
     # forgets then when a file left the table. What has to stay longer is pinned.
     retention_hours: int = Field(
-        default=168, ge=1, le=168, description="for so long every version stays readable"
+        default=168, ge=1, le=168, description="time for which every version stays readable"
     )
 
     @property
@@ -113,20 +117,22 @@ class ServingSettings(BaseModel):
 
     group: str = "eventide-serving"
     instance: str = Field(default="0", description="stable name of this process in its group")
-    project: str = "flight_delay"
+    project: str = Field(default="flight_delay", description="whose champion is served")
     max_batch: int = Field(default=500, ge=1, description="requests a transaction")
-    # Ingest takes an event in within milliseconds and stands still for a commit of the offline
-    # store, under a second. Who waits longer waits for something that is broken, and an answer that
-    # says that it is stale is worth more then. At most half of what the group allows between polls.
+    # Ingest applies an event within milliseconds, and pauses for a commit of the offline store,
+    # under a second. A longer wait means that ingest is broken; then a prediction that is marked as
+    # not fresh is worth more. At most half of what the group allows between polls.
     max_wait_ms: int = Field(
         default=2_000,
         ge=0,
         le=60_000,
-        description="how long a batch waits for ingest before it is answered as stale",
+        description="how long a batch waits for ingest before it is scored as not fresh",
     )
-    poll_champion_seconds: float = Field(default=5.0, gt=0)
+    poll_champion_seconds: float = Field(
+        default=5.0, gt=0, description="pause between two checks for a new champion"
+    )
     watchdog_seconds: float = Field(
-        default=40.0, gt=0, description="a loop that stands still for it ends its process"
+        default=40.0, gt=0, description="time without progress after which a loop ends its process"
     )
 
 
@@ -163,7 +169,7 @@ class StackSettings(BaseModel):
     )
     dags: Path = Field(default=_CHECKOUT / "dags", description="folder of the DAG files")
     airflow_slots: int = Field(default=4, ge=1, description="tasks that run side by side")
-    kafka_heap_mib: int = Field(default=384, ge=128)
+    kafka_heap_mib: int = Field(default=384, ge=128, description="heap of the local broker")
 
 
 class Settings(BaseSettings):
@@ -223,7 +229,7 @@ class Settings(BaseSettings):
         return value
 
     def model_post_init(self, _: Any, /) -> None:
-        """Folders that are not set lie in the state folder."""
+        """Put folders that are not set into the state folder."""
         state = self.state_dir.resolve()
         for name, folder in _FOLDERS.items():
             if not getattr(self, name):
@@ -260,7 +266,7 @@ def load_settings() -> Settings:
 
 
 class _EndpointsFile(PydanticBaseSettingsSource):
-    """What `eventide up` wrote: the addresses of the servers that it started."""
+    """The addresses of the servers that `eventide up` has started."""
 
     def get_field_value(self, field: FieldInfo, field_name: str) -> tuple[Any, str, bool]:  # noqa: ARG002
         return self().get(field_name), field_name, False

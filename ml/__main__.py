@@ -2,11 +2,12 @@
 
 import os
 import sys
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from infra.command_options import MOMENTS, Json, utc_us
 from ml.demo.command import demo
 
 if TYPE_CHECKING:
@@ -18,9 +19,7 @@ if TYPE_CHECKING:
 app = typer.Typer()
 
 Project = Annotated[str, typer.Argument(help="A model declared in ml/projects.")]
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON object to standard output.")]
 DAY_FORMATS = ["%Y-%m-%d"]
-MOMENT_FORMATS = ["%Y-%m-%d", "%Y-%m-%dT%H:%M", "%Y-%m-%dT%H:%M:%S", "%Y-%m-%dT%H:%M:%SZ"]
 
 
 @app.command()
@@ -52,11 +51,11 @@ def report(
     project: Project,
     begin: Annotated[
         datetime,
-        typer.Option("--from", formats=MOMENT_FORMATS, help="First decision time, UTC."),
+        typer.Option("--from", formats=MOMENTS, help="First decision time, UTC."),
     ],
     until: Annotated[
         datetime,
-        typer.Option(formats=MOMENT_FORMATS, help="End of the decision times, UTC, exclusive."),
+        typer.Option(formats=MOMENTS, help="End of the decision times, UTC, exclusive."),
     ],
     json: Json = False,
 ) -> None:
@@ -67,12 +66,8 @@ def report(
 
     Exit code 1: the span has no prediction, or none of its predictions has a label yet.
     """
-    from infra.clock import to_us
-
     trainer = _trainer(project)
-    live_report = trainer.live_report(
-        start_us=to_us(begin.replace(tzinfo=UTC)), end_us=to_us(until.replace(tzinfo=UTC))
-    )
+    live_report = trainer.live_report(start_us=utc_us(begin), end_us=utc_us(until))
     _print(live_report) if json else _describe_report(live_report)
 
 

@@ -1,17 +1,16 @@
 """Runs the table of steps: all of a day in this process, or one by one with JSON in between."""
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 from typing import Any
 
+from infra.process.progress import StatusCallback
 from ml.errors import StepHeld
 from ml.ports import TrainingServices
 from ml.results import RunOutcome, from_plain, to_plain
 from ml.steps.table import GIVEN_BY, RECORD_TYPES, STEP_BY_NAME, STEPS, Step, hold_reasons
-
-StatusCallback = Callable[[str], None]
 
 
 @dataclass(frozen=True, kw_only=True)

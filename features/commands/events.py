@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from features.commands.options import Json, print_result
+from infra.command_options import Json, print_result
 
 
 def topics(as_json: Json = False) -> None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 
-from features.commands.options import MOMENTS, Json, print_result, utc_us
+from infra.command_options import MOMENTS, Json, print_result, utc_us
 from infra.process.signals import stop_at_signal
 
 if TYPE_CHECKING:

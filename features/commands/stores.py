@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from features.commands.options import Json, print_json, print_result
+from infra.command_options import Json, print_json, print_result
 from infra.process.signals import stop_at_signal
 
 

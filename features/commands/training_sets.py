@@ -7,8 +7,8 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from features.commands.options import MOMENTS, Json, print_result, utc_us
 from infra.clock import DAY, now_us
+from infra.command_options import MOMENTS, Json, print_result, utc_us
 
 
 def export(

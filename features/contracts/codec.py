@@ -17,7 +17,7 @@ from infra.clock import now_us
 
 SCHEMA_HEADER: Final = "schema"
 MAX_BYTES: Final = 256 * 1024
-MIN_TIME_US: Final = 631_152_000_000_000  # 1990: before it, someone counts in other units
+MIN_TIME_US: Final = 631_152_000_000_000  # 1990: an earlier time is probably in other units
 
 CODES: Final = (
     "empty",  # no value, or an empty one
@@ -27,7 +27,7 @@ CODES: Final = (
     "missing_field",
     "wrong_type",
     "out_of_range",  # outside the bounds that the record declares, beyond 64 bits among them
-    "bad_key",  # the Kafka key is not the declared key field: its order is not kept
+    "bad_key",  # the Kafka key is not the declared key field, so the order of its events is lost
     "time_travel",  # it happened after it was emitted, or was emitted in the future
     "check_failed",  # it fails a check of its declaration
 )
@@ -155,7 +155,7 @@ _CODE_OF_PREFIX: Mapping[str, str] = {
 
 
 def _code(message: str) -> str:
-    """msgspec has one error class for all mistakes; only its message tells them apart."""
+    """msgspec has one error class for all mistakes; only its message distinguishes them."""
     return next((c for p, c in _CODE_OF_PREFIX.items() if message.startswith(p)), "wrong_type")
 
 

@@ -11,7 +11,7 @@ HEADER_PREFIX = "dlq."
 
 
 def dead_letter_topic(consumer: str) -> str:
-    """Each consumer has its own: `ingest.dlq`, `serving.dlq`."""
+    """The dead-letter topic of a consumer: `ingest.dlq` or `serving.dlq`."""
     return f"{consumer}{SUFFIX}"
 
 

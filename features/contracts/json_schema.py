@@ -1,4 +1,4 @@
-"""The JSON Schema of every record that crosses a topic, kept as files beside the declarations.
+"""The JSON Schema of every record that crosses a topic, as files beside the declarations.
 
 The files are for those who read the topics in other languages. They are generated; a test fails
 when code and file differ. A change that readers of the old version could not read is refused unless
@@ -25,7 +25,7 @@ _LOWER, _UPPER = ("minimum", "minLength"), ("maximum", "maxLength")
 
 @dataclass(frozen=True, kw_only=True)
 class SchemaFile:
-    """One schema and the file that it is kept in."""
+    """One schema and its file."""
 
     path: Path
     schema: Schema
@@ -70,7 +70,7 @@ def schema_files(domains: Sequence[Domain]) -> Iterator[SchemaFile]:
 
 
 def write(files: Sequence[SchemaFile]) -> list[Path]:
-    """Write the files that are not current, but no breaking change; returns their paths."""
+    """Write the files that are not current, except breaking changes; returns their paths."""
     changed = [f for f in files if f.mistake and not f.breaking_changes]
     for file in changed:
         file.path.parent.mkdir(parents=True, exist_ok=True)

@@ -14,7 +14,7 @@ REPLAY_PROGRESS = "replay.progress"
 # emission, never that of the broker.
 _FOR_EVER = {"retention.ms": "-1", "message.timestamp.type": "CreateTime"}
 # A record of the largest size that a topic takes must fit, with the headers of a dead letter.
-_KEPT_WHOLE = {**_FOR_EVER, "max.message.bytes": "2097152"}
+_WITH_LARGE_RECORDS = {**_FOR_EVER, "max.message.bytes": "2097152"}
 _NEWEST_BY_KEY = {"cleanup.policy": "compact"}
 
 
@@ -31,8 +31,8 @@ def topic_specs(domains: Sequence[Domain]) -> list[TopicSpec]:
         if d.services
     ]
     own = [
-        TopicSpec(name=INGEST_DEAD_LETTERS, partitions=1, config=_KEPT_WHOLE),
-        TopicSpec(name=SERVING_DEAD_LETTERS, partitions=1, config=_KEPT_WHOLE),
+        TopicSpec(name=INGEST_DEAD_LETTERS, partitions=1, config=_WITH_LARGE_RECORDS),
+        TopicSpec(name=SERVING_DEAD_LETTERS, partitions=1, config=_WITH_LARGE_RECORDS),
         TopicSpec(name=REPLAY_PROGRESS, partitions=1, config=_NEWEST_BY_KEY),
     ]
     return events + outcomes + own

@@ -28,10 +28,10 @@ CheckAction = Literal["nullify", "dead_letter", "stop"]
 
 @dataclass(frozen=True, kw_only=True)
 class Check:
-    """What must hold for an event to be used, and what happens with an event that fails it.
+    """A condition on events, and what happens with an event that violates it.
 
     `holds` is given the columns of `reads` for many events and returns one bool an event. An event
-    with a null in a field of `reads` passes. `on_failure` says what happens with one that fails:
+    with a null in a field of `reads` passes. `on_failure` says what happens with a violating one:
 
     nullify: `field` counts as null in every feature; the event is stored as it came.
     dead_letter: ingest sends the event to the dead letters, as if it could not be decoded.

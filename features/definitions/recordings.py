@@ -2,8 +2,8 @@
 
 A built recording is one Parquet file with a row for each event, in the order of emission:
 `known_at_us` (when the source emitted it), `event` (its type's name), `event_id`, `key` and
-`payload`, the bytes that go to Kafka. A domain's recording stands in
-`features/catalog/<domain>/recording.py` as `RECORDING`; `emitted` makes its rows.
+`payload`, the bytes that go to Kafka. `features/catalog/<domain>/recording.py` declares it as
+`RECORDING`; `emitted` makes its rows.
 """
 
 from __future__ import annotations

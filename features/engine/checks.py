@@ -1,4 +1,4 @@
-"""What the checks of an event say: which events fail one, and which fields count as null."""
+"""Applies the checks of events: which events violate one, and which fields count as null."""
 
 from collections.abc import Sequence
 
@@ -8,7 +8,7 @@ from features.definitions.events import BoolArray, Check, Columns, EventType
 
 
 def required_fields(event: EventType, fields: Sequence[str]) -> tuple[str, ...]:
-    """The fields, and those that the checks read which may nullify one of them; each once."""
+    """The fields, and those that their checks with `nullify` read; each once."""
     reads = [f for c in event.checks_with("nullify") if c.field in fields for f in c.reads]
     return tuple(dict.fromkeys((*fields, *reads)))
 
@@ -16,7 +16,7 @@ def required_fields(event: EventType, fields: Sequence[str]) -> tuple[str, ...]:
 def nullify_invalid(event: EventType, events: Columns) -> Columns:
     """The columns, with NaN in place of the values that fail a check with `nullify`.
 
-    `events` has what `required_fields` says.
+    `events` has at least the `required_fields`.
     """
     checks = [c for c in event.checks_with("nullify") if c.field in events]
     if not checks:
@@ -31,7 +31,7 @@ def nullify_invalid(event: EventType, events: Columns) -> Columns:
 
 
 def violations(check: Check, events: Columns) -> BoolArray:
-    """Which events fail a check; one with a null in a field that it reads does not."""
+    """Which events violate a check. One with a null in a field that the check reads does not."""
     failed: BoolArray = ~np.asarray(check.holds(events), bool)
     for field in check.reads:
         values = events[field]

@@ -53,7 +53,7 @@ class DeduplicationWindow:
         return len(self._last)
 
     def first_sightings(self, seen: SeenIds) -> BoolArray:
-        """Which of these events count; they are remembered, counted or not."""
+        """Which of these events are no duplicates. The ids of all of them are remembered."""
         last, horizon = self._last, self._horizon_us
         counts = np.empty(len(seen.ids), bool)
         for i, (event_id, known) in enumerate(
@@ -101,7 +101,10 @@ def first_sightings(
     known_at_us: Int64Array,
     horizon_us: int,
 ) -> BoolArray:
-    """Which events count, by the same rule; `ids` are codes, rows are in any order."""
+    """Which events are no duplicates, by the rule of `DeduplicationWindow`.
+
+    `ids` are codes; rows are in any order.
+    """
     order = np.lexsort((offsets, ids, partitions))
     group, code, known = partitions[order], ids[order], known_at_us[order]
     counts = np.ones(len(order), bool)

@@ -65,7 +65,7 @@ class LifecycleState(ViewState):
         return merged
 
     def reachable(self, rows: NDArray[np.void], compacted_through: Int64Array) -> BoolArray:
-        """By the item's order; by when it was first heard of, for one that is not opened yet."""
+        """By the item's order; for an item that is not opened yet, by its first known event."""
         first_known = np.minimum.reduce([rows[known] for known in self._columns_by_known])
         oldest = compacted_through - self.view.reach_us
         opened = rows[OPENED] != HIGHEST
@@ -205,7 +205,7 @@ class PreviousState(LifecycleState):
     def rows_of(
         self, event: EventType, events: Columns, known_at_us: Int64Array
     ) -> PointInTimeRows:
-        """What each event says about its item."""
+        """One row an event: when it became known, and the fields that it sets."""
         events = nullify_invalid(event, events)
         columns = self._null_columns(len(known_at_us))
         columns[_known_column(self.view, event)] = known_at_us

@@ -33,7 +33,7 @@ left."""
 @dataclass(frozen=True, kw_only=True)
 class ViewValues:
     """`values`: float64 (queries, features of the view), NaN for null. `exact`: False where the
-    query was for a time that the state no longer tells apart."""
+    query is for a time before the value was compacted."""
 
     values: Float64Array
     exact: BoolArray

@@ -42,8 +42,8 @@ class ViewSchemaMismatch(FeatureError):
 
     def __init__(self, view: str) -> None:
         super().__init__(
-            f"the online values of view {view} were made under another declaration of it",
-            hint="make the online store again: `eventide features rebuild`",
+            f"the online values of view {view} were computed under another declaration of it",
+            hint="rebuild the online store: `eventide features rebuild`",
         )
 
 
@@ -57,7 +57,7 @@ class CorruptValue(FeatureError):
         self.view, self.indexes = view, tuple(indexes)
         super().__init__(
             f"{len(self.indexes)} online values of view {view} are damaged",
-            hint="ingest finds it and repairs the store; at once: `eventide features rebuild`",
+            hint="ingest detects and repairs it; to do it at once: `eventide features rebuild`",
         )
 
 
@@ -66,7 +66,7 @@ class ValueRows:
     """The rows of several values, value after value; `*_group` says which value each belongs to.
 
     `compacted_through_us`: one for each value. What was known before it is compacted; the value
-    answers queries exactly from there on.
+    is exact for queries from there on.
     """
 
     compacted_through_us: Int64Array
@@ -186,7 +186,7 @@ class ValueFormat:
 
 
 def compacted_through_us(value: bytes) -> int:
-    """From which time on a value answers queries exactly."""
+    """The time from which on a value is exact."""
     time_us: int = _HEADER_STRUCT.unpack_from(value)[1]
     return time_us
 

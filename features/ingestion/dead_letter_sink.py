@@ -30,7 +30,7 @@ class DeadLetterSink:
         """Read the group's positions; partitions without one are left out.
 
         Raises:
-            KafkaException: no answer, or a transaction over them is still open.
+            KafkaException: no response, or a transaction over them is still open.
         """
         positions = dict(consumer.committed(partitions))
         self._positions |= {p: positions.get(p, 0) for p in partitions}

@@ -76,18 +76,18 @@ def account_topic(
     `sent`, `stored` and `dead` are places; `positions` gives the next offset of each partition as
     the offline store has it; `event_ids` are 64-bit hashes of the ids that could be read.
     """
-    kept, twice_stored = _unique(stored)
+    stored_once, twice_stored = _unique(stored)
     dead_once, twice_dead = _unique(dead)
-    lost = np.setdiff1d(sent, np.union1d(kept, dead_once), assume_unique=False)
+    lost = np.setdiff1d(sent, np.union1d(stored_once, dead_once), assume_unique=False)
     waiting = _at_or_above(lost, positions)
     return TopicAccount(
         topic=topic,
         sent=len(sent),
-        stored=len(kept),
+        stored=len(stored_once),
         dead_lettered=len(dead_once),
         waiting=waiting,
         missing=len(lost) - waiting,
-        doubled=twice_stored + twice_dead + len(np.intersect1d(kept, dead_once)),
+        doubled=twice_stored + twice_dead + len(np.intersect1d(stored_once, dead_once)),
         resent=len(event_ids) - len(np.unique(event_ids)),
     )
 

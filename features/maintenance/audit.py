@@ -56,7 +56,8 @@ class Audit:
 
     @property
     def clean(self) -> bool:
-        """Nothing missing, doubled, unanswered, answered twice or different."""
+        """Whether no record is missing or doubled, no request lacks its outcome or has two, and no
+        online value differs from history."""
         return not (
             any(t.missing or t.doubled for t in self.topics)
             or any(r.unanswered or r.answered_twice for r in self.requests)
@@ -65,7 +66,7 @@ class Audit:
 
     @property
     def settled(self) -> bool:
-        """Nothing is waiting any more."""
+        """Whether no record is waiting."""
         waiting = [*(t.waiting for t in self.topics), *(r.waiting for r in self.requests)]
         return not (any(waiting) or self.online.waiting)
 
@@ -110,7 +111,7 @@ def audit(
     compare_online: Callable[[Domain], tuple[int, int]],
     on_progress: StatusCallback,
 ) -> Audit:
-    """Count everything. `compare_online` returns (values checked, values different) of a domain."""
+    """Audit all domains. `compare_online` returns (values checked, different) of a domain."""
     events = [event for domain in domains for event in domain.events]
     on_progress("reading the topics of events")
     sent = _read_events(read, events)
@@ -188,7 +189,7 @@ def _stored(offline: OfflineStore, event: EventType) -> Int64Array:
 
 
 def _known(stored: Int64Array, sent: Int64Array) -> Int64Array:
-    """Those that the audit has read from the topic; later records may have been stored since."""
+    """The places that the audit has read from the topic; later ones may have been stored since."""
     return stored[np.isin(stored, sent)]
 
 

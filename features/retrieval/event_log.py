@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     import polars as pl
 
 DUPLICATE_HORIZON_US = 48 * HOUR
-EARLY_US = DAY  # more than an event may happen after it was emitted
-ROWS_AT_ONCE = 500_000  # of a few columns, where a table is gone through from end to end
+EARLY_US = DAY  # longer than an event may happen after its emission
+ROWS_AT_ONCE = 500_000  # of a few columns, where all of a table is read in blocks
 _PLACE = ("event_id", "event_time_us", "known_at_us", "partition", "offset")
 
 
@@ -40,7 +40,7 @@ class Events(Protocol):
         from_us: int | None = None,
         until_us: int | None = None,
     ) -> pl.DataFrame:
-        """See `EventLog.events`."""
+        """Events with `from_us <= event_time < until_us`, without duplicates: times and fields."""
         ...
 
 
@@ -81,7 +81,7 @@ class EventLog:
         from_us: int | None = None,
         until_us: int | None = None,
     ) -> pl.DataFrame:
-        """Events by event time, without duplicates: times, partition, offset and the fields.
+        """Events with `from_us <= event_time < until_us`: times, partition, offset and the fields.
 
         A duplicate may have another event time than its first sighting, so the rows of one
         horizon before the span are read too.

@@ -66,7 +66,7 @@ def training_rows(
     of its table) reads pinned versions instead of the newest. `slice_us`: see `training_slices`.
 
     Raises:
-        CheckFailed: an event that would be used breaks a check whose remedy is to stop.
+        CheckFailed: an event that would be used violates a check with `on_failure="stop"`.
         DataNotReady: the store's newest event was emitted more than `ready_tolerance_us` before
             the cut-off.
         FeatureError: the decisions would end after the cut-off.

@@ -21,7 +21,10 @@ if TYPE_CHECKING:
 def labels_of(
     label: Label, event_log: EventLog, decisions: Decisions, *, known_before_us: int
 ) -> pl.DataFrame:
-    """Columns label and label_known_at_us for the decisions; of several the first known counts."""
+    """The columns label and label_known_at_us for the decisions.
+
+    Of several labels of a decision the one that was known first counts.
+    """
     import polars as pl
 
     if label.within is not None:

@@ -80,7 +80,7 @@ class SliceEvents:
         from_us: int | None = None,
         until_us: int | None = None,
     ) -> pl.DataFrame:
-        """See `Events.events`. Nothing is copied."""
+        """A slice of the frame that is in memory already; nothing is copied."""
         frame = self._frames[event.name]
         times = frame["event_time_us"]
         first = 0 if from_us is None else int(times.search_sorted(from_us, "left"))
@@ -98,12 +98,12 @@ def _rows(view: View, event: EventType, frame: pl.DataFrame, group: Int64Array) 
     """A view's events as rows of the engine, without the events that have no entity."""
     state = state_of(view)
     known = frame["known_at_us"].to_numpy()
-    kept = state.rows_of(event, arrays_in(event, frame, state.fields(event)), known)
-    group = group[kept.group]
+    rows = state.rows_of(event, arrays_in(event, frame, state.fields(event)), known)
+    group = group[rows.group]
     named = group >= 0
     if named.all():
-        return replace(kept, group=group)
-    return kept.select(np.flatnonzero(named), group[named])
+        return replace(rows, group=group)
+    return rows.select(np.flatnonzero(named), group[named])
 
 
 def _joined(parts: Sequence[PointInTimeRows]) -> PointInTimeRows:

@@ -30,9 +30,9 @@ def schema_ids(views: Iterable[View]) -> dict[str, int]:
 
 
 def check_schemas(store: OnlineStore, expected: Mapping[str, int]) -> None:
-    """Check that a store keeps these views (name -> schema id); an empty store keeps any.
+    """Check that a store has these views (name -> schema id); an empty store may have any.
 
-    A view that the store does not keep from the first event on has no values, or too few. They
+    A view that does not have every event from the first one on has no values, or too few. They
     would look like the values of an entity without events.
 
     Raises:

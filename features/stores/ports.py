@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from features.engine.view_rows import ViewRows
 
 META = ("known_at_us", "ingest_time_us", "partition", "offset")
-"""What the offline store keeps of an event beside its own fields (and the topic, its name)."""
+"""Columns of an event in the offline store beside its own fields."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,7 +85,7 @@ class OfflineStore(Protocol):
 
         Raises:
             OffsetConflict: the store does not stand at `batch.starts`; nothing was written.
-            StoreUnavailable: not known to be written; ask `positions`.
+            StoreUnavailable: not known to be written; read `positions`.
         """
         ...
 
@@ -141,7 +141,7 @@ class OfflineStore(Protocol):
 
 
 class OfflineMaintenance(Protocol):
-    """Keeps the files of an offline store few, while ingest goes on writing.
+    """Keeps the number of files of an offline store small, while ingest keeps writing.
 
     No method changes what a reader sees, and each may be called again at any time.
     """
@@ -182,10 +182,10 @@ class OnlineUpdate:
     `starts`: the position that the writer expects for each partition of the update, at least one.
     `ends`: the position after it, which is larger. Values may merge rows that were known before
     `compacted_through_us`. `forget` names slices of seen ids (partition, first offset) that are too
-    old to matter. `schemas`: the schema id of every view that the writer keeps, with or without
-    rows in this update. Any other view may miss events from now on, so the store no longer answers
-    for it. `newest_us`: the newest `known_at_us` that was applied of a partition,
-    this update included; others keep theirs.
+    old to matter. `schemas`: the schema id of every view that the writer maintains, with or without
+    rows in this update. Any other view may miss events from now on, so `schema_ids` no longer lists
+    it. `newest_us`: the newest `known_at_us` that was applied of a partition, this update included;
+    other partitions do not change.
     """
 
     changes: Sequence[ViewRows]
@@ -229,12 +229,12 @@ class OnlineStore(Protocol):
     """
 
     def apply(self, update: OnlineUpdate) -> None:
-        """Merge the rows, move the positions, keep the ids: all of it or nothing.
+        """Merge the rows, move the positions, add the ids: all of it or nothing.
 
         Raises:
             OffsetConflict: the store does not stand at `update.starts`; nothing was written.
             StalePositions: another change made the writer's positions invalid, such as a `clear`.
-            StoreUnavailable: not known to be written; ask `positions`.
+            StoreUnavailable: not known to be written; read `positions`.
         """
         ...
 
@@ -254,11 +254,11 @@ class OnlineStore(Protocol):
         ...
 
     def seen_ids(self, partition: Partition) -> list[SeenIds]:
-        """The ids kept for a partition, oldest slice first."""
+        """The seen ids of a partition, oldest slice first."""
         ...
 
     def schema_ids(self) -> Mapping[str, int]:
-        """The views that were kept from the first event on: name -> schema id."""
+        """The views that have every event from the first one on: name -> schema id."""
         ...
 
     def entities(self, view: str) -> int:

@@ -67,7 +67,7 @@ def topic_partitions(kafka: KafkaSettings, topics: Iterable[str]) -> list[Partit
         counts = _partition_counts(admin)
     wanted = list(topics)
     if missing := sorted(set(wanted) - set(counts)):
-        raise KafkaFailed(f"no topics {missing}", hint="`eventide topics` makes them")
+        raise KafkaFailed(f"no topics {missing}", hint="`eventide topics` creates them")
     return [Partition(topic, n) for topic in wanted for n in range(counts[topic])]
 
 
@@ -114,7 +114,7 @@ def _partition_counts(admin: AdminClient) -> dict[str, int]:
     try:
         topics = admin.list_topics(timeout=OPERATION_TIMEOUT_S).topics
     except KafkaException as error:
-        raise KafkaFailed(f"no answer from the brokers: {error.args[0].str()}") from error
+        raise KafkaFailed(f"no response from the brokers: {error.args[0].str()}") from error
     return {name: len(topic.partitions) for name, topic in topics.items()}
 
 

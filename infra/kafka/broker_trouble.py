@@ -14,7 +14,7 @@ UNKNOWN_TOPIC_GRACE_S = 60.0
 
 
 class BrokerTrouble:
-    """Sorts the errors of a consumer: those that pass start the clock, the others are raised."""
+    """Classifies the errors of a consumer: transient ones start the clock, others are raised."""
 
     def __init__(self, *, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
@@ -28,7 +28,7 @@ class BrokerTrouble:
 
     @property
     def present(self) -> bool:
-        """Whether the last thing that we got was an error."""
+        """Whether the last result was an error."""
         return self._since is not None
 
     def observe(self, error: ClientError) -> None:
@@ -53,7 +53,7 @@ class BrokerTrouble:
             self._since = self._clock()
 
     def end(self) -> None:
-        """Records came, or a broker answered."""
+        """Records came, or a broker responded."""
         self._since = None
 
     def _is_young(self) -> bool:

@@ -1,6 +1,7 @@
 """A member of a consumer group that keeps its own positions.
 
-`positions.py` keeps the positions, `broker_trouble.py` sorts the errors; here they meet the client.
+`positions.py` tracks the positions, `broker_trouble.py` classifies the errors; this module connects
+them with the client.
 """
 
 from collections.abc import Callable, Collection, Iterable, Sequence
@@ -28,7 +29,7 @@ StartPositions = Callable[[Collection[Partition]], Positions]
 
 
 class GroupConsumer:
-    """Takes batches of records of the partitions that the group assigns to us.
+    """Reads batches of records from the partitions that the group assigns to us.
 
     The caller works through a batch, makes the result durable together with `taken`, and then
     calls `advance(taken)`; or calls `rewind()` and gets the records again.
@@ -74,7 +75,7 @@ class GroupConsumer:
 
     @property
     def stale_records(self) -> int:
-        """Records that came although they were done already; must stay 0."""
+        """Records that came again below the position of their partition; must stay 0."""
         return self._positions.stale_records
 
     @property
@@ -164,7 +165,7 @@ class GroupConsumer:
         """The group's committed positions; what has none is left out.
 
         Raises:
-            KafkaException: no answer, or a transaction over these positions is still open.
+            KafkaException: no response, or a transaction over these positions is still open.
         """
         wanted = [_client_form(p) for p in partitions]
         offsets = retry_transient(lambda left_s: self._client.committed(wanted, timeout=left_s))
@@ -229,7 +230,7 @@ class GroupConsumer:
             rest = self._client.consume(max(max_records - 1, 1), wait_s)
             return cast(list[Message], [first, *rest])
         except KafkaException as error:
-            # The client has dropped the records of this call, and yet moved on.
+            # The client has dropped the records of this call, but its offsets have moved.
             self.rewind()
             self._trouble.observe(error.args[0])
             return []
@@ -266,7 +267,7 @@ class GroupConsumer:
         metadata: bytes = self._client.consumer_group_metadata()
         return metadata
 
-    # -- callbacks: a raise in one makes the client lose records, so they only keep books
+    # -- callbacks: an exception in one makes the client lose records, so they only update state
 
     def _on_error(self, error: KafkaError) -> None:
         on_client_error(error)

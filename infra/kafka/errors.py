@@ -16,13 +16,13 @@ _last_logged_s: dict[int, float] = {}
 
 
 class KafkaFailed(EventideError):
-    """The root of this package's errors: the work cannot go on with this client."""
+    """The root of this package's errors: the client cannot continue."""
 
     hint = "are the brokers reachable and the topics there? see `eventide status`"
 
 
 class ConsumerFailed(KafkaFailed):
-    """The consumer cannot go on; a new process starts from the committed positions."""
+    """The consumer cannot continue; a new process starts from the committed positions."""
 
 
 class PositionLost(KafkaFailed):
@@ -36,7 +36,7 @@ class PositionLost(KafkaFailed):
 
 
 class ProducerFailed(KafkaFailed):
-    """The producer cannot go on; nothing of the last transaction is known to be committed."""
+    """The producer cannot continue; the last transaction is not known to be committed."""
 
 
 class Fenced(KafkaFailed):
@@ -47,15 +47,15 @@ class Fenced(KafkaFailed):
 
 
 class TransactionAborted(EventideError):
-    """Nothing of it is visible to anyone. Rewind and go on."""
+    """No record of it is visible to any reader. Rewind and continue."""
 
 
 class TooLarge(TransactionAborted):
-    """A record is larger than its topic takes: sending it again cannot help."""
+    """A record is larger than its topic allows; a retry cannot help."""
 
 
 class TransactionUnclear(EventideError):
-    """Nobody can say whether it was committed: read your own position before you go on."""
+    """It is unknown whether it was committed: read your own position before you continue."""
 
 
 class ErrorKind(Enum):

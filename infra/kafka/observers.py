@@ -52,7 +52,7 @@ def end_observer(
 ) -> Iterator[Callable[[], Positions]]:
     """`admin.end_offsets` of these partitions as a callable that keeps its connections.
 
-    A call is one request to each broker. It raises KafkaFailed when there is no answer within
+    A call is one request to each broker. It raises KafkaFailed when there is no response within
     `limit_s`.
     """
     observed = list(partitions)
@@ -67,7 +67,7 @@ def end_observer(
                     limit_s=limit_s,
                 )
             except KafkaException as error:
-                raise KafkaFailed(f"cannot ask for the ends: {error.args[0].str()}") from error
+                raise KafkaFailed(f"cannot read end offsets: {error.args[0].str()}") from error
             return {Partition(o.topic, o.partition): o.offset for o in offsets if o.error is None}
 
         yield ends

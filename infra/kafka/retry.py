@@ -14,7 +14,7 @@ Result = TypeVar("Result")
 
 FIRST_PAUSE_S = 0.05
 LONGEST_PAUSE_S = 0.25
-_SHORTEST_TIMEOUT_S = 0.1  # less would be over before a broker could answer
+_SHORTEST_TIMEOUT_S = 0.1  # a shorter one would end before a broker could respond
 
 
 def is_transient(error: KafkaError) -> bool:
@@ -31,7 +31,7 @@ def retry_transient(
     """The result of `call(seconds left)`; called again after errors that pass by themselves.
 
     Right after a broker's start its coordinators are not loaded yet, and it says so at once instead
-    of waiting for them. `passes` says of which errors that is true.
+    of waiting for them. `passes` says which errors are transient.
 
     Raises:
         KafkaException: another error, or still this one after `limit_s`.

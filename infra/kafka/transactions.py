@@ -5,7 +5,7 @@ What the client library leaves to its user, and what this module does about it:
 - A request that timed out may still reach the broker and touch the *next* transaction. So a
   producer is never used again after an unclear result: a new one under the same id ends what the
   old one left, and makes every late request of it invalid.
-- Whether a commit without an answer happened is not guessed: the positions that were in it say so.
+- After a commit without a response, the committed positions show whether it happened.
 - Offsets are sent with the membership under which the batch was taken, never with a later one.
 """
 
@@ -72,7 +72,7 @@ class TransactionalProducer:
 
         Raises:
             Fenced: another process registered at the same time.
-            ProducerFailed: the brokers do not answer, or refuse.
+            ProducerFailed: the brokers do not respond, or refuse.
         """
         producer = self._make_client(self._config)
         try:
@@ -97,8 +97,8 @@ class TransactionalProducer:
         a callback for each record, so pass it only where these positions are waited for.
 
         Raises:
-            TransactionAborted: nothing is visible; rewind the consumer and go on.
-            TransactionUnclear: without a consumer nobody can say; read your own position first.
+            TransactionAborted: nothing is visible; rewind the consumer and continue.
+            TransactionUnclear: without a consumer it stays unknown; read your own position first.
             Fenced, ProducerFailed: end this process; a new one starts from what is committed.
         """
         if (offsets is None) != (consumer is None):
@@ -126,7 +126,7 @@ class TransactionalProducer:
         self, producer: Producer, offsets: Positions, consumer: GroupConsumer
     ) -> None:
         if not consumer.still_member() or not offsets.keys() <= consumer.owned:
-            raise _MembershipChanged("the group moved on since the batch was taken")
+            raise _MembershipChanged("the group has rebalanced since the batch was taken")
         positions = [TopicPartition(p.topic, p.number, o) for p, o in offsets.items()]
         metadata = consumer.group_metadata()
         _call(lambda left_s: producer.send_offsets_to_transaction(positions, metadata, left_s))
@@ -165,7 +165,11 @@ class TransactionalProducer:
     def _resolve_unclear_commit(
         self, cause: KafkaException, offsets: Positions | None, consumer: GroupConsumer | None
     ) -> None:
-        """Ask the brokers whether a commit without an answer happened; return when it did."""
+        """Find out whether a commit without a response happened; return if it did.
+
+        Raises:
+            TransactionAborted, TransactionUnclear: it did not, or that stays unknown.
+        """
         log.warning("commit_unclear", id=self._id, message=_sentence(cause))
         self._drop()
         self.open()  # returns only after the old transaction has ended, one way or the other

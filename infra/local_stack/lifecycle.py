@@ -93,7 +93,7 @@ def clean(settings: Settings) -> list[str]:
 
 
 def check_stopped(settings: Settings) -> None:
-    """Nothing, when no supervisor runs.
+    """Check that no supervisor runs.
 
     Raises:
         StackError: one does.
@@ -103,10 +103,10 @@ def check_stopped(settings: Settings) -> None:
 
 
 def end_leftovers(files: StackFiles, on_progress: Callable[[str], None]) -> None:
-    """Kill what a supervisor that was killed together with its reaper left behind."""
+    """Kill the processes that are left when both supervisor and reaper were killed."""
     killed = kill_all(files.processes().all())
     if killed:
-        on_progress(f"ended {len(killed)} processes that an earlier crash had left")
+        on_progress(f"ended {len(killed)} processes that a crash had left")
     files.clear_processes()
     files.endpoints.unlink(missing_ok=True)
 
@@ -117,7 +117,7 @@ def login(settings: Settings) -> tuple[str, str]:
 
 
 def _wait_for_a_stack_that_is_stopping(files: StackFiles) -> None:
-    """A stack that is about to end is not one to attach to."""
+    """Wait for a stack that is stopping to end: `up` does not attach to it."""
     status, reaper = files.status(), files.processes().reaper
     stopping = status is not None and status.state in ("stopping", "down")
     if reaper is not None and (stopping or running_supervisor(files) is None):
@@ -155,7 +155,7 @@ def _wait_for_end(files: StackFiles, last: ProcessId, on_progress: Callable[[str
 
 @contextmanager
 def _one_at_a_time(files: StackFiles) -> Iterator[None]:
-    """Two `up` at once: the second waits, and attaches."""
+    """Lets one `up` run at a time: a second one waits, and then attaches."""
     files.lock.parent.mkdir(parents=True, exist_ok=True)
     with files.lock.open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)

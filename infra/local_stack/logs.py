@@ -34,7 +34,7 @@ def last_lines(files: StackFiles, service: str, count: int) -> list[str]:
 
 
 def trim(folder: Path, *, limit_bytes: int) -> None:
-    """A log over the limit moves aside; its writer appends, so it goes on from the start."""
+    """Move a log over the limit aside. Its writer appends, so the new file begins at 0."""
     for file in folder.glob("*.log"):
         if file.stat().st_size > limit_bytes:
             shutil.copyfile(file, file.with_suffix(".log.1"))

@@ -55,7 +55,7 @@ def _choose(request: PortRequest, previous: int | None, *, taken: set[int]) -> i
         if request.fixed in taken or not is_free(request.fixed):
             raise StackError(
                 f"port {request.fixed} for {request.name} is busy",
-                hint=f"{request.variable} asks for it: set another, or unset it to take a free one",
+                hint=f"{request.variable} sets it: choose another port, or unset it for a free one",
             )
         return request.fixed
     for port in (previous, request.default):

@@ -127,7 +127,7 @@ def kill_all(leaders: Iterable[ProcessId], *, limit_s: float = 10.0) -> set[Proc
 
 
 def send_kill(process: ProcessId) -> None:
-    """SIGKILL; nothing happens when the process has just ended by itself."""
+    """Send SIGKILL; a process that has just ended is no error."""
     with suppress(ProcessLookupError):
         os.kill(process.pid, signal.SIGKILL)
 

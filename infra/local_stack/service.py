@@ -24,7 +24,7 @@ class Service(msgspec.Struct, frozen=True, kw_only=True):
     after: tuple[str, ...] = ()
     """Services that must be healthy before this one starts, and end after it."""
     prepare: Callable[[], None] = lambda: None
-    """Makes what the command needs, before each start. Safe to repeat."""
+    """Creates what the command needs, before each start. Safe to repeat."""
     is_done: Callable[[], bool] = lambda: False
     """For a `once` service: whether it has nothing to do, so that it need not start."""
     env: Mapping[str, str] = {}

@@ -1,4 +1,4 @@
-"""The processes of the services: started, watched, written down and ended for the supervisor."""
+"""The processes of the services: started, watched, recorded and ended for the supervisor."""
 
 import subprocess
 from collections.abc import Callable, Mapping
@@ -28,7 +28,7 @@ class ServiceProcesses:
         self._pool = ThreadPoolExecutor(max_workers=12, thread_name_prefix="check")
 
     def start(self, service: Service) -> int:
-        """Start the service's process and write it down; its pid."""
+        """Start the service's process and record it; returns its pid."""
         process = start(service, log=self._files.log(service.name), env=self._env)
         self._running[service.name] = process
         if leader := identify(process.pid):
@@ -52,7 +52,7 @@ class ServiceProcesses:
         return self._pool.submit(work)
 
     def send_stop_signal(self, service: Service) -> None:
-        """To the first process only: it ends its own."""
+        """Signal the first process only: it ends its own children."""
         if (process := self._running.get(service.name)) is not None:
             process.send_signal(service.stop_signal)
 
@@ -62,12 +62,12 @@ class ServiceProcesses:
         return process is None or process.poll() is not None
 
     def refresh_families(self) -> None:
-        """Look up the descendants of every service, and write them down."""
+        """Look up the descendants of every service, and record them."""
         self._families = families(self._leaders)
         self.record()
 
     def record(self) -> None:
-        """Write down every known process, so that the reaper or a later `up` can end them."""
+        """Record every known process, so that the reaper or a later `up` can end them."""
         leaders = list(self._leaders.values())
         known = set[ProcessId]().union(*self._families.values())
         self._files.write_processes(

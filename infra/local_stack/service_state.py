@@ -172,7 +172,7 @@ class ServiceStateMachine:
         if error is not None and not isinstance(error, OSError):
             self.note = f"health check: {type(error).__name__}: {error}"
         if self.state == "healthy" and self._missed >= CHECKS_MISSED:
-            self.state, self.note = "unhealthy", "does not respond as it should"
+            self.state, self.note = "unhealthy", "fails its health checks"
 
     def _enter(self, state: ServiceState) -> None:
         self.state = state
@@ -187,4 +187,4 @@ class ServiceStateMachine:
         self.restarts += 1
         pause_s = back_off_s(self._failures)
         self._next_step_s = self._clock() + pause_s
-        self.state, self.note = "restarting", f"{why}; again in {pause_s:g} s"
+        self.state, self.note = "restarting", f"{why}; restart in {pause_s:g} s"

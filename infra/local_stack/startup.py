@@ -20,7 +20,7 @@ from infra.process.waiting import wait_until
 from infra.settings import Settings
 
 TOO_MANY_RESTARTS = 4
-"""So often may a service die while the stack comes up before `up` gives up on it."""
+"""How often a service may die during the start before `up` fails."""
 _LOG_LINES = 25
 
 
@@ -159,7 +159,7 @@ def _keeps_dying(files: StackFiles, service: ServiceStatus) -> StackError:
     return StackError(
         f"{service.name} does not start ({service.note}). Its last lines:\n"
         + _tail(files, service.name),
-        hint=f"`eventide logs {service.name}` for more; the rest runs on: `eventide down` ends it",
+        hint=f"see `eventide logs {service.name}`; `eventide down` ends the other services",
     )
 
 
@@ -169,7 +169,7 @@ def _too_late(files: StackFiles, status: StackStatus, limit_s: float) -> StackEr
     return StackError(
         f"not healthy after {limit_s:.0f} s: {names}. The last lines of {late[0].name}:\n"
         + _tail(files, late[0].name),
-        hint="`eventide status` shows how it goes on; `--timeout` waits longer",
+        hint="`eventide status` shows the progress; `--timeout` waits longer",
     )
 
 

@@ -23,7 +23,7 @@ READY: frozenset[ServiceState] = frozenset({"healthy", "done"})
 
 
 class StartRequest(msgspec.Struct, frozen=True, kw_only=True):
-    """What `up` asks the supervisor to run."""
+    """Which services `up` makes the supervisor run."""
 
     ports: dict[str, int]
     only: list[str]
@@ -56,7 +56,7 @@ class ServiceStatus(msgspec.Struct, frozen=True, kw_only=True):
     seconds: float | None
     """From the start of the stack until it was first healthy."""
     note: str
-    """Why it is in this state, where that is not plain."""
+    """Why it is in this state, if that is not obvious."""
     address: str
 
 
@@ -92,7 +92,7 @@ class StackFiles:
         return self.logs / f"{service}.log"
 
     def write_start_request(self, request: StartRequest) -> None:
-        """For the supervisor; the ports are also taken again next time."""
+        """Write the request for the supervisor; the next `up` reuses its ports."""
         self._write(self._start_request, request)
 
     def start_request(self) -> StartRequest | None:
@@ -108,11 +108,11 @@ class StackFiles:
         return self._read(self._processes, ProcessTable) or ProcessTable()
 
     def clear_processes(self) -> None:
-        """Nothing runs any more."""
+        """Record that nothing runs."""
         self._processes.unlink(missing_ok=True)
 
     def write_status(self, status: StackStatus) -> None:
-        """For the command line."""
+        """Write the status for the command line."""
         self._write(self._status, status)
 
     def status(self) -> StackStatus | None:

@@ -51,7 +51,7 @@ class Supervisor:
         self._stop_requested = True
 
     def run(self) -> None:
-        """Until `stop`, or until the reaper is gone: without it a crash of ours would leave all."""
+        """Run until `stop`, or until the reaper is gone, which would clean up after a crash."""
         self._write_status()
         self._processes.record()  # from here on `up` takes us for running
         while not self._stop_requested:
@@ -69,7 +69,7 @@ class Supervisor:
             machine.advance(self._service_states())
 
     def _keep_house(self) -> None:
-        """Now and then, and soon after a change: find new processes, trim the logs."""
+        """At intervals, and soon after a change: look up new processes, trim the logs."""
         if time.monotonic() < self._housekeeping_due_s:
             return
         self._housekeeping_due_s = time.monotonic() + HOUSEKEEPING_S

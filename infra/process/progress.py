@@ -1,9 +1,9 @@
-"""How work that takes long reports its progress. Whoever shows it passes a callback in."""
+"""The callbacks by which long work reports its progress."""
 
 from collections.abc import Callable
 
 StatusCallback = Callable[[str], None]
-"""Takes a line that says what is being done now."""
+"""Gets a line about the current work."""
 
 ProgressCallback = Callable[[int, int], None]
-"""Takes how many parts of the work are complete, and how many there are."""
+"""Gets how many parts of the work are complete, and how many there are."""

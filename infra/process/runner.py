@@ -32,7 +32,7 @@ def run_loop(
     health_host: str,
     **context: object,
 ) -> None:
-    """Run the loop to its end and serve /healthz, /readyz and /metrics meanwhile.
+    """Run the loop to its end while a thread serves /healthz, /readyz and /metrics.
 
     The loop runs in a thread of its own: the kernel prefers the main thread for signals, so they
     interrupt no call of a store or the client. `context` goes into the log events of start and end.

@@ -51,12 +51,12 @@ class FlushTimer:
         return self._deadline.has_passed
 
     def start(self) -> None:
-        """Something waits from now on; a timer that runs already goes on."""
+        """Start the timer, unless it already runs."""
         if not self._deadline.is_set:
             self._deadline.set(self._seconds)
 
     def stop(self) -> None:
-        """Nothing waits any more."""
+        """Stop the timer: nothing waits."""
         self._deadline.clear()
 
 

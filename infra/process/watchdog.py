@@ -1,8 +1,8 @@
 """Ends a process whose loop hangs.
 
 After a broker's crash a transactional call of the client may wait for ever, whatever its timeout
-(librdkafka issues 5456 and 5511). Nothing inside the process can repair that. What the transaction
-held is aborted by the brokers, so a new process goes on from the last committed position.
+(librdkafka issues 5456 and 5511). Nothing inside the process can repair that. The brokers abort the
+open transaction, so a new process continues from the last committed position.
 """
 
 import os

@@ -12,10 +12,11 @@ from features.catalog import domain
 from features.contracts.predictions import Outcome
 from infra.clock import to_us
 from infra.kafka.topic_reader import read_all
+from infra.process.progress import StatusCallback
 from infra.settings import Settings
 from ml.bootstrap import airflow_login
 from ml.demo.closing_report import Pages, report_lines, sample_lines
-from ml.demo.tour import StatusCallback, Tour, run_tour, write_summary
+from ml.demo.tour import Tour, run_tour, write_summary
 
 
 def run_demo(tour: Tour, settings: Settings, *, on_progress: StatusCallback) -> None:

@@ -8,7 +8,7 @@ import json
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from datetime import time as clock
@@ -17,8 +17,7 @@ from typing import Any
 
 from infra.atomic import write_atomic
 from infra.errors import EventideError
-
-StatusCallback = Callable[[str], None]
+from infra.process.progress import StatusCallback
 
 TRAINING = "training"
 CUTOFF = clock(9)

@@ -83,7 +83,7 @@ def test_a_stopped_replay_says_how_to_go_on_and_does(
         )
         process.send_signal(signal.SIGTERM)
         assert process.wait(30) == 4
-    assert "the same command goes on" in log.read_text()
+    assert "the same command continues" in log.read_text()
     run("replay", "flights", *span, env=env)
     assert _sent(broker) == _recorded(UNTIL_US + 2 * 86_400_000_000)
 

@@ -155,7 +155,7 @@ class DeltaOfflineStore:
 
     def _append(self, batch: EventBatch) -> None:
         table = self._open(batch.event) or self._create(batch.event)
-        hint = f"is there room and a right to write under {self._tables.root}?"
+        hint = f"is there space, and permission to write, under {self._tables.root}?"
         try:
             # No refresh from here on: that is what makes it compare-and-set.
             check_positions(_positions(table, batch.starts), batch.starts, store="offline")

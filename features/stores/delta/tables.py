@@ -23,11 +23,11 @@ from features.stores.schema_evolution import Stored, stored_types
 from infra.clock import DAY
 
 HOOKS = PostCommitHookProperties(create_checkpoint=False, cleanup_expired_logs=False)
-"""We write the checkpoints ourselves. Logs are kept: reading a pinned version needs them."""
+"""We write the checkpoints ourselves. Logs are not deleted: a pinned version needs them."""
 
 PRUNED_BY = ("event_time_us", "known_at_us")
-"""Columns of which a file says its least and greatest value: a span of event time opens no other
-files, and the newest `known_at_us` of a table is read from its log."""
+"""Columns with statistics (minimum and maximum) in each file: reading a span of event time opens no
+other files, and the newest `known_at_us` of a table is read from its log."""
 
 _TYPES: Mapping[Stored, Any] = {"int": pa.int64(), "float": pa.float64(), "text": pa.string()}
 _NAMES: Mapping[str, Stored] = {"long": "int", "double": "float", "string": "text"}
@@ -63,7 +63,7 @@ class Tables:
         Raises:
             StoreUnavailable: it cannot be created.
         """
-        hint = "is there room and a right to write? `offline_store` names the folder or URL"
+        hint = "is there space, and permission to write? `offline_store` names the folder or URL"
         with reaching(f"cannot create {self.path(name)}", hint=hint):
             if "://" not in self.root:
                 Path(self.root).mkdir(parents=True, exist_ok=True)
@@ -86,7 +86,7 @@ def reaching(what: str, *, hint: str | None = None) -> Iterator[None]:
 
     Raises:
         WriteConflict: another process committed first.
-        StoreUnavailable: anything else that went wrong; `what` says what was tried.
+        StoreUnavailable: any other failure; `what` is the failed action.
     """
     try:
         yield

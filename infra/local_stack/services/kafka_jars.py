@@ -3,7 +3,7 @@
     python -m infra.local_stack.services.kafka_jars
         fetch what the lock file names and verify it, once
     python -m infra.local_stack.services.kafka_jars --lock
-        resolve jgo.toml again into the lock file
+        resolve jgo.toml into the lock file
 
 Jars come from jgo's cache of Maven Central (`~/.m2/repository`, or `M2_REPO`) or from there.
 """

@@ -91,7 +91,7 @@ def postgres_service(plan: PostgresPlan) -> Service:
 
 
 def _accepts(plan: PostgresPlan) -> bool:
-    """Whether the server says that it is ready, and answers on its socket."""
+    """Whether the server reports that it is ready, and responds on its socket."""
     lines = (plan.data / "postmaster.pid").read_text().splitlines()
     if len(lines) <= _READY_LINE or lines[_READY_LINE].strip() != "ready":
         return False

@@ -96,7 +96,7 @@ def test_what_dies_is_started_again_after_a_pause() -> None:
     machine.advance({"disk": "done"})
 
     assert (machine.state, machine.restarts) == ("restarting", 1)
-    assert machine.note == "killed by signal 9; again in 0.5 s"
+    assert machine.note == "killed by signal 9; restart in 0.5 s"
     assert control.cleared == 1
     assert advance(machine, clock, times=6) == "healthy"
     assert control.started == 2
@@ -115,13 +115,13 @@ def test_a_service_that_was_steady_starts_again_without_a_long_pause() -> None:
         advance(machine, clock, times=40, pause_s=1.0)
         control.code = 1
         machine.advance({"disk": "done"})
-    assert machine.note.endswith("again in 8 s")
+    assert machine.note.endswith("restart in 8 s")
 
     advance(machine, clock, times=10, pause_s=STEADY_S)
     control.code = 1
     machine.advance({"disk": "done"})
 
-    assert machine.note.endswith("again in 0.5 s")
+    assert machine.note.endswith("restart in 0.5 s")
 
 
 def test_a_running_service_that_stops_to_answer_is_called_unhealthy() -> None:

@@ -1,4 +1,4 @@
-"""What several commands share: options, and how a result is printed."""
+"""Options and output that the commands of several packages share."""
 
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -10,16 +10,22 @@ import typer
 from infra.clock import to_us
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON to standard output.")]
-MOMENTS = ["%Y-%m-%d", "%Y-%m-%dT%H:%M:%SZ", "%Y-%m-%dT%H:%M:%S%z", "%Y-%m-%dT%H:%M"]
+MOMENTS = [
+    "%Y-%m-%d",
+    "%Y-%m-%dT%H:%M",
+    "%Y-%m-%dT%H:%M:%S",
+    "%Y-%m-%dT%H:%M:%SZ",
+    "%Y-%m-%dT%H:%M:%S%z",
+]
 
 
 def utc_us(moment: datetime) -> int:
-    """Microseconds since 1970. A moment that names no zone is one of UTC."""
+    """Microseconds since 1970. A moment without a time zone is in UTC."""
     return to_us(moment.replace(tzinfo=moment.tzinfo or UTC))
 
 
 def print_json(result: object) -> None:
-    """Print `result` as one line of JSON, for machines."""
+    """Print `result` as one line of JSON."""
     typer.echo(msgspec.json.encode(result).decode())
 
 
