@@ -1,1 +1,1 @@
-"""Schedules: one file each; a task calls one step of `ml`, or the maintenance of `features`."""
+"""Schedules, one file each. A task calls a step of `ml`, or the maintenance of `features`."""

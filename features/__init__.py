@@ -1,1 +1,1 @@
-"""What is known about an entity, live and in history."""
+"""The feature store: what is known about an entity, live and in history. Imports `infra` only."""

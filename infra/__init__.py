@@ -1,4 +1,4 @@
-"""The technical kit: settings, logs, Kafka, the local stack.
+"""What every package needs: settings, logs, Kafka clients, the local stack.
 
 It knows no event, feature or model, and imports none of the other packages.
 """

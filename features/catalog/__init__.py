@@ -1,6 +1,6 @@
 """The declarations: each folder is a domain with a `DOMAIN`. Imports `definitions` and `errors`.
 
-No list names the domains: a new folder is discovered.
+No list names the domains: each folder is discovered.
 """
 
 import sys

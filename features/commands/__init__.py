@@ -1,1 +1,1 @@
-"""What the commands of `features` do, a module for each subject."""
+"""The commands of `features`, a module for each subject. Imports everything below `__main__`."""

@@ -1,1 +1,1 @@
-"""What crosses a topic: record bytes, schemas, topics, dead letters. Imports `definitions` only."""
+"""What crosses a topic: record bytes, schemas, topics, dead letters. Imports `definitions`."""

@@ -98,7 +98,7 @@ class ValueFormat:
         )[0]
 
     def seal(self, rows: NDArray[np.void]) -> NDArray[np.void]:
-        """The same rows, with their checksums set in place."""
+        """Set the checksums of the rows, in place; returns the rows."""
         rows[CHECKSUM] = _checksums(rows, self._schema_id)
         return rows
 

@@ -1,1 +1,1 @@
-"""Takes events from Kafka and writes them to both stores. Imports the stores and what is below."""
+"""Writes events from Kafka to both stores. Imports the stores and what is below them."""

@@ -1,1 +1,1 @@
-"""Operations on the stores: audit, compaction, rebuild. Imports retrieval and what is below."""
+"""Operations on the stores: audit, compaction, rebuild. Imports retrieval and what is below it."""

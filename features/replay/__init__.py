@@ -1,1 +1,1 @@
-"""Sends recordings into the topics again. Imports contracts, definitions and what is below."""
+"""Sends recordings to their topics. Imports `contracts` and what is below it."""

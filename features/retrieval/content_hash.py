@@ -1,4 +1,4 @@
-"""A hash of a table's values, which does not depend on how they are stored or split."""
+"""A hash of the values in a frame, which does not depend on how they are stored or split."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def content_sha256(frame: pl.DataFrame) -> str:
 
 
 class ContentDigest:
-    """The same hash for a frame in pieces: where it is split makes no difference.
+    """`content_sha256` of a frame that comes in pieces: where it is split makes no difference.
 
     Each column has two hashes: of the lengths of its values (for numbers: whether there is one) and
     of the values. So the end of one value cannot be mistaken for the start of the next.

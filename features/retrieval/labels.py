@@ -61,30 +61,28 @@ def _within(
     *,
     known_before_us: int,
 ) -> pl.DataFrame:
-    """The same for a label that says whether anything happens within a span of the decision."""
+    """`labels_of` for a label with `within`: null until the decision is `max_wait` old."""
     import polars as pl
 
     within_us, wait_us = span_us(within), span_us(label.max_wait)
-    fields = distinct((label.entity_id,), label.reads)
     decided_us = decisions.as_of_us
-    frame = event_log.events(
-        label.source,
-        fields,
+    events = _positive_events(
+        label,
+        event_log,
         from_us=int(decided_us.min(initial=known_before_us)),
         until_us=int(decided_us.max(initial=0)) + within_us + 1,
     )
-    frame = frame.filter(pl.Series(label.value(arrays_in(label.source, frame, label.reads))))
     decision_group, event_group = entity_codes(
         Entity(name="entity", keys=("entity_id",)),
         [
             pl.DataFrame({"entity_id": decisions.entity_id}),
-            pl.DataFrame({"entity_id": frame[label.entity_id]}),
+            pl.DataFrame({"entity_id": events[label.entity_id]}),
         ],
     )
     happened = happened_within(
         group=event_group,
-        happened_us=frame["event_time_us"].to_numpy(),
-        known_us=frame["known_at_us"].to_numpy(),
+        happened_us=events["event_time_us"].to_numpy(),
+        known_us=events["known_at_us"].to_numpy(),
         query_group=decision_group,
         query_us=decided_us,
         within_us=within_us,
@@ -97,6 +95,17 @@ def _within(
             "label_known_at_us": pl.Series(decided_us + wait_us, dtype=pl.Int64),
         }
     ).select(pl.when(mature).then(pl.all()))
+
+
+def _positive_events(
+    label: Label, event_log: EventLog, *, from_us: int, until_us: int
+) -> pl.DataFrame:
+    """The events of a span for which the label's `value` holds."""
+    import polars as pl
+
+    fields = distinct((label.entity_id,), label.reads)
+    frame = event_log.events(label.source, fields, from_us=from_us, until_us=until_us)
+    return frame.filter(pl.Series(label.value(arrays_in(label.source, frame, label.reads))))
 
 
 def _labels_in(label: Label, frame: pl.DataFrame, decided: pl.DataFrame) -> pl.DataFrame:

@@ -1,1 +1,1 @@
-"""Serving bundles: file format, reading with checks, scoring. Imports numpy and treelite only."""
+"""Serving bundles: file format, reading with checks, scoring. Imports only `ml.errors`."""

@@ -1,1 +1,1 @@
-"""The demo on real flights, a tour of commands. Only here does `ml` know that they are flights."""
+"""The demo: a tour of the commands on the flights domain. Imports everything below `__main__`."""

@@ -1,1 +1,1 @@
-"""Pure rules: which days, how good, good enough. They import no file, server or model library."""
+"""Pure rules: split, metrics, gates. They use no file and no server."""

@@ -1,4 +1,7 @@
-"""The models. Each module declares one as `PROJECT`; no list names them. Imports nothing heavy."""
+"""The models: each module declares one as `PROJECT`, and no list names them.
+
+DAG files import them at every parse, so they import no library for learning or tables.
+"""
 
 import sys
 from functools import cache

@@ -89,14 +89,18 @@ def evaluate(
     with tempfile.TemporaryDirectory() as temporary:
         run_log = RunLog(snapshot, validation, evaluation, Path(temporary))
         plotter.draw(scored.labels, scored.scores, folder=run_log.folder / PLOTS)
-        write_json(run_log.folder / EVALUATION, evaluation)
-        experiments.log(runs.day, day_run(run_log), data_sets(snapshot))
-        for fit in fits:
-            experiments.log(
-                runs.learners[fit.learner], learner_run(run_log, fit), data_sets(snapshot)
-            )
+        _log(run_log, fits, runs, experiments)
     experiments.end(runs)
     return evaluation
+
+
+def _log(run_log: RunLog, fits: Sequence[Fit], runs: DayRuns, experiments: Experiments) -> None:
+    """Log the evaluation, with the plots in the folder of `run_log`, in the day's runs."""
+    write_json(run_log.folder / EVALUATION, run_log.evaluation)
+    data = data_sets(run_log.snapshot)
+    experiments.log(runs.day, day_run(run_log), data)
+    for fit in fits:
+        experiments.log(runs.learners[fit.learner], learner_run(run_log, fit), data)
 
 
 def champion_of(registry: Registry, name: str) -> ChampionModel | None:
