@@ -54,9 +54,9 @@ class Between:
         self.servers, self.on_commands = connect(url), on_commands
         self.tags = self.servers.tags
 
-    def ask(self, commands: Sequence[Any]) -> list[Any]:
+    def execute(self, commands: Sequence[Any]) -> list[Any]:
         self.on_commands(commands)
-        return self.servers.ask(commands)
+        return self.servers.execute(commands)
 
     def keys(self, pattern: bytes) -> Iterator[bytes]:
         return self.servers.keys(pattern)
@@ -166,7 +166,7 @@ def test_a_shard_takes_an_update_once_however_often_it_is_sent(cluster: str) -> 
     for n in range(3):
         store.apply(update(*one_of_each_shop(), start=100 * n))
     for commands in sent[:]:  # sending adds to it
-        between.ask([c for c in commands if c[0] == "EVALSHA"] or [("GET", b"nothing")])
+        between.execute([c for c in commands if c[0] == "EVALSHA"] or [("GET", b"nothing")])
     assert assert_whole(store) == 300
 
 
@@ -404,7 +404,7 @@ _TORN_WRITER = """
         if sys.argv[2] == "undecided":
             die()
         if len(commands) > 1:
-            between.servers.ask(commands[:int(sys.argv[2])])
+            between.servers.execute(commands[:int(sys.argv[2])])
             die()
     between = Between(sys.argv[1], lambda _: None)
     store = RedisOnlineStore(sys.argv[1], servers=between)

@@ -15,34 +15,36 @@ from features.stores.redis.scripts import BEGIN
 from features.stores.redis.servers import Command, Servers, script
 from features.stores.seen_ids import pack_seen
 
-KEPT_S = 3_600  # longer than the whole takes; a later batch gives no key more time
+EXPIRES_AFTER_S = 3_600  # longer than writing the content takes: no key gets more time later
 AT_ONCE = 1_000
 _FAR = 1 << 40  # no `clear` and no other content comes to the same number
 
 
 def put_content(content: OnlineContent, names: Names, servers: Servers) -> Names:
-    """Write it and begin its generation; returns its names.
+    """Write the content and begin its generation; returns the names of its keys.
 
     Raises:
-        StoreUnavailable: a server does not respond, or the store was emptied or replaced meanwhile;
-            the generation of `names` goes on, or what came after it.
+        StoreUnavailable: a server does not respond, or the store was cleared or replaced in the
+            meantime. The new content is not used.
     """
     new = replace(names, generation=b"%d" % (int(names.generation) + 1 + randbelow(_FAR)))
     keys: dict[bytes, None] = {}
     for commands in _writes(content, new):
-        servers.ask(commands)
+        servers.execute(commands)
         written = [command[1] for command in commands]
-        servers.ask([("EXPIRE", key, KEPT_S) for key in written])
+        servers.execute([("EXPIRE", key, EXPIRES_AFTER_S) for key in written])
         keys |= dict.fromkeys(key for key in written if isinstance(key, bytes))
     lasting = list(keys)
     for start in range(0, len(lasting), AT_ONCE):
-        if not all(servers.ask([("PERSIST", key) for key in lasting[start : start + AT_ONCE]])):
+        if not all(servers.execute([("PERSIST", key) for key in lasting[start : start + AT_ONCE]])):
             raise StoreUnavailable("the new online store took too long to write: it has expired")
-    begun = servers.ask([script(BEGIN, (names.counter,), names.generation, new.generation)])[0]
-    if not begun:
+    has_begun = servers.execute(
+        [script(BEGIN, (names.counter,), names.generation, new.generation)]
+    )[0]
+    if not has_begun:
         raise StoreUnavailable(
-            "the online store was emptied or replaced while a new one was being written",
-            hint="run it again",
+            "the online store was cleared or replaced while a new one was being written",
+            hint="run the same command again",
         )
     return new
 

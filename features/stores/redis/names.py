@@ -30,12 +30,12 @@ class Names:
 
     @property
     def positions(self) -> list[bytes]:
-        """Of each shard; those of the first one decide."""
+        """The positions of each shard; those of the first one decide."""
         return [self._of(shard, b"positions") for shard in range(len(self.tags))]
 
     @property
     def schemas(self) -> bytes:
-        """The views that the writers keep."""
+        """The views that the writers maintain."""
         return self._of(0, b"schemas")
 
     @property

@@ -1,7 +1,7 @@
 """What a Redis server does in one step: scripts in its own language, Lua.
 
-A script runs alone on its server and reaches one slot of a cluster. It checks all that it has to
-check before it writes, for Redis undoes nothing.
+A script runs alone on its server and reaches one slot of a cluster. It makes all its checks before
+it writes, because Redis cannot undo a write.
 
 The first argument of a script that takes an update is its head, in msgpack. Numbers are text in it,
 since Lua has 53 bits for them; bytes are the places of arguments that follow, since its msgpack has
@@ -54,8 +54,8 @@ for _, m in ipairs(head.moves) do
   if redis.call('HEXISTS', pending, m.name) == 1 then return {'pending', m.name} end
 end
 for _, view in ipairs(head.views) do
-  local found = redis.call('HGET', declared, view.name)
-  if found and found ~= view.schema then return {'other', view.name} end
+  local schema = redis.call('HGET', declared, view.name)
+  if schema and schema ~= view.schema then return {'other', view.name} end
 end
 
 local grown = grow(head)
@@ -72,7 +72,7 @@ end
 return {'done', grown}
 """
 )
-"""The whole of an update on one server; on a cluster its first shard, and with it the decision.
+"""Apply an update on one server. On a cluster: apply the first shard's part, which decides it.
 
 KEYS: generation, positions, schemas, declared, redo, pending, those of seen ids, then of values.
 """
@@ -94,7 +94,7 @@ move(KEYS[1], head.moves)
 return {'done', grown}
 """
 )
-"""Another shard of an update that was decided; once, however often it is asked.
+"""Apply another shard's part of a decided update, at most once.
 
 KEYS: the shard's positions, then those of values.
 """
@@ -106,27 +106,30 @@ for i = 2, #ARGV do
 end
 return {'done'}
 """
-"""Every shard has the update. KEYS: redo, pending. ARGV: its id, the names of its partitions."""
+"""Delete the redo record of an update that every shard has applied.
+
+KEYS: redo, pending. ARGV: its id, the names of its partitions.
+"""
 
 BEGIN = """
 if (redis.call('GET', KEYS[1]) or '0') ~= ARGV[1] then return 0 end
 redis.call('SET', KEYS[1], ARGV[2])
 return 1
 """
-"""Begin a generation in the place of another. KEYS: generation. ARGV: the one that is, the new."""
+"""Replace the current generation. KEYS: generation. ARGV: the current one, the new one."""
 
-FOLD = """
-local kept = {}
+SWAP = """
+local changed = {}
 for i, key in ipairs(KEYS) do
   local value = redis.call('GET', key)
   if value and redis.sha1hex(value) == ARGV[2 * i - 1] then redis.call('SET', key, ARGV[2 * i])
-  else kept[#kept + 1] = i - 1 end
+  else changed[#changed + 1] = i - 1 end
 end
-return kept
+return changed
 """
-"""Put folded values in the place of those that they were made of; the keys that have changed since.
+"""Replace values by their compacted form; returns the indexes of the keys that have changed since.
 
-KEYS: those of values. ARGV: for each, the SHA-1 of what was folded and the new value.
+KEYS: those of values. ARGV: for each, the SHA-1 of the value that was compacted, and the new value.
 """
 
-ALL = (COMMIT, FOLLOW, BEGIN, FINISH, FOLD)
+ALL = (COMMIT, FOLLOW, BEGIN, FINISH, SWAP)

@@ -1,7 +1,6 @@
-"""One Redis or Valkey server, or a cluster of them: commands in, answers out, errors in our words.
+"""One Redis or Valkey server, or a cluster of them: commands in, replies out, errors in our words.
 
-Nothing is connected before the first question. A command is sent once: whether it is safe to send
-it again is for the store to say.
+Connects at the first command. A command is sent once: only the store knows whether a retry is safe.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -20,18 +19,18 @@ from redis.retry import Retry
 from features.errors import StoreUnavailable
 from features.stores.redis import scripts as redis_scripts
 
-CONNECT_S = 2.0
+CONNECT_TIMEOUT_S = 2.0
 # A shard of a cluster that hangs costs it once for each of its keys' slots: the sum has to stay
 # below the watchdog's limit.
-ANSWER_S = 4.0
+REPLY_TIMEOUT_S = 4.0
 CLUSTER_SHARDS = 16
-"""Into so many parts a store in a cluster is cut, whatever the number of servers: more servers
-than that stay idle."""
+"""The number of shards of a store in a cluster, whatever the number of servers. Any servers beyond
+that number are idle."""
 _SCAN = 1_000
 _CLUSTER = "+cluster"
 
 Command = Sequence[bytes | str | int]
-"""A command's words. The key that says where it goes is the first one that it names."""
+"""The words of a command. Its first key decides which server it goes to."""
 
 
 def script(text: str, keys: Sequence[bytes], *arguments: bytes | str) -> Command:
@@ -46,11 +45,11 @@ class Servers(Protocol):
     tags: Sequence[bytes]
     """A hash tag for each shard: keys with one tag lie on one server, in one slot."""
 
-    def ask(self, commands: Sequence[Command]) -> list[Any]:
-        """The answers to commands that are sent together; each is carried out by itself.
+    def execute(self, commands: Sequence[Command]) -> list[Any]:
+        """The replies to commands that are sent together; each is executed on its own.
 
         Raises:
-            StoreUnavailable: some may have been carried out.
+            StoreUnavailable: some commands may have been executed.
         """
         ...
 
@@ -59,7 +58,7 @@ class Servers(Protocol):
         ...
 
     def info(self) -> list[Mapping[str, Any]]:
-        """What each server says of itself; nothing where that is not allowed."""
+        """The `INFO` of each server; empty if the user may not read it."""
         ...
 
     def close(self) -> None:
@@ -73,7 +72,7 @@ def connect(url: str) -> Servers:
 
 
 def _even_tags(shards: int) -> list[bytes]:
-    """Tags whose slots lie one in each of so many equal ranges, as servers own ranges of slots."""
+    """One tag for each of `shards` equal ranges of slots, since servers own ranges of slots."""
     tags: dict[int, bytes] = {}
     number = 0
     while len(tags) < shards:
@@ -91,14 +90,14 @@ class _Single:
     def __init__(self, url: str) -> None:
         self._url, self._where = url, _without_password(url)
 
-    def ask(self, commands: Sequence[Command]) -> list[Any]:
+    def execute(self, commands: Sequence[Command]) -> list[Any]:
         with _our_errors(self._where):
             try:
-                return self._ask(commands)
+                return self._execute(commands)
             except NoScriptError:
                 for text in redis_scripts.ALL:
                     self._client.script_load(text)
-                return self._ask(commands)
+                return self._execute(commands)
 
     def keys(self, pattern: bytes) -> Iterator[bytes]:
         with _our_errors(self._where):
@@ -117,11 +116,11 @@ class _Single:
     def _client(self) -> Any:
         return redis.Redis.from_url(self._url, **_options())
 
-    def _ask(self, commands: Sequence[Command]) -> list[Any]:
+    def _execute(self, commands: Sequence[Command]) -> list[Any]:
         pipe = self._client.pipeline(transaction=False)
         for command in commands:
             pipe.execute_command(*command)
-        return _sound(pipe.execute(raise_on_error=False))
+        return _without_errors(pipe.execute(raise_on_error=False))
 
 
 class _Cluster(_Single):
@@ -138,19 +137,19 @@ class _Cluster(_Single):
     def _client(self) -> Any:
         return redis.RedisCluster.from_url(self._url.replace(_CLUSTER, "", 1), **_options())
 
-    def _ask(self, commands: Sequence[Command]) -> list[Any]:
+    def _execute(self, commands: Sequence[Command]) -> list[Any]:
         pipe = self._client.pipeline()
         for command in commands:
-            # Named here, or the client would ask a server for the keys of each script.
+            # Named here; otherwise the client asks a server for the keys of each script.
             node = self._client.get_node_from_key(_key_of(command))
             pipe.execute_command(*command, target_nodes=node)
-        return _sound(pipe.execute(raise_on_error=False))
+        return _without_errors(pipe.execute(raise_on_error=False))
 
 
 def _options() -> dict[str, Any]:
     return {
-        "socket_connect_timeout": CONNECT_S,
-        "socket_timeout": ANSWER_S,
+        "socket_connect_timeout": CONNECT_TIMEOUT_S,
+        "socket_timeout": REPLY_TIMEOUT_S,
         "socket_keepalive": True,
         "retry": Retry(NoBackoff(), 0),
         "client_name": "eventide",
@@ -158,12 +157,12 @@ def _options() -> dict[str, Any]:
     }
 
 
-def _sound(answers: list[Any]) -> list[Any]:
-    """The answers, if none of them is an error: the client's own sentence quotes the command."""
-    for answer in answers:
-        if isinstance(answer, Exception):
-            raise answer
-    return answers
+def _without_errors(replies: list[Any]) -> list[Any]:
+    """The replies; raises the first error. The client's own error would quote the command."""
+    for reply in replies:
+        if isinstance(reply, Exception):
+            raise reply
+    return replies
 
 
 def _key_of(command: Command) -> bytes | str | int:

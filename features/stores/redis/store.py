@@ -38,7 +38,7 @@ from features.stores.redis.names import (
     is_newest,
     partition_of,
 )
-from features.stores.redis.scripts import FINISH, FOLD
+from features.stores.redis.scripts import FINISH, SWAP
 from features.stores.redis.servers import Command, Servers, connect, script
 from features.stores.redis.update import GrownValue, RedoRecord, ShardedUpdate
 from features.stores.seen_ids import unpack_seen
@@ -64,10 +64,10 @@ class RedisOnlineStore:
         self._rounds: dict[str, Iterator[bytes]] = {}
 
     def apply(self, update: OnlineUpdate) -> None:
-        """After a time-out the server may still carry it out."""
+        """After a timeout the server may still apply the update."""
         self._check_servers()
         sharded = ShardedUpdate(update, self._names)
-        replies = self._servers.ask([sharded.commit()])
+        replies = self._servers.execute([sharded.commit()])
         _raise_unless_decided(replies[0], update)
         if sharded.record:
             replies += self._complete(sharded.record)
@@ -92,7 +92,7 @@ class RedisOnlineStore:
                     place += 1
             return [("MGET", *of_shard) for of_shard in keys if of_shard]
 
-        replies = self._ask(reads)
+        replies = self._execute(reads)
         flat: list[bytes | None] = [None] * sum(len(of_shard) for of_shard in places)
         for of_shard, values in zip(filter(None, places), replies, strict=True):
             for place, value in zip(of_shard, values, strict=True):
@@ -120,65 +120,65 @@ class RedisOnlineStore:
         }
 
     def seen_ids(self, partition: Partition) -> list[SeenIds]:
-        fields = self._ask(lambda names: [("HGETALL", names.seen(partition))])[0]
+        fields = self._execute(lambda names: [("HGETALL", names.seen(partition))])[0]
         slices = sorted((int(offset), value) for offset, value in fields.items())
         return [unpack_seen(partition, offset, value) for offset, value in slices]
 
     def schema_ids(self) -> Mapping[str, int]:
-        fields = self._ask(lambda names: [("HGETALL", names.schemas)])[0]
+        fields = self._execute(lambda names: [("HGETALL", names.schemas)])[0]
         return {view.decode(): int(schema_id) for view, schema_id in fields.items()}
 
     def entities(self, view: str) -> int:
         """Scans all keys of the servers."""
-        self._ask(lambda _: [])
+        self._execute(lambda _: [])
         return len(set(self._servers.keys(self._names.all_values(view))))
 
     def page(self, view: str, *, after: bytes, limit: int) -> ValuePage:
-        """This object keeps its place in a round: `after` only says whether the round goes on."""
-        self._ask(lambda _: [])
+        """`after` only says whether the round continues: this object remembers the place."""
+        self._execute(lambda _: [])
         keys = self._rounds.pop(view, None) if after else None
         if keys is None:
             keys = self._servers.keys(self._names.all_values(view))
-        values = self._servers.ask([("GET", key) for key in islice(keys, limit)])
+        values = self._servers.execute([("GET", key) for key in islice(keys, limit)])
         following = next(keys, None)
         if following is not None:
             self._rounds[view] = chain((following,), keys)
-        there = [value for value in values if value is not None]
-        return ValuePage(values=there, after=b"" if following is None else b"more")
+        present = [value for value in values if value is not None]
+        return ValuePage(values=present, after=b"" if following is None else b"more")
 
     def clear(self) -> None:
         """The store is empty at once. Deleting the old keys takes a while; after an interruption
         the next `clear` deletes the rest."""
-        generation = self._servers.ask([("INCR", self._names.counter)])[0]
+        generation = self._servers.execute([("INCR", self._names.counter)])[0]
         self._names = replace(self._names, generation=b"%d" % generation)
         self._delete_before(generation)
 
     def replace(self, content: OnlineContent) -> None:
         self._check_servers()
-        self._ask(lambda _: [])
+        self._execute(lambda _: [])
         self._names = put_content(content, self._names, self._servers)
         self._delete_before(int(self._names.generation))
 
     def _delete_before(self, generation: int) -> None:
         old = [key for key in self._servers.keys(PREFIX + b"*") if is_before(key, generation)]
         for start in range(0, len(old), _UNLINKED):
-            self._servers.ask([("UNLINK", key) for key in old[start : start + _UNLINKED]])
+            self._servers.execute([("UNLINK", key) for key in old[start : start + _UNLINKED]])
 
     def close(self) -> None:
         self._servers.close()
 
     def _least_of_shards(self) -> dict[bytes, int]:
-        """The smallest number that the shards keep in each field of their positions."""
-        hashes = self._ask(lambda names: [("HGETALL", key) for key in names.positions])
+        """The smallest number of all shards in each field of their positions."""
+        hashes = self._execute(lambda names: [("HGETALL", key) for key in names.positions])
         shared = set(hashes[0]).intersection(*hashes[1:])
         return {name: min(int(fields[name]) for fields in hashes) for name in shared}
 
-    def _ask(self, commands: Callable[[Names], list[Command]]) -> list[Any]:
-        """Replies of one generation: repeats the commands if the store was cleared meanwhile."""
+    def _execute(self, commands: Callable[[Names], list[Command]]) -> list[Any]:
+        """Replies of one generation: repeats the commands if the store was cleared in between."""
         while True:
             names = self._names
-            # The counter is read last: the replies before it are of a generation that still lasts.
-            *replies, current = self._servers.ask([*commands(names), ("GET", names.counter)])
+            # The counter is read last, so that the replies before it are of the current generation.
+            *replies, current = self._servers.execute([*commands(names), ("GET", names.counter)])
             generation = current or FIRST_GENERATION
             if generation == names.generation:
                 return replies
@@ -190,17 +190,17 @@ class RedisOnlineStore:
             return
         for info in self._servers.info():
             _check_eviction(info)
-        self._ask(lambda _: [])
+        self._execute(lambda _: [])
         self._checked = True
 
     def _complete(self, record: RedoRecord) -> list[Any]:
         """Apply a decided update to the other shards, once, and delete its redo record."""
-        replies = self._servers.ask([part.follow() for part in record.parts])
+        replies = self._servers.execute([part.follow() for part in record.parts])
         for verdict, *details in replies:
             if verdict != b"done":
                 raise _diverged(*details)
         names = self._names
-        self._servers.ask(
+        self._servers.execute(
             [script(FINISH, (names.redo, names.pending), record.id, *record.partitions)]
         )
         return replies
@@ -208,21 +208,21 @@ class RedisOnlineStore:
     def _finish_pending(self) -> None:
         if len(self._names.tags) == 1:
             return
-        for packed in self._ask(lambda names: [("HVALS", names.redo)])[0]:
+        for packed in self._execute(lambda names: [("HVALS", names.redo)])[0]:
             record = msgspec.msgpack.decode(packed, type=RedoRecord)
             log.info("online_update_finished", partitions=record.partitions)
             self._complete(record)
 
     def _compact(self, grown: list[GrownValue], compacted_through_us: int) -> None:
-        """Compact values that have grown. One that others keep changing is left for later."""
+        """Compact values that have grown, except those that other writers keep changing."""
         for _ in range(COMPACTION_TRIES):
             if not grown:
                 return
             grown = self._compact_once(grown, compacted_through_us)
 
     def _compact_once(self, grown: list[GrownValue], compacted_through_us: int) -> list[GrownValue]:
-        """Returns the values that were changed by others meanwhile."""
-        replies = self._servers.ask(
+        """Returns the values that other writers changed in between."""
+        replies = self._servers.execute(
             [("MGET", *(g.key for g in of_shard)) for of_shard in _by_shard(grown)]
         )
         to_compact = [
@@ -234,14 +234,14 @@ class RedisOnlineStore:
             return []
         compacted = _compacted(to_compact, compacted_through_us)
         shards = _by_shard(to_compact)
-        changed = self._servers.ask([_swap(of_shard, compacted) for of_shard in shards])
+        changed = self._servers.execute([_swap(of_shard, compacted) for of_shard in shards])
         return [
             of_shard[i] for of_shard, indexes in zip(shards, changed, strict=True) for i in indexes
         ]
 
 
-def _raise_unless_decided(answer: Sequence[Any], update: OnlineUpdate) -> None:
-    verdict, *details = answer
+def _raise_unless_decided(reply: Sequence[Any], update: OnlineUpdate) -> None:
+    verdict, *details = reply
     if verdict == b"done":
         return
     if verdict == b"other":
@@ -260,8 +260,8 @@ def _raise_unless_decided(answer: Sequence[Any], update: OnlineUpdate) -> None:
 
 def _diverged(name: bytes, offset: bytes) -> StoreUnavailable:
     return StoreUnavailable(
-        f"a shard of the online store stands at {offset.decode()} of {name.decode()}, which others"
-        " do not: a server has lost what it had confirmed",
+        f"a shard of the online store stands at {offset.decode()} of {name.decode()}, unlike the"
+        " others: a server has lost writes that it had acknowledged",
         hint="rebuild it: `eventide features rebuild`",
     )
 
@@ -270,13 +270,13 @@ def _check_eviction(info: Mapping[str, Any]) -> None:
     policy = info.get("maxmemory_policy", "noeviction")
     if info.get("maxmemory") and policy != "noeviction":
         raise StoreUnavailable(
-            f"the server of the online store drops values when it is full ({policy})",
+            f"the server of the online store evicts values when it is full ({policy})",
             hint="set `maxmemory-policy noeviction`: a full server then refuses writes",
         )
     if not info.get("aof_enabled", 1):
         log.warning(
             "online_store_not_durable",
-            why="`appendonly` is off: a restart of the server takes it back, or empties it",
+            why="`appendonly` is off: a restart of the server loses writes, or the whole store",
         )
 
 
@@ -305,4 +305,4 @@ def _swap(grown: Sequence[GrownValue], compacted: Mapping[bytes, bytes]) -> Comm
     arguments: list[bytes | str] = []
     for g in grown:
         arguments += [sha1(g.value, usedforsecurity=False).hexdigest(), compacted[g.key]]
-    return script(FOLD, [g.key for g in grown], *arguments)
+    return script(SWAP, [g.key for g in grown], *arguments)
