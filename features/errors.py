@@ -39,7 +39,7 @@ class StalePositions(FeatureError):
 
 
 class OffsetConflict(StalePositions):
-    """A partition's offset in a store is not the one that its writer expects there.
+    """A partition's position in a store is not the one that its writer expects.
 
     Another process wrote the partition, or replaced the whole store.
     """
@@ -47,8 +47,8 @@ class OffsetConflict(StalePositions):
     def __init__(self, partition: Partition, *, expected: int, actual: int, store: str) -> None:
         self.partition, self.expected, self.actual, self.store = partition, expected, actual, store
         super().__init__(
-            f"the {store} store stands at {actual} of {partition.topic}-{partition.number},"
-            f" not at {expected}: another process wrote it or replaced it"
+            f"the {store} store has the position {actual} for {partition.topic}-{partition.number},"
+            f" not {expected}: another process wrote it or replaced it"
         )
 
 

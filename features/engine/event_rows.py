@@ -19,7 +19,7 @@ class EventRows:
     """Decoded events of one type as columns of one length, in the order of the poll.
 
     `fields`: the record's fields, as tuples of plain values. `partition`, `offset`: where each
-    event stands in its topic. `known_at_us`: when it became known, microseconds since 1970, UTC.
+    event is in its topic. `known_at_us`: when it became known, microseconds since 1970, UTC.
     """
 
     event: EventType

@@ -1,27 +1,27 @@
 """Ingest: events from Kafka into the online store, the offline store and the dead letters.
 
 Each of these three sinks stores two things in one atomic write: the data, and for every partition
-the next offset to read. After a crash a sink therefore knows exactly what it holds, and no
-transaction has to span two sinks. Ingest reads a partition from the smallest of the three offsets.
-A sink ignores records below its own offset, so reading a record twice changes nothing.
+its position, the next offset to read. After a crash a sink therefore knows exactly what it holds,
+and no transaction has to span two sinks. Ingest reads a partition from the smallest of its three
+positions. A sink ignores records below its own position, so reading a record twice changes nothing.
 
 The sinks are committed in this order:
 
-1. The online store, after every poll: values, seen ids and offsets in one transaction. Requests
+1. The online store, after every poll: values, seen ids and positions in one transaction. Requests
    wait for these values, so they cannot wait for a flush.
-2. The offline store, at every flush: one commit for each topic, with rows and offsets. A commit of
-   many rows costs as much as a commit of one, so rows are buffered until a flush.
-3. Kafka, right after that: one transaction with the dead letters and the offsets of the consumer
-   group. It is last because others rely on the group's offsets: what lies below them is in both
-   stores or in the dead letters.
+2. The offline store, at every flush: one commit for each topic, with rows and positions. A commit
+   of many rows costs as much as a commit of one, so rows are buffered until a flush.
+3. Kafka, right after that: one transaction with the dead letters and the positions of the
+   consumer group. It is last because others rely on the group's positions: what lies below them is
+   in both stores or in the dead letters.
 
 A crash between two of these commits leaves one sink ahead of the next. The restart reads the
-difference again, and only the sink that lacks it takes it.
+difference again, and only the sink that lacks it applies it.
 
-On any inconsistency ingest discards its buffers and restarts from the stored offsets. This covers a
-rebalance, an offset that another writer has moved, a store that failed and an aborted transaction.
-Only damaged values in the online store are repaired: the scrubber finds them, and the online store
-is rebuilt from the offline one.
+On any inconsistency ingest discards its buffers and restarts from the stored positions. This
+covers a rebalance, a position that another writer has moved, a store that failed and an aborted
+transaction. Only damaged values in the online store are repaired: the scrubber detects them, and
+the online store is rebuilt from the offline one.
 """
 
 import threading

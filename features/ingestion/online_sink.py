@@ -96,7 +96,7 @@ class OnlineSink:
         self._positions |= ends
 
     def check(self, partitions: Collection[Partition]) -> None:
-        """Check that the store stands where we left it: a rebuild may have replaced it.
+        """Check that the store still has our positions: a rebuild may have replaced it.
 
         Raises:
             OffsetConflict: it does not; `load` before the next write.

@@ -11,9 +11,9 @@ from infra.kafka.partitions import Positions
 
 
 def check_positions(stored: Positions, expected: Positions, *, store: str) -> None:
-    """Check that a store (`online`, `offline`) stands where its writer expects.
+    """Check that a store (`online`, `offline`) has the positions that its writer expects.
 
-    A partition that was never written stands at 0.
+    The position of a partition that was never written is 0.
 
     Raises:
         OffsetConflict: it does not.

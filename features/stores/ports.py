@@ -84,7 +84,7 @@ class OfflineStore(Protocol):
         """Add rows and move positions: both or neither.
 
         Raises:
-            OffsetConflict: the store does not stand at `batch.starts`; nothing was written.
+            OffsetConflict: the positions of the store are not `batch.starts`; nothing was written.
             StoreUnavailable: not known to be written; read `positions`.
         """
         ...
@@ -232,7 +232,7 @@ class OnlineStore(Protocol):
         """Merge the rows, move the positions, add the ids: all of it or nothing.
 
         Raises:
-            OffsetConflict: the store does not stand at `update.starts`; nothing was written.
+            OffsetConflict: the positions of the store are not `update.starts`; nothing was written.
             StalePositions: another change made the writer's positions invalid, such as a `clear`.
             StoreUnavailable: not known to be written; read `positions`.
         """

@@ -269,7 +269,7 @@ class TestServerInTrouble:
             shutil.rmtree(server.data)
             shutil.move(tmp_path / "earlier", server.data)
             server.start()
-            with pytest.raises(OffsetConflict, match="stands at 100"):
+            with pytest.raises(OffsetConflict, match="the position 100"):
                 store.apply(update(*one_of_each_shop(), start=200))
             assert assert_whole(store) == 100
             store.apply(update(*one_of_each_shop(), start=100))
