@@ -1,4 +1,4 @@
-"""Train past days by Airflow backfill, and watch it from the command line."""
+"""Trains past days through an Airflow backfill, and reports its progress."""
 
 import time
 from collections.abc import Callable
@@ -64,7 +64,7 @@ def backfill(
 def _watch(
     api: AirflowApi, dag: str, day: date, *, on_progress: Callable[[str], None]
 ) -> TrainedDay:
-    """Report each change of state of the day's run until it ends."""
+    """Report each change of state of the day's run until the run ends."""
     begun = time.monotonic()
     shown: dict[str, str] = {}
 

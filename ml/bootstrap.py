@@ -28,7 +28,7 @@ SWITCHES = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
-    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "3",  # 7 would hold a dead task for four minutes
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "3",  # 7 would delay a failed task by four minutes
     "GX_ANALYTICS_ENABLED": "false",
     "TQDM_DISABLE": "1",
 }
@@ -58,7 +58,7 @@ class Trainer:
 
     @property
     def history(self) -> History:
-        """Training rows out of the offline store."""
+        """Decisions with features and labels, from the offline store."""
         from features.bootstrap.stores import open_offline
         from features.retrieval.historical import training_rows
 
@@ -70,21 +70,21 @@ class Trainer:
 
     @cached_property
     def experiments(self) -> Experiments:
-        """Runs in MLflow."""
+        """Where runs are logged: MLflow."""
         from ml.adapters.mlflow import MlflowExperiments
 
         return MlflowExperiments(self._settings.mlflow_url)
 
     @cached_property
     def registry(self) -> Registry:
-        """Versions in MLflow."""
+        """The versions that may serve: MLflow's registry."""
         from ml.adapters.mlflow import MlflowRegistry
 
         return MlflowRegistry(self._settings.mlflow_url)
 
     @cached_property
     def plotter(self) -> Plotter:
-        """Pictures by matplotlib."""
+        """Plots by matplotlib."""
         from ml.adapters.matplotlib import Plots
 
         return Plots()
@@ -113,10 +113,10 @@ class Trainer:
         return now_us()
 
     def live_report(self, *, start_us: int, end_us: int) -> LiveReport:
-        """See `ml.live_performance`. What counts as known is all that the offline store holds.
+        """Compare the served predictions of a span with the labels in the offline store.
 
         Raises:
-            NothingToReport: the store is empty, or see there.
+            NothingToReport: the store is empty, or no prediction of the span has a label.
         """
         from features.bootstrap.stores import open_offline
         from ml.live_performance import live_report
@@ -125,7 +125,7 @@ class Trainer:
         if newest is None:
             raise NothingToReport(
                 f"the offline store holds no {self.project.label.source.name}",
-                hint="replay and ingest some events first",
+                hint="replay and ingest events first",
             )
         return live_report(
             self.project,

@@ -55,10 +55,10 @@ MEASURES: Mapping[str, Measure] = MappingProxyType(
         m.name: m
         for m in (
             Measure(
-                name="training_rows", before_training=True, meaning="labelled rows to learn from"
+                name="training_rows", before_training=True, meaning="labelled rows to train on"
             ),
             Measure(
-                name="evaluation_rows", before_training=True, meaning="labelled rows to judge on"
+                name="evaluation_rows", before_training=True, meaning="labelled rows to evaluate on"
             ),
             Measure(
                 name="missing_days", before_training=True, meaning="days without a single decision"
@@ -176,7 +176,7 @@ class Expectation:
 
 @dataclass(frozen=True, kw_only=True)
 class Candidate:
-    """One way to learn. `build(categories, numbers, seed=..., **options)` gives a fresh pipeline;
+    """One way to train. `build(categories, numbers, seed=..., **options)` gives a fresh pipeline;
     it imports its library itself. `columns` keeps only these columns of the service."""
 
     name: str

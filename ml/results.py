@@ -43,7 +43,7 @@ class Snapshot(Struct, frozen=True, kw_only=True):
 
 
 class Finding(Struct, frozen=True, kw_only=True):
-    """An expectation that the data broke."""
+    """An expectation that the data violates."""
 
     expectation: str
     severity: Literal["critical", "warning"]
@@ -57,7 +57,7 @@ class Finding(Struct, frozen=True, kw_only=True):
 
 
 class Validation(Struct, frozen=True, kw_only=True):
-    """Which expectations do not hold; pages for people are in the snapshot's `data_docs`."""
+    """The violated expectations; HTML pages are in the snapshot's `data_docs`."""
 
     expectations: int
     findings: tuple[Finding, ...]
@@ -84,7 +84,7 @@ class Fit(Struct, frozen=True, kw_only=True):
 
 
 class Quality(Struct, frozen=True, kw_only=True):
-    """How good one learner's predictions for the evaluation rows were."""
+    """The quality of one learner's predictions for the evaluation rows."""
 
     learner: str
     log_loss: float
@@ -161,7 +161,7 @@ class RunOutcome(Struct, frozen=True, kw_only=True):
 
 
 def to_plain(record: Struct) -> dict[str, Any]:
-    """The record as JSON values, for a scheduler to carry: no tuples, which it would disguise."""
+    """The record as JSON values, with lists: a scheduler does not preserve tuples."""
     plain: dict[str, Any] = msgspec.json.decode(msgspec.json.encode(record))
     return plain
 

@@ -137,7 +137,7 @@ def write_bundle(folder: Path, model: ModelFile, *, trees: bytes | None = None) 
 
 
 def check_model(model: ModelFile) -> None:
-    """GateResult that columns, tables and weights fit each other.
+    """Check that columns, tables and weights fit each other.
 
     Raises:
         BundleRefused: they do not.

@@ -17,7 +17,7 @@ BlockEncoder = Callable[[Mapping[str, Texts], Float64Array], Float64Array]
 
 
 class Bundle:
-    """A model that can score. Made by `load` only, so that every one has been checked."""
+    """A model that can score. Only `load` makes one, so every bundle is verified."""
 
     def __init__(self, model: ModelFile, estimate: Callable[[Float64Array], Float64Array]) -> None:
         self._model, self._estimate = model, estimate
@@ -73,7 +73,7 @@ class Bundle:
 
 
 def _block_encoder(block: CategoryBlock | NumberBlock, model: ModelFile) -> BlockEncoder:
-    """What turns the columns of the block, out of all columns of the model, into its floats."""
+    """A function from all columns of the model to the floats of the block."""
     if isinstance(block, CategoryBlock):
         column, encode_texts = block.column, _text_encoder(block)
         return lambda categories, _: encode_texts(categories[column])

@@ -37,7 +37,7 @@ def _checked_files(folder: Path, manifest_sha256: str) -> dict[str, bytes]:
     raw = _read(folder, MANIFEST)
     if sha256_of(raw) != manifest_sha256:
         raise BundleRefused(
-            f"{folder / MANIFEST} has sha256 {sha256_of(raw)[:12]}, registered is "
+            f"{folder / MANIFEST} has sha256 {sha256_of(raw)[:12]}, but registered is "
             f"{manifest_sha256[:12]}",
             hint="the files were changed after registration, or belong to another version",
         )

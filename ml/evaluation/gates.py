@@ -1,4 +1,4 @@
-"""Is it good enough? Bounds on measured numbers; no number means no."""
+"""Gates: bounds on measures. A measure without a value never passes."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -19,7 +19,7 @@ class GateResult(Struct, frozen=True, kw_only=True):
 
 
 def check_data(gates: Sequence[Gate], measures: Measures) -> list[GateResult]:
-    """The gates that can be judged before training."""
+    """The gates that apply before training."""
     return [_apply(gate, measures) for gate in gates if gate.before_training]
 
 

@@ -1,10 +1,10 @@
-"""What is missing in a training set."""
+"""Null rates of a training set, compared between training and evaluation."""
 
 from collections.abc import Mapping
 
 from msgspec import Struct
 
-GRACE = 0.01  # a column that grows from 0.1 % to 0.3 % nulls is no alarm
+GRACE = 0.01  # a column that grows from 0.1 % to 0.3 % nulls is no reason for an alarm
 
 
 class NullReport(Struct, frozen=True, kw_only=True):

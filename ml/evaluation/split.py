@@ -1,4 +1,4 @@
-"""Which decisions a run learns from and which it is judged on."""
+"""Which decisions a run trains on, and which it evaluates on."""
 
 from datetime import date, timedelta
 
@@ -18,7 +18,7 @@ class Window(Struct, frozen=True, kw_only=True):
 
         training_start .. training_end | max_wait | evaluation_start .. _end | max_wait | cutoff
 
-    Each `max_wait` lets the labels before it ripen: a label that comes late is not a negative.
+    Each `max_wait` leaves time for late labels: a label that is not known yet is not a negative.
     """
 
     day: str
@@ -46,7 +46,7 @@ def window_of(project: ModelProject, day: date) -> Window:
 
 
 def in_training(window: Window, *, decided_us: Int64Array, known_us: Int64Array) -> BoolArray:
-    """Rows to learn from: old enough, and labelled before the first decision to be judged.
+    """Rows to train on: old enough, and labelled before the first decision of the evaluation.
 
     `known_us` is when the label became known; a row without one has the largest int64.
     """
@@ -55,7 +55,7 @@ def in_training(window: Window, *, decided_us: Int64Array, known_us: Int64Array)
 
 
 def in_evaluation(window: Window, *, decided_us: Int64Array) -> BoolArray:
-    """Decisions to be judged on, labelled or not."""
+    """Decisions to evaluate on, labelled or not."""
     return (decided_us >= window.evaluation_start_us) & (decided_us < window.evaluation_end_us)
 
 

@@ -1,4 +1,4 @@
-"""The work folder: results appear whole or not at all, and one key names what was worked on."""
+"""The work folder: results appear whole or not at all, under the key of their data."""
 
 import hashlib
 from collections.abc import Callable, Mapping
@@ -36,7 +36,7 @@ def write_json(file: Path, content: Struct | Mapping[str, Any]) -> None:
 
 
 def run_key(project: ModelProject, snapshot_sha256: str) -> str:
-    """Names a run's data and declaration together, 16 hexadecimal digits."""
+    """A key of the run's data and declaration: 16 hexadecimal digits."""
     declared = msgspec.json.encode(_declaration(project), order="sorted")
     return hashlib.sha256(declared + snapshot_sha256.encode()).hexdigest()[:16]
 

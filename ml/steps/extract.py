@@ -149,7 +149,7 @@ def _labelled(frame: pl.DataFrame) -> int:
 def _hold_reasons(
     results: list[GateResult], training: pl.DataFrame, nulls: NullReport
 ) -> list[str]:
-    """Why no model can be made: the gates, and what no model can do without."""
+    """Why no model can be trained: failed gates, and what every model needs."""
     hold_reasons = reasons(results)
     if nulls.turned_null:
         shown = ", ".join(nulls.turned_null[:5])

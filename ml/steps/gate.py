@@ -1,4 +1,4 @@
-"""The gate: a pure judgement of what was measured."""
+"""Applies every gate to the measures of the best candidate. Pure."""
 
 from ml.evaluation.gates import check_candidate, reasons
 from ml.project import ModelProject
@@ -6,7 +6,7 @@ from ml.results import Evaluation, Snapshot, Verdict
 
 
 def apply_gates(project: ModelProject, snapshot: Snapshot, evaluation: Evaluation) -> Verdict:
-    """Accepted only when every gate passes; each one that does not gives its reason."""
+    """The verdict: accepted if every gate passes, else held with the reason of each failed gate."""
     has_champion = evaluation.champion is not None
     results = [
         *snapshot.checks,

@@ -1,4 +1,4 @@
-"""Make an accepted candidate a version, and verify that serving can use it before a promotion."""
+"""Registers an accepted candidate as a version, and verifies that serving can use it."""
 
 from __future__ import annotations
 

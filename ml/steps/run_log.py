@@ -1,4 +1,4 @@
-"""What is written into MLflow of a day and of each learner."""
+"""The content of the MLflow runs: of the day, and of each learner."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +17,7 @@ PLOTS = "plots"
 
 @dataclass(frozen=True)
 class RunLog:
-    """All that is known of a day when it is recorded; `folder` holds the files made for it."""
+    """The records of a day that are logged; `folder` holds the files made for the log."""
 
     snapshot: Snapshot
     validation: Validation
@@ -48,13 +48,13 @@ def day_run(run_log: RunLog) -> RunContents:
 
 
 def learner_run(run_log: RunLog, fit: Fit) -> RunContents:
-    """A learner's run: its quality, and itself, so that a held candidate is not lost."""
+    """A learner's run: its quality, pipeline and bundle, so a held candidate is not lost."""
     qualities = run_log.evaluation.qualities
     metrics: dict[str, float] = msgspec.structs.asdict(qualities[fit.learner])
     metrics.pop("learner")
     metrics |= {"fit_seconds": fit.fit_seconds, "bundle_parity": fit.parity}
     if CHAMPION in qualities:
-        # MLflow's page shows two decimals: only as a number of its own is the difference visible.
+        # MLflow's page shows two decimals, so only a metric of its own shows the difference.
         metrics["log_loss_minus_champion"] = metrics["log_loss"] - qualities[CHAMPION].log_loss
     metrics["log_loss_minus_base_rate"] = (
         metrics["log_loss"] - run_log.evaluation.base_rate_log_loss
@@ -72,7 +72,7 @@ def learner_run(run_log: RunLog, fit: Fit) -> RunContents:
 
 
 def data_sets(snapshot: Snapshot) -> list[DataSet]:
-    """The two frames; both are known by the sha256 of the whole snapshot."""
+    """The two frames; the sha256 of the snapshot identifies both."""
     return [
         DataSet(
             name=f"{snapshot.project}_{context}",

@@ -1,4 +1,4 @@
-"""The end of a run in plain words."""
+"""Sums up how a run ended."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def summarize(
     verdict: Verdict | None,
     promotion: Promotion | None,
 ) -> RunOutcome:
-    """Promoted, or held with the reasons. What the run did not reach is None."""
+    """Promoted, or held with the reasons. The record of a step that did not run is None."""
     return RunOutcome(
         project=project.name,
         day=snapshot.window.day,

@@ -46,12 +46,14 @@ class Step:
     needs: tuple[str, ...]
     gives: str
     record: type[Struct]
-    describe: Callable[[Any], str] | None = None  # one line for people; None: nothing to say
+    describe: Callable[[Any], str] | None = None  # one line for people
     log_lines: Callable[[Any], Sequence[str]] = _nothing  # details, for the log of its task
     holds: Callable[[Any], Sequence[str]] = _nothing
     for_each_learner: bool = False  # runs once for each; gives the list of all records
-    reports: bool = False  # runs however the run ended; a record that it lacks is None
-    announces: Callable[[Any], dict[str, Any]] | None = None  # it changes which version serves
+    reports: bool = False  # runs also after a run has ended early; missing records are None
+    announces: Callable[[Any], dict[str, Any]] | None = (
+        None  # for a step that changes which version serves
+    )
     group: str | None = None  # of tasks that belong together
     pool: str | None = None  # the scheduler's limit on how many such tasks run at once
 
@@ -150,13 +152,13 @@ STEPS: tuple[Step, ...] = (
         gives="snapshot",
         record=Snapshot,
         describe=lambda s: (
-            f"{s.training_rows:,} rows to learn from, {s.evaluation_rows:,} to judge on"
+            f"{s.training_rows:,} rows to train on, {s.evaluation_rows:,} to evaluate on"
         ),
         holds=lambda s: s.hold_reasons,
     ),
     Step(
         name="validate",
-        meaning="Compare it with the project's expectations.",
+        meaning="Compare the data with the project's expectations.",
         run=_validate,
         needs=("snapshot",),
         gives="validation",
@@ -176,7 +178,7 @@ STEPS: tuple[Step, ...] = (
     ),
     Step(
         name="evaluate",
-        meaning="Judge all learners and the champion on the same later decisions.",
+        meaning="Evaluate all learners and the champion on the same later decisions.",
         run=_evaluate,
         needs=("snapshot", "validation", "fits"),
         gives="evaluation",
@@ -195,30 +197,30 @@ STEPS: tuple[Step, ...] = (
     ),
     Step(
         name="register",
-        meaning="Make it a version, and score by what a download of it gives.",
+        meaning="Register the candidate as a version, and verify a download of its bundle.",
         run=_register,
         needs=("snapshot", "evaluation", "verdict"),
         gives="registration",
         record=Registration,
-        describe=lambda r: f"version {r.version}, {r.verified_rows:,} rows scored alike",
+        describe=lambda r: f"version {r.version}, {r.verified_rows:,} rows verified",
         group="release",
         pool="promotion",
     ),
     Step(
         name="promote",
-        meaning="Let it serve.",
+        meaning="Make the version the champion.",
         run=_promote,
         needs=("registration", "verdict"),
         gives="promotion",
         record=Promotion,
-        describe=lambda p: f"version {p.version} serves" if p.changed else "done before",
+        describe=lambda p: f"version {p.version} serves" if p.changed else "promoted earlier",
         announces=lambda p: {"version": p.version},
         group="release",
         pool="promotion",
     ),
     Step(
         name="report",
-        meaning="How the run ended, whatever way it took.",
+        meaning="Sum up how the run ended.",
         run=_report,
         needs=("snapshot", "validation", "evaluation", "verdict", "promotion"),
         gives="outcome",

@@ -1,4 +1,4 @@
-"""Fit one learner on the training rows, and let it score the evaluation rows."""
+"""Fits one learner on the training rows, and scores the evaluation rows with it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Compare the data of a run with the project's expectations."""
+"""Compares the data of a run with the project's expectations."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -21,7 +21,7 @@ def validate(
     examiner: Callable[[], Examiner],
     experiments: Callable[[], Experiments],
 ) -> Validation:
-    """What the training and evaluation rows break; warnings only, when it returns.
+    """The expectations that the rows of training and evaluation violate; warnings only.
 
     The pages go into the day's run in `evaluate`; after a broken contract they go into a run of
     their own, marked as failed. (Both arguments are factories: each costs seconds of import.)

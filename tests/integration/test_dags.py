@@ -130,7 +130,7 @@ def test_the_same_day_from_the_command_line_finds_it_done(
         check=True,
     )
     assert json.loads(again.stdout) == done["report"]
-    assert "done before" in again.stderr
+    assert "promoted earlier" in again.stderr
 
 
 def test_a_day_with_too_little_data_is_held_with_the_reason(

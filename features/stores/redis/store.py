@@ -260,8 +260,8 @@ def _raise_unless_decided(reply: Sequence[Any], update: OnlineUpdate) -> None:
 
 def _diverged(name: bytes, offset: bytes) -> StoreUnavailable:
     return StoreUnavailable(
-        f"a shard of the online store has the position {offset.decode()} for {name.decode()}, unlike"
-        " the others: a server has lost writes that it had acknowledged",
+        f"a shard of the online store has the position {offset.decode()} for {name.decode()},"
+        " unlike the others: a server has lost writes that it had acknowledged",
         hint="rebuild it: `eventide features rebuild`",
     )
 
