@@ -5,12 +5,12 @@ SHELL := bash
 MAKEFLAGS += --no-print-directory
 
 UV_VERSION := 0.13.9
-# The first of these that is there and new enough; or `make PYTHON=/path/to/python3.12 ...`.
+# The first of these that exists and is new enough; or `make PYTHON=/path/to/python3.12 ...`.
 PYTHON ?= $(shell for p in python3.12 python3.11 python3; do $$p -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 13))' 2>/dev/null && echo $$p && break; done)
 BIN := .venv/bin
 # Tests of real servers wait more than they compute. Each worker has servers of its own.
 JOBS ?= 2
-# How long `make explore` looks; a property that has begun is finished.
+# How long `make explore` searches; it finishes a property that it has begun.
 MINUTES ?= 10
 # Without bytecode on disk every Airflow process starts at more than twice the cost.
 unexport PYTHONDONTWRITEBYTECODE
@@ -20,7 +20,7 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 help: ## show this page
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  \033[1m%-10s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-setup: .venv/.ready .tools/.ready ## make the environment in .venv and .tools (once)
+setup: .venv/.ready .tools/.ready ## create the environment in .venv and .tools (once)
 
 # The jars of Kafka and the sources of the recordings: packages too, fetched and verified once.
 .tools/.ready: .venv/.ready infra/local_stack/services/kafka_env/jgo.lock.toml features/replay/recordings.py $(wildcard features/catalog/*/recording.py)
@@ -70,7 +70,7 @@ demo: setup ## the whole loop on real flights; the servers stay up
 up: setup ## start every server, ingest and serving
 	@$(BIN)/eventide up
 
-down: setup ## stop them all
+down: setup ## stop all of them
 	@$(BIN)/eventide down
 
 status: setup ## what runs, and where

@@ -14,7 +14,7 @@ def atomic_file(file: Path, *, durable: bool = True) -> Iterator[Path]:
 
     The content is on disk before the name: a power failure leaves the old file or the new one.
     Without `durable` that holds for a crash of the process only, and nothing waits for the disk.
-    Missing parent folders are made. An error in the block leaves `file` as it was.
+    Missing parent folders are created. An error in the block leaves `file` unchanged.
     """
     file.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=file.parent, prefix=".new-") as work:
@@ -28,7 +28,7 @@ def atomic_file(file: Path, *, durable: bool = True) -> Iterator[Path]:
 
 
 def write_atomic(file: Path, content: bytes, *, mode: int = 0o666, durable: bool = True) -> None:
-    """Write a small file whole; see `atomic_file`.
+    """Write a small file through `atomic_file`.
 
     It has the permissions `mode` (less the umask) from its first byte.
     """
@@ -42,8 +42,8 @@ def write_atomic(file: Path, content: bytes, *, mode: int = 0o666, durable: bool
 def atomic_folder(folder: Path) -> Iterator[Path]:
     """A new, empty folder to fill, which takes the place of `folder` when the block has ended well.
 
-    What stood there before is deleted just before that. Missing parent folders are made. An error
-    in the block leaves `folder` as it was.
+    Its old content is deleted just before that. Missing parent folders are created. An error in the
+    block leaves `folder` unchanged.
     """
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".new-") as work:

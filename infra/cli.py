@@ -1,6 +1,6 @@
 """The command `eventide`, assembled from the command group of each package.
 
-The groups are found by entry point, so this module imports nothing above it.
+The groups are discovered by entry point, so this module imports nothing above it.
 """
 
 import sys
@@ -16,14 +16,14 @@ ENTRY_POINTS = "eventide.commands"
 
 
 def main() -> None:
-    """Run the command line. One clear sentence and its exit code for an error of ours."""
+    """Run the command line. An error of ours is one sentence and its exit code, no traceback."""
     try:
         build_app()()
     except EventideError as error:
         _print_error(str(error), error.hint)
         sys.exit(error.exit_code)
     except ValidationError as error:
-        _print_error(f"a setting does not fit: {error}", "`eventide settings` lists them all")
+        _print_error(f"a setting is invalid: {error}", "`eventide settings` lists them all")
         sys.exit(1)
 
 

@@ -28,7 +28,7 @@ class CalendarState(AggregateState):
     def rows_of(
         self, event: EventType, events: Columns, known_at_us: Int64Array
     ) -> PointInTimeRows:
-        """One row an event, except for those that happened too long before their place."""
+        """One row an event, except events that happened more than `ahead` before their `at`."""
         rows = super().rows_of(event, events, known_at_us)
         ahead = rows.row_key - np.asarray(events["event_time_us"], np.int64)
         near = np.flatnonzero(ahead <= span_us(self.view.ahead))

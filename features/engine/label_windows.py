@@ -1,4 +1,4 @@
-"""Did anything happen within a time after a decision? The rule of labels with `within`."""
+"""Whether anything happened within a time after a decision: the rule of labels with `within`."""
 
 import numpy as np
 

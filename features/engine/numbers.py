@@ -10,7 +10,7 @@ from features.engine.sorting import HIGHEST, UNSET
 
 
 def sortable(values: NDArray[Any], *, missing: int = UNSET) -> Int64Array:
-    """Numbers as int64 that sort as the numbers do and keep every bit; NaN becomes `missing`.
+    """Numbers as int64 that sort as the numbers do, without losing a bit; NaN becomes `missing`.
 
     The bits of a float64, complemented but for the sign where it is negative. UNSET sorts below
     every number, so that of two events at one time a value wins over null; HIGHEST above.

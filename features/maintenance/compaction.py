@@ -22,19 +22,19 @@ DAYS_A_CHECKPOINT = 16  # each day opens the table: a first run over a year woul
 
 @dataclass(frozen=True, kw_only=True)
 class MaintenanceResult:
-    """What was done to an event's table."""
+    """The result of the maintenance of one table."""
 
     event: str
     days: int  # whose files were merged
     files_before: int
     files_after: int
     deleted: int  # files that no readable version needs
-    pinned: int  # versions that were kept
+    pinned: int  # versions that stay readable
 
 
 @dataclass(frozen=True, kw_only=True)
 class CompactionRules:
-    """When a day is closed, and for how long files that left the table are kept."""
+    """When a day is closed, and for how long files that left the table are not deleted."""
 
     closed_after_us: int
     retention_hours: int
@@ -106,7 +106,7 @@ def _maintain(
 
 
 def _compact(event: EventType, maintenance: OfflineMaintenance, day: date) -> None:
-    """On a conflict the maintenance tries again; ingest never waits for it."""
+    """Compact a day, with a retry after a conflict: ingest never waits for maintenance."""
     for attempt in stamina.retry_context(on=WriteConflict, attempts=ATTEMPTS):
         with attempt:
             maintenance.compact(event, day)

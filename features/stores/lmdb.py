@@ -62,10 +62,10 @@ class LmdbOnlineStore:
         self._map_bytes, self._max_map_bytes = map_bytes, max_map_bytes
         self._open_env = open_env
         self._env = self._open()
-        self._file = self._file_there()
+        self._file = self._current_file()
 
     def apply(self, update: OnlineUpdate) -> None:
-        """The map grows when it is full; a full disk is StoreUnavailable."""
+        """Grows the map when it is full. A full disk is StoreUnavailable."""
         while True:
             try:
                 with self._transaction(write=True) as txn:
@@ -107,7 +107,7 @@ class LmdbOnlineStore:
             return sum(1 for _ in _items(txn, _prefix(view)))
 
     def page(self, view: str, *, after: bytes, limit: int) -> ValuePage:
-        """In the order of the keys."""
+        """The values are in the order of their keys."""
         prefix = _prefix(view)
         with self._transaction() as txn:
             items = list(islice(_items(txn, prefix, start=prefix + after), limit + 1))
@@ -119,19 +119,19 @@ class LmdbOnlineStore:
             self._drop(txn)
 
     def replace(self, content: OnlineContent) -> None:
-        """The new content waits in a nameless file, which disappears with this process."""
-        with self._waiting_file() as waiting:
+        """The new content is staged in an unnamed file, which disappears with this process."""
+        with self._staging_file() as staged:
             for items in _content_items(content):
-                _put_aside(waiting, items)
+                _stage(staged, items)
             try:
-                self._replace(waiting)
+                self._replace(staged)
             except StoreDamaged:
                 self.discard(self._folder)
-                self._replace(waiting)
+                self._replace(staged)
 
     @staticmethod
     def discard(folder: str | Path) -> None:
-        """Delete a store that cannot be used. Processes that still have it open notice."""
+        """Delete a damaged store. Processes that have it open notice at their next transaction."""
         for name in _FILES:
             (Path(folder) / name).unlink(missing_ok=True)
 
@@ -139,7 +139,7 @@ class LmdbOnlineStore:
         self._env.close()
 
     @contextmanager
-    def _waiting_file(self) -> Iterator[IO[bytes]]:
+    def _staging_file(self) -> Iterator[IO[bytes]]:
         try:
             self._folder.mkdir(parents=True, exist_ok=True)
             with TemporaryFile(dir=self._folder) as file:
@@ -149,12 +149,12 @@ class LmdbOnlineStore:
                 f"cannot write a new online store in {self._folder}: {error}"
             ) from error
 
-    def _replace(self, waiting: IO[bytes]) -> None:
+    def _replace(self, staged: IO[bytes]) -> None:
         while True:
             try:
                 with self._transaction(write=True) as txn:
                     self._drop(txn)
-                    for items in _read_aside(waiting):
+                    for items in _staged_items(staged):
                         txn.cursor().putmulti(items)
             except lmdb.MapFullError as error:
                 self._grow(error)
@@ -172,7 +172,7 @@ class LmdbOnlineStore:
             )
         try:
             self._folder.mkdir(parents=True, exist_ok=True)
-            # `lock` stays on for readers: it keeps the pages that they read from being reused.
+            # Readers lock too, so that the pages that they read are not reused.
             return self._open_env(
                 str(self._folder),
                 map_size=self._map_bytes,
@@ -189,8 +189,8 @@ class LmdbOnlineStore:
                 f"cannot open the online store {self._folder}: {error}"
             ) from error
 
-    def _file_there(self) -> tuple[int, int] | None:
-        """Device and inode of the store's file; None without a file."""
+    def _current_file(self) -> tuple[int, int] | None:
+        """Device and inode of the file that is there now; None without one."""
         try:
             status = os.stat(self._folder / _FILES[-1])
         except FileNotFoundError:
@@ -198,13 +198,13 @@ class LmdbOnlineStore:
         return status.st_dev, status.st_ino
 
     def _open_if_replaced(self) -> None:
-        """Reopen a file that was replaced: a deleted file stays readable and writable for ever."""
-        if self._file is not None and self._file == self._file_there():
+        """Reopen a file that was replaced: a deleted file stays readable and writable."""
+        if self._file is not None and self._file == self._current_file():
             return
         self._file = None
         self._env.close()
         self._env = self._open()
-        self._file = self._file_there()
+        self._file = self._current_file()
 
     def _damaged(self, error: lmdb.Error) -> StoreDamaged:
         return StoreDamaged(
@@ -277,7 +277,7 @@ def _write_schemas(txn: Any, schemas: Mapping[str, int]) -> None:
 
 
 def _content_items(content: OnlineContent) -> Iterator[Items]:
-    """All keys and values, as `_write` would leave them."""
+    """All keys and values of a content, in the form that `_write` writes."""
     for view, values in content.values:
         prefix = _prefix(view)
         yield [(prefix + _short(entity), value) for entity, value in values]
@@ -291,13 +291,13 @@ def _schema_items(schemas: Mapping[str, int]) -> Items:
     return [(_SCHEMA + view.encode(), _bytes(schema_id)) for view, schema_id in schemas.items()]
 
 
-def _put_aside(file: IO[bytes], items: Items) -> None:
+def _stage(file: IO[bytes], items: Items) -> None:
     packed = msgspec.msgpack.encode(items)
     file.write(_LENGTH.pack(len(packed)))
     file.write(packed)
 
 
-def _read_aside(file: IO[bytes]) -> Iterator[Items]:
+def _staged_items(file: IO[bytes]) -> Iterator[Items]:
     file.seek(0)
     while header := file.read(_LENGTH.size):
         packed = file.read(_LENGTH.unpack(header)[0])

@@ -1,4 +1,4 @@
-"""Both stores in memory: for tests, and for trying a declaration on a few events."""
+"""Both stores in memory, for tests and for trying a declaration on a few events."""
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence

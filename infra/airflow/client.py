@@ -32,7 +32,7 @@ class DagRun:
 
     @property
     def finished(self) -> bool:
-        """Whether nothing more will happen in it."""
+        """Whether it has ended."""
         return self.state in FINISHED
 
 
@@ -65,9 +65,9 @@ class AirflowApi:
         return self._call("GET", f"/api/v2/dags/{dag_id}", missing_ok=True) is not None
 
     def backfill(self, dag_id: str, *, first: date, last: date, again: bool = False) -> None:
-        """Create the runs of the days `first` to `last`, one after the other; what exists stays.
+        """Create the runs of the days `first` to `last`, one after the other; existing runs stay.
 
-        With `again` runs that failed are run again.
+        With `again` failed runs are repeated.
         """
         # A daily run belongs to the interval that ends on its day: its logical date is a day less.
         body = {
@@ -171,7 +171,7 @@ class AirflowApi:
         if response.is_error:
             raise AirflowUnavailable(
                 f"Airflow refused the login of {self._login['username']!r}",
-                hint="`eventide status` says where the password stands",
+                hint="the local stack's login is in secrets/airflow_login.json of the state folder",
             )
         self._client.headers["authorization"] = f"Bearer {response.json()['access_token']}"
 

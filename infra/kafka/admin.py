@@ -28,7 +28,7 @@ from infra.settings import KafkaSettings
 
 @dataclass(frozen=True, kw_only=True)
 class TopicSpec:
-    """A topic that has to be there. `replicas` None takes the cluster's own default."""
+    """A topic that has to exist. `replicas` None takes the cluster's own default."""
 
     name: str
     partitions: int
@@ -61,7 +61,7 @@ def topic_partitions(kafka: KafkaSettings, topics: Iterable[str]) -> list[Partit
     """Every partition of the topics.
 
     Raises:
-        KafkaFailed: a topic is not there.
+        KafkaFailed: a topic does not exist.
     """
     with _admin(kafka) as admin:
         counts = _partition_counts(admin)
@@ -80,7 +80,7 @@ def end_offsets(kafka: KafkaSettings, topics: Iterable[str]) -> Positions:
     """The end of each partition: a reader that reached it has all that was sent before the call.
 
     Records of open transactions count, and what is committed becomes readable a moment after its
-    commit returned. So a wait for these positions misses nothing; an open transaction holds it up
+    commit returned. So a wait for these positions misses nothing; an open transaction delays it
     until it ends. The marker of a transaction may add one more offset after the call.
     """
     return _offsets(kafka, topics, OffsetSpec.latest())
@@ -174,6 +174,6 @@ def _result(future: "Future[Any]", *, doing: str) -> Any:
 
 @contextmanager
 def _admin(kafka: KafkaSettings) -> Iterator[AdminClient]:
-    # Held by name until the results are read: a client that is collected cancels its open calls.
+    # The name keeps the client alive: a garbage-collected client cancels its open calls.
     admin = AdminClient(client_config(kafka))
     yield admin

@@ -26,10 +26,10 @@ def client_config(kafka: KafkaSettings) -> dict[str, Any]:
 
 
 def consumer_config(kafka: KafkaSettings, *, group: str, instance: str) -> dict[str, Any]:
-    """A member of `group` that keeps its positions itself.
+    """A member of `group` that manages its positions itself.
 
-    `instance` names it in the broker's lists. It is no static membership: a process that was
-    killed would then keep its partitions until its session ends, also from its own successor.
+    `instance` names it in the broker's lists. It is not static membership: with that, the
+    partitions of a killed process would not move before its session ends, not even to its successor.
     """
     return {
         **client_config(kafka),
@@ -58,8 +58,8 @@ def consumer_config(kafka: KafkaSettings, *, group: str, instance: str) -> dict[
 def producer_config(kafka: KafkaSettings, *, transactional_id: str | None) -> dict[str, Any]:
     """A producer that waits for all replicas; with an id, a transactional one.
 
-    The id is stable, so a restarted process ends its own open transaction at once instead of
-    holding up every reader until the timeout.
+    The id is stable, so a restarted process ends its own open transaction at once, which would
+    otherwise delay every reader until the timeout.
     """
     config = {
         **client_config(kafka),

@@ -2,7 +2,7 @@
 
 The library's own compaction is not used. Two of them at once both succeed and double the rows
 (deltalake 1.6.6), and they ignore an application transaction that would prevent it. A whole day is
-overwritten instead: Delta refuses that when anything was written to the day meanwhile. Each
+overwritten instead: Delta refuses that when anything was written to the day in between. Each
 overwrite also takes the next number of an application transaction, which only one process can take.
 An append that conflicts with an overwrite is repeated in `DeltaOfflineStore.append`. The positions
 of ingest are part of the table and stay.
@@ -26,7 +26,7 @@ FILE_BYTES = 128 << 20  # a day of more is several files
 
 
 class DeltaMaintenance:
-    """Compacts and cleans the tables under a root. A day has to fit into memory."""
+    """Compacts, checkpoints and vacuums the tables under a root. A day has to fit into memory."""
 
     def __init__(self, root: str, *, options: Mapping[str, str] | None = None) -> None:
         self._tables = Tables(root, options)
@@ -40,7 +40,7 @@ class DeltaMaintenance:
 
     def compact(self, event: EventType, day: date) -> None:
         with reaching(f"cannot compact {day} of the offline table {event.name}"):
-            # One handle, without a refresh: what was read is what is replaced, or nothing.
+            # One handle, without a refresh: it replaces exactly what was read, or nothing.
             table = self._existing(event)
             if day not in _days_to_compact(table):
                 return
@@ -65,14 +65,14 @@ class DeltaMaintenance:
     def vacuum(self, event: EventType, *, retention_hours: int, keep: Collection[int]) -> int:
         table = self._existing(event)
         with reaching(f"cannot vacuum the offline table {event.name}"):
-            # Each vacuum is two commits, also of nothing: look first.
+            # Each vacuum makes two commits, even if it deletes nothing: so check first.
             if not _vacuum(table, retention_hours, keep, dry_run=True):
                 return 0
             return len(_vacuum(table, retention_hours, keep, dry_run=False))
 
     def _existing(self, event: EventType) -> DeltaTable:
         table = self._tables.open(event.name)
-        assert table is not None  # `files` found some
+        assert table is not None  # `files` is not 0
         return table
 
 

@@ -30,7 +30,7 @@ class DeltaPins:
             write_deltalake(self._table(), row, mode="append", post_commithook_properties=HOOKS)
 
     def remove(self, name: str) -> None:
-        """Remove all of that name."""
+        """Remove all pins of that name."""
         if all(pin.name != name for pin in self.all()):
             return
         quoted = name.replace("'", "''")
@@ -41,7 +41,7 @@ class DeltaPins:
             raise StoreUnavailable(f"{error}", hint="try again") from error
 
     def all(self) -> list[Pin]:
-        """Each one once, by event, version and name."""
+        """Every pin, once, by event, version and name."""
         table = self._tables.open(NAME)
         if table is None:
             return []

@@ -1,9 +1,9 @@
 """The offline store in Delta Lake: one append-only table for each event type.
 
-A commit carries the rows and, as application transactions, the next offset of each partition in
-it. Delta does not compare these offsets with the stored ones. So the writer refreshes its handle,
-checks the stored offsets and commits with the same handle. If another writer has moved an offset in
-between, Delta refuses the commit.
+A commit has the rows and, as application transactions, the new position of each of their
+partitions. Delta does not compare these positions with the stored ones. So the writer refreshes its
+handle, checks the stored positions and commits with the same handle. If another writer has moved a
+position in between, Delta refuses the commit.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
     import polars as pl
 
-# A kept handle gets slower with each commit, from 14 ms to 150 ms after 500.
+# An open handle gets slower with each commit, from 14 ms to 150 ms after 500.
 COMMITS_BEFORE_REOPENING = 32
 COMMIT_ATTEMPTS = 10
 APPLICATION = "ingest"
@@ -46,8 +46,8 @@ APPLICATION = "ingest"
 class DeltaOfflineStore:
     """The offline store under a folder or URL, on Delta Lake.
 
-    Times are int64 microseconds as everywhere else, not Delta timestamps: no engine then has to
-    agree with another about time zones, and the files' statistics prune on them all the same.
+    Times are int64 microseconds as everywhere else, not Delta timestamps. So engines need not agree
+    about time zones, and files are still pruned by the statistics of these columns.
     """
 
     def __init__(
@@ -98,7 +98,7 @@ class DeltaOfflineStore:
         return None if table is None else _newest_known_at_us(_files(table))
 
     def snapshot(self, event: EventType) -> TableSnapshot | None:
-        """All of it comes from one handle that is not refreshed in between."""
+        """Read from one handle without a refresh, so that all of it is of one version."""
         table = self._open(event)
         if table is None:
             return None
@@ -157,7 +157,7 @@ class DeltaOfflineStore:
         table = self._open(batch.event) or self._create(batch.event)
         hint = f"is there space, and permission to write, under {self._tables.root}?"
         try:
-            # No refresh from here on: that is what makes it compare-and-set.
+            # No refresh from here on, so that check and commit are one compare-and-set.
             check_positions(_positions(table, batch.starts), batch.starts, store="offline")
             with reaching(f"cannot append to the offline table {batch.event.name}", hint=hint):
                 self._commit(table, batch)
@@ -166,7 +166,7 @@ class DeltaOfflineStore:
             raise
 
     def _open(self, event: EventType) -> DeltaTable | None:
-        """The table as it is now, to which the event fits; None if there is none yet."""
+        """The table at its newest version, checked against the event; None if there is none yet."""
         table = self._opened.get(event) or self._tables.open(event.name)
         if table is None:
             return None
@@ -246,15 +246,14 @@ def _positions(table: DeltaTable, partitions: Iterable[Partition]) -> dict[Parti
 
 
 def _types(event: EventType) -> "pl.Schema":
-    """Of the columns of an event's table. Not by way of an empty Arrow table, which would import
-    pandas."""
+    """The types of an event's table. An empty Arrow table has them too, but imports pandas."""
     import polars as pl
 
     return pl.Schema(schema_of(event))
 
 
 def _with_defaults(rows: "pl.LazyFrame", event: EventType, added: Sequence[str]) -> "pl.LazyFrame":
-    """Rows from before a field was added have its default."""
+    """Fill fields that were added later with their defaults."""
     import polars as pl
 
     types, defaults = _types(event), filling(event)

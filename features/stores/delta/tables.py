@@ -36,7 +36,7 @@ _LONGEST_SENTENCE = 300
 
 
 class Tables:
-    """Opens and makes the tables under one root."""
+    """Opens and creates the tables under one root."""
 
     def __init__(self, root: str, options: Mapping[str, str] | None = None) -> None:
         self.root = root.rstrip("/")
@@ -104,7 +104,7 @@ def sentence(error: Exception) -> str:
 
 def schema_of(event: EventType) -> Any:
     """The Arrow schema of an event's table."""
-    # What files are pruned by comes first: statistics are kept of the first 32 columns.
+    # Columns that files are pruned by come first: only the first 32 columns have statistics.
     fields = sorted(stored_types(event).items(), key=lambda f: f[0] != "event_time_us")
     return pa.schema(
         [
@@ -139,8 +139,8 @@ def arrow_of(batch: EventBatch) -> Any:
 def writer_of(event: EventType) -> WriterProperties:
     """How files are written, by ingest and by maintenance alike."""
     return WriterProperties(
-        # ZSTD takes a quarter less room, but a fifth more CPU to write, and a quarter more to read
-        # (of floats twice as much). SNAPPY is behind in room and in reading.
+        # ZSTD takes a quarter less space, but a fifth more CPU to write, and a quarter more to read
+        # (of floats twice as much). SNAPPY is worse in space and in reading.
         compression="LZ4_RAW",
         column_properties={field.name: _column(field) for field in schema_of(event)},
     )
@@ -149,11 +149,11 @@ def writer_of(event: EventType) -> WriterProperties:
 def _column(field: pa.Field) -> ColumnProperties:
     return ColumnProperties(
         # A dictionary pays for text that repeats. Of numbers and ids it costs a tenth of a commit's
-        # CPU (of floats alone five times the rest) and a tenth of the room.
+        # CPU (of floats alone five times the rest) and a tenth of the space.
         dictionary_enabled=field.type == pa.string() and field.name != "event_id",
-        # Times, offsets and small numbers: a tenth to a quarter less room, for no CPU.
+        # Times, offsets and small numbers: a tenth to a quarter less space, for no CPU.
         encoding="DELTA_BINARY_PACKED" if field.type == pa.int64() else None,
-        # Every commit goes through the statistics of all files of the table: of 27 columns that is
+        # Every commit reads the statistics of all files of the table: of 27 columns that is
         # 20 ms for 1,000 files, of two a quarter of it.
         statistics_enabled="CHUNK" if field.name in PRUNED_BY else "NONE",
     )
