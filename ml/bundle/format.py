@@ -23,7 +23,7 @@ from msgspec import Struct
 
 from ml.errors import BundleRefused
 
-# Data, not code: see docs/explanation/decisions/0004-models-as-data.md
+# Why data and no code: see docs/explanation/decisions/0004-models-as-data.md
 FORMAT = 1
 MANIFEST = "manifest.json"
 MODEL = "model.json"

@@ -62,7 +62,7 @@ def calibration_error(labels: Int64Array, scores: Float64Array) -> float:
     return sum(abs(score - share) * rows for score, share, rows in table) / len(labels)
 
 
-# Whole days, not rows: see docs/explanation/decisions/0005-day-block-gates.md
+# Why it resamples whole days, not rows: see docs/explanation/decisions/0005-day-block-gates.md
 def day_block_interval(
     differences: Float64Array,
     days: NDArray[np.int64],
