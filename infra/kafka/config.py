@@ -28,8 +28,8 @@ def client_config(kafka: KafkaSettings) -> dict[str, Any]:
 def consumer_config(kafka: KafkaSettings, *, group: str, instance: str) -> dict[str, Any]:
     """A member of `group` that manages its positions itself.
 
-    `instance` names it in the broker's lists. It is not static membership: with that, the partitions
-    of a killed process do not move before its session ends, not even to its successor.
+    `instance` names it in the broker's lists. It is not static membership: that would keep the
+    partitions of a killed process until its session ends, even from its own successor.
     """
     return {
         **client_config(kafka),
