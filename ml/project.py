@@ -225,7 +225,7 @@ class ModelProject:
         self._require(self.name.isidentifier(), "a name is letters, digits and _")
         self._require(bool(self.candidates), "it has no candidate")
         names = [c.name for c in self.learners]
-        self._require(len(set(names)) == len(names), "two candidates of one name")
+        self._require(len(set(names)) == len(names), "two candidates have the same name")
         for learner in self.learners:
             self._require_known(learner.columns or (), f"candidate {learner.name}")
         unsliceable = sorted(set(self.slices.columns) - set(self.service.categories))

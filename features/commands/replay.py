@@ -22,7 +22,8 @@ def replay(
         datetime | None, typer.Option("--from", formats=MOMENTS, help="First emission time, UTC.")
     ] = None,
     until: Annotated[
-        datetime | None, typer.Option(formats=MOMENTS, help="Emission time to end before, UTC.")
+        datetime | None,
+        typer.Option(formats=MOMENTS, help="End of the emission times, UTC, exclusive."),
     ] = None,
     speed: Annotated[
         float | None,

@@ -30,21 +30,21 @@ class TimeWindow:
     hop: timedelta = timedelta(microseconds=1)
 
     def __post_init__(self) -> None:
-        require(self.length > timedelta(0), "a window is longer than nothing")
+        require(self.length > timedelta(0), "a window is longer than 0")
         require(
             timedelta(0) < self.hop <= self.length,
-            f"window {window_name(self.length)}: a hop is longer than nothing and no longer than"
-            " its window",
+            f"window {window_name(self.length)}: a hop is longer than 0 and no longer than its"
+            " window",
         )
 
     @property
     def length_us(self) -> int:
-        """In microseconds."""
+        """`length` in microseconds."""
         return span_us(self.length)
 
     @property
     def hop_us(self) -> int:
-        """In microseconds."""
+        """`hop` in microseconds."""
         return span_us(self.hop)
 
     @property

@@ -167,7 +167,7 @@ class PreviousView(BoundedReach):
                 )
         require(bool(self.values), f"view {self.name}: it has no value")
         distinct = len(set(self.features)) == len(self.features)
-        require(distinct, f"view {self.name}: two features of one name")
+        require(distinct, f"view {self.name}: two features have the same name")
         _check_items(self)
 
     @property

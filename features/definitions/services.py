@@ -130,7 +130,7 @@ class Label:
     def __post_init__(self) -> None:
         require(
             self.within is None or timedelta(0) < self.within <= self.max_wait,
-            f"label {self.name}: `within` lies above zero and is no longer than `max_wait`",
+            f"label {self.name}: `within` is longer than 0 and no longer than `max_wait`",
         )
 
 

@@ -304,4 +304,4 @@ def _check_hops(view: FeatureView) -> None:
 
 def _check_distinct_names(view: FeatureView | CalendarView | PythonView) -> None:
     distinct = len(set(view.features)) == len(view.features)
-    require(distinct, f"view {view.name}: two features of one name")
+    require(distinct, f"view {view.name}: two features have the same name")

@@ -32,12 +32,12 @@ class AirflowPlan(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def url(self) -> str:
-        """Of the API and the pages."""
+        """URL of the API and the pages."""
         return f"http://127.0.0.1:{self.port}"
 
 
 def airflow_services(plan: AirflowPlan) -> list[Service]:
-    """Set-up first; the scheduler last, for a task that runs before the API answers fails."""
+    """The services: set-up first, the scheduler last, because its tasks need the API."""
     return [
         _setup(plan),
         _part(plan, API, after=(SETUP,)),
@@ -96,14 +96,14 @@ _PACE = {
     "AIRFLOW__DAG_PROCESSOR__PARSING_PROCESSES": "1",
     "AIRFLOW__DAG_PROCESSOR__MIN_FILE_PROCESS_INTERVAL": "60",
     "AIRFLOW__DAG_PROCESSOR__REFRESH_INTERVAL": "30",
-    # A busy laptop answers late; the defaults give up after 5 s.
+    # A busy laptop responds late; by default it is an error after 5 s.
     "AIRFLOW__WORKERS__EXECUTION_API_TIMEOUT": "30",
     "AIRFLOW__WORKERS__EXECUTION_API_RETRIES": "10",
 }
 
 
 def _setup(plan: AirflowPlan) -> Service:
-    """Migrates the database and makes the pools, once for each version, database and pools."""
+    """Migrates the database and creates the pools, once for each version, database and pools."""
     marker = plan.home / "database_ready"
     version = importlib.metadata.version("apache-airflow-core")
     fingerprint = hashlib.sha256(f"{version} {plan.database_url} {POOLS}".encode()).hexdigest()
@@ -138,7 +138,7 @@ def _part(plan: AirflowPlan, name: str, *options: str, after: tuple[str, ...]) -
 
 def _is_healthy(url: str, name: str, started_s: float) -> bool:
     if name == API:
-        # The execution API is built at its first call: paid here, not by the first task.
+        # The execution API is built at its first call: this check pays for it, not the first task.
         return responds_ok(f"{url}/api/v2/version") and responds_ok(f"{url}/execution/health")
     key = name.replace("-", "_")
     health = get_json(f"{url}/api/v2/monitor/health")[key]

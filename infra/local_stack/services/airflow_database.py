@@ -1,4 +1,4 @@
-"""Migrate Airflow's database and make its pools: one process, for Airflow's import costs seconds.
+"""Migrates Airflow's database and creates its pools, in one process: Airflow's import takes seconds.
 
     python -m infra.local_stack.services.airflow_database MARKER TEXT POOL=SLOTS...
 
@@ -10,7 +10,7 @@ from pathlib import Path
 
 
 def main(marker: Path, text: str, pools: dict[str, int]) -> None:
-    """Safe to repeat."""
+    """Migrate the database and create the pools. Safe to repeat."""
     from airflow.models.pool import Pool
     from airflow.utils.db import upgradedb
 

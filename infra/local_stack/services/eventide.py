@@ -1,4 +1,4 @@
-"""Eventide's own processes, started by command: the kit does not import what lies above it."""
+"""Eventide's own processes, started by command: infra imports no package above it."""
 
 import sys
 from pathlib import Path
@@ -10,17 +10,17 @@ TOPICS, INGEST, SERVING = "topics", "ingest", "serving"
 
 
 def topics_service(*, after: tuple[str, ...]) -> Service:
-    """Makes the topics that are not there yet."""
+    """The service that creates missing topics."""
     return Service(name=TOPICS, command=_eventide("topics"), once=True, after=after)
 
 
 def ingest_service(*, port: int, after: tuple[str, ...]) -> Service:
-    """Events into the feature stores."""
+    """The ingest service."""
     return _consumer(INGEST, "ingest", port=port, after=after)
 
 
 def serving_service(*, port: int, after: tuple[str, ...]) -> Service:
-    """Requests into predictions. Healthy without a model: it waits for the first champion."""
+    """The serving service. Healthy without a model: it waits for the first champion."""
     return _consumer(SERVING, "serve", port=port, after=after)
 
 

@@ -25,7 +25,7 @@ class KafkaPlan(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def bootstrap_servers(self) -> str:
-        """What clients connect to."""
+        """The address for clients, `host:port`."""
         return f"127.0.0.1:{self.port}"
 
 
@@ -45,7 +45,7 @@ def plan_kafka(folder: Path, *, port: int, controller_port: int, heap_mib: int =
 
 
 def kafka_service(plan: KafkaPlan) -> Service:
-    """The broker as a service: formatted at its first start, healthy when it answers a client."""
+    """The broker as a service: formatted at its first start, healthy when a client reaches it."""
     return Service(
         name=NAME,
         command=_java(plan, "kafka.Kafka", str(_properties_file(plan))),
@@ -56,7 +56,7 @@ def kafka_service(plan: KafkaPlan) -> Service:
 
 
 def broker_responds(bootstrap_servers: str) -> bool:
-    """Whether a broker of this cluster answers a request for metadata and takes part in it."""
+    """Whether a broker of this cluster responds to a request for metadata and is part of it."""
     from confluent_kafka import KafkaException
     from confluent_kafka.admin import AdminClient
 
@@ -116,7 +116,7 @@ _QUICK = {
     # A killed broker comes back only when the session of its former self has ended: 4 s, not 11.
     "broker.session.timeout.ms": "3000",
     "broker.heartbeat.interval.ms": "500",
-    # A transaction whose producer died holds up readers until it is aborted: 2.6 s, not 7.
+    # A transaction whose producer died delays readers until it is aborted: 2.6 s, not 7.
     "transaction.abort.timed.out.transaction.cleanup.interval.ms": "1000",
     "transaction.max.timeout.ms": "60000",
     "log.cleaner.backoff.ms": "2000",

@@ -25,7 +25,7 @@ TOOLS = Path(__file__).resolve().parents[3] / ".tools"
 
 
 class JarsMissing(EventideError):
-    """The jars that the lock file names are not on this machine, or are not what it names."""
+    """Jars of the lock file are missing on this machine, or differ from it."""
 
     hint = "`make setup` fetches them (or: python -m infra.local_stack.services.kafka_jars)"
 
@@ -78,7 +78,7 @@ def lock() -> None:
 
 
 def _folder() -> Path:
-    """Named after the lock file's content, so a new lock never meets old jars."""
+    """The folder is named after the lock file's content: a new lock never uses old jars."""
     return TOOLS / f"kafka-{hashlib.sha256(LOCK.read_bytes()).hexdigest()[:12]}"
 
 

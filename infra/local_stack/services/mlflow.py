@@ -21,12 +21,12 @@ class MlflowPlan(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def url(self) -> str:
-        """Of the API and the pages."""
+        """URL of the API and the pages."""
         return f"http://127.0.0.1:{self.port}"
 
 
 def mlflow_service(plan: MlflowPlan) -> Service:
-    """The server as a service."""
+    """MLflow's server as a service."""
     artifacts = plan.folder / "artifacts"
     return Service(
         name=NAME,

@@ -15,7 +15,7 @@ _ARTIFACT_ROOT = "mlflow-artifacts:/"  # through the server's proxy: clients nee
 
 
 def main(port: int, artifacts: str, database_url: str) -> None:
-    """Make or migrate the tables, then serve until SIGTERM."""
+    """Create or migrate the tables, then serve until SIGTERM."""
     import uvicorn
     from mlflow.server import _UVICORN_LOG_CONFIG, constants
     from mlflow.server.handlers import initialize_backend_stores

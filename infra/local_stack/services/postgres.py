@@ -59,7 +59,7 @@ class PostgresPlan(msgspec.Struct, frozen=True, kw_only=True):
         return Path(tempfile.gettempdir()) / f"eventide-{os.getuid()}-{name}"
 
     def url(self, database: str) -> str:
-        """For SQLAlchemy with psycopg2."""
+        """The URL of a database, for SQLAlchemy with psycopg2."""
         return f"postgresql+psycopg2://postgres@/{database}?host={self.socket_folder}"
 
 
@@ -74,7 +74,7 @@ def plan_postgres(folder: Path) -> PostgresPlan:
 
 
 def postgres_service(plan: PostgresPlan) -> Service:
-    """The server as a service: its cluster and databases are made at the first start."""
+    """The server as a service: its cluster and databases are created at the first start."""
     return Service(
         name=NAME,
         command=(
@@ -112,12 +112,12 @@ def _prepare(plan: PostgresPlan) -> None:
 
 
 def _make_cluster(plan: PostgresPlan) -> None:
-    """A cluster with our databases. What an interrupted attempt left is deleted first."""
+    """Create a cluster with our databases. Deletes the remains of an interrupted attempt first."""
     shutil.rmtree(plan.data, ignore_errors=True)
     _own_folder(plan.data, plan.uid)
     options = ("--auth=trust", "--encoding=UTF8", "--locale=C", "--no-sync", "-U", "postgres")
     _run(plan, "initdb", *options, "-D", str(plan.data))
-    # A server for one user, without a socket: the databases are there before anyone can connect.
+    # A single-user server without a socket: the databases exist before anyone can connect.
     statements = "".join(f"CREATE DATABASE {name}\n" for name in DATABASES)
     _run(plan, "postgres", "--single", "-D", str(plan.data), "postgres", text=statements)
     _cluster_marker(plan).touch()
@@ -166,7 +166,7 @@ def _own_folder(folder: Path, uid: int | None) -> None:
 
 
 def _make_readable(install: Path) -> None:
-    """Let other users read PostgreSQL's own files, where a strict umask kept them from it."""
+    """Let other users read PostgreSQL's own files, where a strict umask forbids it."""
     if install.joinpath("share").stat().st_mode & stat.S_IROTH:
         return
     for path in (install, *install.rglob("*")):

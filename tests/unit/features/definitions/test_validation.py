@@ -51,7 +51,7 @@ def test_an_event_without_a_needed_field_is_refused(
         ),
         (
             {"aggregations": (Aggregation(operation="count", windows=(HOUR, HOUR)),)},
-            "two features of one name",
+            "two features have the same name",
         ),
     ],
 )
@@ -67,7 +67,7 @@ def test_a_column_that_reads_an_unknown_field_is_refused() -> None:
 
 
 def test_an_aggregation_needs_a_window_above_zero() -> None:
-    with pytest.raises(DeclarationError, match="longer than nothing"):
+    with pytest.raises(DeclarationError, match="longer than 0"):
         Aggregation(operation="count", windows=(timedelta(0),))
 
 
