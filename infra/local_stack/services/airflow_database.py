@@ -1,4 +1,4 @@
-"""Migrates Airflow's database and creates its pools, in one process: Airflow's import takes seconds.
+"""Migrates Airflow's database and creates its pools, in one process: the import takes seconds.
 
     python -m infra.local_stack.services.airflow_database MARKER TEXT POOL=SLOTS...
 
