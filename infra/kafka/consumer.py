@@ -126,7 +126,7 @@ class GroupConsumer:
         return records
 
     def advance(self, positions: Positions) -> None:
-        """What lies below these positions is done and durable."""
+        """Note that what lies below these positions is done and durable."""
         self._positions.advance(positions)
 
     def rewind(self) -> None:

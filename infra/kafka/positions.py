@@ -52,12 +52,12 @@ class PartitionPositions:
         return {p: offset for p, offset in self._taken.items() if p in self._owned}
 
     def assign(self, partitions: Collection[Partition]) -> None:
-        """The group has assigned these to us."""
+        """Add partitions that the group has assigned to us."""
         self._owned |= frozenset(partitions)
         self.epoch += 1
 
     def revoke(self, partitions: Collection[Partition]) -> None:
-        """The group has taken these away."""
+        """Remove partitions that the group has taken away."""
         self._owned -= frozenset(partitions)
         self._unsought -= frozenset(partitions)
         for partition in partitions:
@@ -65,16 +65,16 @@ class PartitionPositions:
         self.epoch += 1
 
     def place(self, starts: Mapping[Partition, int]) -> None:
-        """These partitions start at these offsets."""
+        """Set where these partitions start."""
         self._next |= starts
         self._unsought |= starts.keys()
 
     def sought(self, partition: Partition) -> None:
-        """The client reads the partition from its position."""
+        """Note that the client reads the partition from its position."""
         self._unsought.discard(partition)
 
     def begin_batch(self, *, paused: bool = False) -> None:
-        """Nothing of the next batch is taken yet; when `paused`, nothing will be."""
+        """Begin a batch: nothing of it is taken yet; when `paused`, nothing will be."""
         self._taken = {}
         self._reached = {} if paused else self._next.copy()
         for partition in self._unsought:
@@ -96,12 +96,12 @@ class PartitionPositions:
         return True
 
     def reach(self, partition: Partition, offset: int) -> None:
-        """No record lies between our position and `offset`, the end of the partition."""
+        """Move over offsets without a record, up to `offset`, the end of the partition."""
         if offset > self._reached.get(partition, offset):
             self._reached[partition] = self._taken[partition] = offset
 
     def advance(self, positions: Positions) -> None:
-        """What lies below these positions is done; partitions that left us are ignored."""
+        """Note that what lies below these positions is done; ignores partitions that left us."""
         for partition, offset in positions.items():
             if partition in self._owned:
                 self._next[partition] = offset
@@ -113,6 +113,6 @@ class PartitionPositions:
         self._unsought = set(self._next)
 
     def forget(self) -> None:
-        """No partition is placed any more."""
+        """Unplace every partition: its start has to be looked up again."""
         self._next = {}
         self.rewind()
