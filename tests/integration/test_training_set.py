@@ -122,7 +122,7 @@ def test_the_command_exports_repeats_and_refuses(tmp_path: Path) -> None:
     first = run(*command, *span, env=env)
     made = read_manifest(out)
     assert f"content sha256 {made.content_sha256}" in first.stdout
-    assert "without those from 2013-01-05 00:00 UTC on" in first.stdout
+    assert "without the decisions from 2013-01-05 00:00 UTC on" in first.stdout
     assert made.rows > 100
     assert "already there" in run(*command, *span, "--slice-days", "0.5", env=env).stdout
 
@@ -149,7 +149,7 @@ def test_the_command_says_what_is_missing(tmp_path: Path) -> None:
     write_synthetic_flights(str(tmp_path / "state" / "offline"), days=2, flights_a_day=10)
     late = run("features", "export", "flight_delay", "--label", "late15", *now, env=env, ok=False)
     assert late.returncode == 1
-    assert "earlier moment" in late.stderr
+    assert "earlier cut-off" in late.stderr
 
 
 def test_the_upkeep_keeps_what_an_export_was_made_of(tables: Path, tmp_path: Path) -> None:

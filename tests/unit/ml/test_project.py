@@ -33,7 +33,7 @@ def test_an_unknown_project_is_an_error_that_names_the_known() -> None:
     ("change", "named"),
     [
         ({"candidates": ()}, "no candidate"),
-        ({"candidates": (TREES, TREES)}, "one name"),
+        ({"candidates": (TREES, TREES)}, "same name"),
         ({"candidates": (replace(TREES, columns=("wings",)),)}, "wings"),
         ({"slices": Slices(columns=("weekday",), min_rows=300)}, "weekday"),
         (
