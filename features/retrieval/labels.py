@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from features.definitions import Entity, Label
+from features.definitions import Entity, Int64Array, Label
 from features.engine.label_windows import happened_within
 from features.retrieval.decisions import Decisions
 from features.retrieval.event_log import EARLY_US, EventLog, arrays_in, entity_codes
@@ -72,13 +72,7 @@ def _within(
         from_us=int(decided_us.min(initial=known_before_us)),
         until_us=int(decided_us.max(initial=0)) + within_us + 1,
     )
-    decision_group, event_group = entity_codes(
-        Entity(name="entity", keys=("entity_id",)),
-        [
-            pl.DataFrame({"entity_id": decisions.entity_id}),
-            pl.DataFrame({"entity_id": events[label.entity_id]}),
-        ],
-    )
+    decision_group, event_group = _groups(decisions.entity_id, events[label.entity_id])
     happened = happened_within(
         group=event_group,
         happened_us=events["event_time_us"].to_numpy(),
@@ -95,6 +89,14 @@ def _within(
             "label_known_at_us": pl.Series(decided_us + wait_us, dtype=pl.Int64),
         }
     ).select(pl.when(mature).then(pl.all()))
+
+
+def _groups(decided: pl.Series, happened: pl.Series) -> list[Int64Array]:
+    """The entities of decisions and of events as codes, which are equal for the same entity."""
+    import polars as pl
+
+    frames = [pl.DataFrame({"entity_id": ids}) for ids in (decided, happened)]
+    return entity_codes(Entity(name="entity", keys=("entity_id",)), frames)
 
 
 def _positive_events(

@@ -142,12 +142,6 @@ def compare(
     baselines = {BASE_RATE: constant, REFERENCE: losses[project.reference.name]}
     if champion is not None:
         baselines[CHAMPION] = losses[CHAMPION]
-    slices = quality.slices(
-        {c: scored.rows[c].to_list() for c in project.slices.columns},
-        losses[best],
-        losses.get(CHAMPION),
-        min_rows=project.slices.min_rows,
-    )
     evaluation = Evaluation(
         key=snapshot.key,
         day=snapshot.window.day,
@@ -163,10 +157,21 @@ def compare(
             name: quality.day_block_interval(losses[best] - loss, scored.days, seed=project.seed)
             for name, loss in baselines.items()
         },
-        slices=tuple(slices),
+        slices=_slices(project, scored.rows, losses[best], losses.get(CHAMPION)),
         measures={},
     )
     return msgspec.structs.replace(evaluation, measures=_measures(evaluation, snapshot, champion))
+
+
+def _slices(
+    project: ModelProject,
+    rows: pl.DataFrame,
+    losses: Float64Array,
+    champion_losses: Float64Array | None,
+) -> tuple[quality.SliceMetrics, ...]:
+    categories = {c: rows[c].to_list() for c in project.slices.columns}
+    min_rows = project.slices.min_rows
+    return tuple(quality.slices(categories, losses, champion_losses, min_rows=min_rows))
 
 
 def _scored(
