@@ -27,7 +27,7 @@ from tests.benchmarks.kit import (
     Line,
     cost_of,
     measure,
-    on_progress,
+    print_cost,
     parser,
     report,
     run_module,
@@ -76,7 +76,7 @@ def run(options: argparse.Namespace) -> int:
     store = offline(options.run)
     values, cost = measure(lambda: view_values(made.NEWEST, EventLog(store), asked, at))
     np.save(options.run / "ours.npy", values[:, 0])
-    on_progress(cost, rows=len(values), found=found(values[:, 0]))
+    print_cost(cost, rows=len(values), found=found(values[:, 0]))
     return 0
 
 

@@ -136,11 +136,11 @@ def run_module(module: str, *arguments: object, python: str = sys.executable) ->
 
 
 def cost_of(found: dict[str, Any]) -> Cost:
-    """The cost that a process printed by `on_progress`."""
+    """The cost that a process printed by `print_cost`."""
     return Cost(**found["cost"])
 
 
-def on_progress(cost: Cost, **more: Any) -> None:
+def print_cost(cost: Cost, **more: Any) -> None:
     """Print what was measured, for the process that started this one."""
     print(json.dumps({"cost": asdict(cost), **more}))
 

@@ -22,7 +22,7 @@ from feast.data_source import PushMode
 from feast.types import Float32
 from feast.value_type import ValueType
 
-from tests.benchmarks.kit import measure, on_progress
+from tests.benchmarks.kit import measure, print_cost
 
 FEATURES = [f"f{i}" for i in range(20)]
 PUSHED = "pushed"
@@ -55,7 +55,7 @@ def join(options: argparse.Namespace) -> None:
     values = np.full(len(labels), np.nan)
     values[frame["label_id"].to_numpy()] = frame["f0"].to_numpy()
     np.save(options.folder / "peer.npy", values)
-    on_progress(cost, rows=len(frame), found=int((~np.isnan(values)).sum()))
+    print_cost(cost, rows=len(frame), found=int((~np.isnan(values)).sum()))
 
 
 def append(options: argparse.Namespace) -> None:
@@ -68,7 +68,7 @@ def append(options: argparse.Namespace) -> None:
             store.push(PUSHED, batch, to=PushMode.OFFLINE)
 
     _, cost = measure(push)
-    on_progress(cost, rows=options.pushes * options.rows)
+    print_cost(cost, rows=options.pushes * options.rows)
 
 
 def online(options: argparse.Namespace) -> None:

@@ -12,7 +12,7 @@ import uuid
 
 from quixstreams import Application
 
-from tests.benchmarks.kit import measure, on_progress
+from tests.benchmarks.kit import measure, print_cost
 
 
 def main() -> int:
@@ -37,7 +37,7 @@ def main() -> int:
         for name in found.topics:
             app.dataframe(app.topic(name)).apply(_same).to_topic(output)
         _, cost = measure(lambda: app.run(count=found.records, collect=False))
-    on_progress(cost, records=found.records)
+    print_cost(cost, records=found.records)
     return 0
 
 

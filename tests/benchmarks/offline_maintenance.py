@@ -1,6 +1,6 @@
 """What small commits cost the offline store, and what its upkeep gives back.
 
-    python tests/benchmarks/offline_upkeep.py [--rows N] [--json FILE]
+    python tests/benchmarks/offline_maintenance.py [--rows N] [--json FILE]
 
 Appends the departures of the recording in commits of 200 rows, as a slow ingest would, then
 maintains the store. The load average is printed with the figures: on busy cores they mean nothing.
