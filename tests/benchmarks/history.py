@@ -27,8 +27,8 @@ from tests.benchmarks.kit import (
     Line,
     cost_of,
     measure,
-    print_cost,
     parser,
+    print_cost,
     report,
     run_module,
 )
