@@ -1,4 +1,4 @@
-"""The kit's promises, on a real broker."""
+"""Topics, consumers and offsets on a real broker."""
 
 import os
 import time
@@ -75,7 +75,7 @@ def poll_until(
     advance: bool = True,
     limit_s: float = 30.0,
 ) -> list[Message]:
-    """Poll until what came is enough; fails when it is not within the limit."""
+    """Poll until the messages are enough; fail when they are not within the limit."""
     messages: list[Message] = []
 
     def polled_enough() -> bool:
@@ -93,7 +93,7 @@ def poll_until(
 def copy_all(
     consumer: GroupConsumer, producer: TransactionalProducer, target: str
 ) -> list[Message]:
-    """One turn of consume, produce and commit."""
+    """One round of consume, produce and commit."""
     messages = consumer.poll(200, 0.1)
     if consumer.taken:
         records = [ProducerRecord(topic=target, key=m.key(), value=m.value()) for m in messages]
@@ -102,7 +102,7 @@ def copy_all(
     return messages
 
 
-def test_topics_are_made_once_and_kept_as_they_are(kafka: KafkaSettings) -> None:
+def test_topics_are_created_once_and_never_changed(kafka: KafkaSettings) -> None:
     (topic,) = new_topics(kafka, "made", partitions=3)
 
     assert ensure_topics(kafka, [TopicSpec(name=topic, partitions=3)]) == []
@@ -131,10 +131,10 @@ def test_a_record_arrives_as_it_was_sent(kafka: KafkaSettings) -> None:
             ]
         )
 
-    (found,) = committed(kafka, topic)
-    assert (found.key(), found.value(), found.partition()) == (b"key", b"value", 2)
-    assert found.headers() == [("schema", b"x/1")]
-    assert found.timestamp()[1] == 1_356_998_400_000
+    (message,) = committed(kafka, topic)
+    assert (message.key(), message.value(), message.partition()) == (b"key", b"value", 2)
+    assert message.headers() == [("schema", b"x/1")]
+    assert message.timestamp()[1] == 1_356_998_400_000
 
 
 def test_a_key_goes_to_the_partition_that_java_clients_choose(kafka: KafkaSettings) -> None:
@@ -147,7 +147,7 @@ def test_a_key_goes_to_the_partition_that_java_clients_choose(kafka: KafkaSettin
     assert {m.key(): m.partition() for m in committed(kafka, topic)} == expected
 
 
-def test_whoever_read_everything_stands_at_the_end_past_the_marks_of_transactions(
+def test_a_consumer_that_read_everything_is_positioned_past_the_transaction_markers(
     kafka: KafkaSettings,
 ) -> None:
     source, target = new_topics(kafka, "marked", "copied")
@@ -155,7 +155,7 @@ def test_whoever_read_everything_stands_at_the_end_past_the_marks_of_transaction
         for n in range(3):
             feeder.send_all([ProducerRecord(topic=source, value=b"%d" % n, partition=n)])
     with a_consumer(kafka, source) as consumer, a_producer(kafka, target) as producer:
-        ends = {Partition(source, n): 2 for n in range(3)}  # a record and a mark
+        ends = {Partition(source, n): 2 for n in range(3)}  # a record and a marker
         wait_until(
             lambda: (
                 bool(copy_all(consumer, producer, target) or consumer.positions)
@@ -170,7 +170,7 @@ def test_whoever_read_everything_stands_at_the_end_past_the_marks_of_transaction
     assert values(kafka, target) == [b"0", b"1", b"2"]
 
 
-def test_who_watches_the_ends_sees_what_is_not_committed_yet_and_the_marks(
+def test_the_end_observer_counts_uncommitted_records_and_transaction_markers(
     kafka: KafkaSettings,
 ) -> None:
     (topic,) = new_topics(kafka, "watched", partitions=2)
@@ -184,11 +184,11 @@ def test_who_watches_the_ends_sees_what_is_not_committed_yet_and_the_marks(
         producer.flush()
         assert ends() == {partitions[0]: 0, partitions[1]: 1}
         producer.commit_transaction()
-        wait_until(lambda: ends() == {partitions[0]: 0, partitions[1]: 2}, what="the mark is seen")
+        wait_until(lambda: ends() == {partitions[0]: 0, partitions[1]: 2}, what="the marker is visible")
         assert ends() == end_offsets(kafka, [topic])
 
 
-def test_who_watches_the_ends_is_told_within_the_limit_that_there_is_no_answer() -> None:
+def test_the_end_observer_fails_within_its_limit_when_no_broker_answers() -> None:
     nowhere = KafkaSettings(bootstrap_servers=f"127.0.0.1:{free_port()}")
     with (
         end_observer(nowhere, [Partition("any", 0)], limit_s=0.5) as ends,
@@ -197,7 +197,7 @@ def test_who_watches_the_ends_is_told_within_the_limit_that_there_is_no_answer()
         ends()
 
 
-def test_one_record_is_handed_over_without_waiting_for_a_batch(kafka: KafkaSettings) -> None:
+def test_one_record_is_returned_without_waiting_for_a_batch(kafka: KafkaSettings) -> None:
     (topic,) = new_topics(kafka, "quick")
     with a_consumer(kafka, topic) as consumer:
         poll_until(consumer, lambda _: bool(consumer.positions))
@@ -205,18 +205,18 @@ def test_one_record_is_handed_over_without_waiting_for_a_batch(kafka: KafkaSetti
         for n in range(5):
             feed(kafka, topic, [b"%d" % n])
             begun = time.monotonic()
-            poll_until(consumer, lambda found: len(found) == 1)
+            poll_until(consumer, lambda messages: len(messages) == 1)
             waits.append(time.monotonic() - begun)
     assert min(waits) < 0.2  # `consume(500, 1.0)` would take its whole second
 
 
-def test_nothing_of_an_aborted_transaction_is_seen_and_its_records_come_again(
+def test_an_aborted_transaction_is_invisible_and_its_records_are_read_again(
     kafka: KafkaSettings,
 ) -> None:
     source, target = new_topics(kafka, "again", "aborted")
     feed(kafka, source, [b"a", b"b"], partition=0)
     with a_consumer(kafka, source) as consumer, a_producer(kafka, target) as producer:
-        first = poll_until(consumer, lambda found: len(found) == 2, advance=False)
+        polled = poll_until(consumer, lambda messages: len(messages) == 2, advance=False)
         too_large = [
             ProducerRecord(topic=target, value=v) for v in (b"small", os.urandom(1_500_000))
         ]
@@ -226,10 +226,10 @@ def test_nothing_of_an_aborted_transaction_is_seen_and_its_records_come_again(
         assert group_positions(kafka, f"group-of-{source}") == {}
 
         consumer.rewind()
-        again = poll_until(consumer, lambda found: len(found) == 2, advance=False)
-        assert [m.offset() for m in again] == [m.offset() for m in first]
+        polled_again = poll_until(consumer, lambda messages: len(messages) == 2, advance=False)
+        assert [m.offset() for m in polled_again] == [m.offset() for m in polled]
         producer.send_all(
-            [ProducerRecord(topic=target, value=m.value()) for m in again],
+            [ProducerRecord(topic=target, value=m.value()) for m in polled_again],
             offsets=consumer.taken,
             consumer=consumer,
         )
@@ -247,7 +247,7 @@ def test_a_later_producer_of_the_same_name_ends_the_earlier_one(kafka: KafkaSett
     assert values(kafka, topic) == [b"1", b"2", b"4"]
 
 
-def test_offsets_of_someone_who_left_the_group_are_refused(kafka: KafkaSettings) -> None:
+def test_offsets_of_a_consumer_that_left_the_group_are_refused(kafka: KafkaSettings) -> None:
     source, target = new_topics(kafka, "left", "refused")
     feed(kafka, source, [b"a"])
     clients: list[Consumer] = []
@@ -260,43 +260,43 @@ def test_offsets_of_someone_who_left_the_group_are_refused(kafka: KafkaSettings)
         kafka, group=source, instance="0", topics=[source], make_client=make_client
     )
     with a_producer(kafka, target) as producer:
-        poll_until(consumer, lambda found: len(found) == 1, advance=False)
-        taken = consumer.taken
+        poll_until(consumer, lambda messages: len(messages) == 1, advance=False)
+        owned_offsets = consumer.taken
         (client,) = clients
         client.unsubscribe()
         wait_until(lambda: not (client.poll(0.05) or consumer.still_member()), what="it left")
         with pytest.raises(TransactionAborted):
             producer.send_all(
-                [ProducerRecord(topic=target, value=b"a")], offsets=taken, consumer=consumer
+                [ProducerRecord(topic=target, value=b"a")], offsets=owned_offsets, consumer=consumer
             )
     consumer.close()
     assert values(kafka, target) == []
     assert group_positions(kafka, source) == {}
 
 
-def test_offsets_of_someone_who_never_joined_are_refused(kafka: KafkaSettings) -> None:
-    """A broker takes them: it checks the member only when one is named."""
+def test_offsets_of_a_consumer_that_never_joined_are_refused(kafka: KafkaSettings) -> None:
+    """A broker accepts such offsets: it checks the member only when one is named."""
     source, target = new_topics(kafka, "never", "nothing")
     feed(kafka, source, [b"a"], partition=0)
     nowhere = KafkaSettings(bootstrap_servers=f"127.0.0.1:{free_port()}")
-    late = GroupConsumer(nowhere, group=f"group-of-{source}", instance="late", topics=[source])
+    outsider = GroupConsumer(nowhere, group=f"group-of-{source}", instance="late", topics=[source])
     with a_consumer(kafka, source) as member, a_producer(kafka, target) as producer:
-        poll_until(member, lambda found: len(found) == 1, advance=False)
-        late.poll(1, 0.0)
-        assert not late.joined
+        poll_until(member, lambda messages: len(messages) == 1, advance=False)
+        outsider.poll(1, 0.0)
+        assert not outsider.joined
         with pytest.raises(TransactionAborted):
             producer.send_all(
                 [ProducerRecord(topic=target, value=b"a")],
                 offsets={Partition(source, 0): 1},
-                consumer=late,
+                consumer=outsider,
             )
-        late.close()
+        outsider.close()
     assert values(kafka, target) == []
     assert group_positions(kafka, f"group-of-{source}") == {}
 
 
 class RepliesLost(Producer):
-    """A producer whose commit gets no answer; `arrives` says whether the broker has heard it."""
+    """A producer whose commit gets no reply; `arrives` says whether the broker received it."""
 
     arrives = True
 
@@ -314,30 +314,30 @@ class RequestLost(RepliesLost):
         super().commit_transaction(timeout)
 
 
-def test_a_commit_that_happened_without_an_answer_is_not_repeated(kafka: KafkaSettings) -> None:
+def test_a_commit_whose_reply_was_lost_is_not_repeated(kafka: KafkaSettings) -> None:
     source, target = new_topics(kafka, "unheard", "once")
     feed(kafka, source, [b"a", b"b"])
     with (
         a_consumer(kafka, source) as consumer,
         a_producer(kafka, target, first_client=RepliesLost) as producer,
     ):
-        done: list[Message] = []
-        while len(done) < 2:
-            done += copy_all(consumer, producer, target)
+        copied: list[Message] = []
+        while len(copied) < 2:
+            copied += copy_all(consumer, producer, target)
         assert producer.rebuilds == 1
     assert values(kafka, target) == [b"a", b"b"]
-    assert len(done) == 2
+    assert len(copied) == 2
 
 
-def test_a_commit_that_never_arrived_is_undone_and_said_to_be(kafka: KafkaSettings) -> None:
+def test_a_commit_that_never_arrived_is_aborted_and_reported(kafka: KafkaSettings) -> None:
     source, target = new_topics(kafka, "lost", "undone")
     feed(kafka, source, [b"a"], partition=1)
     with (
         a_consumer(kafka, source) as consumer,
         a_producer(kafka, target, first_client=RequestLost) as producer,
     ):
-        found = poll_until(consumer, lambda found: len(found) == 1, advance=False)
-        records = [ProducerRecord(topic=target, value=m.value()) for m in found]
+        messages = poll_until(consumer, lambda messages: len(messages) == 1, advance=False)
+        records = [ProducerRecord(topic=target, value=m.value()) for m in messages]
         with pytest.raises(TransactionAborted):
             producer.send_all(records, offsets=consumer.taken, consumer=consumer)
         assert values(kafka, target) == []
@@ -345,7 +345,7 @@ def test_a_commit_that_never_arrived_is_undone_and_said_to_be(kafka: KafkaSettin
     assert values(kafka, target) == [b"a"]
 
 
-def test_an_unclear_commit_without_offsets_is_said_to_be_unclear(kafka: KafkaSettings) -> None:
+def test_an_unclear_commit_without_offsets_is_reported_as_unclear(kafka: KafkaSettings) -> None:
     (topic,) = new_topics(kafka, "unclear")
     with a_producer(kafka, topic, first_client=RepliesLost) as producer:
         with pytest.raises(TransactionUnclear):
@@ -360,17 +360,17 @@ def test_partitions_start_where_the_store_says(kafka: KafkaSettings) -> None:
         feed(kafka, topic, [b"%d" % n for n in range(10)], partition=partition)
 
     with a_consumer(kafka, topic, start_positions=lambda _: {Partition(topic, 0): 7}) as consumer:
-        found = poll_until(consumer, lambda found: len(found) >= 13)
+        messages = poll_until(consumer, lambda messages: len(messages) >= 13)
 
-    offsets = sorted((m.partition(), m.offset()) for m in found)
+    offsets = sorted((m.partition(), m.offset()) for m in messages)
     assert offsets == [(0, n) for n in range(7, 10)] + [(1, n) for n in range(10)]
 
 
-def test_a_position_beyond_the_end_is_no_position(kafka: KafkaSettings) -> None:
+def test_a_position_beyond_the_end_is_refused(kafka: KafkaSettings) -> None:
     (topic,) = new_topics(kafka, "beyond", partitions=1)
     feed(kafka, topic, [b"1"])
     with (
-        a_consumer(kafka, topic, start_positions=lambda given: dict.fromkeys(given, 5)) as consumer,
+        a_consumer(kafka, topic, start_positions=lambda assigned: dict.fromkeys(assigned, 5)) as consumer,
         pytest.raises(PositionLost, match="holds \\[0, 1\\), not the position 5"),
     ):
         poll_until(consumer, bool, limit_s=15)
@@ -388,24 +388,24 @@ def test_a_paused_member_stays_in_the_group_and_misses_nothing(kafka: KafkaSetti
         assert consumer.joined
         assert consumer.owned == owned
         consumer.resume()
-        found = poll_until(consumer, lambda found: len(found) >= 50)
-    assert len({m.value() for m in found}) == len(found) == 50
+        messages = poll_until(consumer, lambda messages: len(messages) >= 50)
+    assert len({m.value() for m in messages}) == len(messages) == 50
 
 
-def test_a_reader_of_whole_topics_ends_at_their_end(kafka: KafkaSettings) -> None:
-    one, empty = new_topics(kafka, "read", "empty")
-    with a_producer(kafka, one) as producer:
-        producer.send_all([ProducerRecord(topic=one, value=b"%d" % n) for n in range(100)])
-    feed(kafka, one, [b"after"])
+def test_reading_whole_topics_stops_at_their_ends(kafka: KafkaSettings) -> None:
+    filled, empty = new_topics(kafka, "read", "empty")
+    with a_producer(kafka, filled) as producer:
+        producer.send_all([ProducerRecord(topic=filled, value=b"%d" % n) for n in range(100)])
+    feed(kafka, filled, [b"after"])
 
-    assert len(list(read_all(kafka, [one, empty]))) == 101
+    assert len(list(read_all(kafka, [filled, empty]))) == 101
     assert set(first_offsets(kafka, [empty]).values()) == {0}
-    start = end_offsets(kafka, [one])
-    feed(kafka, one, [b"new"])
-    assert [m.value() for m in read_all(kafka, [one], start=start)] == [b"new"]
+    start = end_offsets(kafka, [filled])
+    feed(kafka, filled, [b"new"])
+    assert [m.value() for m in read_all(kafka, [filled], start=start)] == [b"new"]
 
 
-def test_members_that_come_and_go_lose_and_double_nothing(kafka: KafkaSettings) -> None:
+def test_members_that_join_and_leave_lose_and_duplicate_nothing(kafka: KafkaSettings) -> None:
     source, target = new_topics(kafka, "storm", "calm")
     sent = 0
     epochs = set()
