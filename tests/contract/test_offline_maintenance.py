@@ -71,12 +71,18 @@ def test_closed_days_become_one_file_and_nothing_else_changes(
     assert len(every_id(fresh)) == 21
 
 
-def test_a_second_run_changes_nothing(store: DeltaOfflineStore, maintenance: DeltaMaintenance) -> None:
+def test_a_second_run_changes_nothing(
+    store: DeltaOfflineStore, maintenance: DeltaMaintenance
+) -> None:
     run_maintenance(store, maintenance)
     version = store.version(SOLD)
     second_run = run_maintenance(store, maintenance)
     assert store.version(SOLD) == version
-    assert (second_run.days, second_run.deleted, second_run.files_after) == (0, 0, second_run.files_before)
+    assert (second_run.days, second_run.deleted, second_run.files_after) == (
+        0,
+        0,
+        second_run.files_before,
+    )
 
 
 def test_maintenance_skips_a_table_that_does_not_exist(tmp_path: Path) -> None:
@@ -120,7 +126,9 @@ class TestVacuum:
         run_maintenance(store, maintenance)
         maintenance.vacuum(SOLD, retention_hours=0, keep={p.version for p in store.pins()})
         store.unpin("training")
-        assert maintenance.vacuum(SOLD, retention_hours=0, keep={p.version for p in store.pins()}) > 0
+        assert (
+            maintenance.vacuum(SOLD, retention_hours=0, keep={p.version for p in store.pins()}) > 0
+        )
         with pytest.raises(StoreUnavailable):
             store.read(SOLD, columns=["cents"], version=6)
 

@@ -183,7 +183,9 @@ class TestChangedEvents:
         store.append(batch(sale("3"), start=2, event=wider, channel=[None], items=[4]))
         assert ids(store.read(wider, columns=["event_id"])) == ["1", "2", "3"]
 
-    def test_an_old_version_is_read_with_the_default_of_a_new_field(self, store: OfflineStore) -> None:
+    def test_an_old_version_is_read_with_the_default_of_a_new_field(
+        self, store: OfflineStore
+    ) -> None:
         wider = changed(weighed=(float | None, None), items=(int, 1))
         store.append(batch(sale("1")))
         version = store.version(SOLD)
@@ -208,7 +210,9 @@ class TestChangedEvents:
         store.append(batch(sale("1")))
         changed_event = event()
         with pytest.raises(SchemaChanged) as caught:
-            store.append(batch(sale("2"), start=1, event=changed_event, **cast("Any", {field: [1]})))
+            store.append(
+                batch(sale("2"), start=1, event=changed_event, **cast("Any", {field: [1]}))
+            )
         assert f"event {SOLD.name}: the field '{field}'" in str(caught.value)
         assert why in str(caught.value)
         assert "another name" in (caught.value.hint or "")
@@ -245,7 +249,11 @@ def test_a_snapshot_of_a_table_without_rows_has_positions(store: OfflineStore) -
     store.append(batch(end=3))
     snapshot = store.snapshot(SOLD)
     assert snapshot is not None
-    assert (snapshot.positions, snapshot.newest_known_at_us, dict(snapshot.rows)) == ({P0: 3}, None, {})
+    assert (snapshot.positions, snapshot.newest_known_at_us, dict(snapshot.rows)) == (
+        {P0: 3},
+        None,
+        {},
+    )
 
 
 def test_a_repeated_pin_is_stored_once_and_released_by_name(store: OfflineStore) -> None:
@@ -305,12 +313,12 @@ class TestDelta:
         days = files(tmp_path)["partition.event_date"]
         assert sorted(str(d) for d in days) == ["2013-01-01", "2013-01-03"]
 
-    def test_files_have_statistics_of_their_times_only(
-        self, tmp_path: Path
-    ) -> None:
+    def test_files_have_statistics_of_their_times_only(self, tmp_path: Path) -> None:
         DeltaOfflineStore(str(tmp_path), [SOLD]).append(batch(sale("1", 5, known=7), sale("2", 3)))
         (file,) = files(tmp_path).to_dicts()
-        statistics = {name: value for name, value in file.items() if name.startswith(("min.", "max."))}
+        statistics = {
+            name: value for name, value in file.items() if name.startswith(("min.", "max."))
+        }
         assert {name: value for name, value in statistics.items() if value is not None} == {
             "min.event_time_us": START_US + 3 * SECOND,
             "max.event_time_us": START_US + 5 * SECOND,
@@ -322,7 +330,9 @@ class TestDelta:
         sales = [sale(str(n), n) for n in range(1_000)]
         DeltaOfflineStore(str(tmp_path), [SOLD]).append(batch(*sales))
         (file,) = tmp_path.rglob("*.parquet")
-        assert file.stat().st_size < 8 * len(sales)  # five numbers and an id, 40 bytes or more uncompressed
+        assert file.stat().st_size < 8 * len(
+            sales
+        )  # five numbers and an id, 40 bytes or more uncompressed
         rows = DeltaTable(str(tmp_path / SOLD.name)).to_pyarrow_table().sort_by("offset")
         assert rows["event_time_us"].to_pylist() == [s.happened_us for s in sales]
         assert rows["event_id"].to_pylist() == [s.id for s in sales]

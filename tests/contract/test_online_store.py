@@ -134,7 +134,9 @@ def test_values_are_compacted_as_they_grow(store: OnlineStore) -> None:
     assert count(store) == 200
 
 
-def test_late_and_equal_times_from_two_writers_give_the_reference_values(store: OnlineStore) -> None:
+def test_late_and_equal_times_from_two_writers_give_the_reference_values(
+    store: OnlineStore,
+) -> None:
     """Events arrive shuffled, times repeat, and both writers' events have the same shops."""
     chance = random.Random(11)
     sales = [

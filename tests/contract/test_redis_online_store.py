@@ -110,7 +110,9 @@ def test_the_shards_are_spread_evenly_over_the_masters(valkey_masters: ValkeyClu
         with master.client() as client:
             shards_by_master.append({key.split(b":")[1] for key in client.keys("eventide:*")})
     assert sum(len(shards) for shards in shards_by_master) == CLUSTER_SHARDS
-    assert all(len(shards) >= CLUSTER_SHARDS // len(shards_by_master) for shards in shards_by_master)
+    assert all(
+        len(shards) >= CLUSTER_SHARDS // len(shards_by_master) for shards in shards_by_master
+    )
 
 
 def test_a_writer_killed_at_any_moment_leaves_consistent_values_and_positions(
@@ -242,7 +244,9 @@ class TestServerInTrouble:
             store.apply(update(*one_of_each_shop(), start=100))
             assert assert_consistent(store) == 200
 
-    def test_a_write_to_a_hanging_server_times_out_and_is_not_applied_twice(self, tmp_path: Path) -> None:
+    def test_a_write_to_a_hanging_server_times_out_and_is_not_applied_twice(
+        self, tmp_path: Path
+    ) -> None:
         """The server executes what was sent before the time-out when it continues."""
         with valkey(tmp_path) as server:
             store = RedisOnlineStore(server.url)
@@ -275,9 +279,7 @@ class TestServerInTrouble:
             store.apply(update(*one_of_each_shop(), start=100))
             assert assert_consistent(store) == 200
 
-    def test_a_decided_update_waits_for_an_unreachable_master(
-        self, tmp_path: Path
-    ) -> None:
+    def test_a_decided_update_waits_for_an_unreachable_master(self, tmp_path: Path) -> None:
         with valkey_cluster(tmp_path) as cluster:
             store = RedisOnlineStore(cluster.url)
             store.apply(update(*one_of_each_shop()))
@@ -335,9 +337,7 @@ class TestServerInTrouble:
                 RedisOnlineStore(server.url).positions()
             assert [line["event"] for line in logs] == ["online_store_not_durable"]
 
-    def test_a_server_that_refuses_info_commands_is_still_used(
-        self, tmp_path: Path
-    ) -> None:
+    def test_a_server_that_refuses_info_commands_is_still_used(self, tmp_path: Path) -> None:
         with valkey(tmp_path) as server:
             with server.client() as client:
                 client.acl_setuser(

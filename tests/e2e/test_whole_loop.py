@@ -1,4 +1,4 @@
-"""The demo, smaller: every real server, one trained day, half a day of live predictions, an audit."""
+"""The demo, smaller: real servers, one trained day, half a day of live predictions, an audit."""
 
 import json
 from collections.abc import Iterator

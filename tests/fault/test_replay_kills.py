@@ -93,7 +93,11 @@ def test_a_replay_killed_at_each_step_of_a_transaction_leaves_no_gap_and_no_dupl
                 text=True,
                 check=False,
             )
-            assert completed.returncode == -signal.SIGKILL, (arguments, completed.stdout, completed.stderr)
+            assert completed.returncode == -signal.SIGKILL, (
+                arguments,
+                completed.stdout,
+                completed.stderr,
+            )
         run("replay", "flights", *SHORT_SPAN, env=env)
         _check(broker, SHORT_UNTIL_US)
 

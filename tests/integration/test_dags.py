@@ -9,7 +9,7 @@ import pytest
 
 from ml.projects import projects
 from tests.support.data.flight_events import write_synthetic_flights
-from tests.support.processes.airflow import ask, environment
+from tests.support.processes.airflow import environment, run_module
 
 RUN_DAY = "2013-02-15"
 LEARNERS = 3
@@ -17,7 +17,7 @@ LEARNERS = 3
 
 @pytest.fixture(scope="module")
 def facts(tmp_path_factory: pytest.TempPathFactory) -> Any:
-    return ask(environment(tmp_path_factory.mktemp("airflow")), "facts")
+    return run_module(environment(tmp_path_factory.mktemp("airflow")), "facts")
 
 
 @pytest.fixture(scope="module")
@@ -31,7 +31,7 @@ def test_every_project_has_a_dag_and_every_file_is_sound(facts: Any) -> None:
 
 
 def test_importing_the_dag_files_loads_no_heavy_library(facts: Any) -> None:
-    """Every task imports its file again: five trivial tasks took 94 s with heavy imports, 8.5 s without."""
+    """Each task imports its file: five trivial tasks took 94 s with heavy ones, 8.5 s without."""
     assert facts["heavy"] == []
 
 
@@ -97,7 +97,7 @@ def installation(tmp_path_factory: pytest.TempPathFactory, mlflow_url: str) -> d
 
 @pytest.fixture(scope="module")
 def finished_run(installation: dict[str, str]) -> Any:
-    return ask(installation, "run", "train_flight_delay", f"{RUN_DAY}T09:00:00Z")
+    return run_module(installation, "run", "train_flight_delay", f"{RUN_DAY}T09:00:00Z")
 
 
 def test_a_whole_run_ends_with_a_champion(finished_run: Any) -> None:
@@ -136,7 +136,7 @@ def test_the_command_line_reports_that_the_day_was_trained_before(
 def test_a_run_with_too_little_data_is_held_with_the_reason(
     installation: dict[str, str], finished_run: Any
 ) -> None:
-    held_run = ask(installation, "run", "train_flight_delay", "2013-01-12T09:00:00Z")
+    held_run = run_module(installation, "run", "train_flight_delay", "2013-01-12T09:00:00Z")
     states = {name: state for name, _, state in held_run["tasks"]}
     assert held_run["state"] == "success"
     assert (states["validate"], states["release.promote"]) == ("skipped", "skipped")
@@ -147,7 +147,9 @@ def test_a_run_with_too_little_data_is_held_with_the_reason(
 def test_maintenance_keeps_the_versions_that_training_read(
     installation: dict[str, str], finished_run: Any
 ) -> None:
-    maintenance_run = ask(installation, "run", "maintain_offline_store", "2013-03-01T03:40:00Z")
+    maintenance_run = run_module(
+        installation, "run", "maintain_offline_store", "2013-03-01T03:40:00Z"
+    )
     assert maintenance_run["state"] == "success"
     tables = {table["event"]: table for table in maintenance_run["report"]}
     assert tables["flight.departed"]["files_after"] > 40

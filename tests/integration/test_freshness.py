@@ -134,7 +134,11 @@ def test_a_request_waits_for_the_event_sent_just_before_it(site: Site, source: S
             depart(source, departure("second", 1))
             send_request(source, "r1")
             records_behind = partial(process.metric, "eventide_serving_ingest_behind_records")
-            wait_until(lambda: records_behind() == 1, what="serving knows how far ingest is behind", limit_s=60)
+            wait_until(
+                lambda: records_behind() == 1,
+                what="serving knows how far ingest is behind",
+                limit_s=60,
+            )
             assert not outcomes(site)
         finally:
             ingest.process.send_signal(signal.SIGCONT)

@@ -90,7 +90,9 @@ NOISE = {
 }
 
 
-def test_malformed_records_become_dead_letters_and_their_neighbours_are_stored(site: Installation) -> None:
+def test_malformed_records_become_dead_letters_and_their_neighbours_are_stored(
+    site: Installation,
+) -> None:
     source = site.source
     source.send(1_000, twice_each=50)
     for values in NOISE.values():

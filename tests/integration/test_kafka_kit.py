@@ -184,7 +184,9 @@ def test_the_end_observer_counts_uncommitted_records_and_transaction_markers(
         producer.flush()
         assert ends() == {partitions[0]: 0, partitions[1]: 1}
         producer.commit_transaction()
-        wait_until(lambda: ends() == {partitions[0]: 0, partitions[1]: 2}, what="the marker is visible")
+        wait_until(
+            lambda: ends() == {partitions[0]: 0, partitions[1]: 2}, what="the marker is visible"
+        )
         assert ends() == end_offsets(kafka, [topic])
 
 
@@ -370,7 +372,9 @@ def test_a_position_beyond_the_end_is_refused(kafka: KafkaSettings) -> None:
     (topic,) = new_topics(kafka, "beyond", partitions=1)
     feed(kafka, topic, [b"1"])
     with (
-        a_consumer(kafka, topic, start_positions=lambda assigned: dict.fromkeys(assigned, 5)) as consumer,
+        a_consumer(
+            kafka, topic, start_positions=lambda assigned: dict.fromkeys(assigned, 5)
+        ) as consumer,
         pytest.raises(PositionLost, match="holds \\[0, 1\\), not the position 5"),
     ):
         poll_until(consumer, bool, limit_s=15)

@@ -107,7 +107,9 @@ def test_without_serving_a_lock_step_ends_with_an_error_that_names_it(
 ) -> None:
     night = ("--from", "2013-01-03T20:00:00Z", "--until", "2013-01-04T04:00:00Z")
     # Longer than the running ingest may need for a step on a busy machine.
-    completed = run("replay", "flights", *night, "--lockstep", "--patience", "20", env=env, ok=False)
+    completed = run(
+        "replay", "flights", *night, "--lockstep", "--patience", "20", env=env, ok=False
+    )
     assert completed.returncode == 1
     assert "serving has not answered what was asked" in completed.stderr
     assert REQUESTED.name in completed.stderr
@@ -131,7 +133,9 @@ def test_a_second_replay_overtakes_the_first(env: dict[str, str], site: Site) ->
     log = site.state / "first.log"
     committed_before = _committed(site)
     with running(*command, "--speed", "3600", env=env, log=log) as first:
-        wait_until(partial(_has_committed, site, committed_before), what="the first sends", limit_s=60)
+        wait_until(
+            partial(_has_committed, site, committed_before), what="the first sends", limit_s=60
+        )
         with running(*command, env=env, log=site.state / "second.log") as second:
             assert first.wait(60) == 1
             assert second.wait(60) == 0

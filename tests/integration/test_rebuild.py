@@ -166,7 +166,9 @@ def test_a_rebuild_killed_in_the_middle_leaves_a_store_that_ingest_continues_wit
     site.assert_all_in_place()
 
 
-def test_a_damaged_store_file_stops_ingest_and_the_error_names_the_remedy(site: Installation) -> None:
+def test_a_damaged_store_file_stops_ingest_and_the_error_names_the_remedy(
+    site: Installation,
+) -> None:
     assert site.online.is_dir()
     (site.online / "data.mdb").write_bytes(b"garbage" * 9_000)
     with ingesting(site.state, site.kafka.bootstrap_servers) as process:
@@ -180,7 +182,9 @@ def test_a_damaged_store_file_stops_ingest_and_the_error_names_the_remedy(site: 
     site.assert_all_in_place()
 
 
-def test_a_rebuild_from_topics_lets_ingest_fill_the_store(site: Installation, ingest: IngestProcess) -> None:
+def test_a_rebuild_from_topics_lets_ingest_fill_the_store(
+    site: Installation, ingest: IngestProcess
+) -> None:
     run("features", "rebuild", "--from-topics", env=ingest.env)
     site.wait_until_caught_up()  # although nothing new is sent
     assert ingest.stop() == 0
@@ -196,7 +200,9 @@ def test_requests_wait_until_damaged_values_are_repaired_and_get_the_right_featu
     site.source.send(6_000)  # about the first 3,000 are aircraft registrations only
     site.wait_until_caught_up()
     with serving(serving_site) as server:
-        wait_until(lambda: all_answered(serving_site), what="older requests are answered", limit_s=60)
+        wait_until(
+            lambda: all_answered(serving_site), what="older requests are answered", limit_s=60
+        )
         ingest.process.send_signal(signal.SIGSTOP)
         assert damage_all(site.online) > 0
         requests = send_requests(site, 200)
@@ -206,14 +212,16 @@ def test_requests_wait_until_damaged_values_are_repaired_and_get_the_right_featu
         assert metrics(server)["eventide_serving_batches_damaged_total"] > 0
         assert not all_answered(serving_site)
         ingest.process.send_signal(signal.SIGCONT)
-        wait_until(lambda: all_answered(serving_site), what="all requests are answered", limit_s=120)
+        wait_until(
+            lambda: all_answered(serving_site), what="all requests are answered", limit_s=120
+        )
         wait_until(server.ready, what="serving is ready again", limit_s=60)
         assert server.stop() == 0
     assert server.log.read_text().count("features_damaged") == 1
     site.wait_until_caught_up()
-    metrics = metrics(ingest)
-    assert metrics["eventide_ingest_online_values_damaged_total"] > 0
-    assert metrics["eventide_ingest_online_mended_total"] == 1
+    counts = metrics(ingest)
+    assert counts["eventide_ingest_online_values_damaged_total"] > 0
+    assert counts["eventide_ingest_online_mended_total"] == 1
     assert ingest.stop() == 0
     site.assert_all_in_place()
 

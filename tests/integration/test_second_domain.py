@@ -27,7 +27,9 @@ from tests.support.servers import kafka_broker
 
 PROJECT = repeat_purchase.PROJECT
 PURCHASES_UNTIL_US = 853_286_400_000_000  # 1997-01-15
-FLIGHTS_UNTIL_US = 1_357_041_600_000_000  # 2013-01-01 12:00; the first predictions are requested at 09:15
+FLIGHTS_UNTIL_US = (
+    1_357_041_600_000_000  # 2013-01-01 12:00; the first predictions are requested at 09:15
+)
 FORECASTS = purchases_domain.DOMAIN.predictions_topic
 
 
@@ -54,10 +56,10 @@ def bundle_sha256(state: Path) -> str:
 def site(kafka: KafkaSettings, state: Path, bundle_sha256: str) -> Site:
     """Both recordings were replayed in step while both projects were served."""
     flights_file(), purchases_file()
-    found = prepare_site(kafka, state)
+    prepared = prepare_site(kafka, state)
     env = environment(state, kafka.bootstrap_servers, EVENTIDE_RECORDINGS=str(FOLDER))
     with running("ingest", "--health-port", "0", env=env, log=state / "ingest.log") as ingest:
-        with serving(found) as first, serving(found, project=PROJECT.name) as second:
+        with serving(prepared) as first, serving(prepared, project=PROJECT.name) as second:
             step = ("--lockstep", "--wait")
             run("replay", "purchases", "--until", "1997-01-15", *step, env=env)
             run("replay", "flights", "--until", "2013-01-01T12:00:00Z", *step, env=env)
@@ -68,7 +70,7 @@ def site(kafka: KafkaSettings, state: Path, bundle_sha256: str) -> Site:
             assert (first.stop(), second.stop()) == (0, 0)
         ingest.send_signal(signal.SIGTERM)
         assert ingest.wait(30) == 0
-    return found
+    return prepared
 
 
 def test_each_project_answers_its_own_requests_once(site: Site) -> None:
