@@ -86,7 +86,7 @@ def test_maintenance_of_the_offline_store_runs_daily_and_one_at_a_time(facts: An
 
 @pytest.fixture(scope="module")
 def installation(tmp_path_factory: pytest.TempPathFactory, mlflow_url: str) -> dict[str, str]:
-    """An Airflow with its database, and an offline store of 47 made-up days."""
+    """An Airflow with its database, and an offline store of 47 synthetic days."""
     home = tmp_path_factory.mktemp("airflow_run")
     env = environment(home, EVENTIDE_STATE_DIR=str(home / "state"), EVENTIDE_MLFLOW_URL=mlflow_url)
     write_synthetic_flights(str(home / "state" / "offline"), days=47, flights_a_day=700)

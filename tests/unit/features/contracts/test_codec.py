@@ -239,11 +239,11 @@ class AMessage:
     ("happened_us", "known_us"),
     [
         pytest.param(IN_30_DAYS_US, NOON_US, id="happens in 30 days"),
-        pytest.param(NOON_US, IN_30_DAYS_US, id="told in 30 days"),
+        pytest.param(NOON_US, IN_30_DAYS_US, id="emitted in 30 days"),
         pytest.param(IN_30_DAYS_US, IN_30_DAYS_US, id="both in 30 days"),
         pytest.param(JUST_BEFORE_1990_US, NOON_US, id="happened before 1990"),
-        pytest.param(NOON_US, JUST_BEFORE_1990_US, id="told before 1990"),
-        pytest.param(MIN_TIME_US + MINUTE, JUST_BEFORE_1990_US, id="told just before 1990"),
+        pytest.param(NOON_US, JUST_BEFORE_1990_US, id="emitted before 1990"),
+        pytest.param(MIN_TIME_US + MINUTE, JUST_BEFORE_1990_US, id="emitted just before 1990"),
         pytest.param(JUST_BEFORE_1990_US, JUST_BEFORE_1990_US, id="both before 1990"),
     ],
 )
