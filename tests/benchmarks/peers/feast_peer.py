@@ -30,16 +30,16 @@ PUSHED = "pushed"
 
 def main() -> int:
     """Do one of the jobs."""
-    options = argparse.ArgumentParser(description=__doc__)
-    options.add_argument("job", choices=["join", "append", "online"])
-    options.add_argument("folder", type=Path)
-    options.add_argument("--pushes", type=int, default=3)
-    options.add_argument("--rows", type=int, default=10_000, help="rows a push")
-    options.add_argument("--reads", type=int, default=10)
-    options.add_argument("--store", choices=["sqlite", "redis"], default="sqlite")
-    options.add_argument("--redis", default="127.0.0.1:6379")
-    found = options.parse_args()
-    {"join": join, "append": append, "online": online}[found.job](found)
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("job", choices=["join", "append", "online"])
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--pushes", type=int, default=3)
+    parser.add_argument("--rows", type=int, default=10_000, help="rows a push")
+    parser.add_argument("--reads", type=int, default=10)
+    parser.add_argument("--store", choices=["sqlite", "redis"], default="sqlite")
+    parser.add_argument("--redis", default="127.0.0.1:6379")
+    options = parser.parse_args()
+    {"join": join, "append": append, "online": online}[options.job](options)
     return 0
 
 
@@ -80,18 +80,18 @@ def online(options: argparse.Namespace) -> None:
         for batch in batches:
             store.push(PUSHED, batch, to=PushMode.ONLINE)
 
-    _, put = measure(push)
-    asked = [[{"sensor": int(s)} for s in batch["sensor"]] for batch in batches]
+    _, put_cost = measure(push)
+    entities = [[{"sensor": int(s)} for s in batch["sensor"]] for batch in batches]
 
     def read() -> None:
         for n in range(options.reads):
-            answer = store.get_online_features(
-                features=[f"newest:{f}" for f in FEATURES], entity_rows=asked[n % len(asked)]
+            response = store.get_online_features(
+                features=[f"newest:{f}" for f in FEATURES], entity_rows=entities[n % len(entities)]
             ).to_dict()
-            assert None not in answer["f0"]
+            assert None not in response["f0"]
 
     _, get = measure(read)
-    print(json.dumps({"put": put.__dict__, "get": get.__dict__}))
+    print(json.dumps({"put": put_cost.__dict__, "get": get.__dict__}))
 
 
 def feast_store(options: argparse.Namespace) -> FeatureStore:
