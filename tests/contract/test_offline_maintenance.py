@@ -19,8 +19,9 @@ from features.stores.delta.maintenance import DeltaMaintenance
 from features.stores.delta.store import DeltaOfflineStore
 from features.stores.ports import EventBatch
 from infra.clock import DAY, HOUR
-from tests.contract.test_offline_store import P0, SECONDS_A_DAY, batch, ids
 from tests.support.data.sales import SOLD, sale
+from tests.support.offline_batches import SECONDS_A_DAY, batch, ids
+from tests.support.stores import P0
 from tests.support.waiting import wait_until
 
 RULES = CompactionRules(closed_after_us=DAY, retention_hours=1)
@@ -274,7 +275,8 @@ def long_ago(root: Path) -> None:
 _ROWS = 620
 _WRITER = textwrap.dedent("""
     import sys
-    from tests.contract.test_offline_store import P0, SECONDS_A_DAY, batch
+    from tests.support.offline_batches import SECONDS_A_DAY, batch
+    from tests.support.stores import P0
     from tests.support.data.sales import SOLD, sale
     from features.stores.delta.store import DeltaOfflineStore
     from features.errors import FeatureError

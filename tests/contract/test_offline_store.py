@@ -5,7 +5,7 @@ import os
 import subprocess
 import sys
 import textwrap
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
@@ -23,14 +23,11 @@ from features.errors import OffsetConflict, SchemaChanged, StoreUnavailable
 from features.stores.delta.store import DeltaOfflineStore
 from features.stores.delta.tables import arrow_of
 from features.stores.memory import MemoryOfflineStore
-from features.stores.ports import EventBatch, OfflineStore, Pin
+from features.stores.ports import OfflineStore, Pin
 from infra.clock import DAY, SECOND
-from infra.kafka.partitions import Partition
-from tests.support.data.sales import SOLD, START_US, Sale, sale
-
-P0, P1 = Partition(SOLD.name, 0), Partition(SOLD.name, 1)
-SECONDS_A_DAY = DAY // SECOND
-
+from tests.support.data.sales import SOLD, START_US, sale
+from tests.support.offline_batches import SECONDS_A_DAY, batch, ids
+from tests.support.stores import P0, P1
 
 # An optional bucket to run the contract on too: {"root": "s3://...", "options": {...}}.
 BUCKET = json.loads(os.environ.get("EVENTIDE_TEST_BUCKET", "null"))
@@ -46,32 +43,6 @@ def store(request: pytest.FixtureRequest, tmp_path: Path) -> OfflineStore:
     return DeltaOfflineStore(str(tmp_path / "offline"), [SOLD])
 
 
-def batch(
-    *sales: Sale,
-    start: int = 0,
-    end: int | None = None,
-    partition: Partition = P0,
-    event: EventType = SOLD,
-    **more: Sequence[object],
-) -> EventBatch:
-    records = [s.record() for s in sales]
-    columns: dict[str, Sequence[object]] = {
-        field: [getattr(r, field) for r in records] for field in SOLD.fields
-    }
-    columns |= {
-        "known_at_us": [s.known_us for s in sales],
-        "ingest_time_us": [START_US] * len(sales),
-        "partition": [partition.number] * len(sales),
-        "offset": list(range(start, start + len(sales))),
-    }
-    return EventBatch(
-        event=event,
-        columns=columns | more,
-        starts={partition: start},
-        ends={partition: start + len(sales) if end is None else end},
-    )
-
-
 def changed(**fields: Any) -> EventType:
     """`SOLD` with other fields: name -> type, or (type, default), or "gone"."""
     declared = {
@@ -85,10 +56,6 @@ def changed(**fields: Any) -> EventType:
     remaining = {name: spec for name, spec in (declared | fields).items() if spec != "gone"}
     record = msgspec.defstruct("Sold", [(n, *spec) for n, spec in remaining.items()], kw_only=True)
     return replace(SOLD, record=record)
-
-
-def ids(rows: pl.DataFrame) -> list[str]:
-    return sorted(rows["event_id"].to_list())
 
 
 def files(root: Path) -> pl.DataFrame:
@@ -397,7 +364,8 @@ class TestDelta:
 
 _WRITER = textwrap.dedent("""
     import sys
-    from tests.contract.test_offline_store import P0, batch
+    from tests.support.offline_batches import batch
+    from tests.support.stores import P0
     from tests.support.data.sales import SOLD, sale
     from features.stores.delta.store import DeltaOfflineStore
     from features.errors import OffsetConflict
