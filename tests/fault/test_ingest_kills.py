@@ -160,13 +160,16 @@ def test_two_groups_on_the_same_partitions_store_each_event_once(
 def _wait_for_progress(
     kafka: KafkaSettings, processes: list[IngestProcess], chance: random.Random
 ) -> None:
-    """Wait until the group has ingested some more events; how many is random."""
+    """Wait until the group has ingested some more events; how many is random.
+
+    Fewer may be left than that: ingest goes on while the broker restarts.
+    """
     goal = reached(kafka) + chance.randrange(1, CHUNK // 2)
 
     def moved() -> bool:
         for process in processes:
             process.restart_if_ended()
-        return reached(kafka) >= goal
+        return reached(kafka) >= goal or all_ingested(kafka)
 
     wait_until(moved, what="ingest moves on", limit_s=LIMIT_S, pause_s=0.02)
 
