@@ -57,7 +57,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 class Exploration:
-    """Leaves out what is no property, and skips those that would begin too late."""
+    """Deselects tests that are not properties, and skips properties that would begin too late."""
 
     def __init__(self, minutes: float) -> None:
         self._end_s = time.monotonic() + 60 * minutes
@@ -71,14 +71,14 @@ class Exploration:
         items[:] = [item for item in items if item not in others]
 
     def pytest_runtest_setup(self) -> None:
-        """Say of each property that was not tried that it was not."""
+        """Skip each property that would begin after the time limit, and report the skip."""
         if time.monotonic() > self._end_s:
             pytest.skip("the time to explore is over")
 
 
 @pytest.hookimpl(tryfirst=True)  # `-m` selects in a hook of the same name: the marks come first
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Mark the tests that need servers, so that nobody has to remember it."""
+    """Mark the tests that need servers, so that authors need not remember it."""
     long = config.getoption("faults") == "long"
     for item in items:
         if needs_servers(item):
@@ -88,7 +88,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 def needs_servers(item: pytest.Item) -> bool:
-    """Whether its folder, or a fixture that it uses, says so."""
+    """Whether the test's folder, or a fixture that it uses, needs a server."""
     fixtures: list[str] = getattr(item, "fixturenames", [])
     in_folder = any(item.path.is_relative_to(TESTS / folder) for folder in SERVER_FOLDERS)
     return in_folder or not SERVER_FIXTURES.isdisjoint(fixtures)
@@ -123,8 +123,8 @@ def kafka(kafka_server: Broker) -> KafkaSettings:
 def mlflow_url() -> Iterator[str]:
     """The MLflow server that tests share, on a PostgreSQL of its own.
 
-    Not under pytest's folder: another session of pytest, when it starts, closes that to everyone
-    else, and PostgreSQL runs as another user when root starts it.
+    Not under pytest's folder: another pytest session closes that folder to other users when it
+    starts, and PostgreSQL runs as another user when root starts it.
     """
     with (
         TemporaryDirectory(prefix="eventide-mlflow-") as folder,

@@ -210,8 +210,8 @@ class PythonView:
         PythonView(
             name="customer_gaps",
             entity=CUSTOMER,
-            keeps=((PURCHASE_MADE, ()),),
-            compute=lambda events, as_of_us: [longest_gap(events["purchase.made"], as_of_us)],
+            keeps=((ORDER_PLACED, ()),),
+            compute=lambda events, as_of_us: [longest_gap(events["order.placed"], as_of_us)],
             names=("longest_us",),
             ttl=timedelta(days=90),
         )

@@ -17,15 +17,18 @@ NAMES = ("history", "append", "online", "vectors", "stream", "stack_boot")
 
 def main() -> int:
     """Run them; 1 when one of them failed to run. A bar that is missed is no failure."""
-    options = argparse.ArgumentParser(
+    parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    options.add_argument("--quick", action="store_true", help="small data")
-    options.add_argument("--no-peer", action="store_true", help="measure ours alone")
-    options.add_argument("--only", nargs="+", choices=NAMES, default=NAMES)
-    found = options.parse_args()
-    passed_on = [*(["--quick"] if found.quick else []), *(["--no-peer"] if found.no_peer else [])]
-    codes = [_run(name, passed_on) for name in found.only]
+    parser.add_argument("--quick", action="store_true", help="small data")
+    parser.add_argument("--no-peer", action="store_true", help="measure ours alone")
+    parser.add_argument("--only", nargs="+", choices=NAMES, default=NAMES)
+    arguments = parser.parse_args()
+    passed_on = [
+        *(["--quick"] if arguments.quick else []),
+        *(["--no-peer"] if arguments.no_peer else []),
+    ]
+    codes = [_run(name, passed_on) for name in arguments.only]
     return int(any(codes))
 
 

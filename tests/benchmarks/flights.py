@@ -61,14 +61,14 @@ def polls(until_us: int, *, records: int) -> Iterator[tuple[Decoded, Positions]]
 
 
 def requests(from_us: int, count: int) -> tuple[list[msgspec.Struct], Int64Array]:
-    """The next forecasts that were asked for, and when each was."""
-    found = (
+    """The next prediction requests, and their emission times."""
+    recorded = (
         pl.scan_parquet(flights_file())
         .filter(pl.col("event") == REQUESTED.name, pl.col("known_at_us") >= from_us)
         .head(count)
         .collect()
     )
-    return [decode(REQUESTED, p) for p in found["payload"]], found["known_at_us"].to_numpy()
+    return [decode(REQUESTED, p) for p in recorded["payload"]], recorded["known_at_us"].to_numpy()
 
 
 def _message(row: tuple[int, str, str, str, bytes], ends: dict[Partition, int]) -> Recorded:

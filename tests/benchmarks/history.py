@@ -27,8 +27,8 @@ from tests.benchmarks.kit import (
     Line,
     cost_of,
     measure,
-    on_progress,
     parser,
+    print_cost,
     report,
     run_module,
 )
@@ -72,11 +72,11 @@ def arguments() -> argparse.Namespace:
 def run(options: argparse.Namespace) -> int:
     """Ours, in a process of its own, so that its peak is its own."""
     sensor, at = made.made_labels(made.QUICK if options.quick else made.FULL)
-    asked = pl.DataFrame({"sensor": made.names(sensor)})
+    query_frame = pl.DataFrame({"sensor": made.names(sensor)})
     store = offline(options.run)
-    values, cost = measure(lambda: view_values(made.NEWEST, EventLog(store), asked, at))
+    values, cost = measure(lambda: view_values(made.NEWEST, EventLog(store), query_frame, at))
     np.save(options.run / "ours.npy", values[:, 0])
-    on_progress(cost, rows=len(values), found=found(values[:, 0]))
+    print_cost(cost, rows=len(values), found=labels_with_value(values[:, 0]))
     return 0
 
 
@@ -85,13 +85,13 @@ def offline(folder: Path) -> DeltaOfflineStore:
     return DeltaOfflineStore(str(folder / "offline"), [made.READ])
 
 
-def found(values: Float64Array) -> int:
+def labels_with_value(values: Float64Array) -> int:
     """How many labels have a value."""
     return int((~np.isnan(values)).sum())
 
 
 def check(folder: Path) -> None:
-    """Raises AssertionError unless both answered the same question."""
+    """Raise AssertionError unless both computed the same values."""
     ours, peers = np.load(folder / "ours.npy"), np.load(folder / "peer.npy")
     assert len(ours) == len(peers), f"{len(ours)} rows of ours, {len(peers)} of the peer's"
     same = float(np.mean((ours == peers) | (np.isnan(ours) & np.isnan(peers))))

@@ -51,7 +51,7 @@ class Bar:
 
 @dataclass(frozen=True, kw_only=True)
 class Line:
-    """One line of the table: one thing that was measured of ours and, maybe, of a peer."""
+    """One line of the table: one measure of ours and, optionally, of a peer."""
 
     what: str
     unit: str
@@ -70,14 +70,14 @@ class Line:
 
     @property
     def met(self) -> bool | None:
-        """Whether the bar is kept; None where nothing was set."""
+        """Whether the bar is met; None without a bar."""
         if self.bar is None or (self.bar.kind.startswith("times") and self.ratio is None):
             return None
-        found = self.ratio if self.bar.kind.startswith("times") else self.ours
-        assert found is not None
+        value = self.ratio if self.bar.kind.startswith("times") else self.ours
+        assert value is not None
         if self.bar.kind in ("times as much", "at most"):
-            return found <= self.bar.value
-        return found >= self.bar.value
+            return value <= self.bar.value
+        return value >= self.bar.value
 
 
 def measure(work: Callable[[], T]) -> tuple[T, Cost]:
@@ -123,37 +123,41 @@ def run_module(module: str, *arguments: object, python: str = sys.executable) ->
     Raises:
         RuntimeError: it failed.
     """
-    done = subprocess.run(
+    completed = subprocess.run(
         [python, "-m", module, *map(str, arguments)],
         cwd=ROOT,
         stdout=subprocess.PIPE,
         text=True,
         check=False,
     )
-    if done.returncode:
-        raise RuntimeError(f"{module} {' '.join(map(str, arguments))} ended: {done.returncode}")
-    return json.loads(done.stdout.strip().rpartition("\n")[2])
+    if completed.returncode:
+        raise RuntimeError(
+            f"{module} {' '.join(map(str, arguments))} ended: {completed.returncode}"
+        )
+    return json.loads(completed.stdout.strip().rpartition("\n")[2])
 
 
-def cost_of(found: dict[str, Any]) -> Cost:
-    """The cost that a process printed by `on_progress`."""
-    return Cost(**found["cost"])
+def cost_of(printed: dict[str, Any]) -> Cost:
+    """The cost that a process printed by `print_cost`."""
+    return Cost(**printed["cost"])
 
 
-def on_progress(cost: Cost, **more: Any) -> None:
+def print_cost(cost: Cost, **more: Any) -> None:
     """Print what was measured, for the process that started this one."""
     print(json.dumps({"cost": asdict(cost), **more}))
 
 
 def parser(doc: str | None) -> argparse.ArgumentParser:
     """The options that every benchmark has."""
-    found = argparse.ArgumentParser(
+    options = argparse.ArgumentParser(
         description=doc, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    found.add_argument("--quick", action="store_true", help="small data: does it run, roughly")
-    found.add_argument("--no-peer", action="store_true", help="measure ours alone")
-    found.add_argument("--json", type=Path, help=f"file for the figures, else in {_short(REPORTS)}")
-    return found
+    options.add_argument("--quick", action="store_true", help="small data: does it run, roughly")
+    options.add_argument("--no-peer", action="store_true", help="measure ours alone")
+    options.add_argument(
+        "--json", type=Path, help=f"file for the figures, else in {_short(REPORTS)}"
+    )
+    return options
 
 
 def report(name: str, lines: Sequence[Line], options: argparse.Namespace, **more: Any) -> None:

@@ -187,14 +187,14 @@ def event_rows(readings: Readings, *, first_offset: int) -> EventRows:
 
 
 def event_ids(offsets: Int64Array) -> list[str]:
-    """As sources make them: text, with something that stays the same in front."""
+    """Ids like those of real sources: text with a constant prefix."""
     return [f"reading-{offset:012d}" for offset in offsets.tolist()]
 
 
 def fill(store: OfflineStore, readings: Readings, *, rows: int) -> None:
     """Append all of it, in commits of `rows`."""
-    for found in batches(readings, rows):
-        store.append(found)
+    for batch in batches(readings, rows):
+        store.append(batch)
 
 
 def write_for_peer(folder: Path, readings: Readings, size: Size) -> None:

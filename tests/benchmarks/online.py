@@ -57,11 +57,11 @@ STORES = {
 def main() -> int:
     """Measure both, print the table, write JSON."""
     options = arguments()
-    found = []
+    table = []
     for name in options.stores:
         with tempfile.TemporaryDirectory(prefix="eventide-bench-") as folder:
-            found += lines(name, options, Path(folder))
-    report("online", found, options)
+            table += lines(name, options, Path(folder))
+    report("online", table, options)
     return 0
 
 
@@ -80,14 +80,14 @@ def lines(name: str, options: argparse.Namespace, folder: Path) -> list[Line]:
     put_rows = ROWS * batches
     peer = None if options.no_peer else feast(kind, folder / "peer", options)
     its_put, its_get = (None, None) if peer is None else (Cost(**peer["put"]), Cost(**peer["get"]))
-    asked = f"Feast on {kind.peer}"
+    peer_name = f"Feast on {kind.peer}"
     return [
         Line(
             what=f"{name}: put {ROWS} entities at a time",
             unit="rows per CPU s",
             ours=put_rows / put.cpu_s,
             peer=peer_rows(options) / its_put.cpu_s if its_put else None,
-            peer_name=asked,
+            peer_name=peer_name,
             bar=Bar(kind="times more", value=kind.put),
         ),
         Line(
@@ -95,14 +95,14 @@ def lines(name: str, options: argparse.Namespace, folder: Path) -> list[Line]:
             unit="ms",
             ours=1_000 * put.seconds / batches,
             peer=1_000 * ROWS * its_put.seconds / peer_rows(options) if its_put else None,
-            peer_name=asked,
+            peer_name=peer_name,
         ),
         Line(
             what=f"{name}: get {ROWS} entities",
             unit="CPU ms",
             ours=1_000 * get.cpu_s / batches,
             peer=1_000 * its_get.cpu_s / reads(options) if its_get else None,
-            peer_name=asked,
+            peer_name=peer_name,
             bar=Bar(kind="times less", value=kind.get),
         ),
         Line(
@@ -110,7 +110,7 @@ def lines(name: str, options: argparse.Namespace, folder: Path) -> list[Line]:
             unit="ms",
             ours=1_000 * get.seconds / batches,
             peer=1_000 * its_get.seconds / reads(options) if its_get else None,
-            peer_name=asked,
+            peer_name=peer_name,
         ),
     ]
 
@@ -128,7 +128,7 @@ def place(kind: Kind, folder: Path) -> Iterator[str]:
 
 def ours(kind: Kind, folder: Path, batches: int) -> tuple[Cost, Cost]:
     """The costs of our puts and gets."""
-    with place(kind, folder) as where, closing(kind.open(where)) as store:
+    with place(kind, folder) as address, closing(kind.open(address)) as store:
         return fill(store, batches), read(store, batches)
 
 
@@ -157,11 +157,11 @@ def read(store: OnlineStore, batches: int) -> Cost:
     """What as many batches of 1,000 requests take; every one of them finds its values."""
     reader = FeatureReader(made.SERVICE, store)
     as_of_us = np.full(ROWS, made.START_US + HOUR)
-    asked = [requests(n) for n in range(batches)]
-    assert not np.isnan(reader.vectors(asked[0], as_of_us).numbers).any()
+    request_batches = [requests(n) for n in range(batches)]
+    assert not np.isnan(reader.vectors(request_batches[0], as_of_us).numbers).any()
 
     def get() -> None:
-        for batch in asked:
+        for batch in request_batches:
             reader.vectors(batch, as_of_us)
 
     return measure(get)[1]
@@ -189,16 +189,16 @@ def requests(n: int) -> list[Any]:
 def feast(kind: Kind, folder: Path, options: argparse.Namespace) -> dict[str, Any]:
     """The costs of the peer's puts and gets."""
     size = made.Size(readings=ROWS, labels=1, entities=10 * ROWS)
-    with place(kind, folder) as where:
+    with place(kind, folder) as address:
         made.write_for_peer(folder, made.made_readings(size), size)
-        found: dict[str, Any] = run_module(
+        costs: dict[str, Any] = run_module(
             "tests.benchmarks.peers.feast_peer",
             *("online", folder, "--store", kind.peer, "--rows", ROWS),
-            *(("--redis", urlsplit(where).netloc) if kind.on_server else ()),
+            *(("--redis", urlsplit(address).netloc) if kind.on_server else ()),
             *("--pushes", peer_rows(options) // ROWS, "--reads", reads(options)),
             python=python_of("feast"),
         )
-    return found
+    return costs
 
 
 def peer_rows(options: argparse.Namespace) -> int:

@@ -24,13 +24,13 @@ EVENTIDE = str(Path(sys.executable).with_name("eventide"))
 
 def main() -> int:
     """Measure, print both tables, write JSON."""
-    options = parser(__doc__)
-    options.add_argument("--only", default="", help="as for `eventide up`")
-    found = options.parse_args()
+    parser_ = parser(__doc__)
+    parser_.add_argument("--only", default="", help="as for `eventide up`")
+    options = parser_.parse_args()
     with tempfile.TemporaryDirectory(prefix="eventide-boot-") as state:
-        first, later = (measure(Path(state), only=found.only) for _ in range(2))
+        first, later = (measure(Path(state), only=options.only) for _ in range(2))
     print_services(first, later)
-    report("stack_boot", lines(first, later), found, boots=[first, later])
+    report("stack_boot", lines(first, later), options, boots=[first, later])
     return 0
 
 
@@ -75,13 +75,13 @@ def look(files: StackFiles) -> dict[str, dict[str, Any]]:
     assert status is not None
     assert recorded.reaper is not None
     assert recorded.supervisor is not None
-    found: dict[str, dict[str, Any]] = {}
+    usage: dict[str, dict[str, Any]] = {}
     for service in status.services:
         leader = [] if service.pid is None else [psutil.Process(service.pid)]
-        processes = [p for one in leader for p in (one, *one.children(recursive=True))]
-        found[service.name] = {"healthy_after_s": service.seconds, **_sums(processes)}
+        processes = [p for process in leader for p in (process, *process.children(recursive=True))]
+        usage[service.name] = {"healthy_after_s": service.seconds, **_sums(processes)}
     ours = [psutil.Process(recorded.reaper.pid), psutil.Process(recorded.supervisor.pid)]
-    return {**found, "stack": {"healthy_after_s": None, **_sums(ours)}}
+    return {**usage, "stack": {"healthy_after_s": None, **_sums(ours)}}
 
 
 def print_services(first: dict[str, Any], later: dict[str, Any]) -> None:

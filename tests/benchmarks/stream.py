@@ -62,8 +62,8 @@ def main() -> int:
         kafka_broker(Path(name)) as broker,
     ):
         kafka = KafkaSettings(bootstrap_servers=broker.bootstrap_servers)
-        found = lines(kafka, Path(name), options)
-    report("stream", found, options, features=len(FLIGHT_DELAY.numbers))
+        table = lines(kafka, Path(name), options)
+    report("stream", table, options, features=len(FLIGHT_DELAY.numbers))
     return 0
 
 
@@ -74,18 +74,18 @@ def lines(kafka: KafkaSettings, folder: Path, options: argparse.Namespace) -> li
     sent = replay_year(kafka, folder / "first", until)
     ingested = catch_up("ingest", kafka, folder / "second", TOPICS)
     served = catch_up("serve", kafka, folder / "first", [REQUESTED.name])
-    all_, requests = recorded(until, TOPICS), recorded(until, [REQUESTED.name])
+    events, requests = recorded(until, TOPICS), recorded(until, [REQUESTED.name])
     peers: list[Cost | None] = [None, None]
     if not options.no_peer:
-        peers = [quix(kafka, TOPICS, all_), quix(kafka, [REQUESTED.name], requests)]
+        peers = [quix(kafka, TOPICS, events), quix(kafka, [REQUESTED.name], requests)]
     return [
         Line(
-            what=f"{all_:,} events replayed and ingested",
+            what=f"{events:,} events replayed and ingested",
             unit="s",
             ours=sent.seconds,
             bar=Bar(kind="at most", value=120),
         ),
-        beside("ingest into Delta and LMDB", ingested, peers[0], all_, most=3),
+        beside("ingest into Delta and LMDB", ingested, peers[0], events, most=3),
         Line(what="ingest", unit="MiB at most", ours=ingested.peak_mib),
         beside(f"serving {len(FLIGHT_DELAY.numbers)} features", served, peers[1], requests, most=5),
         Line(what="serving", unit="MiB at most", ours=served.peak_mib),
@@ -93,10 +93,10 @@ def lines(kafka: KafkaSettings, folder: Path, options: argparse.Namespace) -> li
     ]
 
 
-def beside(what: str, ours: Cost, peer: Cost | None, records: int, *, most: float) -> Line:
+def beside(name: str, ours: Cost, peer: Cost | None, records: int, *, most: float) -> Line:
     """CPU of a record beside that of a peer that does nothing."""
     return Line(
-        what=what,
+        what=name,
         unit="CPU us",
         ours=ours.cpu_s / records * 1e6,
         peer=peer.cpu_s / records * 1e6 if peer else None,
@@ -163,13 +163,13 @@ def quix(kafka: KafkaSettings, topics: Sequence[str], records: int) -> Cost:
     """The peer on as many records of the same topics."""
     output = f"quix-{len(topics)}"
     ensure_topics(kafka, [TopicSpec(name=output, partitions=4)])
-    found = run_module(
+    printed = run_module(
         "tests.benchmarks.peers.quix_peer",
         kafka.bootstrap_servers,
         *(*topics, "--output", output, "--records", records),
         python=python_of("quix"),
     )
-    return cost_of(found)
+    return cost_of(printed)
 
 
 if __name__ == "__main__":

@@ -35,14 +35,14 @@ def main() -> int:
     until_us = to_us(UNTIL_QUICK if options.quick else UNTIL)
     with tempfile.TemporaryDirectory(prefix="eventide-bench-") as name:
         store = LmdbOnlineStore(name)
-        events = fold(store, until_us)
-        found = read(store, until_us)
+        events = ingest_events(store, until_us)
+        line = read(store, until_us)
         store.close()
-    report("vectors", [found], options, events=events, features=len(FLIGHT_DELAY.numbers))
+    report("vectors", [line], options, events=events, features=len(FLIGHT_DELAY.numbers))
     return 0
 
 
-def fold(store: OnlineStore, until_us: int) -> int:
+def ingest_events(store: OnlineStore, until_us: int) -> int:
     """Everything before that moment into the store, as ingest does; returns how many events."""
     ingest = IngestSettings()
     writer = OnlineSink(
@@ -55,8 +55,8 @@ def fold(store: OnlineStore, until_us: int) -> int:
     )
     writer.load([Partition(e.name, n) for e in DOMAIN.events for n in range(e.partitions)])
     events = 0
-    for decoded, taken in polls(until_us, records=ingest.max_batch):
-        writer.write(decoded.good, taken)
+    for decoded, positions in polls(until_us, records=ingest.max_batch):
+        writer.write(decoded.good, positions)
         events += sum(map(len, decoded.good))
     return events
 
@@ -64,14 +64,14 @@ def fold(store: OnlineStore, until_us: int) -> int:
 def read(store: OnlineStore, from_us: int) -> Line:
     """The cost of the vectors of one batch."""
     reader = FeatureReader(FLIGHT_DELAY, store)
-    asked, as_of_us = requests(from_us, BATCH)
-    reader.vectors(asked, as_of_us)  # the first call compiles plans
+    batch, as_of_us = requests(from_us, BATCH)
+    reader.vectors(batch, as_of_us)  # the first call compiles plans
 
-    def again() -> None:
+    def read_repeatedly() -> None:
         for _ in range(REPEATS):
-            reader.vectors(asked, as_of_us)
+            reader.vectors(batch, as_of_us)
 
-    _, cost = measure(again)
+    _, cost = measure(read_repeatedly)
     return Line(
         what=f"{len(FLIGHT_DELAY.numbers)} features of {BATCH} requests",
         unit="CPU ms",

@@ -1,4 +1,4 @@
-"""What only a file has to promise as an online store."""
+"""What the LMDB online store promises beyond the port."""
 
 import random
 import shutil
@@ -20,23 +20,23 @@ from tests.support.faults import FaultCounts
 from tests.support.stores import P0, P1, content, count, update
 
 
-def test_everything_is_there_after_reopening(tmp_path: Path) -> None:
-    first = LmdbOnlineStore(str(tmp_path))
-    first.apply(update(sale("1"), schemas={"shop_sales": 1}))
-    first.close()
-    again = LmdbOnlineStore(str(tmp_path), readonly=True)
-    assert count(again) == 1
-    assert again.positions() == {P0: 1}
-    again.close()
+def test_a_reopened_store_has_all_its_values(tmp_path: Path) -> None:
+    writer = LmdbOnlineStore(str(tmp_path))
+    writer.apply(update(sale("1"), schemas={"shop_sales": 1}))
+    writer.close()
+    reader = LmdbOnlineStore(str(tmp_path), readonly=True)
+    assert count(reader) == 1
+    assert reader.positions() == {P0: 1}
+    reader.close()
 
 
-def test_reading_what_is_not_there_says_who_makes_it(tmp_path: Path) -> None:
+def test_reading_a_missing_store_names_the_command_that_creates_it(tmp_path: Path) -> None:
     with pytest.raises(StoreUnavailable) as caught:
         LmdbOnlineStore(str(tmp_path / "nowhere"), readonly=True)
     assert "ingest" in (caught.value.hint or "")
 
 
-def test_a_folder_that_cannot_be_made_is_a_clear_error(tmp_path: Path) -> None:
+def test_a_folder_that_cannot_be_created_is_a_clear_error(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(StoreUnavailable, match="file"):
         LmdbOnlineStore(str(tmp_path / "file"))
@@ -61,7 +61,7 @@ def test_an_update_that_needs_a_larger_map_than_allowed_writes_nothing(tmp_path:
     small.close()
 
 
-def test_readers_in_other_processes_see_whole_updates_and_a_grown_map(tmp_path: Path) -> None:
+def test_readers_in_other_processes_see_complete_updates_and_a_grown_map(tmp_path: Path) -> None:
     writer = LmdbOnlineStore(str(tmp_path), map_bytes=64 * 1024)
     writer.apply(update(sale("1")))
     readers = [_reader(tmp_path) for _ in range(2)]
@@ -76,7 +76,7 @@ def test_readers_in_other_processes_see_whole_updates_and_a_grown_map(tmp_path: 
     writer.close()
 
 
-def test_a_reader_of_another_process_sees_the_old_content_or_the_new(tmp_path: Path) -> None:
+def test_a_reader_in_another_process_sees_the_old_content_or_the_new(tmp_path: Path) -> None:
     store = LmdbOnlineStore(str(tmp_path), map_bytes=64 * 1024)
     for n in range(0, 50_000, 1_000):
         store.apply(update(sale("1"), end=n + 1_000, start=n))
@@ -109,7 +109,7 @@ def test_a_replacement_killed_in_the_middle_leaves_the_old_content(tmp_path: Pat
     store.close()
 
 
-def test_a_file_that_was_deleted_is_not_written_any_more(tmp_path: Path) -> None:
+def test_a_writer_notices_a_deleted_file(tmp_path: Path) -> None:
     folder = tmp_path / "online"
     store = LmdbOnlineStore(str(folder))
     store.apply(update(sale("1")))
@@ -121,7 +121,7 @@ def test_a_file_that_was_deleted_is_not_written_any_more(tmp_path: Path) -> None
     store.close()
 
 
-def test_a_file_that_was_deleted_is_not_read_any_more(tmp_path: Path) -> None:
+def test_a_reader_notices_a_deleted_file(tmp_path: Path) -> None:
     folder = tmp_path / "online"
     _write_elsewhere(folder)
     store = LmdbOnlineStore(str(folder), readonly=True)
@@ -134,7 +134,7 @@ def test_a_file_that_was_deleted_is_not_read_any_more(tmp_path: Path) -> None:
     store.close()
 
 
-def test_a_file_that_is_no_store_says_what_to_do_and_can_be_discarded(tmp_path: Path) -> None:
+def test_a_damaged_file_is_reported_with_a_remedy_and_can_be_discarded(tmp_path: Path) -> None:
     LmdbOnlineStore(str(tmp_path)).close()
     (tmp_path / "data.mdb").write_bytes(b"garbage" * 5_000)
     for readonly in (True, False):
@@ -142,9 +142,9 @@ def test_a_file_that_is_no_store_says_what_to_do_and_can_be_discarded(tmp_path: 
             LmdbOnlineStore(str(tmp_path), readonly=readonly)
         assert "eventide features rebuild" in (caught.value.hint or "")
     LmdbOnlineStore.discard(tmp_path)
-    again = LmdbOnlineStore(str(tmp_path))
-    assert again.positions() == {}
-    again.close()
+    store = LmdbOnlineStore(str(tmp_path))
+    assert store.positions() == {}
+    store.close()
 
 
 def test_two_writing_processes_share_the_file(tmp_path: Path) -> None:
@@ -160,18 +160,18 @@ def test_two_writing_processes_share_the_file(tmp_path: Path) -> None:
 
 
 def test_an_update_is_one_transaction(tmp_path: Path) -> None:
-    """A kill between two of them is too rare to be met by the test that follows."""
+    """A kill between two transactions is too rare for the kill test below to hit one."""
     counting = _CountsWrites()
     store = LmdbOnlineStore(str(tmp_path), open_env=counting.open)
-    seen = SeenIds(partition=P0, first_offset=0, ids=["1"], known_at_us=np.array([1]))
+    seen_ids = SeenIds(partition=P0, first_offset=0, ids=["1"], known_at_us=np.array([1]))
     newest_us = {P0: START_US}
-    store.apply(update(sale("1"), schemas={"shop_sales": 1}, seen=[seen], newest_us=newest_us))
+    store.apply(update(sale("1"), schemas={"shop_sales": 1}, seen=[seen_ids], newest_us=newest_us))
     assert counting.writes == 1
     store.close()
 
 
 @pytest.mark.fault
-def test_a_killed_writer_leaves_values_and_positions_of_one_moment(
+def test_a_killed_writer_leaves_consistent_values_and_positions(
     tmp_path: Path, faults: FaultCounts
 ) -> None:
     chance = random.Random(5)
@@ -221,13 +221,12 @@ _SLOW_REPLACER = textwrap.dedent("""
         print("in the middle", flush=True)
         time.sleep(600)
     def values():
-        made = content(sale("8"), sale("9"), positions={}).values
-        yield from made
+        yield from content(sale("8"), sale("9"), positions={}).values
         if sys.argv[2] == "content":
             stop()
-    rest = lmdb._read_aside
+    read_aside = lmdb._read_aside
     def half(waiting):
-        yield next(rest(waiting))
+        yield next(read_aside(waiting))
         stop()
     lmdb._read_aside = half
     lmdb.LmdbOnlineStore(sys.argv[1]).replace(
@@ -250,7 +249,7 @@ _ENDLESS_WRITER = textwrap.dedent("""
 
 
 class _CountsWrites:
-    """Stands before an environment and counts its writing transactions."""
+    """Wraps an environment and counts its write transactions."""
 
     def __init__(self) -> None:
         self._env: Any = None
@@ -270,10 +269,10 @@ class _CountsWrites:
 
 def _write_elsewhere(folder: Path) -> None:
     """500 shops in the other partition, by another process."""
-    other = subprocess.run(
+    completed = subprocess.run(
         [sys.executable, "-c", _WRITER, str(folder)], check=False, capture_output=True, text=True
     )
-    assert other.returncode == 0, other.stderr
+    assert completed.returncode == 0, completed.stderr
 
 
 def _reader(folder: Path) -> "subprocess.Popen[str]":

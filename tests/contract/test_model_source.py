@@ -22,7 +22,7 @@ from tests.support.servers import free_port
 
 
 class Registrar(Protocol):
-    """The other side of a source: whoever registers models."""
+    """The other side of a source: registers models."""
 
     @property
     def source(self) -> ModelSource: ...
@@ -86,9 +86,9 @@ class Registry:
             self._client.delete(path).raise_for_status()
 
     def _post(self, path: str, **content: Any) -> Any:
-        answer = self._client.post(f"/api/2.0/mlflow/{path}", json=content)
-        assert answer.is_success, answer.text
-        return answer.json()
+        response = self._client.post(f"/api/2.0/mlflow/{path}", json=content)
+        assert response.is_success, response.text
+        return response.json()
 
     def close(self) -> None:
         self.source.close()
@@ -125,11 +125,11 @@ def fetched(source: ModelSource, folder: Path) -> Bundle:
     return Bundle.load(folder, version.bundle_sha256)
 
 
-def test_there_is_nothing_before_the_first_promotion(registrar: Registrar) -> None:
+def test_a_source_has_no_model_before_the_first_promotion(registrar: Registrar) -> None:
     assert registrar.source.current() is None
 
 
-def test_what_was_promoted_arrives_whole(
+def test_a_promoted_bundle_is_fetched_completely(
     registrar: Registrar, bundle: Path, tmp_path: Path
 ) -> None:
     registrar.promote(bundle)
@@ -139,7 +139,7 @@ def test_what_was_promoted_arrives_whole(
     assert files == {f.name: f.read_bytes() for f in bundle.iterdir()}
 
 
-def test_the_same_version_is_named_until_another_is_promoted(
+def test_the_current_version_changes_only_with_a_promotion(
     registrar: Registrar, bundle: Path, tmp_path: Path
 ) -> None:
     registrar.promote(bundle)
@@ -156,7 +156,7 @@ def test_the_same_version_is_named_until_another_is_promoted(
     fetched(registrar.source, tmp_path / "fetched")
 
 
-def test_files_that_are_gone_are_not_taken_for_a_model(
+def test_a_version_with_deleted_files_is_unavailable(
     registrar: Registrar, bundle: Path, tmp_path: Path
 ) -> None:
     registrar.promote(bundle)
@@ -176,7 +176,7 @@ def test_a_version_without_our_tags_is_not_served(mlflow_url: str, bundle: Path)
             registry.source.current()
 
 
-def test_a_registry_that_is_away_says_so_within_seconds(tmp_path: Path) -> None:
+def test_an_unreachable_registry_is_reported_within_seconds(tmp_path: Path) -> None:
     source = MlflowModelSource(f"http://127.0.0.1:{free_port()}", name="flight_delay")
     with pytest.raises(ModelUnavailable, match="no response from MLflow"):
         source.current()

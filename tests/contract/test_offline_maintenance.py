@@ -1,4 +1,4 @@
-"""Upkeep changes no row, no position and no pinned version, and never stands in a writer's way."""
+"""Maintenance changes no row, no position and no pinned version, and never blocks a writer."""
 
 import os
 import subprocess
@@ -19,8 +19,9 @@ from features.stores.delta.maintenance import DeltaMaintenance
 from features.stores.delta.store import DeltaOfflineStore
 from features.stores.ports import EventBatch
 from infra.clock import DAY, HOUR
-from tests.contract.test_offline_store import P0, SECONDS_A_DAY, batch, ids
 from tests.support.data.sales import SOLD, sale
+from tests.support.offline_batches import SECONDS_A_DAY, batch, ids
+from tests.support.stores import P0
 from tests.support.waiting import wait_until
 
 RULES = CompactionRules(closed_after_us=DAY, retention_hours=1)
@@ -38,14 +39,14 @@ def store(tmp_path: Path) -> DeltaOfflineStore:
 
 
 @pytest.fixture
-def upkeep(tmp_path: Path, store: DeltaOfflineStore) -> DeltaMaintenance:
+def maintenance(tmp_path: Path, store: DeltaOfflineStore) -> DeltaMaintenance:
     return DeltaMaintenance(str(tmp_path))
 
 
-def kept(
-    store: DeltaOfflineStore, upkeep: DeltaMaintenance, rules: CompactionRules = RULES
+def run_maintenance(
+    store: DeltaOfflineStore, maintenance: DeltaMaintenance, rules: CompactionRules = RULES
 ) -> MaintenanceResult:
-    return maintain([SOLD], store, upkeep, rules=rules, on_progress=lambda _: None)[0]
+    return maintain([SOLD], store, maintenance, rules=rules, on_progress=lambda _: None)[0]
 
 
 def every_id(store: DeltaOfflineStore, version: int | None = None) -> list[str]:
@@ -53,119 +54,126 @@ def every_id(store: DeltaOfflineStore, version: int | None = None) -> list[str]:
 
 
 def test_closed_days_become_one_file_and_nothing_else_changes(
-    store: DeltaOfflineStore, upkeep: DeltaMaintenance, tmp_path: Path
+    store: DeltaOfflineStore, maintenance: DeltaMaintenance, tmp_path: Path
 ) -> None:
     columns = [*SOLD.fields, "known_at_us", "ingest_time_us", "partition", "offset"]
-    before = store.read(SOLD, columns=columns).sort("offset")
-    done = kept(store, upkeep)
-    assert (done.days, done.files_before, done.files_after) == (3, 20, 11)
-    assert sorted(upkeep.days_to_compact(SOLD)) == [
+    rows_before = store.read(SOLD, columns=columns).sort("offset")
+    result = run_maintenance(store, maintenance)
+    assert (result.days, result.files_before, result.files_after) == (3, 20, 11)
+    assert sorted(maintenance.days_to_compact(SOLD)) == [
         date(2013, 1, 4),
         date(2013, 1, 5),
-    ]  # late ones come
-    assert store.read(SOLD, columns=columns).sort("offset").equals(before)
+    ]  # late events may still arrive
+    assert store.read(SOLD, columns=columns).sort("offset").equals(rows_before)
     fresh = DeltaOfflineStore(str(tmp_path), [SOLD])
     assert fresh.positions([SOLD.name]) == {P0: 20}
-    assert fresh.newest_known_at_us(SOLD) == before["known_at_us"].max()
-    store.append(batch(sale("20"), start=20))  # by the handle from before
+    assert fresh.newest_known_at_us(SOLD) == rows_before["known_at_us"].max()
+    store.append(batch(sale("20"), start=20))  # by the handle opened before
     assert len(every_id(fresh)) == 21
 
 
-def test_a_second_run_changes_nothing(store: DeltaOfflineStore, upkeep: DeltaMaintenance) -> None:
-    kept(store, upkeep)
+def test_a_second_run_changes_nothing(
+    store: DeltaOfflineStore, maintenance: DeltaMaintenance
+) -> None:
+    run_maintenance(store, maintenance)
     version = store.version(SOLD)
-    again = kept(store, upkeep)
+    second_run = run_maintenance(store, maintenance)
     assert store.version(SOLD) == version
-    assert (again.days, again.deleted, again.files_after) == (0, 0, again.files_before)
+    assert (second_run.days, second_run.deleted, second_run.files_after) == (
+        0,
+        0,
+        second_run.files_before,
+    )
 
 
-def test_a_table_that_is_not_there_is_left_out(tmp_path: Path) -> None:
+def test_maintenance_skips_a_table_that_does_not_exist(tmp_path: Path) -> None:
     root = str(tmp_path / "none")
-    upkeep = DeltaMaintenance(root)
+    maintenance = DeltaMaintenance(root)
     store = DeltaOfflineStore(root, [SOLD])
-    assert maintain([SOLD], store, upkeep, rules=RULES, on_progress=lambda _: None) == []
+    assert maintain([SOLD], store, maintenance, rules=RULES, on_progress=lambda _: None) == []
 
 
 class TestVacuum:
     """What may be deleted, and what must not be."""
 
-    def test_a_pinned_version_outlives_it_and_another_does_not(
-        self, store: DeltaOfflineStore, upkeep: DeltaMaintenance
+    def test_a_vacuum_keeps_the_files_of_pinned_versions_only(
+        self, store: DeltaOfflineStore, maintenance: DeltaMaintenance
     ) -> None:
-        pinned, other = 6, 16
-        seen = every_id(store, pinned)
+        pinned, unpinned = 6, 16
+        pinned_ids = every_id(store, pinned)
         store.pin(SOLD, pinned, "training")
-        kept(store, upkeep)
-        assert upkeep.vacuum(SOLD, retention_hours=0, keep={pinned}) > 0
-        assert every_id(store, pinned) == seen
+        run_maintenance(store, maintenance)
+        assert maintenance.vacuum(SOLD, retention_hours=0, keep={pinned}) > 0
+        assert every_id(store, pinned) == pinned_ids
         with pytest.raises(StoreUnavailable):
-            store.read(SOLD, columns=["cents"], version=other)
+            store.read(SOLD, columns=["cents"], version=unpinned)
         assert len(every_id(store)) == DAYS * A_DAY
 
-    def test_pins_hold_also_when_the_log_has_many_checkpoints(
-        self, store: DeltaOfflineStore, upkeep: DeltaMaintenance
+    def test_pinned_versions_survive_many_checkpoints_of_the_log(
+        self, store: DeltaOfflineStore, maintenance: DeltaMaintenance
     ) -> None:
-        seen = every_id(store, 3)
+        pinned_ids = every_id(store, 3)
         for n in range(20, 26):
-            upkeep.checkpoint(SOLD)
+            maintenance.checkpoint(SOLD)
             store.append(batch(sale(f"{n}", 9 * SECONDS_A_DAY), start=n))
-            kept(store, upkeep)
-            upkeep.vacuum(SOLD, retention_hours=0, keep={3, n - 2})
-        assert every_id(store, 3) == seen
+            run_maintenance(store, maintenance)
+            maintenance.vacuum(SOLD, retention_hours=0, keep={3, n - 2})
+        assert every_id(store, 3) == pinned_ids
 
-    def test_a_released_pin_lets_its_files_go(
-        self, store: DeltaOfflineStore, upkeep: DeltaMaintenance
+    def test_a_vacuum_deletes_the_files_of_a_released_pin(
+        self, store: DeltaOfflineStore, maintenance: DeltaMaintenance
     ) -> None:
         store.pin(SOLD, 6, "training")
-        kept(store, upkeep)
-        upkeep.vacuum(SOLD, retention_hours=0, keep={p.version for p in store.pins()})
+        run_maintenance(store, maintenance)
+        maintenance.vacuum(SOLD, retention_hours=0, keep={p.version for p in store.pins()})
         store.unpin("training")
-        assert upkeep.vacuum(SOLD, retention_hours=0, keep={p.version for p in store.pins()}) > 0
+        assert (
+            maintenance.vacuum(SOLD, retention_hours=0, keep={p.version for p in store.pins()}) > 0
+        )
         with pytest.raises(StoreUnavailable):
             store.read(SOLD, columns=["cents"], version=6)
 
-    def test_within_the_retention_every_version_stays(
-        self, store: DeltaOfflineStore, upkeep: DeltaMaintenance, tmp_path: Path
+    def test_every_version_within_the_retention_is_kept(
+        self, store: DeltaOfflineStore, maintenance: DeltaMaintenance, tmp_path: Path
     ) -> None:
         long_ago(tmp_path)  # it counts when a file left the table, not how old it is
-        done = kept(store, upkeep)
-        assert (done.days, done.deleted) == (3, 0)
+        result = run_maintenance(store, maintenance)
+        assert (result.days, result.deleted) == (3, 0)
         assert len(every_id(store, 16)) == 16
 
-    def test_what_a_crashed_writer_left_goes_when_it_is_old(
-        self, store: DeltaOfflineStore, upkeep: DeltaMaintenance, tmp_path: Path
+    def test_an_old_orphan_file_of_a_crashed_writer_is_deleted(
+        self, store: DeltaOfflineStore, maintenance: DeltaMaintenance, tmp_path: Path
     ) -> None:
         day = tmp_path / SOLD.name / "event_date=2013-01-01"
         young, old = day / "part-young.parquet", day / "part-old.parquet"
         for orphan in (young, old):
             orphan.write_bytes(b"half a file")
         os.utime(old, (0, 0))
-        assert kept(store, upkeep).deleted == 1
+        assert run_maintenance(store, maintenance).deleted == 1
         assert (young.exists(), old.exists()) == (True, False)
         assert len(every_id(store)) == DAYS * A_DAY
 
 
 class ConflictsOnce(DeltaMaintenance):
-    """Another process is faster, once."""
+    """The first compaction loses a race against another process."""
 
     met = False
 
     def compact(self, event: EventType, day: date) -> None:
-        """See the port."""
         if not self.met:
             self.met = True
             raise WriteConflict("another process was faster")
         super().compact(event, day)
 
 
-def test_a_conflict_is_tried_again_by_the_upkeep(
-    store: DeltaOfflineStore, upkeep: DeltaMaintenance, tmp_path: Path
+def test_maintenance_retries_after_a_write_conflict(
+    store: DeltaOfflineStore, maintenance: DeltaMaintenance, tmp_path: Path
 ) -> None:
-    assert kept(store, ConflictsOnce(str(tmp_path))).files_after == 11
+    assert run_maintenance(store, ConflictsOnce(str(tmp_path))).files_after == 11
 
 
 class Interrupted(DeltaMaintenance):
-    """Something else happens to the table between the reading of a day and its commit."""
+    """Calls `meanwhile` between the reading of a day and its commit."""
 
     meanwhile: Callable[[], object]
 
@@ -184,16 +192,16 @@ DAY_1, DAY_2 = date(2013, 1, 1), date(2013, 1, 2)
 
 
 @pytest.mark.parametrize("day", [DAY_1, DAY_2])
-def test_of_two_upkeeps_at_once_one_is_refused_and_no_row_is_doubled(
-    store: DeltaOfflineStore, upkeep: DeltaMaintenance, interrupted: Interrupted, day: date
+def test_of_two_concurrent_maintenance_runs_one_is_refused_and_no_row_is_duplicated(
+    store: DeltaOfflineStore, maintenance: DeltaMaintenance, interrupted: Interrupted, day: date
 ) -> None:
-    interrupted.meanwhile = lambda: upkeep.compact(SOLD, DAY_1)
+    interrupted.meanwhile = lambda: maintenance.compact(SOLD, DAY_1)
     with pytest.raises(WriteConflict):
         interrupted.compact(SOLD, day)
     assert len(every_id(store)) == DAYS * A_DAY
 
 
-def test_a_late_event_of_the_day_is_not_lost_to_a_rewrite(
+def test_a_late_event_is_not_lost_when_its_day_is_compacted(
     store: DeltaOfflineStore, interrupted: Interrupted
 ) -> None:
     interrupted.meanwhile = lambda: store.append(batch(sale("20"), start=20))
@@ -202,7 +210,7 @@ def test_a_late_event_of_the_day_is_not_lost_to_a_rewrite(
     assert len(every_id(store)) == DAYS * A_DAY + 1
 
 
-def test_an_append_to_another_day_does_not_disturb_a_rewrite(
+def test_an_append_to_another_day_does_not_conflict_with_a_compaction(
     store: DeltaOfflineStore, interrupted: Interrupted
 ) -> None:
     interrupted.meanwhile = lambda: store.append(batch(sale("20", 9 * SECONDS_A_DAY), start=20))
@@ -211,23 +219,23 @@ def test_an_append_to_another_day_does_not_disturb_a_rewrite(
 
 
 class MeetsARewrite(DeltaOfflineStore):
-    """The upkeep commits between the writer's look at its positions and its commit."""
+    """Maintenance commits between the writer's read of its positions and its commit."""
 
-    upkeep: DeltaMaintenance
+    maintenance: DeltaMaintenance
     days: list[date]
 
     def _commit(self, table: DeltaTable, batch: EventBatch) -> None:
         if self.days:
-            self.upkeep.compact(batch.event, self.days.pop())
+            self.maintenance.compact(batch.event, self.days.pop())
         super()._commit(table, batch)
 
 
 @pytest.mark.parametrize("day", [DAY_1, DAY_2])
-def test_an_append_that_meets_a_rewrite_goes_in_all_the_same(
-    store: DeltaOfflineStore, upkeep: DeltaMaintenance, tmp_path: Path, day: date
+def test_an_append_during_a_compaction_succeeds(
+    store: DeltaOfflineStore, maintenance: DeltaMaintenance, tmp_path: Path, day: date
 ) -> None:
     writer = MeetsARewrite(str(tmp_path), [SOLD])
-    writer.upkeep, writer.days = upkeep, [day, day]
+    writer.maintenance, writer.days = maintenance, [day, day]
     writer.append(batch(sale("20"), start=20))
     assert writer.days == []
     assert store.positions([SOLD.name]) == {P0: 21}
@@ -235,24 +243,24 @@ def test_an_append_that_meets_a_rewrite_goes_in_all_the_same(
 
 
 @pytest.mark.fault
-def test_two_upkeeps_beside_a_writer_cost_no_row_and_no_commit_of_the_writer(
-    store: DeltaOfflineStore, upkeep: DeltaMaintenance, tmp_path: Path
+def test_two_maintenance_runs_beside_a_writer_lose_no_row_and_refuse_no_commit(
+    store: DeltaOfflineStore, maintenance: DeltaMaintenance, tmp_path: Path
 ) -> None:
     writer = subprocess.Popen(
         [sys.executable, "-c", _WRITER, str(tmp_path)], stdout=subprocess.PIPE, text=True
     )
-    other = subprocess.Popen([sys.executable, "-c", _UPKEEP, str(tmp_path)])
+    maintainer = subprocess.Popen([sys.executable, "-c", _MAINTAINER, str(tmp_path)])
     rules = CompactionRules(closed_after_us=0, retention_hours=1)
     days = 0
 
     def maintained_until_the_writer_ends() -> bool:
         nonlocal days
-        days += kept(store, upkeep, rules).days
+        days += run_maintenance(store, maintenance, rules).days
         return writer.poll() is not None
 
     wait_until(maintained_until_the_writer_ends, what="the writer ends", limit_s=300)
-    other.kill()
-    other.wait()
+    maintainer.kill()
+    maintainer.wait()
     assert writer.communicate()[0].split() == ["refused", "0"]
     assert days > 10
     offsets = store.read(SOLD, columns=["offset"])["offset"].to_list()
@@ -267,27 +275,30 @@ def long_ago(root: Path) -> None:
 _ROWS = 620
 _WRITER = textwrap.dedent("""
     import sys
-    from tests.contract.test_offline_store import P0, SECONDS_A_DAY, batch
+    from tests.support.offline_batches import SECONDS_A_DAY, batch
+    from tests.support.stores import P0
     from tests.support.data.sales import SOLD, sale
     from features.stores.delta.store import DeltaOfflineStore
     from features.errors import FeatureError
     store, refused = DeltaOfflineStore(sys.argv[1], [SOLD]), 0
     while (at := store.positions([SOLD.name])[P0]) < 620:
         try:
-            some = [sale(str(at + i), (5 + at // 20) * SECONDS_A_DAY + at) for i in range(2)]
-            store.append(batch(*some, start=at))
+            sales = [sale(str(at + i), (5 + at // 20) * SECONDS_A_DAY + at) for i in range(2)]
+            store.append(batch(*sales, start=at))
         except FeatureError as error:
             print(error, file=sys.stderr)
             refused += 1
     print("refused", refused)
 """)
-_UPKEEP = textwrap.dedent("""
+_MAINTAINER = textwrap.dedent("""
     import sys
-    from tests.contract.test_offline_maintenance import CompactionRules, kept
+    from tests.contract.test_offline_maintenance import CompactionRules, run_maintenance
     from tests.support.data.sales import SOLD
     from features.stores.delta.store import DeltaOfflineStore
     from features.stores.delta.maintenance import DeltaMaintenance
-    store, upkeep = DeltaOfflineStore(sys.argv[1], [SOLD]), DeltaMaintenance(sys.argv[1])
+    store, maintenance = DeltaOfflineStore(sys.argv[1], [SOLD]), DeltaMaintenance(sys.argv[1])
     while True:
-        kept(store, upkeep, CompactionRules(closed_after_us=0, retention_hours=1))
+        run_maintenance(
+            store, maintenance, CompactionRules(closed_after_us=0, retention_hours=1)
+        )
 """)

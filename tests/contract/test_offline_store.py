@@ -5,7 +5,7 @@ import os
 import subprocess
 import sys
 import textwrap
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
@@ -23,16 +23,13 @@ from features.errors import OffsetConflict, SchemaChanged, StoreUnavailable
 from features.stores.delta.store import DeltaOfflineStore
 from features.stores.delta.tables import arrow_of
 from features.stores.memory import MemoryOfflineStore
-from features.stores.ports import EventBatch, OfflineStore, Pin
+from features.stores.ports import OfflineStore, Pin
 from infra.clock import DAY, SECOND
-from infra.kafka.partitions import Partition
-from tests.support.data.sales import SOLD, START_US, Sale, sale
+from tests.support.data.sales import SOLD, START_US, sale
+from tests.support.offline_batches import SECONDS_A_DAY, batch, ids
+from tests.support.stores import P0, P1
 
-P0, P1 = Partition(SOLD.name, 0), Partition(SOLD.name, 1)
-SECONDS_A_DAY = DAY // SECOND
-
-
-# A bucket to try the contract on, beside the rest: {"root": "s3://...", "options": {...}}.
+# An optional bucket to run the contract on too: {"root": "s3://...", "options": {...}}.
 BUCKET = json.loads(os.environ.get("EVENTIDE_TEST_BUCKET", "null"))
 
 
@@ -46,32 +43,6 @@ def store(request: pytest.FixtureRequest, tmp_path: Path) -> OfflineStore:
     return DeltaOfflineStore(str(tmp_path / "offline"), [SOLD])
 
 
-def batch(
-    *sales: Sale,
-    start: int = 0,
-    end: int | None = None,
-    partition: Partition = P0,
-    event: EventType = SOLD,
-    **more: Sequence[object],
-) -> EventBatch:
-    records = [s.record() for s in sales]
-    columns: dict[str, Sequence[object]] = {
-        field: [getattr(r, field) for r in records] for field in SOLD.fields
-    }
-    columns |= {
-        "known_at_us": [s.known_us for s in sales],
-        "ingest_time_us": [START_US] * len(sales),
-        "partition": [partition.number] * len(sales),
-        "offset": list(range(start, start + len(sales))),
-    }
-    return EventBatch(
-        event=event,
-        columns=columns | more,
-        starts={partition: start},
-        ends={partition: start + len(sales) if end is None else end},
-    )
-
-
 def changed(**fields: Any) -> EventType:
     """`SOLD` with other fields: name -> type, or (type, default), or "gone"."""
     declared = {
@@ -82,17 +53,13 @@ def changed(**fields: Any) -> EventType:
         "cents": (int, 0),
         "weight": (float | None, None),
     }
-    kept = {name: spec for name, spec in (declared | fields).items() if spec != "gone"}
-    record = msgspec.defstruct("Sold", [(n, *spec) for n, spec in kept.items()], kw_only=True)
+    remaining = {name: spec for name, spec in (declared | fields).items() if spec != "gone"}
+    record = msgspec.defstruct("Sold", [(n, *spec) for n, spec in remaining.items()], kw_only=True)
     return replace(SOLD, record=record)
 
 
-def ids(found: pl.DataFrame) -> list[str]:
-    return sorted(found["event_id"].to_list())
-
-
 def files(root: Path) -> pl.DataFrame:
-    """What the log of a Delta table says of its files."""
+    """The files of a Delta table, with their statistics from its log."""
     actions = DeltaTable(str(root / SOLD.name)).get_add_actions(flatten=True)
     return pl.DataFrame(pa.table(actions).to_pydict())
 
@@ -101,29 +68,29 @@ def test_a_new_store_is_empty_and_can_be_read(store: OfflineStore) -> None:
     assert store.positions([SOLD.name]) == {}
     assert store.version(SOLD) is None
     assert store.newest_known_at_us(SOLD) is None
-    found = store.read(SOLD, columns=["event_id", "weight", "offset"])
-    assert found.columns == ["event_id", "weight", "offset"]
-    assert found.height == 0
+    rows = store.read(SOLD, columns=["event_id", "weight", "offset"])
+    assert rows.columns == ["event_id", "weight", "offset"]
+    assert rows.height == 0
 
 
 def test_rows_come_back_as_they_went_in(store: OfflineStore) -> None:
-    given = sale("é", 3, known=4, shop="a\x1fb", city=None, cents=-7, weight=0.1)
-    store.append(batch(given, sale("2", city="y"), start=0))
+    appended = sale("é", 3, known=4, shop="a\x1fb", city=None, cents=-7, weight=0.1)
+    store.append(batch(appended, sale("2", city="y"), start=0))
     rows = store.read(SOLD, columns=[*SOLD.fields, "known_at_us", "partition", "offset"])
     assert rows.sort("offset").row(0, named=True) == {
         "event_id": "é",
-        "event_time_us": given.happened_us,
+        "event_time_us": appended.happened_us,
         "shop": "a\x1fb",
         "city": None,
         "cents": -7,
         "weight": 0.1,
-        "known_at_us": given.known_us,
+        "known_at_us": appended.known_us,
         "partition": 0,
         "offset": 0,
     }
 
 
-def test_an_append_from_another_position_changes_nothing(store: OfflineStore) -> None:
+def test_an_append_from_a_wrong_position_changes_nothing(store: OfflineStore) -> None:
     store.append(batch(sale("1"), sale("2")))
     for start in (0, 1, 3):
         with pytest.raises(OffsetConflict) as caught:
@@ -134,7 +101,7 @@ def test_an_append_from_another_position_changes_nothing(store: OfflineStore) ->
     assert ids(store.read(SOLD, columns=["event_id"])) == ["1", "2"]
 
 
-def test_positions_may_have_gaps_and_move_without_rows(store: OfflineStore) -> None:
+def test_positions_may_have_gaps_and_advance_without_rows(store: OfflineStore) -> None:
     store.append(batch(sale("1"), start=0, end=5))
     store.append(batch(start=5, end=9))
     store.append(batch(sale("2"), partition=P1))
@@ -144,18 +111,18 @@ def test_positions_may_have_gaps_and_move_without_rows(store: OfflineStore) -> N
 def test_spans_of_event_time_are_half_open(store: OfflineStore) -> None:
     days = [sale(str(d), d * SECONDS_A_DAY) for d in range(5)]
     store.append(batch(*days))
-    found = store.read(
+    in_span = store.read(
         SOLD,
         columns=["event_id"],
         event_from_us=days[1].happened_us,
         event_until_us=days[3].happened_us,
     )
-    assert ids(found) == ["1", "2"]
-    late = store.read(SOLD, columns=["event_id"], event_from_us=days[3].happened_us + 1)
-    assert ids(late) == ["4"]
+    assert ids(in_span) == ["1", "2"]
+    later = store.read(SOLD, columns=["event_id"], event_from_us=days[3].happened_us + 1)
+    assert ids(later) == ["4"]
 
 
-def test_a_version_reads_the_same_for_ever(store: OfflineStore) -> None:
+def test_a_version_always_reads_the_same(store: OfflineStore) -> None:
     store.append(batch(sale("1", 1, known=8)))
     version = store.version(SOLD)
     store.append(batch(sale("2", 2, known=9), start=1))
@@ -169,11 +136,11 @@ def test_a_version_reads_the_same_for_ever(store: OfflineStore) -> None:
 class TestChangedEvents:
     """Tables follow a new optional field, and nothing else."""
 
-    def test_a_new_optional_field_is_its_default_in_old_rows(self, store: OfflineStore) -> None:
+    def test_a_new_optional_field_has_its_default_in_old_rows(self, store: OfflineStore) -> None:
         wider = changed(channel=(str | None, None), items=(int, 1))
         store.append(batch(sale("1")))
-        before = store.read(wider, columns=["event_id", "channel", "items"])
-        assert before.rows() == [("1", None, 1)]
+        old_rows = store.read(wider, columns=["event_id", "channel", "items"])
+        assert old_rows.rows() == [("1", None, 1)]
         assert store.read(wider, columns=["items"]).rows() == [(1,)]
 
         new = batch(sale("2"), start=1, event=wider, channel=["web"], items=[3])
@@ -183,7 +150,9 @@ class TestChangedEvents:
         store.append(batch(sale("3"), start=2, event=wider, channel=[None], items=[4]))
         assert ids(store.read(wider, columns=["event_id"])) == ["1", "2", "3"]
 
-    def test_a_version_from_before_a_new_field_is_read_with_it(self, store: OfflineStore) -> None:
+    def test_an_old_version_is_read_with_the_default_of_a_new_field(
+        self, store: OfflineStore
+    ) -> None:
         wider = changed(weighed=(float | None, None), items=(int, 1))
         store.append(batch(sale("1")))
         version = store.version(SOLD)
@@ -206,16 +175,18 @@ class TestChangedEvents:
         self, store: OfflineStore, event: Callable[[], EventType], field: str, why: str
     ) -> None:
         store.append(batch(sale("1")))
-        other = event()
+        changed_event = event()
         with pytest.raises(SchemaChanged) as caught:
-            store.append(batch(sale("2"), start=1, event=other, **cast("Any", {field: [1]})))
+            store.append(
+                batch(sale("2"), start=1, event=changed_event, **cast("Any", {field: [1]}))
+            )
         assert f"event {SOLD.name}: the field '{field}'" in str(caught.value)
         assert why in str(caught.value)
         assert "another name" in (caught.value.hint or "")
         for refused in (
-            lambda: store.read(other, columns=["event_id"]),
-            lambda: store.version(other),
-            lambda: store.newest_known_at_us(other),
+            lambda: store.read(changed_event, columns=["event_id"]),
+            lambda: store.version(changed_event),
+            lambda: store.newest_known_at_us(changed_event),
         ):
             with pytest.raises(SchemaChanged):
                 refused()
@@ -226,14 +197,14 @@ class TestChangedEvents:
 def test_a_snapshot_has_the_positions_of_its_version(store: OfflineStore) -> None:
     assert store.snapshot(SOLD) is None
     store.append(batch(sale("1"), sale("2", SECONDS_A_DAY)))
-    found = store.snapshot(SOLD)
-    assert found is not None
+    snapshot = store.snapshot(SOLD)
+    assert snapshot is not None
     store.append(batch(sale("3", SECONDS_A_DAY, known=SECONDS_A_DAY + 7), start=2))
     store.append(batch(end=9, partition=P1))
 
-    assert found.positions == {P0: 2}
-    assert store.read(SOLD, columns=["offset"], version=found.version).height == 2
-    assert [n for _, n in sorted(found.rows.items())] == [1, 1]
+    assert snapshot.positions == {P0: 2}
+    assert store.read(SOLD, columns=["offset"], version=snapshot.version).height == 2
+    assert [n for _, n in sorted(snapshot.rows.items())] == [1, 1]
     later = store.snapshot(SOLD)
     assert later is not None
     assert later.positions == {P0: 3, P1: 9}
@@ -243,12 +214,16 @@ def test_a_snapshot_has_the_positions_of_its_version(store: OfflineStore) -> Non
 
 def test_a_snapshot_of_a_table_without_rows_has_positions(store: OfflineStore) -> None:
     store.append(batch(end=3))
-    found = store.snapshot(SOLD)
-    assert found is not None
-    assert (found.positions, found.newest_known_at_us, dict(found.rows)) == ({P0: 3}, None, {})
+    snapshot = store.snapshot(SOLD)
+    assert snapshot is not None
+    assert (snapshot.positions, snapshot.newest_known_at_us, dict(snapshot.rows)) == (
+        {P0: 3},
+        None,
+        {},
+    )
 
 
-def test_pins_are_kept_once_and_released_by_name(store: OfflineStore) -> None:
+def test_a_repeated_pin_is_stored_once_and_released_by_name(store: OfflineStore) -> None:
     assert list(store.pins()) == []
     store.append(batch(sale("1")))
     version = store.version(SOLD)
@@ -262,7 +237,7 @@ def test_pins_are_kept_once_and_released_by_name(store: OfflineStore) -> None:
     assert list(store.pins()) == [second]
 
 
-def test_a_version_that_is_not_there_is_not_pinned(store: OfflineStore) -> None:
+def test_a_missing_version_cannot_be_pinned(store: OfflineStore) -> None:
     store.append(batch(sale("1")))
     with pytest.raises(StoreUnavailable):
         store.pin(SOLD, 99, "a")
@@ -273,14 +248,14 @@ class TestDelta:
     """What only tables on disk have to promise."""
 
     def test_another_handle_sees_every_commit(self, tmp_path: Path) -> None:
-        one, two = (DeltaOfflineStore(str(tmp_path), [SOLD]) for _ in range(2))
-        one.append(batch(sale("1")))
-        assert two.positions([SOLD.name]) == {P0: 1}
-        two.append(batch(sale("2"), start=1))
-        one.append(batch(sale("3"), start=2))
-        assert ids(two.read(SOLD, columns=["event_id"])) == ["1", "2", "3"]
+        first, second = (DeltaOfflineStore(str(tmp_path), [SOLD]) for _ in range(2))
+        first.append(batch(sale("1")))
+        assert second.positions([SOLD.name]) == {P0: 1}
+        second.append(batch(sale("2"), start=1))
+        first.append(batch(sale("3"), start=2))
+        assert ids(second.read(SOLD, columns=["event_id"])) == ["1", "2", "3"]
 
-    def test_positions_and_speed_outlive_checkpoints(self, tmp_path: Path) -> None:
+    def test_positions_survive_checkpoints_and_reopening(self, tmp_path: Path) -> None:
         store = DeltaOfflineStore(str(tmp_path), [SOLD], commits_before_reopening=5)
         for n in range(12):
             store.append(batch(sale(str(n)), start=n))
@@ -305,13 +280,13 @@ class TestDelta:
         days = files(tmp_path)["partition.event_date"]
         assert sorted(str(d) for d in days) == ["2013-01-01", "2013-01-03"]
 
-    def test_files_say_their_times_and_nothing_that_every_commit_would_go_through(
-        self, tmp_path: Path
-    ) -> None:
+    def test_files_have_statistics_of_their_times_only(self, tmp_path: Path) -> None:
         DeltaOfflineStore(str(tmp_path), [SOLD]).append(batch(sale("1", 5, known=7), sale("2", 3)))
-        (found,) = files(tmp_path).to_dicts()
-        said = {name: value for name, value in found.items() if name.startswith(("min.", "max."))}
-        assert {name: value for name, value in said.items() if value is not None} == {
+        (file,) = files(tmp_path).to_dicts()
+        statistics = {
+            name: value for name, value in file.items() if name.startswith(("min.", "max."))
+        }
+        assert {name: value for name, value in statistics.items() if value is not None} == {
             "min.event_time_us": START_US + 3 * SECOND,
             "max.event_time_us": START_US + 5 * SECOND,
             "min.known_at_us": START_US + 3 * SECOND,
@@ -322,7 +297,9 @@ class TestDelta:
         sales = [sale(str(n), n) for n in range(1_000)]
         DeltaOfflineStore(str(tmp_path), [SOLD]).append(batch(*sales))
         (file,) = tmp_path.rglob("*.parquet")
-        assert file.stat().st_size < 8 * len(sales)  # five numbers and an id, of 40 bytes and more
+        assert file.stat().st_size < 8 * len(
+            sales
+        )  # five numbers and an id, 40 bytes or more uncompressed
         rows = DeltaTable(str(tmp_path / SOLD.name)).to_pyarrow_table().sort_by("offset")
         assert rows["event_time_us"].to_pylist() == [s.happened_us for s in sales]
         assert rows["event_id"].to_pylist() == [s.id for s in sales]
@@ -338,16 +315,16 @@ class TestDelta:
         with pytest.raises(StoreUnavailable):
             store.read(SOLD, columns=["event_id"])
 
-    def test_two_writers_that_widen_a_table_at_once_both_go_in(self, tmp_path: Path) -> None:
+    def test_two_writers_that_widen_a_table_at_once_both_succeed(self, tmp_path: Path) -> None:
         wider = changed(channel=(str | None, None))
-        one, two = (DeltaOfflineStore(str(tmp_path), [wider]) for _ in range(2))
+        first, second = (DeltaOfflineStore(str(tmp_path), [wider]) for _ in range(2))
         DeltaOfflineStore(str(tmp_path), [SOLD]).append(batch(sale("1")))
-        two.positions([SOLD.name])  # it has seen the narrow table
-        one.append(batch(sale("2"), start=1, event=wider, channel=["a"]))
-        two.append(batch(sale("3"), partition=P1, event=wider, channel=["b"]))
-        rows = one.read(wider, columns=["event_id", "channel"])
+        second.positions([SOLD.name])  # it has read the narrow table
+        first.append(batch(sale("2"), start=1, event=wider, channel=["a"]))
+        second.append(batch(sale("3"), partition=P1, event=wider, channel=["b"]))
+        rows = first.read(wider, columns=["event_id", "channel"])
         assert rows.sort("event_id").rows() == [("1", None), ("2", "a"), ("3", "b")]
-        assert one.positions([SOLD.name]) == {P0: 2, P1: 1}
+        assert first.positions([SOLD.name]) == {P0: 2, P1: 1}
 
     def test_a_writer_with_the_old_record_is_refused_once_the_table_is_wider(
         self, tmp_path: Path
@@ -366,9 +343,9 @@ class TestDelta:
             DeltaOfflineStore(str(tmp_path / "file"), [SOLD]).append(batch(sale("1")))
 
     def test_the_library_still_refuses_two_commits_of_one_application(self, tmp_path: Path) -> None:
-        """The ground that `append` stands on: an upgrade that changes it must be noticed."""
+        """`append` relies on this: an upgrade of the library that changes it must be noticed."""
         DeltaOfflineStore(str(tmp_path), [SOLD]).append(batch(sale("1")))
-        one, two = (DeltaTable(str(tmp_path / SOLD.name)) for _ in range(2))
+        first, second = (DeltaTable(str(tmp_path / SOLD.name)) for _ in range(2))
 
         def commit(table: DeltaTable, event_id: str) -> None:
             write_deltalake(
@@ -380,14 +357,15 @@ class TestDelta:
                 ),
             )
 
-        commit(one, "2")
+        commit(first, "2")
         with pytest.raises(CommitFailedError):
-            commit(two, "3")
+            commit(second, "3")
 
 
 _WRITER = textwrap.dedent("""
     import sys
-    from tests.contract.test_offline_store import P0, batch
+    from tests.support.offline_batches import batch
+    from tests.support.stores import P0
     from tests.support.data.sales import SOLD, sale
     from features.stores.delta.store import DeltaOfflineStore
     from features.errors import OffsetConflict

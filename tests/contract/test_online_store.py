@@ -30,9 +30,9 @@ from tests.support.stores import P0, P1, content, count, update
     ]
 )
 def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[OnlineStore]:
-    made = _store(request, tmp_path)
-    yield made
-    made.close()
+    store = _store(request, tmp_path)
+    yield store
+    store.close()
 
 
 def _store(request: pytest.FixtureRequest, tmp_path: Path) -> OnlineStore:
@@ -64,7 +64,7 @@ def test_rows_of_several_updates_add_up(store: OnlineStore) -> None:
     assert store.entities("shop_sales") == 2
 
 
-def test_an_update_from_another_position_changes_nothing(store: OnlineStore) -> None:
+def test_an_update_from_a_wrong_position_changes_nothing(store: OnlineStore) -> None:
     store.apply(update(sale("1")))
     for start in (0, 2):
         with pytest.raises(OffsetConflict) as caught:
@@ -79,22 +79,22 @@ def test_an_update_from_another_position_changes_nothing(store: OnlineStore) -> 
     assert store.schema_ids() == {}
 
 
-def test_one_wrong_position_of_several_stops_the_whole_update(store: OnlineStore) -> None:
+def test_one_wrong_position_of_several_rejects_the_whole_update(store: OnlineStore) -> None:
     store.apply(update(sale("1")))
-    both = OnlineUpdate(
+    half_wrong = OnlineUpdate(
         changes=update(sale("2")).changes,
         starts={P1: 0, P0: 0},
         ends={P1: 1, P0: 2},
         compacted_through_us=UNSET,
     )
     with pytest.raises(OffsetConflict):
-        store.apply(both)
+        store.apply(half_wrong)
     assert count(store) == 1
     assert store.positions() == {P0: 1}
 
 
 def test_a_failure_in_the_middle_changes_nothing(store: OnlineStore) -> None:
-    """The second view's value is of another declaration: the first one's must not be written."""
+    """The second view's value has another schema, so the first view's must not be written."""
     store.apply(update(sale("1")))
     changes = list(update(sale("2"), sale("3")).changes)
     broken = OnlineUpdate(
@@ -109,7 +109,7 @@ def test_a_failure_in_the_middle_changes_nothing(store: OnlineStore) -> None:
     assert store.positions() == {P0: 1}
 
 
-def test_the_newest_emission_is_kept_for_each_partition(store: OnlineStore) -> None:
+def test_the_newest_emission_time_is_stored_for_each_partition(store: OnlineStore) -> None:
     store.apply(update(sale("1"), newest_us={P0: START_US}))
     store.apply(update(sale("2"), partition=P1, newest_us={P1: START_US + 5}))
     assert store.newest_known_at_us() == {P0: START_US, P1: START_US + 5}
@@ -119,12 +119,12 @@ def test_the_newest_emission_is_kept_for_each_partition(store: OnlineStore) -> N
     assert store.positions() == {P0: 4, P1: 1}
 
 
-def test_positions_move_without_rows(store: OnlineStore) -> None:
+def test_positions_advance_without_rows(store: OnlineStore) -> None:
     store.apply(update(end=7))
     assert store.positions() == {P0: 7}
 
 
-def test_values_are_folded_as_they_grow(store: OnlineStore) -> None:
+def test_values_are_compacted_as_they_grow(store: OnlineStore) -> None:
     sales = [sale(str(i), i % 20) for i in range(200)]
     store.apply(update(*sales, compacted_through=20))
     value = store.get([(SHOP_SALES.name, [b"a"])])[0][0]
@@ -134,8 +134,10 @@ def test_values_are_folded_as_they_grow(store: OnlineStore) -> None:
     assert count(store) == 200
 
 
-def test_late_and_equal_times_from_two_writers_give_what_the_words_say(store: OnlineStore) -> None:
-    """Arrival is shuffled, times repeat, and both writers' events are about the same shops."""
+def test_late_and_equal_times_from_two_writers_give_the_reference_values(
+    store: OnlineStore,
+) -> None:
+    """Events arrive shuffled, times repeat, and both writers' events have the same shops."""
     chance = random.Random(11)
     sales = [
         sale(
@@ -151,43 +153,43 @@ def test_late_and_equal_times_from_two_writers_give_what_the_words_say(store: On
     reached = {P0: 0, P1: 0}
     for start in range(0, len(sales), 30):
         partition = chance.choice((P0, P1))
-        some = sales[start : start + 30]
+        part = sales[start : start + 30]
         store.apply(
-            update(*some, start=reached[partition], partition=partition, compacted_through=30)
+            update(*part, start=reached[partition], partition=partition, compacted_through=30)
         )
-        reached[partition] += len(some)
+        reached[partition] += len(part)
     assert store.positions() == reached
-    questions = [(shop, t) for shop in "ab" for t in (30, 33, 36, 40, 50)]
-    values = store.get([(SHOP_SALES.name, [shop.encode() for shop, _ in questions])])[0]
-    as_of = np.array([START_US + t * SECOND for _, t in questions])
-    read = state_of(SHOP_SALES).read(values, np.arange(len(questions)), as_of)
-    np.testing.assert_array_equal(read.values, reference(sales, questions))
-    assert read.exact.all()
+    queries = [(shop, t) for shop in "ab" for t in (30, 33, 36, 40, 50)]
+    values = store.get([(SHOP_SALES.name, [shop.encode() for shop, _ in queries])])[0]
+    as_of = np.array([START_US + t * SECOND for _, t in queries])
+    features = state_of(SHOP_SALES).read(values, np.arange(len(queries)), as_of)
+    np.testing.assert_array_equal(features.values, reference(sales, queries))
+    assert features.exact.all()
 
 
-def test_seen_ids_are_kept_in_order_until_they_are_forgotten(store: OnlineStore) -> None:
+def test_seen_ids_are_stored_in_order_until_they_are_deleted(store: OnlineStore) -> None:
     slices = [
         SeenIds(partition=P0, first_offset=o, ids=[f"é{o}", "b"], known_at_us=np.array([o, o + 1]))
         for o in (300, 5, 70_000)
     ]
     store.apply(update(end=9, seen=slices))
-    found = store.seen_ids(P0)
-    assert [s.first_offset for s in found] == [5, 300, 70_000]
-    assert found[1].ids == ["é300", "b"]
-    assert found[1].known_at_us.tolist() == [300, 301]
+    stored = store.seen_ids(P0)
+    assert [s.first_offset for s in stored] == [5, 300, 70_000]
+    assert stored[1].ids == ["é300", "b"]
+    assert stored[1].known_at_us.tolist() == [300, 301]
     assert store.seen_ids(P1) == []
 
     store.apply(update(start=9, end=10, forget=[(P0, 5), (P0, 300)]))
     assert [s.first_offset for s in store.seen_ids(P0)] == [70_000]
 
 
-def test_schemas_are_kept(store: OnlineStore) -> None:
-    found = {"shop_sales": 2**64 - 1, "city_sales": 0}
-    store.apply(update(end=1, schemas=found))
-    assert store.schema_ids() == found
+def test_schema_ids_are_stored(store: OnlineStore) -> None:
+    schemas = {"shop_sales": 2**64 - 1, "city_sales": 0}
+    store.apply(update(end=1, schemas=schemas))
+    assert store.schema_ids() == schemas
 
 
-def test_a_view_that_the_writer_stopped_keeping_is_not_whole_any_more(store: OnlineStore) -> None:
+def test_a_view_that_the_writer_no_longer_maintains_loses_its_schema_id(store: OnlineStore) -> None:
     store.apply(update(end=1, schemas={"shop_sales": 1, "city_sales": 2}))
     store.apply(update(start=1, end=2, schemas={"city_sales": 2}))
     assert store.schema_ids() == {"city_sales": 2}
@@ -200,10 +202,10 @@ def test_entities_may_have_any_name(store: OnlineStore) -> None:
     assert store.entities("shop_sales") == 6
 
 
-def test_a_cleared_store_is_a_new_one(store: OnlineStore) -> None:
-    seen = SeenIds(partition=P0, first_offset=0, ids=["a"], known_at_us=np.array([1]))
+def test_a_cleared_store_is_empty(store: OnlineStore) -> None:
+    seen_ids = SeenIds(partition=P0, first_offset=0, ids=["a"], known_at_us=np.array([1]))
     newest_us = {P0: START_US}
-    store.apply(update(sale("1"), schemas={"shop_sales": 1}, seen=[seen], newest_us=newest_us))
+    store.apply(update(sale("1"), schemas={"shop_sales": 1}, seen=[seen_ids], newest_us=newest_us))
     store.clear()
     test_a_new_store_is_empty(store)
 
@@ -230,7 +232,7 @@ def test_a_replaced_store_holds_the_new_content_and_nothing_else(store: OnlineSt
     assert (store.entities("shop_sales"), store.entities("city_sales")) == (2, 0)
 
 
-def test_a_writer_of_before_meets_moved_positions_and_one_of_after_goes_on(
+def test_after_a_replacement_only_an_update_from_the_new_position_succeeds(
     store: OnlineStore,
 ) -> None:
     store.apply(update(sale("1"), sale("2")))
@@ -241,8 +243,8 @@ def test_a_writer_of_before_meets_moved_positions_and_one_of_after_goes_on(
     assert count(store) == 3
 
 
-def test_content_that_cannot_be_made_leaves_the_old(store: OnlineStore) -> None:
-    """It is taken before the step: until then the old values are read, and written to."""
+def test_a_failure_while_reading_new_content_leaves_the_old_content(store: OnlineStore) -> None:
+    """The content is read before the switch: until then the old values are read and updated."""
     store.apply(update(sale("1")))
 
     def fails() -> Iterator[tuple[str, list[tuple[bytes, bytes]]]]:
@@ -261,21 +263,21 @@ def test_pages_give_each_value_of_a_view_once(store: OnlineStore) -> None:
     store.apply(update(*(sale(n, shop=n) for n in names)))
     expected = sorted(v for v in store.get([("shop_sales", [n.encode() for n in names])])[0] if v)
     for limit in (1, 3, 8, 100):
-        found: list[bytes] = []
-        after = b""
+        values: list[bytes] = []
+        cursor = b""
         for _ in range(len(names)):
-            page = store.page("shop_sales", after=after, limit=limit)
-            found += page.values
-            after = page.after
-            if not after:
+            page = store.page("shop_sales", after=cursor, limit=limit)
+            values += page.values
+            cursor = page.after
+            if not cursor:
                 break
-        assert (sorted(found), after) == (expected, b"")
+        assert (sorted(values), cursor) == (expected, b"")
     assert store.page("none", after=b"", limit=3).values == []
 
 
 def _of_another_schema(change: ViewRows) -> ViewRows:
     from dataclasses import replace
 
-    # The same name and rows, but the stored value was made by the state of SHOP_SALES' sibling.
+    # The same name and rows, but a stored value of the state of another view.
     state = state_of(replace(CITY_SALES, entity=SHOP_SALES.entity))
     return replace(change, state=state)

@@ -1,39 +1,33 @@
 """What the online store in Redis promises beyond the port: on real servers, with real kills."""
 
 import random
-import shutil
 import signal
 import subprocess
 import sys
 import textwrap
 from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from structlog.testing import capture_logs
 
 from features.engine.deduplication import SeenIds
 from features.engine.view_states import state_of
-from features.errors import OffsetConflict, StoreReplaced, StoreUnavailable
-from features.stores.ports import OnlineStore
+from features.errors import StoreReplaced
 from features.stores.redis.servers import CLUSTER_SHARDS, connect
 from features.stores.redis.store import RedisOnlineStore
-from tests.support.data.sales import SHOP_SALES, Sale, sale
+from tests.support.data.sales import SHOP_SALES, sale
 from tests.support.faults import FaultCounts
-from tests.support.servers import Valkey, ValkeyCluster, valkey, valkey_cluster
+from tests.support.servers import Valkey, ValkeyCluster
+from tests.support.shop_updates import SHOPS, assert_consistent, one_of_each_shop
 from tests.support.stores import P0, P1, count, update
-from tests.support.tls import tls_before
 
 pytestmark = pytest.mark.servers
-
-SHOPS = ["a", *(str(i) for i in range(1, 100))]
 
 
 @pytest.fixture(params=["one server", "cluster"])
 def url(request: pytest.FixtureRequest) -> str:
-    """Of empty servers, that tests share."""
+    """The URL of empty servers, which tests share."""
     fixture = "valkey_server" if request.param == "one server" else "valkey_masters"
     servers: Valkey | ValkeyCluster = request.getfixturevalue(fixture)
     servers.empty()
@@ -48,7 +42,7 @@ def cluster(valkey_masters: ValkeyCluster) -> str:
 
 
 class Between:
-    """Stands before the servers of a store, and calls `on_commands` before they are sent."""
+    """Wraps the servers of a store, and calls `on_commands` before commands are sent."""
 
     def __init__(self, url: str, on_commands: Callable[[Sequence[Any]], None]) -> None:
         self.servers, self.on_commands = connect(url), on_commands
@@ -68,18 +62,6 @@ class Between:
         self.servers.close()
 
 
-def one_of_each_shop() -> list[Sale]:
-    return [sale(str(i), shop=shop) for i, shop in enumerate(SHOPS)]
-
-
-def assert_whole(store: OnlineStore) -> int:
-    """Each shop has one sale for each hundred that the positions say; their sum."""
-    done = sum(store.positions().values())
-    counts = {shop: count(store, shop) * 100 for shop in SHOPS}
-    assert counts == dict.fromkeys(SHOPS, done)
-    return done
-
-
 def test_a_batch_is_read_in_one_round_trip(url: str) -> None:
     rounds: list[Sequence[Any]] = []
     store = RedisOnlineStore(url, servers=Between(url, rounds.append))
@@ -97,27 +79,29 @@ def test_an_update_of_one_server_is_one_script(valkey_server: Valkey) -> None:
     store = RedisOnlineStore("", servers=Between(valkey_server.url, rounds.append))
     store.positions()
     rounds.clear()
-    seen = SeenIds(partition=P0, first_offset=0, ids=["1"], known_at_us=np.array([1]))
-    store.apply(update(*one_of_each_shop(), schemas={"shop_sales": 1}, seen=[seen]))
+    seen_ids = SeenIds(partition=P0, first_offset=0, ids=["1"], known_at_us=np.array([1]))
+    store.apply(update(*one_of_each_shop(), schemas={"shop_sales": 1}, seen=[seen_ids]))
     assert [len(commands) for commands in rounds] == [1]
 
 
-def test_the_shards_lie_evenly_on_the_masters(valkey_masters: ValkeyCluster) -> None:
+def test_the_shards_are_spread_evenly_over_the_masters(valkey_masters: ValkeyCluster) -> None:
     valkey_masters.empty()
     RedisOnlineStore(valkey_masters.url).apply(update(*one_of_each_shop()))
-    tags = []
+    shards_by_master = []
     for master in valkey_masters.masters:
         with master.client() as client:
-            tags.append({key.split(b":")[1] for key in client.keys("eventide:*")})
-    assert sum(len(found) for found in tags) == CLUSTER_SHARDS
-    assert all(len(found) >= CLUSTER_SHARDS // len(tags) for found in tags)
+            shards_by_master.append({key.split(b":")[1] for key in client.keys("eventide:*")})
+    assert sum(len(shards) for shards in shards_by_master) == CLUSTER_SHARDS
+    assert all(
+        len(shards) >= CLUSTER_SHARDS // len(shards_by_master) for shards in shards_by_master
+    )
 
 
-def test_a_writer_killed_at_any_moment_leaves_what_the_positions_say(
+def test_a_writer_killed_at_any_moment_leaves_consistent_values_and_positions(
     url: str, faults: FaultCounts
 ) -> None:
     chance = random.Random(5)
-    done = 0
+    previous = 0
     for _ in range(faults.redis_writer_kills):
         writer = _process(_ENDLESS_WRITER, url)
         assert writer.stdout is not None
@@ -126,14 +110,14 @@ def test_a_writer_killed_at_any_moment_leaves_what_the_positions_say(
         writer.kill()
         writer.communicate()
         store = RedisOnlineStore(url)
-        reached = assert_whole(store)
-        assert reached > done
-        done = reached
+        reached = assert_consistent(store)
+        assert reached > previous
+        previous = reached
         store.close()
 
 
 @pytest.mark.parametrize("shards", [0, 1, 7, CLUSTER_SHARDS - 1])
-def test_a_writer_killed_between_two_shards_is_finished_by_the_next(
+def test_the_next_writer_completes_an_update_that_was_killed_between_two_shards(
     cluster: str, shards: int
 ) -> None:
     RedisOnlineStore(cluster).apply(update(*one_of_each_shop(), compacted_through=10))
@@ -142,32 +126,32 @@ def test_a_writer_killed_between_two_shards_is_finished_by_the_next(
     assert writer.returncode == -signal.SIGKILL, errors
 
     reader = RedisOnlineStore(cluster, readonly=True)
-    whole = shards == CLUSTER_SHARDS - 1  # the first one takes its part with the decision
-    assert reader.positions() == {P0: 200 if whole else 100}
+    complete = shards == CLUSTER_SHARDS - 1  # the decision includes the first shard
+    assert reader.positions() == {P0: 200 if complete else 100}
     successor = RedisOnlineStore(cluster)
     assert successor.positions() == {P0: 200}
-    assert assert_whole(successor) == assert_whole(reader) == 200
+    assert assert_consistent(successor) == assert_consistent(reader) == 200
     successor.apply(update(*one_of_each_shop(), start=200))
-    assert assert_whole(successor) == 300
+    assert assert_consistent(successor) == 300
 
 
-def test_a_writer_killed_before_the_decision_has_written_nothing(cluster: str) -> None:
+def test_a_writer_killed_before_the_decision_leaves_no_write(cluster: str) -> None:
     RedisOnlineStore(cluster).apply(update(*one_of_each_shop()))
     writer = _process(_TORN_WRITER, cluster, "undecided")
     writer.communicate(timeout=60)
     assert writer.returncode == -signal.SIGKILL
-    assert assert_whole(RedisOnlineStore(cluster)) == 100
+    assert assert_consistent(RedisOnlineStore(cluster)) == 100
 
 
-def test_a_shard_takes_an_update_once_however_often_it_is_sent(cluster: str) -> None:
+def test_a_shard_applies_an_update_once_however_often_it_is_sent(cluster: str) -> None:
     sent: list[Sequence[Any]] = []
     between = Between(cluster, sent.append)
     store = RedisOnlineStore(cluster, servers=between)
     for n in range(3):
         store.apply(update(*one_of_each_shop(), start=100 * n))
-    for commands in sent[:]:  # sending adds to it
+    for commands in sent[:]:  # sending appends to it
         between.execute([c for c in commands if c[0] == "EVALSHA"] or [("GET", b"nothing")])
-    assert assert_whole(store) == 300
+    assert assert_consistent(store) == 300
 
 
 def test_two_processes_write_to_the_same_entities(url: str) -> None:
@@ -177,32 +161,32 @@ def test_two_processes_write_to_the_same_entities(url: str) -> None:
         assert writer.returncode == 0, errors
     store = RedisOnlineStore(url)
     assert store.positions() == {P0: 6_000, P1: 6_000}
-    assert assert_whole(store) == 12_000
+    assert assert_consistent(store) == 12_000
     value = store.get([(SHOP_SALES.name, [b"a"])])[0][0]
     assert value is not None
     assert (
         len(value) < 110 * state_of(SHOP_SALES).format.delta_row.itemsize
-    )  # of 120 rows: it was folded
+    )  # of 120 rows: it was compacted
 
 
-def test_a_fold_does_not_lose_what_another_writer_appends_meanwhile(url: str) -> None:
-    other = RedisOnlineStore(url)
+def test_a_compaction_does_not_lose_concurrent_appends_of_another_writer(url: str) -> None:
+    other_writer = RedisOnlineStore(url)
     reached = 0
 
     def append_before_each_exchange(commands: Sequence[Any]) -> None:
         nonlocal reached
         if any(c[0] == "EVALSHA" and len(c[3:]) == 3 * int(c[2]) for c in commands):
-            other.apply(update(sale("x"), partition=P1, start=reached))
+            other_writer.apply(update(sale("x"), partition=P1, start=reached))
             reached += 1
 
     store = RedisOnlineStore(url, servers=Between(url, append_before_each_exchange))
     sales = [sale(str(i), i % 20) for i in range(200)]
     store.apply(update(*sales, compacted_through=20))
-    assert reached > 1  # the first try was in vain, and so were the others
+    assert reached > 1  # every exchange met an append and was retried
     assert count(store) == 200 + reached
 
 
-def test_after_a_clear_the_old_writer_has_to_read_its_position_anew(url: str) -> None:
+def test_after_a_clear_the_old_writer_must_read_its_position_again(url: str) -> None:
     writer, operator = RedisOnlineStore(url), RedisOnlineStore(url)
     writer.apply(update(sale("1")))
     operator.clear()
@@ -225,149 +209,6 @@ def test_a_clear_deletes_the_keys_of_the_store_and_no_others(valkey_server: Valk
         assert sorted(client.keys()) == [b"another:application", b"eventide:{0}:generation"]
 
 
-class TestServerInTrouble:
-    """Each test has servers of its own, for it harms them."""
-
-    def test_a_killed_server_comes_back_with_everything(self, tmp_path: Path) -> None:
-        with valkey(tmp_path) as server:
-            store = RedisOnlineStore(server.url)
-            store.apply(update(*one_of_each_shop(), schemas={"shop_sales": 1}))
-            server.kill()
-            with pytest.raises(StoreUnavailable, match="failed"):
-                store.positions()
-            with pytest.raises(StoreUnavailable):
-                store.apply(update(*one_of_each_shop(), start=100))
-            server.start()
-            assert store.schema_ids() == {"shop_sales": 1}
-            store.apply(update(*one_of_each_shop(), start=100))
-            assert assert_whole(store) == 200
-
-    def test_a_server_that_hangs_is_given_up_and_nothing_is_doubled(self, tmp_path: Path) -> None:
-        """What was sent before the time-out is carried out when the server goes on."""
-        with valkey(tmp_path) as server:
-            store = RedisOnlineStore(server.url)
-            store.apply(update(*one_of_each_shop()))
-            server.signal(signal.SIGSTOP)
-            with pytest.raises(StoreUnavailable):
-                store.apply(update(*one_of_each_shop(), start=100))
-            server.signal(signal.SIGCONT)
-            reached = assert_whole(store)
-            assert reached in (100, 200)
-            store.apply(update(*one_of_each_shop(), start=reached))
-            assert assert_whole(store) == reached + 100
-
-    def test_a_server_put_back_to_an_earlier_moment_is_an_earlier_store(
-        self, tmp_path: Path
-    ) -> None:
-        """As by a replica that takes over without the last writes: the writer goes back too."""
-        with valkey(tmp_path) as server:
-            store = RedisOnlineStore(server.url)
-            store.apply(update(*one_of_each_shop()))
-            shutil.copytree(server.data, tmp_path / "earlier")
-            store.apply(update(*one_of_each_shop(), start=100))
-            server.kill()
-            shutil.rmtree(server.data)
-            shutil.move(tmp_path / "earlier", server.data)
-            server.start()
-            with pytest.raises(OffsetConflict, match="the position 100"):
-                store.apply(update(*one_of_each_shop(), start=200))
-            assert assert_whole(store) == 100
-            store.apply(update(*one_of_each_shop(), start=100))
-            assert assert_whole(store) == 200
-
-    def test_a_master_that_is_away_holds_up_an_update_that_was_decided(
-        self, tmp_path: Path
-    ) -> None:
-        with valkey_cluster(tmp_path) as cluster:
-            store = RedisOnlineStore(cluster.url)
-            store.apply(update(*one_of_each_shop()))
-            cluster.masters[2].kill()
-            with pytest.raises(StoreUnavailable):
-                store.apply(update(*one_of_each_shop(), start=100))
-            with pytest.raises(StoreUnavailable):
-                store.positions()
-            cluster.masters[2].start()
-            cluster.wait_until_whole()
-            reached = assert_whole(store)
-            store.apply(update(*one_of_each_shop(), start=reached))
-            assert assert_whole(store) == reached + 100
-
-    def test_a_master_that_has_lost_confirmed_writes_is_noticed(self, tmp_path: Path) -> None:
-        with valkey_cluster(tmp_path) as cluster:
-            store = RedisOnlineStore(cluster.url)
-            store.apply(update(*one_of_each_shop()))
-            cluster.masters[2].empty()
-            assert store.positions() == {}
-            with pytest.raises(OffsetConflict):
-                store.apply(update(*one_of_each_shop()))
-            with pytest.raises(StoreUnavailable, match="lost") as caught:
-                store.apply(update(*one_of_each_shop(), start=100))
-            assert "rebuild" in (caught.value.hint or "")
-            with pytest.raises(StoreUnavailable, match="lost"):
-                store.positions()
-            store.clear()
-            store.apply(update(*one_of_each_shop()))
-            assert assert_whole(store) == 100
-
-    def test_a_server_that_drops_values_is_refused(self, tmp_path: Path) -> None:
-        options = ("--maxmemory", "50mb", "--maxmemory-policy", "allkeys-lru")
-        with valkey(tmp_path, *options) as server:
-            with pytest.raises(StoreUnavailable, match="allkeys-lru"):
-                RedisOnlineStore(server.url).positions()
-            assert RedisOnlineStore(server.url, readonly=True).positions() == {}
-
-    def test_a_full_server_takes_nothing_of_an_update(self, tmp_path: Path) -> None:
-        with valkey(tmp_path) as server:
-            store = RedisOnlineStore(server.url)
-            store.apply(update(*one_of_each_shop()))
-            with server.client() as client:
-                client.config_set("maxmemory", "1mb")
-                with pytest.raises(StoreUnavailable, match="maxmemory"):
-                    store.apply(update(*one_of_each_shop(), start=100))
-                client.config_set("maxmemory", "0")
-            assert assert_whole(store) == 100
-
-    def test_a_server_that_forgets_at_a_restart_is_told_of(self, tmp_path: Path) -> None:
-        with valkey(tmp_path) as server:
-            with server.client() as client:
-                client.config_set("appendonly", "no")
-            with capture_logs() as logs:
-                RedisOnlineStore(server.url).positions()
-            assert [line["event"] for line in logs] == ["online_store_not_durable"]
-
-    def test_a_server_that_tells_nothing_of_itself_is_used_all_the_same(
-        self, tmp_path: Path
-    ) -> None:
-        with valkey(tmp_path) as server:
-            with server.client() as client:
-                client.acl_setuser(
-                    "app", True, passwords=["+pw"], keys="*", commands=["+@all", "-@dangerous"]
-                )
-            store = RedisOnlineStore(server.url.replace("//", "//app:pw@"))
-            store.apply(update(*one_of_each_shop()))
-            assert assert_whole(store) == 100
-
-    def test_the_password_is_needed_and_never_told(self, tmp_path: Path) -> None:
-        with valkey(tmp_path, "--requirepass", "right") as server:
-            for password in ("", ":wrong-secret@"):
-                with pytest.raises(StoreUnavailable) as caught:
-                    RedisOnlineStore(server.url.replace("//", f"//{password}")).positions()
-                assert "secret" not in f"{caught.value} {caught.value.hint}"
-            assert RedisOnlineStore(server.url.replace("//", "//:right@")).positions() == {}
-
-    def test_over_tls_with_a_certificate_that_is_checked(self, tmp_path: Path) -> None:
-        with (
-            valkey(tmp_path, "--requirepass", "right") as server,
-            tls_before(server.port, tmp_path) as (port, authority),
-        ):
-            url = f"rediss://:right@localhost:{port}/0"
-            with pytest.raises(StoreUnavailable, match="certificate"):
-                RedisOnlineStore(url).positions()
-            store = RedisOnlineStore(f"{url}?ssl_ca_certs={authority}")
-            store.apply(update(*one_of_each_shop()))
-            assert assert_whole(store) == 100
-
-
 def _process(source: str, *arguments: str) -> "subprocess.Popen[str]":
     return subprocess.Popen(
         [sys.executable, "-c", _COMMON + textwrap.dedent(source), *arguments],
@@ -381,7 +222,8 @@ _COMMON = textwrap.dedent("""
     import os, signal, sys
     from features.stores.redis.store import RedisOnlineStore
     from tests.support.stores import P0, P1, update
-    from tests.contract.test_redis_online_store import Between, one_of_each_shop
+    from tests.support.shop_updates import one_of_each_shop
+    from tests.contract.test_redis_online_store import Between
     store = RedisOnlineStore(sys.argv[1])
     def die():
         os.kill(os.getpid(), signal.SIGKILL)

@@ -1,4 +1,4 @@
-"""The demo, smaller: every real server, one trained day, half a day of live forecasts, an audit."""
+"""The demo, smaller: real servers, one trained day, half a day of live predictions, an audit."""
 
 import json
 from collections.abc import Iterator
@@ -20,19 +20,19 @@ def env(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
     """Variables of a stack of its own, which is stopped at the end."""
     flights_file()
     state = tmp_path_factory.mktemp("e2e")
-    found = environment(state, "", EVENTIDE_RECORDINGS=str(FOLDER))
-    del found["EVENTIDE_KAFKA__BOOTSTRAP_SERVERS"]  # the stack says where its broker is
-    yield found
-    run("down", env=found)
+    variables = environment(state, "", EVENTIDE_RECORDINGS=str(FOLDER))
+    del variables["EVENTIDE_KAFKA__BOOTSTRAP_SERVERS"]  # the stack says where its broker is
+    yield variables
+    run("down", env=variables)
 
 
 @pytest.fixture(scope="module")
 def summary(env: dict[str, str]) -> dict[str, Any]:
-    """What the demo found."""
+    """The summary that the demo wrote."""
     run("demo", *DAY, env=env)
     file = Path(env["EVENTIDE_STATE_DIR"]) / "demo" / "summary.json"
-    found: dict[str, Any] = json.loads(file.read_text())
-    return found
+    content: dict[str, Any] = json.loads(file.read_text())
+    return content
 
 
 def test_the_day_is_trained_and_promoted(summary: dict[str, Any]) -> None:
@@ -43,7 +43,7 @@ def test_the_day_is_trained_and_promoted(summary: dict[str, Any]) -> None:
     assert metrics["boosted_trees"]["log_loss"] < metrics["base_rate"]["log_loss"]
 
 
-def test_every_flight_has_one_forecast_from_exact_features(summary: dict[str, Any]) -> None:
+def test_every_flight_has_one_prediction_from_exact_features(summary: dict[str, Any]) -> None:
     report, audit = summary["report"], summary["audit"]
     requests = audit["totals"]["requests"]
     assert requests["asked"] == requests["predicted"] == report["forecasts"]
@@ -51,23 +51,23 @@ def test_every_flight_has_one_forecast_from_exact_features(summary: dict[str, An
     assert report["inexact"] == report["stale"] == requests["stale"] == 0
 
 
-def test_nothing_is_missing_doubled_or_different(summary: dict[str, Any]) -> None:
+def test_no_event_is_missing_or_duplicated_and_no_value_differs(summary: dict[str, Any]) -> None:
     audit = summary["audit"]
     assert audit["clean"]
     assert audit["settled"]
     assert audit["online"]["values_checked"] > 1_000
 
 
-def test_samples_are_told_in_plain_words(summary: dict[str, Any]) -> None:
+def test_samples_are_written_in_plain_words(summary: dict[str, Any]) -> None:
     samples = summary["samples"]
     assert len(samples) == 5
     assert all("likely to land 15 minutes late" in line for line in samples)
 
 
-def test_a_second_demo_does_nothing_twice(env: dict[str, str], summary: dict[str, Any]) -> None:
-    done = run("demo", *DAY, env=env)
+def test_a_second_demo_repeats_no_work(env: dict[str, str], summary: dict[str, Any]) -> None:
+    completed = run("demo", *DAY, env=env)
     file = Path(env["EVENTIDE_STATE_DIR"]) / "demo" / "summary.json"
-    again = json.loads(file.read_text())
-    assert again["history"]["sent"] == again["live"]["sent"] == 0
-    assert again["audit"]["totals"] == summary["audit"]["totals"]
-    assert "audit" in done.stdout
+    summary_again = json.loads(file.read_text())
+    assert summary_again["history"]["sent"] == summary_again["live"]["sent"] == 0
+    assert summary_again["audit"]["totals"] == summary["audit"]["totals"]
+    assert "audit" in completed.stdout

@@ -1,4 +1,4 @@
-"""A full disk stops ingest and loses nothing; with room again it goes on by itself."""
+"""A full disk stops ingest and loses nothing; ingest continues by itself once there is room."""
 
 from pathlib import Path
 
@@ -23,7 +23,7 @@ LIMIT_S = 180
 
 
 @pytest.mark.parametrize("store", ["offline", "online"])
-def test_a_full_disk_is_waited_for_and_nothing_is_lost(tmp_path: Path, store: str) -> None:
+def test_ingest_waits_for_a_full_disk_and_loses_nothing(tmp_path: Path, store: str) -> None:
     with kafka_broker(tmp_path) as broker, small_disk(tmp_path / "small", mib=64) as disk:
         servers = broker.bootstrap_servers
         kafka = KafkaSettings(bootstrap_servers=servers)
@@ -33,7 +33,7 @@ def test_a_full_disk_is_waited_for_and_nothing_is_lost(tmp_path: Path, store: st
             source.send(1_000, poison_each=100, twice_each=90)
             source.flush()
             wait_until_done(kafka, limit_s=LIMIT_S)
-            before = reached(kafka)
+            reached_before = reached(kafka)
             disk.fill()
             source.send(3_000, poison_each=100, twice_each=90)
             source.flush()
@@ -46,16 +46,16 @@ def test_a_full_disk_is_waited_for_and_nothing_is_lost(tmp_path: Path, store: st
                 assert process.get("/readyz")[0] == 503
 
             wait_until(says_why, what="ingest says that the disk is full", limit_s=LIMIT_S)
-            process.kill()  # a restart does not help, and does no harm
+            process.kill()  # a restart neither helps nor does harm
             process.start()
             wait_until(says_why, what="the next ingest says it too", limit_s=LIMIT_S)
             repeat_for(refuses, seconds=5, pause_s=0.1)  # ingest tries again and again meanwhile
             assert process.get("/healthz")[0] == 200
-            assert reached(kafka) == before
+            assert reached(kafka) == reached_before
 
             disk.make_room()
             wait_until_done(kafka, limit_s=LIMIT_S)
             wait_until(process.ready, what="ingest is ready again", limit_s=LIMIT_S)
             assert process.stop() == 0
-        found = audited(tmp_path, servers, within=disk.within, **folder)
-        assert_all_in_place(found, source)
+        audit = audited(tmp_path, servers, within=disk.within, **folder)
+        assert_all_in_place(audit, source)

@@ -33,7 +33,7 @@ SPAN = ("--until", "2013-05-01")  # 88 batches, of which the kills use about 15
 UNTIL_US = 1_367_366_400_000_000
 SHORT_SPAN = ("--until", "2013-01-13")
 SHORT_UNTIL_US = 1_358_035_200_000_000
-# Each time the replay goes on from there; a batch is 5,000 events and then the position.
+# Each time the replay continues from there; a batch is 5,000 events and then the position.
 STEPS = (
     ("before", "begin_transaction", 1),
     ("after", "begin_transaction", 1),
@@ -47,15 +47,15 @@ STEPS = (
 
 
 def _position(kafka: KafkaSettings) -> int:
-    """How many events the committed position stands for."""
-    found = [
+    """The number of events that the committed position counts."""
+    positions = [
         msgspec.json.decode(m.value() or b"", type=Position).sent
         for m in read_all(kafka, [REPLAY_PROGRESS])
     ]
-    return found[-1] if found else 0
+    return positions[-1] if positions else 0
 
 
-def test_a_replay_killed_again_and_again_leaves_no_gap_and_no_double(
+def test_a_replay_killed_repeatedly_leaves_no_gap_and_no_duplicate(
     tmp_path: Path, faults: FaultCounts
 ) -> None:
     flights_file()
@@ -64,7 +64,7 @@ def test_a_replay_killed_again_and_again_leaves_no_gap_and_no_double(
         kafka = KafkaSettings(bootstrap_servers=broker.bootstrap_servers)
         env = environment(tmp_path, broker.bootstrap_servers, EVENTIDE_RECORDINGS=str(FOLDER))
         run("topics", env=env)
-        # Over one kept connection: a new one for each look takes longer than a small batch.
+        # One open connection: a new one for each request takes longer than a small batch.
         with end_observer(kafka, [POSITIONS]) as ends:
             wait_until(lambda: POSITIONS in ends(), what="the new topic has a leader")
             for _ in range(faults.replay_kills):
@@ -76,7 +76,7 @@ def test_a_replay_killed_again_and_again_leaves_no_gap_and_no_double(
         _check(broker, UNTIL_US)
 
 
-def test_a_replay_killed_at_each_step_of_a_transaction_leaves_no_gap_and_no_double(
+def test_a_replay_killed_at_each_step_of_a_transaction_leaves_no_gap_and_no_duplicate(
     tmp_path: Path,
 ) -> None:
     flights_file()
@@ -84,16 +84,20 @@ def test_a_replay_killed_at_each_step_of_a_transaction_leaves_no_gap_and_no_doub
         env = environment(tmp_path, broker.bootstrap_servers, EVENTIDE_RECORDINGS=str(FOLDER))
         run("topics", env=env)
         for moment, method, nth in STEPS:
-            where = [moment, method, str(nth), "replay", "flights", *SHORT_SPAN]
-            done = subprocess.run(
-                [sys.executable, "-m", "tests.support.processes.dying_replay", *where],
+            arguments = [moment, method, str(nth), "replay", "flights", *SHORT_SPAN]
+            completed = subprocess.run(
+                [sys.executable, "-m", "tests.support.processes.dying_replay", *arguments],
                 env=env,
                 cwd=ROOT,
                 capture_output=True,
                 text=True,
                 check=False,
             )
-            assert done.returncode == -signal.SIGKILL, (where, done.stdout, done.stderr)
+            assert completed.returncode == -signal.SIGKILL, (
+                arguments,
+                completed.stdout,
+                completed.stderr,
+            )
         run("replay", "flights", *SHORT_SPAN, env=env)
         _check(broker, SHORT_UNTIL_US)
 
@@ -141,7 +145,7 @@ def _ids(messages: Iterable[Message]) -> list[str]:
 
 def _by_key(messages: Iterable[Message]) -> dict[tuple[str, str], list[str]]:
     """The ids of each topic and key, in the order in which they arrived."""
-    found: dict[tuple[str, str], list[str]] = defaultdict(list)
+    ids: dict[tuple[str, str], list[str]] = defaultdict(list)
     for m in messages:
-        found[m.topic(), (m.key() or b"").decode()] += _ids([m])
-    return dict(found)
+        ids[m.topic(), (m.key() or b"").decode()] += _ids([m])
+    return dict(ids)

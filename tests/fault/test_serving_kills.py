@@ -34,17 +34,17 @@ STEP_S = 0.05
 
 @pytest.fixture
 def broker(tmp_path: Path) -> Iterator[Broker]:
-    with kafka_broker(tmp_path / "kafka-state") as found:
-        yield found
+    with kafka_broker(tmp_path / "kafka-state") as started:
+        yield started
 
 
 @pytest.fixture
 def site(broker: Broker, tmp_path: Path) -> Site:
-    found = prepare_site(
+    site = prepare_site(
         KafkaSettings(bootstrap_servers=broker.bootstrap_servers), tmp_path / "state"
     )
-    a_bundle(found.bundle, FLIGHT_DELAY)
-    return found
+    a_bundle(site.bundle, FLIGHT_DELAY)
+    return site
 
 
 def load_until(feeder: Feeder, condition: Callable[[], bool], *, limit_s: float = 60.0) -> None:
@@ -66,8 +66,8 @@ def test_serving_killed_at_random_moments_answers_each_request_once(
     feeder = Feeder(site.kafka)
     with serving(site, max_batch=50) as process:
         for _ in range(faults.serving_kills):
-            before = done(site)
-            load_until(feeder, partial(has_moved, site, before))
+            committed_before = committed_requests(site)
+            load_until(feeder, partial(has_committed_more, site, committed_before))
             until = time.monotonic() + moments.uniform(0, 0.6)
             load_until(feeder, partial(is_past, until))
             process.kill()
@@ -84,36 +84,36 @@ def is_past(moment_s: float) -> bool:
     return time.monotonic() >= moment_s
 
 
-def has_moved(site: Site, before: int) -> bool:
+def has_committed_more(site: Site, committed_before: int) -> bool:
     """Whether the group has committed more requests than before."""
-    return done(site) > before
+    return committed_requests(site) > committed_before
 
 
-def done(site: Site) -> int:
+def committed_requests(site: Site) -> int:
     """How many requests the group has committed."""
     return sum(group_positions(site.kafka, site.group).values())
 
 
-def test_serving_outlives_a_broker_that_is_killed_under_load(
+def test_serving_survives_kills_of_the_broker_under_load(
     site: Site, broker: Broker, faults: FaultCounts
 ) -> None:
     feeder = Feeder(site.kafka)
     restarts = 0
 
-    def answered_again(before: int) -> bool:
+    def answered_again(committed_before: int) -> bool:
         nonlocal restarts
         restarts += process.restart_if_ended()
-        return done(site) > before
+        return committed_requests(site) > committed_before
 
     with serving(site, watchdog_s=12) as process:
         for _ in range(faults.serving_broker_kills):
-            before = done(site)
-            load_until(feeder, partial(answered_again, before))
+            committed_before = committed_requests(site)
+            load_until(feeder, partial(answered_again, committed_before))
             broker.kill()
             feeder.send(LOAD)
             broker.start()
-            before = done(site)
-            load_until(feeder, partial(answered_again, before), limit_s=120)
+            committed_before = committed_requests(site)
+            load_until(feeder, partial(answered_again, committed_before), limit_s=120)
         feeder.flush()
         end = sum(end_offsets(site.kafka, [REQUESTED.name]).values())
         wait_until(lambda: answered_again(end - 1), what="all requests are answered", limit_s=120)

@@ -1,4 +1,4 @@
-"""An audit finds what is wrong: each kind of damage is done on purpose."""
+"""An audit reports each kind of damage; the tests cause it on purpose."""
 
 import json
 from collections.abc import Iterator
@@ -41,26 +41,26 @@ def audit_of(site: Site) -> dict[str, Any]:
     return audited(site[0], site[1].bootstrap_servers)
 
 
-def test_a_sound_installation_is_clean_for_people_and_machines(site: Site) -> None:
-    found = audit_of(site)
-    assert found["clean"]
-    assert found["totals"]["events"]["stored"] == 2_000
-    assert found["totals"]["events"]["dead_lettered"] == 4
+def test_the_audit_of_a_sound_installation_is_clean_as_text_and_as_json(site: Site) -> None:
+    audit = audit_of(site)
+    assert audit["clean"]
+    assert audit["totals"]["events"]["stored"] == 2_000
+    assert audit["totals"]["events"]["dead_lettered"] == 4
 
-    shown = run("audit", env=environment(site[0], site[1].bootstrap_servers))
-    assert "clean" in shown.stdout
-    assert "flight.departed" in shown.stdout
+    completed = run("audit", env=environment(site[0], site[1].bootstrap_servers))
+    assert "clean" in completed.stdout
+    assert "flight.departed" in completed.stdout
 
 
-def test_what_is_on_its_way_is_no_fault_unless_asked_for(site: Site) -> None:
+def test_waiting_events_fail_the_audit_only_with_the_settled_option(site: Site) -> None:
     state, kafka, source = site
     source.send(100)
     source.flush()
     env = environment(state, kafka.bootstrap_servers)
-    found = json.loads(run("audit", "--json", env=env).stdout)
-    assert found["clean"]
-    assert not found["settled"]
-    assert found["totals"]["events"]["waiting"] == 100
+    audit = json.loads(run("audit", "--json", env=env).stdout)
+    assert audit["clean"]
+    assert not audit["settled"]
+    assert audit["totals"]["events"]["waiting"] == 100
     assert run("audit", "--settled", env=env, ok=False).returncode == 1
 
     with ingesting(state, kafka.bootstrap_servers) as process:
@@ -69,18 +69,18 @@ def test_what_is_on_its_way_is_no_fault_unless_asked_for(site: Site) -> None:
     assert audit_of(site)["totals"]["events"]["waiting"] == 0
 
 
-def test_a_changed_online_value_is_found(site: Site) -> None:
+def test_a_changed_online_value_is_reported(site: Site) -> None:
     store = LmdbOnlineStore(str(site[0] / "online"))
     key = (ORIGIN_DEPARTURES.name, [b"EWR"])
     sound = store.get([key])[0][0]
     assert sound is not None
-    empty = state_of(ORIGIN_DEPARTURES).empty  # whole, but not what history says
+    empty = state_of(ORIGIN_DEPARTURES).empty  # a valid value, but not the one that history gives
     try:
         _put(store, b"EWR", empty)
         store.close()
-        found = audit_of(site)
-        assert found["online"]["values_different"] > 0
-        assert not found["clean"]
+        audit = audit_of(site)
+        assert audit["online"]["values_different"] > 0
+        assert not audit["clean"]
     finally:
         store = LmdbOnlineStore(str(site[0] / "online"))
         _put(store, b"EWR", sound)
@@ -88,18 +88,18 @@ def test_a_changed_online_value_is_found(site: Site) -> None:
     assert audit_of(site)["clean"]
 
 
-def test_a_row_that_is_gone_is_missing_and_one_too_many_is_doubled(site: Site) -> None:
+def test_a_deleted_row_is_reported_missing_and_a_repeated_row_duplicated(site: Site) -> None:
     table = DeltaTable(str(site[0] / "offline" / "flight.departed"))
     sound = table.version()
-    some = table.to_pyarrow_table().slice(0, 3)
-    write_deltalake(table, some, mode="append")
+    rows = table.to_pyarrow_table().slice(0, 3)
+    write_deltalake(table, rows, mode="append")
     doubled = audit_of(site)
     assert doubled["totals"]["events"]["doubled"] == 3
     assert not doubled["clean"]
 
     table.restore(sound)
-    where = f"partition = {some['partition'][0]} and offset = {some['offset'][0]}"
-    table.delete(where)
+    predicate = f"partition = {rows['partition'][0]} and offset = {rows['offset'][0]}"
+    table.delete(predicate)
     missing = audit_of(site)
     assert missing["totals"]["events"]["missing"] == 1
     assert not missing["clean"]
@@ -109,7 +109,7 @@ def test_a_row_that_is_gone_is_missing_and_one_too_many_is_doubled(site: Site) -
     assert audit_of(site)["clean"]
 
 
-def test_a_second_dead_letter_of_one_record_is_doubled(site: Site) -> None:
+def test_a_second_dead_letter_of_one_record_is_reported_duplicated(site: Site) -> None:
     _, kafka, source = site
     letter = next(iter(read_all(kafka, [DEAD_LETTERS])))
     source.put(
@@ -120,9 +120,9 @@ def test_a_second_dead_letter_of_one_record_is_doubled(site: Site) -> None:
         headers=list(letter.headers() or ()),
     )
     source.flush()
-    found = audit_of(site)
-    assert found["totals"]["events"]["doubled"] == 1
-    assert not found["clean"]
+    audit = audit_of(site)
+    assert audit["totals"]["events"]["doubled"] == 1
+    assert not audit["clean"]
 
 
 def _put(store: LmdbOnlineStore, entity: bytes, value: bytes) -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from ml.projects import projects
 from tests.support.data.flight_events import write_synthetic_flights
-from tests.support.processes.airflow import ask, environment
+from tests.support.processes.airflow import environment, run_module
 
 RUN_DAY = "2013-02-15"
 LEARNERS = 3
@@ -17,7 +17,7 @@ LEARNERS = 3
 
 @pytest.fixture(scope="module")
 def facts(tmp_path_factory: pytest.TempPathFactory) -> Any:
-    return ask(environment(tmp_path_factory.mktemp("airflow")), "facts")
+    return run_module(environment(tmp_path_factory.mktemp("airflow")), "facts")
 
 
 @pytest.fixture(scope="module")
@@ -30,19 +30,19 @@ def test_every_project_has_a_dag_and_every_file_is_sound(facts: Any) -> None:
     assert set(facts["dags"]) >= {f"train_{p.name}" for p in projects()}
 
 
-def test_reading_the_dag_files_loads_no_heavy_library(facts: Any) -> None:
-    """Every task reads its file anew: five trivial tasks took 94 s with them and 8.5 s without."""
+def test_importing_the_dag_files_loads_no_heavy_library(facts: Any) -> None:
+    """Each task imports its file: five trivial tasks took 94 s with heavy ones, 8.5 s without."""
     assert facts["heavy"] == []
 
 
-def test_no_run_starts_by_itself_and_only_one_at_a_time(dag: Any) -> None:
+def test_runs_are_daily_without_catch_up_and_one_at_a_time(dag: Any) -> None:
     assert (dag["catchup"], dag["max_active_runs"]) == (False, 1)
     assert dag["schedule"] == "0 9 * * *"
     assert (dag["start"][:10], dag["end"][:10]) == ("2013-01-01", "2013-12-31")
-    assert dag["paused"] is False  # a backfill's runs would wait for ever
+    assert dag["paused"] is False  # the runs of a backfill would wait forever
 
 
-def test_one_task_a_step_in_their_order(dag: Any) -> None:
+def test_each_step_is_one_task_in_order(dag: Any) -> None:
     upstream = {name: task["upstream"] for name, task in dag["tasks"].items()}
     assert upstream == {
         "window": [],
@@ -64,7 +64,7 @@ def test_tasks_are_bounded_in_time_and_retried_with_growing_pauses(dag: Any) -> 
     assert all(t["retries"] == 2 and t["backoff"] == 2.0 for t in retried.values())
 
 
-def test_what_a_retry_cannot_mend_is_not_retried(dag: Any) -> None:
+def test_errors_that_a_retry_cannot_fix_are_not_retried(dag: Any) -> None:
     names = {name.strip("'>") for name in dag["never_retried"]}
     assert names == {"BundleRefused", "DataContractBroken", "InvalidProject", "UnsupportedPipeline"}
 
@@ -75,7 +75,7 @@ def test_training_and_promotion_have_pools_of_their_own(dag: Any) -> None:
     assert pools["release.register"] == pools["release.promote"] == "promotion"
 
 
-def test_the_upkeep_of_the_offline_store_runs_daily_and_never_twice_at_once(facts: Any) -> None:
+def test_maintenance_of_the_offline_store_runs_daily_and_one_at_a_time(facts: Any) -> None:
     dag = facts["dags"]["maintain_offline_store"]
     assert (dag["schedule"], dag["catchup"], dag["paused"]) == ("40 3 * * *", False, False)
     assert dag["max_active_runs"] == 1
@@ -86,7 +86,7 @@ def test_the_upkeep_of_the_offline_store_runs_daily_and_never_twice_at_once(fact
 
 @pytest.fixture(scope="module")
 def installation(tmp_path_factory: pytest.TempPathFactory, mlflow_url: str) -> dict[str, str]:
-    """An Airflow with its database, and an offline store of 47 made-up days."""
+    """An Airflow with its database, and an offline store of 47 synthetic days."""
     home = tmp_path_factory.mktemp("airflow_run")
     env = environment(home, EVENTIDE_STATE_DIR=str(home / "state"), EVENTIDE_MLFLOW_URL=mlflow_url)
     write_synthetic_flights(str(home / "state" / "offline"), days=47, flights_a_day=700)
@@ -96,59 +96,61 @@ def installation(tmp_path_factory: pytest.TempPathFactory, mlflow_url: str) -> d
 
 
 @pytest.fixture(scope="module")
-def done(installation: dict[str, str]) -> Any:
-    return ask(installation, "run", "train_flight_delay", f"{RUN_DAY}T09:00:00Z")
+def finished_run(installation: dict[str, str]) -> Any:
+    return run_module(installation, "run", "train_flight_delay", f"{RUN_DAY}T09:00:00Z")
 
 
-def test_a_whole_run_ends_with_a_champion(done: Any) -> None:
-    assert done["state"] == "success"
-    states = {(name, index): state for name, index, state in done["tasks"]}
+def test_a_whole_run_ends_with_a_champion(finished_run: Any) -> None:
+    assert finished_run["state"] == "success"
+    states = {(name, index): state for name, index, state in finished_run["tasks"]}
     assert {states["train", i] for i in range(LEARNERS)} == {"success"}
     assert states["release.promote", -1] == "success"
     assert states["keep_current", -1] == "skipped"
 
 
-def test_the_run_reports_what_it_did(done: Any) -> None:
-    report = done["report"]
+def test_the_run_reports_what_it_did(finished_run: Any) -> None:
+    report = finished_run["report"]
     assert (report["day"], report["decision"], report["version"]) == (RUN_DAY, "promoted", "1")
     metrics = report["metrics"]
     assert metrics[report["candidate"]]["log_loss"] < metrics["timetable"]["log_loss"]
 
 
-def test_the_same_day_from_the_command_line_finds_it_done(
-    done: Any, installation: dict[str, str]
+def test_the_command_line_reports_that_the_day_was_trained_before(
+    finished_run: Any, installation: dict[str, str]
 ) -> None:
     """The steps are the same, with Airflow or without, and a rerun changes nothing."""
     import json
 
     eventide = Path(sys.executable).with_name("eventide")
-    again = subprocess.run(
+    completed = subprocess.run(
         [eventide, "train", "flight_delay", "--day", RUN_DAY, "--json"],
         env=installation,
         capture_output=True,
         text=True,
         check=True,
     )
-    assert json.loads(again.stdout) == done["report"]
-    assert "promoted earlier" in again.stderr
+    assert json.loads(completed.stdout) == finished_run["report"]
+    assert "promoted earlier" in completed.stderr
 
 
-def test_a_day_with_too_little_data_is_held_with_the_reason(
-    installation: dict[str, str], done: Any
+def test_a_run_with_too_little_data_is_held_with_the_reason(
+    installation: dict[str, str], finished_run: Any
 ) -> None:
-    held = ask(installation, "run", "train_flight_delay", "2013-01-12T09:00:00Z")
-    states = {name: state for name, _, state in held["tasks"]}
-    assert held["state"] == "success"
+    held_run = run_module(installation, "run", "train_flight_delay", "2013-01-12T09:00:00Z")
+    states = {name: state for name, _, state in held_run["tasks"]}
+    assert held_run["state"] == "success"
     assert (states["validate"], states["release.promote"]) == ("skipped", "skipped")
-    assert held["report"]["decision"] == "held"
-    assert "training_rows" in held["report"]["reasons"][0]
+    assert held_run["report"]["decision"] == "held"
+    assert "training_rows" in held_run["report"]["reasons"][0]
 
 
-def test_a_run_of_the_upkeep_keeps_the_versions_that_training_read(
-    installation: dict[str, str], done: Any
+def test_maintenance_keeps_the_versions_that_training_read(
+    installation: dict[str, str], finished_run: Any
 ) -> None:
-    kept = ask(installation, "run", "maintain_offline_store", "2013-03-01T03:40:00Z")
-    assert kept["state"] == "success"
-    tables = {table["event"]: table for table in kept["report"]}
+    maintenance_run = run_module(
+        installation, "run", "maintain_offline_store", "2013-03-01T03:40:00Z"
+    )
+    assert maintenance_run["state"] == "success"
+    tables = {table["event"]: table for table in maintenance_run["report"]}
     assert tables["flight.departed"]["files_after"] > 40
     assert all(tables[name]["pinned"] for name in ("flight.departed", "weather.observed"))

@@ -1,4 +1,4 @@
-"""Served features are those of history, or say what they lack: ingest behind, ahead and away."""
+"""Served features equal those of history or are marked: with ingest behind, ahead and stopped."""
 
 import signal
 from collections.abc import Iterator
@@ -42,7 +42,7 @@ WAITED = 'eventide_serving_stage_seconds_sum{stage="wait"}'
 
 @pytest.fixture
 def site(tmp_path: Path) -> Iterator[Site]:
-    """A broker and stores of the test's own: what has been sent before decides what is served."""
+    """A broker and stores of the test's own, because earlier events change what is served."""
     with kafka_broker(tmp_path / "broker") as broker:
         yield prepare_site(
             KafkaSettings(bootstrap_servers=broker.bootstrap_servers), tmp_path / "site"
@@ -55,7 +55,7 @@ def source(site: Site) -> Source:
 
 
 def a_counting_bundle(folder: Path) -> None:
-    """A model whose score tells one feature: `COUNT`."""
+    """A model whose score reveals one feature: `COUNT`."""
     model = a_model_file(FLIGHT_DELAY)
     weights = [0.0] * sum(block.width for block in model.encoder)
     scale = model.encoder[-1].scale  # type: ignore[union-attr]  # the block of numbers
@@ -68,7 +68,7 @@ def a_counting_bundle(folder: Path) -> None:
 
 
 def counted(outcome: Outcome) -> float:
-    """The feature that the score of `a_counting_bundle` tells."""
+    """The feature that the score of `a_counting_bundle` reveals."""
     assert outcome.score is not None
     return round(log(outcome.score / (1 - outcome.score)) / PER_FLIGHT, 6)
 
@@ -98,7 +98,7 @@ def depart(source: Source, *events: FlightDeparted) -> None:
     source.flush()
 
 
-def ask(source: Source, event_id: str) -> None:
+def send_request(source: Source, event_id: str) -> None:
     request = a_request(event_id)
     source.put(
         REQUESTED.name,
@@ -109,19 +109,19 @@ def ask(source: Source, event_id: str) -> None:
     source.flush()
 
 
-def answer_to(site: Site, event_id: str) -> Outcome:
+def outcome_of(site: Site, event_id: str) -> Outcome:
     """The outcome of a request, as soon as there is one."""
-    found: list[Outcome] = []
+    matching: list[Outcome] = []
 
-    def answered() -> bool:
-        found.extend(o for _, o in outcomes(site) if o.event_id == event_id)
-        return bool(found)
+    def has_outcome() -> bool:
+        matching.extend(o for _, o in outcomes(site) if o.event_id == event_id)
+        return bool(matching)
 
-    wait_until(answered, what=f"{event_id} is answered", limit_s=90)
-    return found[0]
+    wait_until(has_outcome, what=f"{event_id} is answered", limit_s=90)
+    return matching[0]
 
 
-def test_a_request_waits_for_the_event_that_came_just_before_it(site: Site, source: Source) -> None:
+def test_a_request_waits_for_the_event_sent_just_before_it(site: Site, source: Source) -> None:
     a_counting_bundle(site.bundle)
     with (
         ingesting(site.state, site.kafka.bootstrap_servers) as ingest,
@@ -132,17 +132,21 @@ def test_a_request_waits_for_the_event_that_came_just_before_it(site: Site, sour
         ingest.process.send_signal(signal.SIGSTOP)
         try:
             depart(source, departure("second", 1))
-            ask(source, "r1")
-            lack = partial(process.metric, "eventide_serving_ingest_behind_records")
-            wait_until(lambda: lack() == 1, what="serving knows what it lacks", limit_s=60)
+            send_request(source, "r1")
+            records_behind = partial(process.metric, "eventide_serving_ingest_behind_records")
+            wait_until(
+                lambda: records_behind() == 1,
+                what="serving knows how far ingest is behind",
+                limit_s=60,
+            )
             assert not outcomes(site)
         finally:
             ingest.process.send_signal(signal.SIGCONT)
-        answer = answer_to(site, "r1")
-    assert (counted(answer), answer.features_fresh, answer.features_exact) == (2, True, True)
+        outcome = outcome_of(site, "r1")
+    assert (counted(outcome), outcome.features_fresh, outcome.features_exact) == (2, True, True)
 
 
-def test_without_ingest_only_the_first_batch_waits_and_all_say_that_they_are_stale(
+def test_without_ingest_only_the_first_batch_waits_and_all_outcomes_are_marked_stale(
     site: Site, source: Source
 ) -> None:
     a_counting_bundle(site.bundle)
@@ -150,9 +154,9 @@ def test_without_ingest_only_the_first_batch_waits_and_all_say_that_they_are_sta
     bound_s = 3
     with serving(site, max_wait_ms=bound_s * 1_000) as process:
         for n in range(4):
-            ask(source, f"r{n}")
-            answer = answer_to(site, f"r{n}")
-            assert (counted(answer), answer.features_fresh) == (0, False)
+            send_request(source, f"r{n}")
+            outcome = outcome_of(site, f"r{n}")
+            assert (counted(outcome), outcome.features_fresh) == (0, False)
         wait_until(lambda: process.metric(WAITED) >= bound_s, what="one has waited", limit_s=60)
         assert process.metric(WAITED) < 2 * bound_s
         assert process.metric("eventide_serving_features_stale_total") == 4
@@ -161,12 +165,12 @@ def test_without_ingest_only_the_first_batch_waits_and_all_say_that_they_are_sta
 
         with ingesting(site.state, site.kafka.bootstrap_servers):
             wait_until_done(site.kafka)
-            ask(source, "r4")
-            answer = answer_to(site, "r4")
-    assert (counted(answer), answer.features_fresh) == (1, True)
+            send_request(source, "r4")
+            outcome = outcome_of(site, "r4")
+    assert (counted(outcome), outcome.features_fresh) == (1, True)
 
 
-def test_partitions_that_are_idle_or_end_with_a_marker_make_nothing_stale(
+def test_idle_partitions_and_transaction_markers_make_nothing_stale(
     site: Site, source: Source
 ) -> None:
     a_counting_bundle(site.bundle)
@@ -186,11 +190,11 @@ def test_partitions_that_are_idle_or_end_with_a_marker_make_nothing_stale(
                 )
             ]
         )
-        ask(source, "r1")
-        answer = answer_to(site, "r1")
+        send_request(source, "r1")
+        outcome = outcome_of(site, "r1")
     ends = end_offsets(site.kafka, [DEPARTED.name])
     assert sorted(ends.values()) == [0, 0, 0, 2]
-    assert (counted(answer), answer.features_fresh) == (1, True)
+    assert (counted(outcome), outcome.features_fresh) == (1, True)
 
 
 DAY = 24 * HOUR
@@ -203,20 +207,20 @@ def replay_env(site: Site) -> dict[str, str]:
 
 
 def served(site: Site, bundle: Bundle) -> pl.DataFrame:
-    """Every answer beside what the same model makes of the features of history."""
-    found = [o for _, o in outcomes(site)]
-    assert {o.outcome for o in found} == {"predicted"}
-    answers = pl.DataFrame(
+    """Every prediction beside the score of the same model for the features of history."""
+    predictions = [o for _, o in outcomes(site)]
+    assert {o.outcome for o in predictions} == {"predicted"}
+    frame = pl.DataFrame(
         {
-            "entity_id": [o.entity_id for o in found],
-            "decision_time_us": [o.decision_time_us for o in found],
-            "score": [o.score for o in found],
-            "missing": [o.features_missing for o in found],
-            "exact": [o.features_exact for o in found],
-            "fresh": [o.features_fresh for o in found],
+            "entity_id": [o.entity_id for o in predictions],
+            "decision_time_us": [o.decision_time_us for o in predictions],
+            "score": [o.score for o in predictions],
+            "missing": [o.features_missing for o in predictions],
+            "exact": [o.features_exact for o in predictions],
+            "fresh": [o.features_fresh for o in predictions],
         }
     )
-    until = int(answers["decision_time_us"].to_numpy().max()) + 1
+    until = int(frame["decision_time_us"].to_numpy().max()) + 1
     store = open_offline(Settings(state_dir=site.state))
     history = training_rows(
         FLIGHT_DELAY, LATE_15, store, start_us=0, end_us=until, known_before_us=until
@@ -225,18 +229,18 @@ def served(site: Site, bundle: Bundle) -> pl.DataFrame:
     scores = bundle.score(
         {name: history[name].to_list() for name in FLIGHT_DELAY.categories}, numbers
     )
-    past = history.select("entity_id", "decision_time_us").with_columns(
+    historical = history.select("entity_id", "decision_time_us").with_columns(
         pl.Series("past_score", scores), pl.Series("past_missing", np.isnan(numbers).sum(axis=1))
     )
-    joined = answers.join(past, on=["entity_id", "decision_time_us"], how="left")
-    assert joined.height == answers.height
-    # One minute or one flight more in any feature changes a score by more than 1e-7.
+    joined = frame.join(historical, on=["entity_id", "decision_time_us"], how="left")
+    assert joined.height == frame.height
+    # A difference of one minute or one flight in any feature changes a score by more than 1e-7.
     equal = (pl.col("score") - pl.col("past_score")).abs() < 1e-10
     return joined.with_columns(equal=equal & (pl.col("missing") == pl.col("past_missing")))
 
 
 @pytest.mark.parametrize("max_wait_ms", [0, LONG_MS])
-def test_a_replay_at_full_speed_serves_what_history_says_or_marks_it(
+def test_a_replay_at_full_speed_serves_the_features_of_history_or_marks_them(
     site: Site, max_wait_ms: int
 ) -> None:
     bundle = Bundle.load(site.bundle, a_bundle(site.bundle, FLIGHT_DELAY))
@@ -248,16 +252,16 @@ def test_a_replay_at_full_speed_serves_what_history_says_or_marks_it(
         run("replay", "flights", "--until", "2013-01-08", env=env)
         wait_until_done(site.kafka)
         wait_until(lambda: all_answered(site), what="all requests are answered", limit_s=120)
-    found = served(site, bundle)
-    unmarked = found.filter("exact", "fresh")
+    predictions = served(site, bundle)
+    unmarked = predictions.filter("exact", "fresh")
     assert unmarked["equal"].all()
     if max_wait_ms:
-        assert unmarked.height == found.height
+        assert unmarked.height == predictions.height
     else:
-        assert not found["fresh"].all()
+        assert not predictions["fresh"].all()
 
 
-def test_ingest_keeps_what_a_reader_that_is_hours_behind_still_asks_for(site: Site) -> None:
+def test_ingest_keeps_the_values_that_a_reader_hours_behind_still_needs(site: Site) -> None:
     least, most = 1, 36
     bundle = Bundle.load(site.bundle, a_bundle(site.bundle, FLIGHT_DELAY))
     hold = {
@@ -269,10 +273,10 @@ def test_ingest_keeps_what_a_reader_that_is_hours_behind_still_asks_for(site: Si
         wait_until_done(site.kafka)
         with serving(site, max_wait_ms=LONG_MS):
             wait_until(lambda: all_answered(site), what="all requests are answered", limit_s=120)
-    found = served(site, bundle)
+    predictions = served(site, bundle)
     within = pl.col("decision_time_us") >= JANUARY + 5 * DAY - most * HOUR
-    assert found["fresh"].all()
-    assert found.filter(within).height > 500
-    assert found.filter(within)["exact"].all()
-    assert found.filter("exact")["equal"].all()
-    assert not found["exact"].all()
+    assert predictions["fresh"].all()
+    assert predictions.filter(within).height > 500
+    assert predictions.filter(within)["exact"].all()
+    assert predictions.filter("exact")["equal"].all()
+    assert not predictions["exact"].all()

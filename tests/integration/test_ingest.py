@@ -35,7 +35,7 @@ _NUMBERS = count()
 
 @dataclass(frozen=True, kw_only=True)
 class Installation:
-    """A broker, a state folder, and everything that the tests have sent so far."""
+    """A broker, a state folder, and all events that the tests have sent so far."""
 
     kafka: KafkaSettings
     state: Path
@@ -50,13 +50,13 @@ class Installation:
         return process
 
     def assert_all_in_place(self) -> None:
-        found = audited(self.state, self.kafka.bootstrap_servers)
-        assert_all_in_place(found, self.source)
+        audit = audited(self.state, self.kafka.bootstrap_servers)
+        assert_all_in_place(audit, self.source)
 
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installation]:
-    """The tests of this module go on where the one before ended, as operators do."""
+    """Each test of this module continues where the previous one ended, as operators do."""
     state = tmp_path_factory.mktemp("ingest")
     with kafka_broker(state) as broker:
         kafka = KafkaSettings(bootstrap_servers=broker.bootstrap_servers)
@@ -90,7 +90,9 @@ NOISE = {
 }
 
 
-def test_noise_becomes_dead_letters_and_its_neighbours_are_stored(site: Installation) -> None:
+def test_malformed_records_become_dead_letters_and_their_neighbours_are_stored(
+    site: Installation,
+) -> None:
     source = site.source
     source.send(1_000, twice_each=50)
     for values in NOISE.values():
@@ -101,29 +103,29 @@ def test_noise_becomes_dead_letters_and_its_neighbours_are_stored(site: Installa
     source.send_poison(DEPARTED.name, departed(), headers=other_schema)
     source.send_poison(DEPARTED.name, departed(), key=None)
     source.send_poison(DEPARTED.name, departed(), key=b"flight-2")
-    # More than an hour ahead, and the broker itself refuses it.
+    # The broker itself refuses timestamps more than an hour ahead.
     soon_ms = (now_us() + 30 * MINUTE) // 1_000
     source.send_poison(DEPARTED.name, departed(), timestamp_ms=soon_ms)
 
     site.ingest_all()
 
     site.assert_all_in_place()
-    found: dict[str, list[bytes | None]] = {}
+    dead_letters: dict[str, list[bytes | None]] = {}
     for message in read_all(site.kafka, [DEAD_LETTERS]):
         code = (dict(message.headers() or ())["dlq.error"] or b"").decode()
-        found.setdefault(code, []).append(message.value())
-    assert {code: len(values) for code, values in found.items()} == {
+        dead_letters.setdefault(code, []).append(message.value())
+    assert {code: len(values) for code, values in dead_letters.items()} == {
         **{code: len(values) for code, values in NOISE.items()},
         "time_travel": 2,
         "unknown_schema": 1,
         "bad_key": 2,
     }
     for code, values in NOISE.items():
-        raw = [v or None for v in found[code]] if code == "empty" else found[code]
+        raw = [v or None for v in dead_letters[code]] if code == "empty" else dead_letters[code]
         assert {v for v in values if v} <= {v for v in raw if v}
 
 
-def test_a_restart_reads_nothing_twice_and_goes_on(site: Installation) -> None:
+def test_a_restart_continues_and_reads_nothing_twice(site: Installation) -> None:
     site.source.send(500)
     process = site.ingest_all()
     placed = [line for line in process.text().splitlines() if "partitions_placed" in line]
@@ -131,11 +133,11 @@ def test_a_restart_reads_nothing_twice_and_goes_on(site: Installation) -> None:
     site.assert_all_in_place()
 
 
-def test_an_unavailable_store_is_waited_for_and_nothing_is_lost(site: Installation) -> None:
+def test_ingest_waits_for_an_unavailable_store_and_loses_nothing(site: Installation) -> None:
     offline, away = site.state / "offline", site.state / "offline.away"
     with ingesting(site.state, site.kafka.bootstrap_servers) as process:
         wait_until(process.ready, what="ingest is ready", limit_s=60)
-        before = reached(site.kafka)
+        reached_before = reached(site.kafka)
         offline.rename(away)
         offline.write_text("in the way")
         site.source.send(700, poison_each=100)
@@ -147,7 +149,7 @@ def test_an_unavailable_store_is_waited_for_and_nothing_is_lost(site: Installati
                 limit_s=60,
             )
             assert process.get("/healthz")[0] == 200
-            assert reached(site.kafka) == before
+            assert reached(site.kafka) == reached_before
         finally:
             offline.unlink()
             away.rename(offline)
@@ -158,7 +160,7 @@ def test_an_unavailable_store_is_waited_for_and_nothing_is_lost(site: Installati
     site.assert_all_in_place()
 
 
-def test_the_online_store_is_built_anew_while_ingest_runs(site: Installation) -> None:
+def test_the_online_store_is_rebuilt_while_ingest_runs(site: Installation) -> None:
     with ingesting(site.state, site.kafka.bootstrap_servers) as process:
         wait_until(process.ready, what="ingest is ready", limit_s=60)
         run("features", "rebuild", env=process.env)
@@ -174,7 +176,7 @@ def test_the_online_store_is_built_anew_while_ingest_runs(site: Installation) ->
     site.assert_all_in_place()
 
 
-def test_health_and_metrics_tell_what_was_done(site: Installation) -> None:
+def test_health_and_metrics_count_the_ingested_records(site: Installation) -> None:
     with ingesting(site.state, site.kafka.bootstrap_servers) as process:
         wait_until(process.ready, what="ingest is ready", limit_s=60)
         site.source.send(200, poison_each=50)

@@ -1,4 +1,4 @@
-"""A replay in step with real processes, through kills, and what it says when they do not run."""
+"""A replay in lock-step with real processes, through kills, and its errors when they do not run."""
 
 import signal
 from collections.abc import Iterator
@@ -27,7 +27,7 @@ from tests.support.processes.serving import Site, all_answered, outcomes, prepar
 from tests.support.servers import kafka_broker
 from tests.support.waiting import wait_until
 
-EVENING_US = 1_357_243_200_000_000  # 2013-01-03 20:00; the first forecast is asked for at 09:15
+EVENING_US = 1_357_243_200_000_000  # 2013-01-03 20:00; the first prediction is requested at 09:15
 JANUARY_5_US = 1_357_344_000_000_000
 JANUARY_20_US = 1_358_640_000_000_000
 EVENTS = [event.name for event in DOMAIN.events]
@@ -42,9 +42,9 @@ def kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[KafkaSettings]:
 
 @pytest.fixture(scope="module")
 def site(kafka: KafkaSettings, tmp_path_factory: pytest.TempPathFactory) -> Site:
-    found = prepare_site(kafka, tmp_path_factory.mktemp("site"))
-    a_bundle(found.bundle, FLIGHT_DELAY)
-    return found
+    site = prepare_site(kafka, tmp_path_factory.mktemp("site"))
+    a_bundle(site.bundle, FLIGHT_DELAY)
+    return site
 
 
 @pytest.fixture(scope="module")
@@ -71,7 +71,7 @@ def _has_committed(site: Site, more_than: int) -> bool:
     return _committed(site) > more_than
 
 
-def test_a_killed_lock_step_goes_on_and_everything_is_stored_and_answered(
+def test_a_killed_lock_step_continues_and_every_event_is_stored_and_answered(
     env: dict[str, str], site: Site, ingest: None
 ) -> None:
     command = ("replay", "flights", "--until", "2013-01-03T20:00:00Z", "--lockstep")
@@ -90,8 +90,8 @@ def test_a_killed_lock_step_goes_on_and_everything_is_stored_and_answered(
     with closing(open_online(Settings(state_dir=site.state), readonly=True)) as online:
         assert has_reached(online.positions(), end_offsets(site.kafka, EVENTS))
     assert all_answered(site)
-    asked = recorded.filter(event=REQUESTED.name)["event_id"]
-    assert sorted(o.event_id or "" for _, o in outcomes(site)) == sorted(asked)
+    requested = recorded.filter(event=REQUESTED.name)["event_id"]
+    assert sorted(o.event_id or "" for _, o in outcomes(site)) == sorted(requested)
 
 
 def test_each_batch_was_committed_once(site: Site) -> None:
@@ -102,19 +102,21 @@ def test_each_batch_was_committed_once(site: Site) -> None:
     assert positions == sorted(set(positions))
 
 
-def test_without_serving_a_lock_step_ends_with_what_is_missing(
+def test_without_serving_a_lock_step_ends_with_an_error_that_names_it(
     env: dict[str, str], ingest: None
 ) -> None:
     night = ("--from", "2013-01-03T20:00:00Z", "--until", "2013-01-04T04:00:00Z")
-    # Longer than ingest, which runs, may need for a step on a busy machine.
-    done = run("replay", "flights", *night, "--lockstep", "--patience", "20", env=env, ok=False)
-    assert done.returncode == 1
-    assert "serving has not written all outcomes" in done.stderr
-    assert REQUESTED.name in done.stderr
-    assert "eventide status" in done.stderr
+    # Longer than the running ingest may need for a step on a busy machine.
+    completed = run(
+        "replay", "flights", *night, "--lockstep", "--patience", "20", env=env, ok=False
+    )
+    assert completed.returncode == 1
+    assert "serving has not written all outcomes" in completed.stderr
+    assert REQUESTED.name in completed.stderr
+    assert "eventide status" in completed.stderr
 
 
-def test_without_ingest_a_lock_step_and_a_wait_end_with_what_is_missing(
+def test_without_ingest_a_lock_step_and_a_wait_end_with_an_error_that_names_it(
     env: dict[str, str],
 ) -> None:
     span = ("--from", "2013-01-02T20:00:00Z", "--until", "2013-01-02T21:00:00Z")
@@ -129,9 +131,11 @@ def test_without_ingest_a_lock_step_and_a_wait_end_with_what_is_missing(
 def test_a_second_replay_overtakes_the_first(env: dict[str, str], site: Site) -> None:
     command = ("replay", "flights", "--from", "2013-01-05", "--until", "2013-01-20")
     log = site.state / "first.log"
-    before = _committed(site)
+    committed_before = _committed(site)
     with running(*command, "--speed", "3600", env=env, log=log) as first:
-        wait_until(partial(_has_committed, site, before), what="the first sends", limit_s=60)
+        wait_until(
+            partial(_has_committed, site, committed_before), what="the first sends", limit_s=60
+        )
         with running(*command, env=env, log=site.state / "second.log") as second:
             assert first.wait(60) == 1
             assert second.wait(60) == 0

@@ -29,14 +29,14 @@ from tests.support.waiting import wait_until
 LIMIT_S = 180
 
 
-def test_upkeep_beside_a_live_ingest_costs_no_event_and_ingest_does_not_notice(
+def test_maintenance_beside_a_live_ingest_loses_no_event_and_causes_no_error(
     tmp_path: Path,
 ) -> None:
     with kafka_broker(tmp_path) as broker:
         servers = broker.bootstrap_servers
         kafka = KafkaSettings(bootstrap_servers=servers)
         source = Source(kafka)
-        # Each day is put together as soon as events of the next one are there.
+        # Each day is compacted as soon as the next day has events.
         env = environment(tmp_path, servers, EVENTIDE_UPKEEP__CLOSED_AFTER_HOURS="0")
         env["EVENTIDE_UPKEEP__RETENTION_HOURS"] = "1"
         with ingesting(tmp_path, servers) as process:
@@ -45,8 +45,8 @@ def test_upkeep_beside_a_live_ingest_costs_no_event_and_ingest_does_not_notice(
                 for _ in range(6):
                     source.send(1_000, poison_each=300, twice_each=200)
                     wait_until(process.ready, what="ingest is ready", limit_s=LIMIT_S)
-                found = json.loads(run("features", "maintain", "--json", env=env).stdout)
-                days += sum(table["days"] for table in found)
+                tables = json.loads(run("features", "maintain", "--json", env=env).stdout)
+                days += sum(table["days"] for table in tables)
                 source.flush()
                 wait_until_done(kafka, limit_s=LIMIT_S)
             assert process.stop() == 0
@@ -56,8 +56,8 @@ def test_upkeep_beside_a_live_ingest_costs_no_event_and_ingest_does_not_notice(
         assert_all_in_place(audited(tmp_path, servers), source)
 
         run("features", "maintain", env=env)
-        again = json.loads(run("features", "maintain", "--json", env=env).stdout)
-        assert [table["days"] for table in again] == [0] * len(again)
+        tables_again = json.loads(run("features", "maintain", "--json", env=env).stdout)
+        assert [table["days"] for table in tables_again] == [0] * len(tables_again)
         assert_all_in_place(audited(tmp_path, servers), source)
 
 
@@ -71,7 +71,7 @@ def test_ingest_refuses_a_table_that_its_event_no_longer_fits(tmp_path: Path) ->
             source.flush()
             wait_until_done(kafka, limit_s=LIMIT_S)
             assert process.stop() == 0
-            before = reached(kafka)
+            reached_before = reached(kafka)
             table = DeltaTable(str(tmp_path / "offline" / "flight.scheduled"))
             table.alter.add_columns([Field("gate", PrimitiveType("string"))])
             source.send(300)
@@ -80,16 +80,16 @@ def test_ingest_refuses_a_table_that_its_event_no_longer_fits(tmp_path: Path) ->
             assert process.process.wait(LIMIT_S) == 1
         assert "event flight.scheduled: the field 'gate' is in its table" in process.text()
         assert "another name" in process.text()
-        assert reached(kafka) == before
+        assert reached(kafka) == reached_before
 
 
-def test_upkeep_of_an_empty_installation_says_so(tmp_path: Path) -> None:
-    done = run("features", "maintain", env=environment(tmp_path, "127.0.0.1:1"))
-    assert done.stdout == "the offline store has no table yet\n"
+def test_maintenance_of_an_empty_installation_reports_that_it_has_no_table(tmp_path: Path) -> None:
+    completed = run("features", "maintain", env=environment(tmp_path, "127.0.0.1:1"))
+    assert completed.stdout == "the offline store has no table yet\n"
     assert run("features", "pins", env=environment(tmp_path, "127.0.0.1:1")).stdout == ""
 
 
-def test_the_versions_that_a_training_set_was_made_of_outlive_the_vacuum(tmp_path: Path) -> None:
+def test_a_vacuum_keeps_the_versions_that_a_training_set_was_built_from(tmp_path: Path) -> None:
     settings = Settings(state_dir=tmp_path)
     write_synthetic_flights(settings.offline_store, days=47, flights_a_day=700)
     trainer = Trainer.of("flight_delay", settings)
@@ -97,15 +97,15 @@ def test_the_versions_that_a_training_set_was_made_of_outlive_the_vacuum(tmp_pat
     snapshot = extract(trainer, day=date(2013, 2, 15))
     assert snapshot == extract(trainer, day=date(2013, 2, 15))  # pinned again: the same pins
 
-    store, upkeep = open_offline(settings), DeltaMaintenance(settings.offline_store)
+    store, maintenance = open_offline(settings), DeltaMaintenance(settings.offline_store)
     pins = {pin.event: pin for pin in store.pins()}
     assert set(pins) >= {"flight.departed", "flight.landed", "flight.scheduled"}
     assert {pin.name for pin in pins.values()} == {f"flight_delay/{snapshot.key}"}
     pin = pins[DEPARTED.name]
     rows = store.read(DEPARTED, columns=["offset"], version=pin.version)
-    everything = f"{settings.offline_store}/{DEPARTED.name}"
-    DeltaTable(everything).delete()
-    assert upkeep.vacuum(DEPARTED, retention_hours=0, keep={pin.version}) == 0
+    table_folder = f"{settings.offline_store}/{DEPARTED.name}"
+    DeltaTable(table_folder).delete()
+    assert maintenance.vacuum(DEPARTED, retention_hours=0, keep={pin.version}) == 0
     assert store.read(DEPARTED, columns=["offset"]).is_empty()
-    again = store.read(DEPARTED, columns=["offset"], version=pin.version)
-    assert again.sort("offset").equals(rows.sort("offset"))
+    rows_again = store.read(DEPARTED, columns=["offset"], version=pin.version)
+    assert rows_again.sort("offset").equals(rows.sort("offset"))

@@ -1,4 +1,4 @@
-"""An offline store by URL: the options of the settings reach the storage, and nobody else."""
+"""An offline store by URL: the options of the settings reach the storage and nothing else."""
 
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -15,12 +15,12 @@ KEY, SECRET = "the-key-id", "the-secret"
 
 
 class Refuses(BaseHTTPRequestHandler):
-    """A storage that knows nobody, and remembers who asked for what."""
+    """A storage that refuses every request, and records its path and authorization."""
 
-    asked: list[tuple[str, str]] = []  # noqa: RUF012
+    requests: list[tuple[str, str]] = []  # noqa: RUF012
 
     def do_GET(self) -> None:
-        self.asked.append((self.path, self.headers.get("Authorization", "")))
+        self.requests.append((self.path, self.headers.get("Authorization", "")))
         self.send_response(403)
         self.send_header("Content-Length", "0")
         self.end_headers()
@@ -41,7 +41,7 @@ def storage() -> Iterator[str]:
         thread.join()
 
 
-def test_the_options_reach_the_storage_and_the_secret_is_in_no_sentence(storage: str) -> None:
+def test_the_options_reach_the_storage_and_no_message_shows_the_secret(storage: str) -> None:
     settings = Settings(
         offline_store="s3://a-bucket/offline",
         offline_options={
@@ -55,7 +55,7 @@ def test_the_options_reach_the_storage_and_the_secret_is_in_no_sentence(storage:
     store = open_offline(settings)
     with pytest.raises(StoreUnavailable, match=r"s3://a-bucket/offline/flight.departed") as caught:
         store.version(DEPARTED)
-    path, signature = Refuses.asked[0]
+    path, signature = Refuses.requests[0]
     assert path.startswith("/a-bucket")
     assert f"Credential={KEY}/" in signature
     assert "/eu-central-1/s3/" in signature

@@ -1,4 +1,4 @@
-"""`eventide features rebuild`, and damage that is mended: on a real broker, beside ingest."""
+"""`eventide features rebuild` and the repair of damage: on a real broker, beside ingest."""
 
 import json
 import random
@@ -55,7 +55,7 @@ class Installation:
         return self.state / "online"
 
     def wait_until_caught_up(self) -> None:
-        """Also the online store, which goes back by what came during a rebuild."""
+        """Includes the online store, which lags by the events that arrived during a rebuild."""
         self.source.flush()
         wait_until_done(self.kafka)
         wait_until(
@@ -73,7 +73,7 @@ class Installation:
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installation]:
-    """The tests of this module go on where the one before ended, as operators do."""
+    """Each test of this module continues where the previous one ended, as operators do."""
     state = tmp_path_factory.mktemp("rebuild")
     with kafka_broker(state) as broker:
         kafka = KafkaSettings(bootstrap_servers=broker.bootstrap_servers)
@@ -106,19 +106,19 @@ def sending(source: Source) -> Iterator[None]:
 
 
 def rebuilt(process: IngestProcess) -> dict[str, int]:
-    ran = run("features", "rebuild", "--json", env=process.env)
-    found: dict[str, int] = json.loads(ran.stdout)
-    return found
+    completed = run("features", "rebuild", "--json", env=process.env)
+    summary: dict[str, int] = json.loads(completed.stdout)
+    return summary
 
 
 def test_before_anything_is_stored_the_error_says_what_to_do(site: Installation) -> None:
     env = environment(site.state, site.kafka.bootstrap_servers)
-    ran = run("features", "rebuild", env=env, ok=False)
-    assert ran.returncode == 1
-    assert "eventide ingest" in ran.stderr
+    completed = run("features", "rebuild", env=env, ok=False)
+    assert completed.returncode == 1
+    assert "eventide ingest" in completed.stderr
 
 
-def test_rebuilt_twice_under_load_nothing_is_missing_or_doubled(
+def test_two_rebuilds_under_load_lose_and_duplicate_nothing(
     site: Installation, ingest: IngestProcess
 ) -> None:
     site.source.send(2_000, twice_each=50)
@@ -133,7 +133,7 @@ def test_rebuilt_twice_under_load_nothing_is_missing_or_doubled(
     site.assert_all_in_place()
 
 
-def test_a_deleted_folder_is_made_again_beside_ingest(
+def test_a_rebuild_recreates_a_deleted_folder_beside_ingest(
     site: Installation, ingest: IngestProcess
 ) -> None:
     for file in site.online.iterdir():
@@ -146,7 +146,7 @@ def test_a_deleted_folder_is_made_again_beside_ingest(
     site.assert_all_in_place()
 
 
-def test_killed_in_the_middle_it_leaves_a_store_that_ingest_goes_on_with(
+def test_a_rebuild_killed_in_the_middle_leaves_a_store_that_ingest_continues_with(
     site: Installation, ingest: IngestProcess, faults: FaultCounts
 ) -> None:
     chance = random.Random(7)
@@ -166,7 +166,9 @@ def test_killed_in_the_middle_it_leaves_a_store_that_ingest_goes_on_with(
     site.assert_all_in_place()
 
 
-def test_a_file_that_is_no_store_stops_ingest_with_the_remedy(site: Installation) -> None:
+def test_a_damaged_store_file_stops_ingest_and_the_error_names_the_remedy(
+    site: Installation,
+) -> None:
     assert site.online.is_dir()
     (site.online / "data.mdb").write_bytes(b"garbage" * 9_000)
     with ingesting(site.state, site.kafka.bootstrap_servers) as process:
@@ -180,73 +182,79 @@ def test_a_file_that_is_no_store_stops_ingest_with_the_remedy(site: Installation
     site.assert_all_in_place()
 
 
-def test_from_topics_it_is_filled_by_ingest(site: Installation, ingest: IngestProcess) -> None:
+def test_a_rebuild_from_topics_lets_ingest_fill_the_store(
+    site: Installation, ingest: IngestProcess
+) -> None:
     run("features", "rebuild", "--from-topics", env=ingest.env)
     site.wait_until_caught_up()  # although nothing new is sent
     assert ingest.stop() == 0
     site.assert_all_in_place()
 
 
-def test_requests_wait_until_damaged_values_are_mended_and_get_the_right_features(
+def test_requests_wait_until_damaged_values_are_repaired_and_get_the_right_features(
     site: Installation, ingest: IngestProcess
 ) -> None:
-    """All values are damaged, so whichever a request asks for. Ingest stands still meanwhile."""
-    serves = Site(kafka=site.kafka, state=site.state)
-    sha256 = a_bundle(serves.bundle, FLIGHT_DELAY)
-    site.source.send(6_000)  # the first 3,000 or so are of aircraft alone
+    """All values are damaged, so every request reads damage. Ingest is paused meanwhile."""
+    serving_site = Site(kafka=site.kafka, state=site.state)
+    sha256 = a_bundle(serving_site.bundle, FLIGHT_DELAY)
+    site.source.send(6_000)  # about the first 3,000 are aircraft registrations only
     site.wait_until_caught_up()
-    with serving(serves) as server:
-        wait_until(lambda: all_answered(serves), what="older requests are answered", limit_s=60)
+    with serving(serving_site) as server:
+        wait_until(
+            lambda: all_answered(serving_site), what="older requests are answered", limit_s=60
+        )
         ingest.process.send_signal(signal.SIGSTOP)
         assert damage_all(site.online) > 0
         requests = send_requests(site, 200)
         wait_until(
             lambda: "damaged" in server.why_not_ready(), what="serving is not ready", limit_s=60
         )
-        assert pages(server)["eventide_serving_batches_damaged_total"] > 0
-        assert not all_answered(serves)
+        assert metrics(server)["eventide_serving_batches_damaged_total"] > 0
+        assert not all_answered(serving_site)
         ingest.process.send_signal(signal.SIGCONT)
-        wait_until(lambda: all_answered(serves), what="all requests are answered", limit_s=120)
+        wait_until(
+            lambda: all_answered(serving_site), what="all requests are answered", limit_s=120
+        )
         wait_until(server.ready, what="serving is ready again", limit_s=60)
         assert server.stop() == 0
     assert server.log.read_text().count("features_damaged") == 1
     site.wait_until_caught_up()
-    counted = pages(ingest)
-    assert counted["eventide_ingest_online_values_damaged_total"] > 0
-    assert counted["eventide_ingest_online_mended_total"] == 1
+    counts = metrics(ingest)
+    assert counts["eventide_ingest_online_values_damaged_total"] > 0
+    assert counts["eventide_ingest_online_mended_total"] == 1
     assert ingest.stop() == 0
     site.assert_all_in_place()
 
     with closing(LmdbOnlineStore(str(site.online), readonly=True)) as store:
         as_of_us = np.array([r.event_time_us for r in requests])
         vectors = FeatureReader(FLIGHT_DELAY, store).vectors(requests, as_of_us)
-    scores = Bundle.load(serves.bundle, sha256).score(vectors.categories, vectors.numbers)
+    scores = Bundle.load(serving_site.bundle, sha256).score(vectors.categories, vectors.numbers)
     expected = sorted(zip([r.event_id for r in requests], scores.tolist(), strict=True))
     ids = {r.event_id for r in requests}
-    found = [o for _, o in outcomes(serves) if o.event_id in ids]
-    assert sorted((o.event_id, o.score) for o in found) == expected
-    assert all(o.features_exact for o in found)
+    predictions = [o for _, o in outcomes(serving_site) if o.event_id in ids]
+    assert sorted((o.event_id, o.score) for o in predictions) == expected
+    assert all(o.features_exact for o in predictions)
 
 
-def test_a_damaged_value_that_nobody_asks_for_is_found_and_mended(
+def test_the_scrubber_repairs_a_damaged_value_that_no_request_reads(
     site: Installation, ingest: IngestProcess
 ) -> None:
     site.source.send(100)
     site.wait_until_caught_up()
     assert damage_all(site.online, only=1) == 1
     wait_until(
-        lambda: pages(ingest).get("eventide_ingest_online_mended_total") == 1,
-        what="the value is mended",
+        lambda: metrics(ingest).get("eventide_ingest_online_mended_total") == 1,
+        what="the value is repaired",
         limit_s=120,
     )
-    assert pages(ingest)["eventide_ingest_online_values_damaged_total"] == 1
+    assert metrics(ingest)["eventide_ingest_online_values_damaged_total"] == 1
     site.wait_until_caught_up()
     assert ingest.stop() == 0
     site.assert_all_in_place()
 
 
 def send_requests(site: Installation, count: int) -> list[ForecastRequested]:
-    """Requests as of the newest event, after which nothing is known."""
+    """Requests as of the newest event, the end of the known history."""
     offline = open_offline(Settings(state_dir=site.state))
     newest_us = max(offline.newest_known_at_us(event) or 0 for event in event_types())
     origins = ("EWR", "JFK", "LGA")
@@ -275,7 +283,7 @@ def damage_all(folder: Path, *, only: int | None = None) -> int:
     return len(values)
 
 
-def pages(process: IngestProcess | ServingProcess) -> dict[str, float]:
-    """What a process counts; nothing while its page does not answer."""
+def metrics(process: IngestProcess | ServingProcess) -> dict[str, float]:
+    """The metrics of a process; empty while its page does not answer."""
     lines = [line for line in process.get("/metrics")[1].splitlines() if not line.startswith("#")]
     return {name: float(value) for name, value in (line.rsplit(" ", 1) for line in lines)}

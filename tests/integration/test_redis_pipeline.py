@@ -1,4 +1,4 @@
-"""What uses the online store works on a cluster as in a folder: lock-step, audit, rebuild."""
+"""Lock-step, audit and rebuild work on a Redis cluster as they do on a folder."""
 
 import json
 import signal
@@ -20,11 +20,11 @@ from tests.support.waiting import wait_until
 EVENING_US = 1_357_070_400_000_000  # 2013-01-01 20:00
 
 
-def test_a_replay_in_lock_step_then_an_audit_then_a_rebuild(
+def test_a_lock_step_replay_an_audit_and_a_rebuild_work_on_a_cluster(
     tmp_path: Path, valkey_masters: ValkeyCluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     valkey_masters.empty()
-    monkeypatch.setenv("EVENTIDE_ONLINE_STORE", valkey_masters.url)  # of every process
+    monkeypatch.setenv("EVENTIDE_ONLINE_STORE", valkey_masters.url)  # for every process
     flights_file()
     with kafka_broker(tmp_path) as broker:
         servers = broker.bootstrap_servers
@@ -37,10 +37,10 @@ def test_a_replay_in_lock_step_then_an_audit_then_a_rebuild(
         ) as ingest:
             with serving(site):
                 run(*replay, env=env)
-            asked = flights().filter(event=REQUESTED.name)
-            told = outcomes(site)
-            assert len(told) == (asked["known_at_us"] < EVENING_US).sum()
-            assert all(outcome.features_exact for _, outcome in told)
+            requests = flights().filter(event=REQUESTED.name)
+            predictions = outcomes(site)
+            assert len(predictions) == (requests["known_at_us"] < EVENING_US).sum()
+            assert all(outcome.features_exact for _, outcome in predictions)
             assert _checked(tmp_path, servers) > 0
 
             run("features", "rebuild", env=env)
@@ -58,7 +58,7 @@ def test_a_replay_in_lock_step_then_an_audit_then_a_rebuild(
 
 def _checked(state: Path, servers: str) -> int:
     """How many values of the online store were equal to history; 0 while it is behind."""
-    found = audited(state, servers)
-    assert found["clean"], json.dumps(found)
-    assert found["online"]["values_different"] == 0
-    return int(found["online"]["values_checked"])
+    audit = audited(state, servers)
+    assert audit["clean"], json.dumps(audit)
+    assert audit["online"]["values_different"] == 0
+    return int(audit["online"]["values_checked"])

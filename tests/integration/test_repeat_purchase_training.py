@@ -29,7 +29,7 @@ from tests.support.recorded_store import stored
 
 set_switches(os.environ)
 with warnings.catch_warnings():
-    warnings.simplefilter("ignore")  # what the libraries use of Python is old; not ours to mend
+    warnings.simplefilter("ignore")  # the libraries use deprecated Python; we cannot fix that
     from ml.adapters.great_expectations import GreatExpectations
     from ml.adapters.mlflow import MlflowExperiments, MlflowRegistry
 
@@ -46,8 +46,8 @@ COUNT, AGE = "customer_purchases_count_7d", "customer_purchases_since_last_84d"
 
 @pytest.fixture(scope="module")
 def history() -> History:
-    told = purchases().filter(pl.col("known_at_us") < CUTOFF_US)
-    return partial(training_rows, store=stored(told, DOMAIN))
+    purchased = purchases().filter(pl.col("known_at_us") < CUTOFF_US)
+    return partial(training_rows, store=stored(purchased, DOMAIN))
 
 
 @pytest.fixture(scope="module")
@@ -116,7 +116,7 @@ def test_every_expectation_has_its_bad_example_here() -> None:
 
 
 @pytest.mark.parametrize("why", BREAKS)
-def test_a_broken_expectation_is_found_with_its_reason(
+def test_a_broken_expectation_is_reported_with_its_reason(
     why: str, good: pl.DataFrame, tmp_path: Path
 ) -> None:
     (declared,) = [e for e in PROJECT.expectations if e.why.startswith(why)]

@@ -1,4 +1,4 @@
-"""A replay sends its span once, with the keys and times of the past."""
+"""A replay sends its span once, with the recorded keys and times."""
 
 import json
 import signal
@@ -30,17 +30,17 @@ def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Broker]:
 @pytest.fixture(scope="module")
 def env(broker: Broker, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     flights_file()
-    found = environment(
+    variables = environment(
         tmp_path_factory.mktemp("state"),
         broker.bootstrap_servers,
         EVENTIDE_RECORDINGS=str(FOLDER),
     )
-    run("topics", env=found)
-    return found
+    run("topics", env=variables)
+    return variables
 
 
 def _sent(broker: Broker) -> list[tuple[str, int, str, bytes]]:
-    """(topic, emission time, key, payload) of all that was sent."""
+    """(topic, emission time, key, payload) of every sent event."""
     kafka = KafkaSettings(bootstrap_servers=broker.bootstrap_servers)
     return sorted(
         (m.topic(), m.timestamp()[1] * MILLISECOND, (m.key() or b"").decode(), m.value() or b"")
@@ -53,23 +53,23 @@ def _recorded(until_us: int) -> list[tuple[str, int, str, bytes]]:
     return sorted(span.select("event", "known_at_us", "key", "payload").iter_rows())
 
 
-def test_topics_are_made_once(env: dict[str, str]) -> None:
-    again = json.loads(run("topics", "--json", env=env).stdout)
-    assert again["created"] == []
-    assert {"flight.landed", "flight.predictions", "ingest.dlq"} <= set(again["topics"])
+def test_topics_are_created_once(env: dict[str, str]) -> None:
+    second_run = json.loads(run("topics", "--json", env=env).stdout)
+    assert second_run["created"] == []
+    assert {"flight.landed", "flight.predictions", "ingest.dlq"} <= set(second_run["topics"])
 
 
-def test_a_span_arrives_whole_and_a_second_time_changes_nothing(
+def test_a_span_is_sent_completely_and_a_second_replay_sends_nothing(
     env: dict[str, str], broker: Broker
 ) -> None:
-    first = json.loads(run("replay", "flights", "--until", UNTIL, "--json", env=env).stdout)
-    again = json.loads(run("replay", "flights", "--until", UNTIL, "--json", env=env).stdout)
+    first_run = json.loads(run("replay", "flights", "--until", UNTIL, "--json", env=env).stdout)
+    second_run = json.loads(run("replay", "flights", "--until", UNTIL, "--json", env=env).stdout)
     assert _sent(broker) == _recorded(UNTIL_US)
-    assert first["sent"] == again["before"] == len(_recorded(UNTIL_US))
-    assert again["sent"] == 0
+    assert first_run["sent"] == second_run["before"] == len(_recorded(UNTIL_US))
+    assert second_run["sent"] == 0
 
 
-def test_a_stopped_replay_says_how_to_go_on_and_does(
+def test_a_stopped_replay_says_how_to_continue_and_continues(
     env: dict[str, str], broker: Broker, tmp_path: Path
 ) -> None:
     span = ("--from", UNTIL, "--until", "2013-01-05", "--speed", "20000")
@@ -89,10 +89,10 @@ def test_a_stopped_replay_says_how_to_go_on_and_does(
 
 
 def test_a_lock_step_without_ingest_is_a_clear_error(env: dict[str, str]) -> None:
-    done = run("replay", "flights", "--until", "2013-01-02", "--lockstep", env=env, ok=False)
-    assert done.returncode == 1
-    assert "error:" in done.stderr
-    assert "Traceback" not in done.stderr
+    completed = run("replay", "flights", "--until", "2013-01-02", "--lockstep", env=env, ok=False)
+    assert completed.returncode == 1
+    assert "error:" in completed.stderr
+    assert "Traceback" not in completed.stderr
 
 
 def test_an_unknown_event_or_domain_is_a_clear_error(env: dict[str, str]) -> None:

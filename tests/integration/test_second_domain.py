@@ -27,7 +27,9 @@ from tests.support.servers import kafka_broker
 
 PROJECT = repeat_purchase.PROJECT
 PURCHASES_UNTIL_US = 853_286_400_000_000  # 1997-01-15
-FLIGHTS_UNTIL_US = 1_357_041_600_000_000  # 2013-01-01 12:00; the first are asked about at 09:15
+FLIGHTS_UNTIL_US = (
+    1_357_041_600_000_000  # 2013-01-01 12:00; the first predictions are requested at 09:15
+)
 FORECASTS = purchases_domain.DOMAIN.predictions_topic
 
 
@@ -54,10 +56,10 @@ def bundle_sha256(state: Path) -> str:
 def site(kafka: KafkaSettings, state: Path, bundle_sha256: str) -> Site:
     """Both recordings were replayed in step while both projects were served."""
     flights_file(), purchases_file()
-    found = prepare_site(kafka, state)
+    prepared = prepare_site(kafka, state)
     env = environment(state, kafka.bootstrap_servers, EVENTIDE_RECORDINGS=str(FOLDER))
     with running("ingest", "--health-port", "0", env=env, log=state / "ingest.log") as ingest:
-        with serving(found) as first, serving(found, project=PROJECT.name) as second:
+        with serving(prepared) as first, serving(prepared, project=PROJECT.name) as second:
             step = ("--lockstep", "--wait")
             run("replay", "purchases", "--until", "1997-01-15", *step, env=env)
             run("replay", "flights", "--until", "2013-01-01T12:00:00Z", *step, env=env)
@@ -68,7 +70,7 @@ def site(kafka: KafkaSettings, state: Path, bundle_sha256: str) -> Site:
             assert (first.stop(), second.stop()) == (0, 0)
         ingest.send_signal(signal.SIGTERM)
         assert ingest.wait(30) == 0
-    return found
+    return prepared
 
 
 def test_each_project_answers_its_own_requests_once(site: Site) -> None:
@@ -82,19 +84,19 @@ def test_each_project_answers_its_own_requests_once(site: Site) -> None:
             flight_delay.PROJECT.name,
         ),
     ):
-        asked = recorded.filter(pl.col("known_at_us") < until_us).filter(event=request.name)
-        found = [outcome for _, outcome in outcomes(site, topic)]
-        assert sorted(o.event_id or "" for o in found) == sorted(asked["event_id"])
-        assert {(o.outcome, o.model) for o in found} == {("predicted", model)}
+        requests = recorded.filter(pl.col("known_at_us") < until_us).filter(event=request.name)
+        predictions = [outcome for _, outcome in outcomes(site, topic)]
+        assert sorted(o.event_id or "" for o in predictions) == sorted(requests["event_id"])
+        assert {(o.outcome, o.model) for o in predictions} == {("predicted", model)}
 
 
-def test_the_audit_counts_both(site: Site) -> None:
-    found = json.loads((site.state / "audit.json").read_text())
-    assert {r["topic"] for r in found["requests"]} == {REQUESTED.name, FORECAST_OF_A_FLIGHT.name}
-    assert found["online"]["values_checked"] > 0
+def test_the_audit_counts_both_domains(site: Site) -> None:
+    audit = json.loads((site.state / "audit.json").read_text())
+    assert {r["topic"] for r in audit["requests"]} == {REQUESTED.name, FORECAST_OF_A_FLIGHT.name}
+    assert audit["online"]["values_checked"] > 0
 
 
-def test_what_was_served_is_what_history_says(site: Site, bundle_sha256: str) -> None:
+def test_the_served_scores_are_those_of_history(site: Site, bundle_sha256: str) -> None:
     store = open_offline(Settings(state_dir=site.state))
     rows = training_rows(
         PROJECT.service,
@@ -112,6 +114,6 @@ def test_what_was_served_is_what_history_says(site: Site, bundle_sha256: str) ->
     assert set(live) == set(history)
     assert all(o.features_exact for o in live.values())
     assert len(np.unique(scores)) > 100
-    # Equal values may give scores that differ in the last bit: a product of matrices rounds by
-    # their shape, and serving scores other batches.
+    # Equal values may give scores that differ in the last bit: the rounding of a matrix product
+    # depends on its shape, and serving scores batches of other sizes.
     assert {k: o.score for k, o in live.items()} == pytest.approx(history, abs=1e-12)

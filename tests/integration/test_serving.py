@@ -34,7 +34,7 @@ from tests.unit.serving.test_score import POISON
 
 @pytest.fixture(scope="module")
 def kafka_of_serving(tmp_path_factory: pytest.TempPathFactory) -> Iterator[KafkaSettings]:
-    """Topic names are declared, so these tests share no broker with others."""
+    """A broker of these tests' own, because the names of topics are declared."""
     with kafka_broker(tmp_path_factory.mktemp("serving-kafka")) as broker:
         yield KafkaSettings(bootstrap_servers=broker.bootstrap_servers)
 
@@ -46,9 +46,9 @@ def feeder(kafka_of_serving: KafkaSettings) -> Feeder:
 
 @pytest.fixture
 def site(kafka_of_serving: KafkaSettings, tmp_path: Path) -> Site:
-    found = prepare_site(kafka_of_serving, tmp_path)
-    a_bundle(found.bundle, FLIGHT_DELAY)
-    return found
+    site = prepare_site(kafka_of_serving, tmp_path)
+    a_bundle(site.bundle, FLIGHT_DELAY)
+    return site
 
 
 def test_each_request_gets_one_outcome_on_its_own_partition(site: Site, feeder: Feeder) -> None:
@@ -61,16 +61,16 @@ def test_each_request_gets_one_outcome_on_its_own_partition(site: Site, feeder: 
     assert_each_answered_once(site, feeder)
     requests = {(m.partition(), m.offset()): m for m in read_all(site.kafka, [REQUESTED.name])}
     for message, outcome in outcomes(site):
-        asked = requests[message.partition(), int(outcome.source.rsplit("-", 1)[1])]
-        assert message.key() == asked.key()
+        request = requests[message.partition(), int(outcome.source.rsplit("-", 1)[1])]
+        assert message.key() == request.key()
         assert (message.headers() or [])[0] == ("schema", b"prediction/1")
 
 
-def test_poison_stops_nothing_and_is_kept_as_it_came(site: Site, feeder: Feeder) -> None:
-    known = len(dead_letters(site))
+def test_malformed_requests_stop_nothing_and_are_kept_unchanged(site: Site, feeder: Feeder) -> None:
+    earlier_letters = len(dead_letters(site))
     sent = {name: (message, code) for name, (message, code) in POISON.items()}
-    late = a_request("from 2099", event_time_us=4_070_908_800_000_000)
-    sent["from the future"] = (a_message(late), "time_travel")
+    future = a_request("from 2099", event_time_us=4_070_908_800_000_000)
+    sent["from the future"] = (a_message(future), "time_travel")
     with serving(site):
         for message, _ in sent.values():
             feeder.send_poison(message.value(), key=message.key(), headers=message.its_headers)
@@ -79,20 +79,20 @@ def test_poison_stops_nothing_and_is_kept_as_it_came(site: Site, feeder: Feeder)
         wait_until(lambda: all_answered(site), what="all requests are answered", limit_s=60)
 
     assert_each_answered_once(site, feeder)
-    found = dead_letters(site)[known:]
+    letters = dead_letters(site)[earlier_letters:]
     expected = sorted((m.value() or b"", m.key(), code) for m, code in sent.values())
-    assert sorted((m.value() or b"", m.key(), error_of(m)) for m in found) == expected
-    assert {name for m in found for name, _ in m.headers() or ()} >= {"schema", "dlq.message"}
+    assert sorted((m.value() or b"", m.key(), error_of(m)) for m in letters) == expected
+    assert {name for m in letters for name, _ in m.headers() or ()} >= {"schema", "dlq.message"}
 
 
 def error_of(message: Message) -> str:
     return (dict(message.headers() or ())["dlq.error"] or b"").decode()
 
 
-def test_a_new_model_takes_over_between_two_batches_and_loses_nothing(
+def test_a_new_model_takes_over_between_batches_and_no_request_is_lost(
     site: Site, feeder: Feeder
 ) -> None:
-    known = len(outcomes(site))
+    earlier_outcomes = len(outcomes(site))
     with serving(site) as process:
         for n in range(4):
             feeder.send(300)
@@ -104,14 +104,14 @@ def test_a_new_model_takes_over_between_two_batches_and_loses_nothing(
         assert process.stop() == 0
 
     assert_each_answered_once(site, feeder)
-    new = [outcome for _, outcome in outcomes(site)[known:]]
+    new = [outcome for _, outcome in outcomes(site)[earlier_outcomes:]]
     assert len(new) == 2_400
     assert {type(o.model_version) for o in new} == {str}
     scores: dict[str | None, set[float | None]] = {o.model_version: set() for o in new}
     for o in new:
         scores[o.model_version].add(o.score)
     assert 2 <= len(scores) <= 5
-    assert all(len(found) == 1 for found in scores.values()), "two models under one version"
+    assert all(len(distinct) == 1 for distinct in scores.values()), "two models under one version"
 
 
 def has_swapped(process: ServingProcess, times: int) -> bool:
@@ -119,10 +119,10 @@ def has_swapped(process: ServingProcess, times: int) -> bool:
 
 
 def swaps(process: ServingProcess) -> int:
-    found = re.search(
+    match = re.search(
         r'eventide_serving_model_swaps_total{result="changed"} (\S+)', process.get("/metrics")[1]
     )
-    return int(float(found[1])) if found else 0
+    return int(float(match[1])) if match else 0
 
 
 def replace_bundle(site: Site, *, intercept: float) -> None:
@@ -133,7 +133,7 @@ def replace_bundle(site: Site, *, intercept: float) -> None:
     shutil.rmtree(old)
 
 
-def test_a_model_with_other_columns_is_refused_and_the_old_one_serves_on(
+def test_a_model_with_other_columns_is_refused_and_the_old_one_keeps_serving(
     site: Site, feeder: Feeder
 ) -> None:
     with serving(site) as process:
@@ -148,7 +148,7 @@ def test_a_model_with_other_columns_is_refused_and_the_old_one_serves_on(
     assert_each_answered_once(site, feeder)
 
 
-def test_without_a_model_no_request_is_taken_until_there_is_one(site: Site, feeder: Feeder) -> None:
+def test_requests_wait_until_there_is_a_model(site: Site, feeder: Feeder) -> None:
     shutil.rmtree(site.bundle)
     process = ServingProcess(site)
     try:
@@ -170,24 +170,24 @@ def test_without_a_model_no_request_is_taken_until_there_is_one(site: Site, feed
 
 
 def test_two_processes_share_the_work_and_either_may_leave(site: Site, feeder: Feeder) -> None:
-    with serving(site, instance="one") as one, serving(site, instance="two") as two:
-        wait_until(lambda: owned(one) == owned(two) == 2, what="each has two partitions")
+    with serving(site, instance="one") as first, serving(site, instance="two") as second:
+        wait_until(lambda: owned(first) == owned(second) == 2, what="each has two partitions")
         feeder.send(1_000, poison_each=100)
-        assert two.stop() == 0
+        assert second.stop() == 0
         feeder.send(1_000)
         feeder.flush()
-        wait_until(lambda: owned(one) == 4, what="one has all partitions")
+        wait_until(lambda: owned(first) == 4, what="the first has all partitions")
         wait_until(lambda: all_answered(site), what="all requests are answered", limit_s=60)
-        assert one.stop() == 0
+        assert first.stop() == 0
     assert_each_answered_once(site, feeder)
 
 
 def owned(process: ServingProcess) -> int:
-    found = re.search(r"^eventide_serving_partitions_owned (\S+)", process.get("/metrics")[1], re.M)
-    return int(float(found[1])) if found else 0
+    match = re.search(r"^eventide_serving_partitions_owned (\S+)", process.get("/metrics")[1], re.M)
+    return int(float(match[1])) if match else 0
 
 
-def test_a_twin_ends_the_process_whose_name_it_took(site: Site, feeder: Feeder) -> None:
+def test_a_second_process_of_the_same_name_fences_the_first(site: Site, feeder: Feeder) -> None:
     with serving(site) as first, serving(site) as second:
 
         def one_is_fenced() -> bool:
@@ -201,7 +201,7 @@ def test_a_twin_ends_the_process_whose_name_it_took(site: Site, feeder: Feeder) 
     assert_each_answered_once(site, feeder)
 
 
-def test_the_second_signal_ends_it_at_once(site: Site) -> None:
+def test_a_second_signal_ends_serving_at_once(site: Site) -> None:
     with serving(site) as process:
         process.process.send_signal(signal.SIGTERM)
         process.process.send_signal(signal.SIGINT)

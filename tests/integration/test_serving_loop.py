@@ -1,4 +1,4 @@
-"""The serving loop in this process, on a real broker, with what rarely goes wrong going wrong."""
+"""The serving loop in this process, on a real broker, with rare failures injected."""
 
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -62,7 +62,7 @@ def feeder(site: Site) -> Feeder:
 
 
 class Choice:
-    """The model in service, chosen by the test."""
+    """The champion, chosen by the test."""
 
     def __init__(self, model: ServedModel | None) -> None:
         self.model = model
@@ -78,7 +78,7 @@ def model(tmp_path: Path) -> ServedModel:
 
 
 class AbortsEverySecond(TransactionalProducer):
-    """Every second transaction comes to nothing, as when partitions move."""
+    """Aborts every second transaction, as a rebalance does."""
 
     calls = 0
 
@@ -96,7 +96,7 @@ class AbortsEverySecond(TransactionalProducer):
         super().send_all(records, offsets=offsets, consumer=consumer, arrived=arrived)
 
 
-class SometimesAway:
+class UnavailableOnce:
     """A feature store that does not answer its first call."""
 
     def __init__(self) -> None:
@@ -160,7 +160,7 @@ def _join(site: Site, topics: Topics) -> GroupConsumer:
     return GroupConsumer(site.kafka, group=site.group, instance="loop", topics=[topics.requests])
 
 
-def answer_all(site: Site, feeder: Feeder) -> None:
+def wait_until_all_answered(site: Site, feeder: Feeder) -> None:
     feeder.flush()
     wait_until(lambda: all_answered(site), what="all requests are answered", limit_s=60)
 
@@ -170,25 +170,25 @@ def test_a_batch_whose_transaction_was_aborted_is_answered_once(
 ) -> None:
     with a_loop(site, Choice(model), producer=AbortsEverySecond):
         feeder.send(500, poison_each=25)
-        answer_all(site, feeder)
+        wait_until_all_answered(site, feeder)
     assert_each_answered_once(site, feeder)
 
 
-def test_a_store_that_is_away_for_a_moment_costs_no_answer(
+def test_a_brief_outage_of_the_store_loses_no_request(
     site: Site, feeder: Feeder, model: ServedModel
 ) -> None:
-    away = SometimesAway()
-    with a_loop(site, Choice(model), features=away):
+    unavailable = UnavailableOnce()
+    with a_loop(site, Choice(model), features=unavailable):
         feeder.send(200, poison_each=25)
-        answer_all(site, feeder)
-    assert away.calls > 1
+        wait_until_all_answered(site, feeder)
+    assert unavailable.calls > 1
     assert_each_answered_once(site, feeder)
 
 
-def test_a_model_that_fails_on_everything_takes_no_requests_until_another_one_serves(
+def test_a_model_that_fails_on_every_request_pauses_serving_until_it_is_replaced(
     site: Site, feeder: Feeder, model: ServedModel
 ) -> None:
-    known = len(outcomes(site))
+    earlier_outcomes = len(outcomes(site))
     broken = replace(model, bundle=None)  # type: ignore[arg-type]  # fails on any request
     choice = Choice(broken)
     with a_loop(site, choice) as loop:
@@ -196,14 +196,14 @@ def test_a_model_that_fails_on_everything_takes_no_requests_until_another_one_se
         feeder.flush()
         wait_until(lambda: "scores none" in loop.ready()[1], what="it says why", limit_s=60)
         assert not all_answered(site)
-        assert len(outcomes(site)) == known
+        assert len(outcomes(site)) == earlier_outcomes
         choice.model = model
-        answer_all(site, feeder)
+        wait_until_all_answered(site, feeder)
         assert loop.ready() == (True, "serving requests")
     assert_each_answered_once(site, feeder)
 
 
-def test_the_group_stands_at_the_end_after_requests_that_came_in_transactions(
+def test_the_group_reaches_the_end_past_the_markers_of_transactional_requests(
     site: Site, feeder: Feeder, model: ServedModel
 ) -> None:
     with (
@@ -215,6 +215,6 @@ def test_the_group_stands_at_the_end_after_requests_that_came_in_transactions(
         poison = [ProducerRecord(topic=REQUESTED.name, value=b"noise", key=b"k")]
         source.send_all(poison)
         feeder.sent, feeder.poison = feeder.sent + 1, feeder.poison + 1
-        answer_all(site, feeder)
+        wait_until_all_answered(site, feeder)
         assert sum(end_offsets(site.kafka, [REQUESTED.name]).values()) == feeder.sent + 1
     assert_each_answered_once(site, feeder)

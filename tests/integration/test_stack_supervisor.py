@@ -1,4 +1,4 @@
-"""Reaper and supervisor over small processes that behave badly: quick, and no server is needed."""
+"""Reaper and supervisor over small misbehaving processes: fast, without a real server."""
 
 import os
 import signal
@@ -16,7 +16,7 @@ from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.fault
 
-# `base` is meek. `wild` ignores SIGTERM and starts a child that leaves its session.
+# `base` behaves well. `wild` ignores SIGTERM and starts a child that leaves its session.
 SUPERVISOR = """
 import os, signal, sys, structlog
 from pathlib import Path
@@ -64,7 +64,7 @@ run_reaper(command, StackFiles(Path(sys.argv[1])), log=structlog.get_logger())
 
 
 class Small:
-    """A stack of `base` and `wild`, up and written down."""
+    """A running stack of `base` and `wild`, with its process table on disk."""
 
     def __init__(self, state: Path) -> None:
         self.files = StackFiles(state)
@@ -77,8 +77,8 @@ class Small:
                 start_new_session=True,
             )
         wait_until(self._is_up, what="the small stack is up")
-        self.everyone = set(self.files.processes().all())
-        assert len(self.everyone) == 5
+        self.processes = set(self.files.processes().all())
+        assert len(self.processes) == 5
 
     def kill(self, process: ProcessId | None) -> None:
         assert process is not None
@@ -89,16 +89,16 @@ class Small:
         assert status is not None
         (pid,) = [service.pid for service in status.services if service.name == name]
         assert pid is not None
-        found = identify(pid)
-        assert found is not None
-        return found
+        process = identify(pid)
+        assert process is not None
+        return process
 
     def escaped(self) -> ProcessId | None:
         return identify(int(self._escaped.read_text()))
 
     def await_end(self) -> None:
         self.reaper.wait(30)
-        assert not [process for process in self.everyone if is_alive(process)]
+        assert not [process for process in self.processes if is_alive(process)]
 
     def _is_up(self) -> bool:
         status = self.files.status()
@@ -114,32 +114,32 @@ def small(tmp_path: Path) -> Iterator[Small]:
     small.reaper.wait(30)
 
 
-def test_a_killed_supervisor_leaves_nothing_not_even_who_left_the_session(small: Small) -> None:
+def test_after_a_killed_supervisor_every_process_ends_even_in_other_sessions(small: Small) -> None:
     small.kill(small.files.processes().supervisor)
 
     small.await_end()
     assert small.files.processes().all() == []
 
 
-def test_a_killed_reaper_makes_the_supervisor_stop_all_in_order(small: Small) -> None:
+def test_after_a_killed_reaper_the_supervisor_stops_all_in_order(small: Small) -> None:
     small.kill(small.files.processes().reaper)
 
     small.reaper.wait(30)
-    wait_until(lambda: not any(map(is_alive, small.everyone)), what="all are gone")
+    wait_until(lambda: not any(map(is_alive, small.processes)), what="all are gone")
     status = small.files.status()
     assert status is not None
     assert {service.state for service in status.services} == {"stopped"}
 
 
-def test_asked_to_end_it_ends_in_order_and_kills_who_does_not_listen(
+def test_on_sigterm_services_end_in_order_and_those_that_ignore_it_are_killed(
     small: Small, tmp_path: Path
 ) -> None:
     small.reaper.send_signal(signal.SIGTERM)
 
     small.await_end()
-    said = (tmp_path / "out").read_text()
-    assert "killed_for_not_ending" in said
-    stopped = [line for line in said.splitlines() if "state=stopped" in line]
+    output = (tmp_path / "out").read_text()
+    assert "killed_for_not_ending" in output
+    stopped = [line for line in output.splitlines() if "state=stopped" in line]
     assert ["wild" in line for line in stopped] == [True, False]
 
 
@@ -151,35 +151,35 @@ def test_when_reaper_and_supervisor_are_killed_the_next_command_ends_the_rest(sm
     if sys.platform == "linux":
         wait_until(
             lambda: not any(map(is_alive, recorded.session_leaders)),
-            what="the kernel took the servers",
+            what="the kernel killed the servers",
         )
-    said: list[str] = []
-    end_leftovers(small.files, said.append)
-    assert "that a crash had left" in said[0]
+    messages: list[str] = []
+    end_leftovers(small.files, messages.append)
+    assert "that a crash had left" in messages[0]
     assert escaped is not None
     assert not is_alive(escaped)
 
 
-def test_a_killed_server_comes_back_without_what_it_had_started(small: Small) -> None:
+def test_a_killed_server_restarts_and_its_old_children_end(small: Small) -> None:
     first, escaped = small.leader("wild"), small.escaped()
     small.kill(first)
 
-    wait_until(lambda: small.escaped() not in (None, escaped), what="it started its child anew")
+    wait_until(lambda: small.escaped() not in (None, escaped), what="it has started a new child")
     assert escaped is not None
     wait_until(lambda: not is_alive(escaped), what="the old child is gone")
     wait_until(lambda: small.leader("wild") != first, what="status shows the new process")
 
 
-def test_a_stranger_with_a_pid_of_old_is_not_touched(tmp_path: Path) -> None:
-    stranger = subprocess.Popen(
+def test_a_foreign_process_with_a_reused_pid_is_not_killed(tmp_path: Path) -> None:
+    foreign = subprocess.Popen(
         [sys.executable, "-c", "import time; time.sleep(600)"], start_new_session=True
     )
     try:
-        me = identify(stranger.pid)
-        assert me is not None
-        former = ProcessId(me.pid, me.started + 100.0)
+        identity = identify(foreign.pid)
+        assert identity is not None
+        former = ProcessId(identity.pid, identity.started + 100.0)
         kill_all([former])
-        assert is_alive(me)
+        assert is_alive(identity)
     finally:
-        stranger.kill()
-        stranger.wait()
+        foreign.kill()
+        foreign.wait()

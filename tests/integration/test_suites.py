@@ -12,7 +12,7 @@ import pytest
 ROOT = Path(__file__).parents[2]
 HARMLESS = {"--dist", "loadfile", "--no-loadscope-reorder", "--faults=long"}
 FAST = ["-m", "not servers and not fault"]
-# Collects as `make test-fast` does, and writes down what there was before the selection.
+# Collects as `make test-fast` does, and records every test before the selection.
 COLLECT = """
 import json, sys
 import pytest
@@ -26,21 +26,21 @@ class Collected:
     def pytest_collection_finish(self, session):
         self.fast = [item.nodeid for item in session.items]
 
-seen = Collected()
-assert pytest.main(["--collect-only", "-q", *sys.argv[2:]], plugins=[seen]) == 0
+collected = Collected()
+assert pytest.main(["--collect-only", "-q", *sys.argv[2:]], plugins=[collected]) == 0
 with open(sys.argv[1], "w") as file:
-    json.dump(vars(seen), file)
+    json.dump(vars(collected), file)
 """
 
 
 def arguments(target: str) -> list[str]:
-    """What the target gives to pytest, but for how many workers there are."""
+    """The arguments that the target gives to pytest, without the number of workers."""
     make = ["make", "-n", "--no-print-directory", target, "MINUTES=1"]
     lines = subprocess.run(make, cwd=ROOT, capture_output=True, text=True, check=True).stdout
     command = next(line for line in lines.splitlines() if "/pytest" in line)
-    _, *given = shlex.split(command)
-    at = given.index("-n")
-    return given[:at] + given[at + 2 :]
+    _, *options = shlex.split(command)
+    at = options.index("-n")
+    return options[:at] + options[at + 2 :]
 
 
 @pytest.fixture(scope="module")
@@ -57,23 +57,23 @@ def collected(tmp_path_factory: pytest.TempPathFactory) -> Any:
 
 
 @pytest.mark.parametrize("target", ["test", "test-nightly"])
-def test_the_whole_suites_select_nothing(target: str) -> None:
+def test_the_complete_suites_deselect_nothing(target: str) -> None:
     assert set(arguments(target)) <= HARMLESS
 
 
-def test_the_fast_suite_leaves_out_servers_and_kills_and_nothing_else(collected: Any) -> None:
-    given = arguments("test-fast")
-    assert [a for a in given if a not in HARMLESS] == FAST
+def test_the_fast_suite_leaves_out_only_server_and_fault_tests(collected: Any) -> None:
+    options = arguments("test-fast")
+    assert [a for a in options if a not in HARMLESS] == FAST
     assert sorted([*collected["fast"], *collected["left_out"]]) == sorted(collected["all"])
     assert all({"servers", "fault"} & set(marks) for marks in collected["left_out"].values())
 
 
-def test_every_file_of_tests_is_collected(collected: Any) -> None:
+def test_every_test_file_is_collected(collected: Any) -> None:
     files = {test.partition("::")[0] for test in collected["all"]}
     assert files == {str(f.relative_to(ROOT)) for f in (ROOT / "tests").rglob("test_*.py")}
 
 
-def test_the_fast_suite_has_the_unit_tests_and_the_contracts_without_a_server(
+def test_the_fast_suite_has_the_unit_tests_and_the_contracts_on_memory_and_lmdb(
     collected: Any,
 ) -> None:
     fast = {test.partition("::")[0] for test in collected["fast"]}

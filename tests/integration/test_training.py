@@ -1,4 +1,4 @@
-"""The steps on a real MLflow: who serves, what is written down, and what a rerun does."""
+"""The steps on a real MLflow: which model serves, what is recorded, and what a rerun changes."""
 
 import json
 import os
@@ -23,12 +23,12 @@ from ml.steps.promote import promote
 from ml.steps.register import register
 from ml.steps.train import train
 from ml.steps.validate import validate
-from tests.support.data.flight_history import MadeHistory
+from tests.support.data.flight_history import SyntheticHistory
 from tests.support.data.small_project import DAY, ROWS_A_DAY, small_project
 
 set_switches(os.environ)
 with warnings.catch_warnings():
-    # What the libraries use of each other and of Python is old; it is not ours to mend.
+    # The libraries use deprecated parts of each other and of Python; we cannot fix that.
     warnings.simplefilter("ignore")
     import mlflow
     import mlflow.pyfunc
@@ -45,7 +45,7 @@ pytestmark = [
 
 @dataclass(kw_only=True)
 class Bench:
-    """One project on one MLflow, with the steps up to any of them."""
+    """One project on one MLflow; each method runs the steps up to one of them."""
 
     project: ModelProject
     url: str
@@ -60,8 +60,8 @@ class Bench:
         return MlflowRegistry(self.url)
 
     def fitted(self, day: date, **history: Any) -> tuple[Snapshot, Validation, list[Fit]]:
-        made = MadeHistory(rows_a_day=ROWS_A_DAY, **history)
-        snapshot = extract(self.project, day, history=made, work=self.work)
+        synthetic = SyntheticHistory(rows_a_day=ROWS_A_DAY, **history)
+        snapshot = extract(self.project, day, history=synthetic, work=self.work)
         validation = Validation(expectations=0, findings=())
         _write_page(snapshot)
         return (
@@ -85,8 +85,8 @@ class Bench:
 
     def registered(self, day: date, **history: Any) -> tuple[Verdict, Registration]:
         snapshot, evaluation, verdict = self.judged(day, **history)
-        done = register(self.project, snapshot, evaluation, verdict, registry=self.registry)
-        return verdict, done
+        registration = register(self.project, snapshot, evaluation, verdict, registry=self.registry)
+        return verdict, registration
 
     def promoted(self, day: date, **history: Any) -> Promotion:
         verdict, registration = self.registered(day, **history)
@@ -99,7 +99,7 @@ class Bench:
 
 
 def _write_page(snapshot: Snapshot) -> None:
-    """What `validate` leaves behind; that step has tests of its own and takes its time."""
+    """Write the page that `validate` would: that step is slow and has tests of its own."""
     page = snapshot.file("validation/data_docs/validations/page.html")
     page.parent.mkdir(parents=True, exist_ok=True)
     page.write_text("<html></html>")
@@ -107,7 +107,7 @@ def _write_page(snapshot: Snapshot) -> None:
 
 @pytest.fixture
 def bench(mlflow_url: str, tmp_path: Path, request: pytest.FixtureRequest) -> Bench:
-    """A project of this test's own, so that nobody else promotes in it."""
+    """A project of this test's own, so that no other test promotes in it."""
     name = request.node.name.split("[")[0].removeprefix("test_")
     return Bench(project=small_project(name), url=mlflow_url, work=tmp_path)
 
@@ -115,17 +115,17 @@ def bench(mlflow_url: str, tmp_path: Path, request: pytest.FixtureRequest) -> Be
 @pytest.fixture(scope="module")
 def first(mlflow_url: str, tmp_path_factory: pytest.TempPathFactory) -> Bench:
     """A project whose first candidate was promoted."""
-    made = Bench(
+    bench = Bench(
         project=small_project("first_champion"),
         url=mlflow_url,
         work=tmp_path_factory.mktemp("work"),
     )
-    made.promoted(DAY)
-    return made
+    bench.promoted(DAY)
+    return bench
 
 
 def state(bench: Bench) -> dict[str, Any]:
-    """All of a project that a rerun must not change."""
+    """Everything of a project that a rerun must not change."""
     client = mlflow.MlflowClient(bench.url)
     experiment = client.get_experiment_by_name(bench.project.name)
     assert experiment is not None
@@ -141,10 +141,10 @@ def state(bench: Bench) -> dict[str, Any]:
 
 
 def test_the_first_good_candidate_becomes_champion_and_loads_for_serving(first: Bench) -> None:
-    found = champion_of(first.registry, first.project.name)
-    assert found is not None
-    assert found.bundle.info.model == first.project.name
-    assert found.version.tags["eventide.rehearsed_rows"] == "2000"
+    champion = champion_of(first.registry, first.project.name)
+    assert champion is not None
+    assert champion.bundle.info.model == first.project.name
+    assert champion.version.tags["eventide.rehearsed_rows"] == "2000"
     aliases = first.registry.aliases(first.project.name)
     assert aliases == {"champion": "1", "challenger": "1"}
     (line,) = (first.work / first.project.name / "lifecycle.jsonl").read_text().splitlines()
@@ -181,45 +181,49 @@ def test_the_registered_pipeline_has_a_signature_and_pinned_requirements(first: 
 
 
 def test_a_rerun_of_the_same_day_changes_nothing(first: Bench) -> None:
-    before = state(first)
-    done = first.promoted(DAY)
-    assert done == Promotion(name=first.project.name, version="1", previous=None, changed=False)
-    assert state(first) == before
+    state_before = state(first)
+    promotion = first.promoted(DAY)
+    assert promotion == Promotion(
+        name=first.project.name, version="1", previous=None, changed=False
+    )
+    assert state(first) == state_before
 
 
 def test_the_next_day_is_judged_against_the_champion_and_held_when_no_better(
     first: Bench,
 ) -> None:
-    before = first.registry.aliases(first.project.name)
+    aliases_before = first.registry.aliases(first.project.name)
     _, evaluation, verdict = first.judged(DAY + timedelta(days=1))
     assert evaluation.champion == "1"
     assert set(evaluation.differences) == {"base_rate", "reference", "champion"}
     assert not verdict.accepted
     assert any("log_loss_minus_champion_upper" in reason for reason in verdict.reasons)
-    assert first.registry.aliases(first.project.name) == before
+    assert first.registry.aliases(first.project.name) == aliases_before
 
 
-def test_a_champion_that_learnt_from_the_days_it_is_judged_on_is_not_beaten(
+def test_a_champion_trained_on_the_evaluation_days_is_not_replaced(
     first: Bench,
 ) -> None:
     _, _, verdict = first.judged(DAY - timedelta(days=4))
     assert any("champion_overlap_hours" in reason for reason in verdict.reasons)
 
 
-def test_a_much_better_candidate_replaces_the_champion_which_stays_at_hand(bench: Bench) -> None:
+def test_a_much_better_candidate_replaces_the_champion_which_is_kept_as_previous(
+    bench: Bench,
+) -> None:
     weak = small_project(bench.project.name, candidates=(_only_the_timetable(bench.project),))
     lax = ("log_loss_minus_reference_upper", "absolute_bias")
     weak = replace(weak, gates=tuple(g for g in weak.gates if g.measure not in lax))
     assert Bench(project=weak, url=bench.url, work=bench.work).promoted(DAY).changed
-    done = bench.promoted(DAY + timedelta(days=8))
-    assert (done.version, done.previous, done.changed) == ("2", "1", True)
+    promotion = bench.promoted(DAY + timedelta(days=8))
+    assert (promotion.version, promotion.previous, promotion.changed) == ("2", "1", True)
     assert bench.registry.aliases(bench.project.name) == {
         "champion": "2",
         "previous": "1",
         "challenger": "2",
     }
-    again = Bench(project=weak, url=bench.url, work=bench.work).promoted(DAY)
-    assert again.changed is False  # the rerun of an old day does not bring an old model back
+    rerun = Bench(project=weak, url=bench.url, work=bench.work).promoted(DAY)
+    assert rerun.changed is False  # the rerun of an old day does not bring an old model back
     assert bench.registry.aliases(bench.project.name)["champion"] == "2"
 
 
@@ -260,7 +264,7 @@ def test_a_bundle_changed_in_the_registry_is_never_promoted(bench: Bench) -> Non
 
 def test_a_version_that_was_not_verified_is_never_promoted(bench: Bench) -> None:
     snapshot, evaluation, verdict = bench.judged(DAY)
-    made = bench.registry.register(
+    registered = bench.registry.register(
         bench.project.name,
         run_id=evaluation.runs[verdict.candidate],
         pipeline=_pipeline(evaluation, verdict),
@@ -268,9 +272,9 @@ def test_a_version_that_was_not_verified_is_never_promoted(bench: Bench) -> None
         tags={},
     )
     claimed = Registration(
-        name=made.name,
-        version=made.version,
-        run_id=made.run_id,
+        name=registered.name,
+        version=registered.version,
+        run_id=registered.run_id,
         bundle_sha256="",
         verified_rows=1,
     )
@@ -278,8 +282,8 @@ def test_a_version_that_was_not_verified_is_never_promoted(bench: Bench) -> None
         bench.promote(verdict, claimed)
 
 
-def test_a_verdict_against_another_champion_promotes_nobody(bench: Bench) -> None:
-    """Two days were judged when there was no champion yet; the second comes too late."""
+def test_a_verdict_against_another_champion_promotes_no_model(bench: Bench) -> None:
+    """Both runs were judged before there was a champion; the second promotion is too late."""
     early, late = bench.registered(DAY), bench.registered(DAY, seed=1)
     assert bench.promote(*early).changed
     with pytest.raises(RegistryConflict, match="judged against no champion, but 1 serves"):
@@ -292,7 +296,7 @@ class Crash(Exception):
 
 
 class FailsAt(MlflowRegistry):
-    """A registry that is away from its n-th change on."""
+    """A registry that fails from its n-th change on."""
 
     def __init__(self, url: str, *, changes: int) -> None:
         super().__init__(url)
@@ -312,45 +316,50 @@ class FailsAt(MlflowRegistry):
         self._left -= 1
 
 
-def test_a_promotion_that_was_cut_off_anywhere_is_finished_by_the_next_try(bench: Bench) -> None:
+def test_a_promotion_interrupted_at_any_step_is_completed_by_the_next_run(bench: Bench) -> None:
     snapshot, evaluation, verdict = bench.judged(DAY)
     crashes = 0
     for changes in range(6):
         registry = FailsAt(bench.url, changes=changes)
         try:
-            made = register(bench.project, snapshot, evaluation, verdict, registry=registry)
+            registration = register(bench.project, snapshot, evaluation, verdict, registry=registry)
             promote(
-                bench.project, made, verdict, registry=registry, work=bench.work, now_us=changes
+                bench.project,
+                registration,
+                verdict,
+                registry=registry,
+                work=bench.work,
+                now_us=changes,
             )
         except Crash:
             crashes += 1
     assert crashes >= 2
-    found = state(bench)
-    assert found["aliases"] == {"champion": "1", "challenger": "1"}
-    assert list(found["versions"]) == ["1"]
-    assert len(found["lifecycle"].splitlines()) == 1
+    final_state = state(bench)
+    assert final_state["aliases"] == {"champion": "1", "challenger": "1"}
+    assert list(final_state["versions"]) == ["1"]
+    assert len(final_state["lifecycle"].splitlines()) == 1
 
 
-def test_an_evaluation_that_was_cut_off_is_written_anew_and_leaves_no_half(bench: Bench) -> None:
+def test_an_interrupted_evaluation_is_repeated_and_leaves_no_partial_run(bench: Bench) -> None:
     snapshot, _, fits = bench.fitted(DAY)
     bench.experiments.begin(
         bench.project.name, snapshot.key, title="half", tags={}, learners=[f.learner for f in fits]
     )
     _, evaluation, _ = bench.judged(DAY)
-    found = state(bench)["runs"]
-    assert set(found) == {evaluation.run_id, *evaluation.runs.values()}
-    assert {status for status, _, _ in found.values()} == {"FINISHED"}
+    runs = state(bench)["runs"]
+    assert set(runs) == {evaluation.run_id, *evaluation.runs.values()}
+    assert {status for status, _, _ in runs.values()} == {"FINISHED"}
 
 
 def test_a_broken_contract_stops_the_run_and_its_pages_are_in_mlflow(bench: Bench) -> None:
     import polars as pl
 
-    made = MadeHistory(
+    broken = SyntheticHistory(
         rows_a_day=ROWS_A_DAY,
         change=lambda f: f.with_columns(origin=pl.lit("BOS"), dest=pl.lit("LAXX")),
     )
-    snapshot = extract(bench.project, DAY, history=made, work=bench.work)
-    for _ in range(2):  # a second try says the same and leaves one run
+    snapshot = extract(bench.project, DAY, history=broken, work=bench.work)
+    for _ in range(2):  # a second run fails alike and leaves one MLflow run
         with pytest.raises(DataContractBroken, match=r"EWR.*and 1 more"):
             validate(
                 bench.project,

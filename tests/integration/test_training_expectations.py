@@ -1,4 +1,4 @@
-"""Every expectation of the flights is broken once, and says so. Real Great Expectations."""
+"""Every expectation of the flights project is broken once and reported by Great Expectations."""
 
 import os
 import warnings
@@ -13,12 +13,12 @@ from infra.clock import to_us
 from ml.bootstrap import set_switches
 from ml.project import KEYS
 from ml.projects.flight_delay import PROJECT
-from tests.support.data.flight_history import MadeHistory
+from tests.support.data.flight_history import SyntheticHistory
 from tests.support.data.small_project import DAY
 
 set_switches(os.environ)
 with warnings.catch_warnings():
-    warnings.simplefilter("ignore")  # what the library uses of Python is old; not ours to mend
+    warnings.simplefilter("ignore")  # the library uses deprecated Python; we cannot fix that
     from ml.adapters.great_expectations import GreatExpectations
 
 pytestmark = [
@@ -32,7 +32,7 @@ SOME = pl.int_range(pl.len()) % 10 == 0
 
 @pytest.fixture(scope="module")
 def good() -> pl.DataFrame:
-    rows = MadeHistory(rows_a_day=100)(
+    rows = SyntheticHistory(rows_a_day=100)(
         PROJECT.service,
         PROJECT.label,
         start_us=0,
@@ -74,7 +74,9 @@ BREAKS: dict[tuple[str, str], Callable[[pl.DataFrame], pl.DataFrame]] = {
 }
 
 
-def test_a_good_set_breaks_nothing_and_has_its_pages(good: pl.DataFrame, tmp_path: Path) -> None:
+def test_a_good_training_set_breaks_no_expectation_and_has_a_page(
+    good: pl.DataFrame, tmp_path: Path
+) -> None:
     assert GreatExpectations().examine(good, PROJECT.expectations, docs=tmp_path) == []
     (page,) = tmp_path.glob("validations/**/*.html")
     assert "expect" in page.read_text().lower()
@@ -85,7 +87,7 @@ def test_every_expectation_has_its_bad_example_here() -> None:
 
 
 @pytest.mark.parametrize(("kind", "column"), BREAKS)
-def test_a_broken_expectation_is_found_with_its_reason(
+def test_a_broken_expectation_is_reported_with_its_reason(
     kind: str, column: str, good: pl.DataFrame, tmp_path: Path
 ) -> None:
     (declared,) = [
@@ -98,29 +100,29 @@ def test_a_broken_expectation_is_found_with_its_reason(
     assert finding.observed
 
 
-def test_several_broken_ones_are_all_found_in_the_order_of_the_declaration(
+def test_several_broken_expectations_are_reported_in_declaration_order(
     good: pl.DataFrame, tmp_path: Path
 ) -> None:
     bad = good
     for column in ("origin", "dest", "block_minutes"):
         bad = next(spoiled for (_, c), spoiled in BREAKS.items() if c == column)(bad)
-    found = GreatExpectations().examine(bad, PROJECT.expectations, docs=tmp_path)
-    assert [f.why for f in found] == [
+    findings = GreatExpectations().examine(bad, PROJECT.expectations, docs=tmp_path)
+    assert [f.why for f in findings] == [
         e.why
         for e in PROJECT.expectations
         if e.arguments["column"] in ("origin", "dest", "block_minutes")
     ]
 
 
-def test_an_expectation_that_cannot_be_checked_is_broken(
+def test_an_expectation_that_cannot_be_checked_is_reported_as_broken(
     good: pl.DataFrame, tmp_path: Path
 ) -> None:
-    without = good.drop("block_minutes")
-    found = GreatExpectations().examine(without, PROJECT.expectations, docs=tmp_path)
-    assert [f.severity for f in found] == ["critical"]
-    assert "could not be checked" in found[0].observed
+    without_column = good.drop("block_minutes")
+    findings = GreatExpectations().examine(without_column, PROJECT.expectations, docs=tmp_path)
+    assert [f.severity for f in findings] == ["critical"]
+    assert "could not be checked" in findings[0].observed
 
 
-def test_the_columns_that_are_expected_are_those_of_the_set() -> None:
-    known = {*PROJECT.columns, *KEYS}
-    assert {e.arguments["column"] for e in PROJECT.expectations} <= known
+def test_expectations_name_only_columns_of_the_training_set() -> None:
+    columns = {*PROJECT.columns, *KEYS}
+    assert {e.arguments["column"] for e in PROJECT.expectations} <= columns

@@ -1,1 +1,1 @@
-"""What tests share: data, real servers, processes under control, and slow references."""
+"""Shared by tests: data, real servers, controlled processes, and slow reference computations."""

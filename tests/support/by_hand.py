@@ -1,4 +1,4 @@
-"""Small cases by hand: seconds after the start, only what matters is said."""
+"""Small cases by hand: times in seconds after the start, and only the fields that matter."""
 
 import math
 from collections.abc import Sequence
@@ -19,7 +19,7 @@ SECOND_US = 1_000_000
 
 
 def known_fault(reason: str) -> pytest.MarkDecorator:
-    """The product gives a wrong answer today; this test fails when it no longer does."""
+    """The product gives a wrong result today; this test fails when it no longer does."""
     return pytest.mark.xfail(strict=True, reason=reason)
 
 
@@ -55,7 +55,7 @@ def sent(
     partition: int = 0,
     **fields: Any,
 ) -> Sent:
-    """An event that happened at a second, known at once unless it is said otherwise."""
+    """An event that happened at a second, known at once by default."""
     own = {"event_id": f"at {happened} {fields}", "event_time_us": at(happened), "shop": "a"}
     return Sent(
         event=event,
@@ -66,27 +66,29 @@ def sent(
 
 
 def asked(event: EventType, second: float, **fields: Any) -> Question:
-    """A question as of a second."""
+    """A point-in-time query as of a second."""
     own = {"event_id": "asked", "event_time_us": at(second), "shop": "a"}
     return Question(record=event.record(**{**own, **fields}), as_of_us=at(second))
 
 
 def answers(case: Case) -> dict[str, np.ndarray[Any, np.dtype[np.float64]]]:
-    """By path: the features of the case's first view for each question."""
+    """By path: the features of the case's first view for each query."""
     view = case.views[0]
-    made = ingested(case, {"memory": MemoryOnlineStore()})
-    found = {"history": history_values(case, view, made.offline, parts=1)}
-    found["history in parts"] = history_values(case, view, made.offline, parts=len(case.questions))
-    for name, store in made.online.items():
+    stores = ingested(case, {"memory": MemoryOnlineStore()})
+    by_path = {"history": history_values(case, view, stores.offline, parts=1)}
+    by_path["history in parts"] = history_values(
+        case, view, stores.offline, parts=len(case.questions)
+    )
+    for name, store in stores.online.items():
         live = live_answers(case, view, store)
         assert live.exact.all()
-        found[name] = live.values
-    return found
+        by_path[name] = live.values
+    return by_path
 
 
 def assert_answers(case: Case, *rows: Sequence[float | None]) -> None:
-    """Every path answers this, a row for each question; None is nothing."""
+    """Assert these rows on every path, one for each query; None is null."""
     expected = np.array([[math.nan if v is None else v for v in row] for row in rows], np.float64)
-    found = answers(case)
-    wrong = {path: v.tolist() for path, v in found.items() if not same_bits(v, expected).all()}
+    by_path = answers(case)
+    wrong = {path: v.tolist() for path, v in by_path.items() if not same_bits(v, expected).all()}
     assert not wrong, f"expected {expected.tolist()}"

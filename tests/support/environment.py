@@ -8,12 +8,12 @@ import os
 
 PREFIXES = ("EVENTIDE_", "MLFLOW_", "AIRFLOW_")
 PROXIES = {f"{scheme}_PROXY" for scheme in ("ALL", "FTP", "HTTP", "HTTPS", "NO")}
-# A bucket that whoever runs the tests names on purpose: see test_offline_store.
+# A bucket that is set on purpose for the contract tests: see test_offline_store.
 KEPT = {"EVENTIDE_TEST_BUCKET"}
 
 
 def is_foreign(name: str) -> bool:
-    """Whether a test must not see this variable."""
+    """Whether this variable must be hidden from tests."""
     return name not in KEPT and (name.startswith(PREFIXES) or name.upper() in PROXIES)
 
 

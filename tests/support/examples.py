@@ -1,4 +1,4 @@
-"""How many examples a property is tried on."""
+"""How many examples each property is tested with."""
 
 from hypothesis import settings
 

@@ -1,11 +1,11 @@
-"""How often the fault tests strike: one table for `--faults=short` (CI) and `--faults=long`."""
+"""How many faults the fault tests cause, with `--faults=short` (CI) and with `--faults=long`."""
 
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True, kw_only=True)
 class FaultCounts:
-    """Repetitions for each fault test. More of them find rarer moments and take longer."""
+    """Repetitions for each fault test. More repetitions hit rarer moments and take longer."""
 
     ingest_kills: int
     broker_killed_in_rounds: tuple[int, ...]  # of the kills of ingest

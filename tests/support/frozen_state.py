@@ -1,10 +1,10 @@
-"""The state that a release leaves behind, small and frozen: what later releases must still read.
+"""A small frozen copy of the state that a release writes; later releases must still read it.
 
     python -m tests.support.frozen_state RELEASE
 
 writes `tests/support/frozen/RELEASE.tar.xz` with the code of this tree: an LMDB online store, Delta
-tables, and what that release answered from them. `tests/unit/test_frozen_state.py` reads all of
-them with the code of today.
+tables, and the features that release computed from them. `tests/unit/test_frozen_state.py` reads
+all of them with the code of today.
 """
 
 import json
@@ -44,14 +44,14 @@ def main(release: str) -> None:
     with TemporaryDirectory() as work:
         folder = Path(work)
         ingest(folder, flights().slice(FIRST, EVENTS))
-        (folder / "answers.json").write_text(json.dumps(answers(folder), sort_keys=True))
+        (folder / "answers.json").write_text(json.dumps(computed_features(folder), sort_keys=True))
         FOLDER.mkdir(exist_ok=True)
         with tarfile.open(FOLDER / f"{release}.tar.xz", "w:xz") as archive:
             archive.add(folder, arcname=".")
 
 
 def ingest(folder: Path, events: pl.DataFrame) -> None:
-    """Bring recorded events into both stores of a folder, as ingest does, without a broker."""
+    """Write recorded events into both stores of a folder, as ingest does, without a broker."""
     positions = dict.fromkeys(partitions(), 0)
     online = LmdbOnlineStore(str(folder / "online"))
     sink = OnlineSink(
@@ -74,12 +74,12 @@ def ingest(folder: Path, events: pl.DataFrame) -> None:
 
 
 def partitions() -> list[Partition]:
-    """The partitions that the recorded events are put into, one for each type of event."""
+    """The partitions of the recorded events, one for each event type."""
     return [Partition(event.name, 0) for event in DOMAIN.events]
 
 
 def rows_of(name: str, batch: pl.DataFrame, positions: dict[Partition, int]) -> EventRows | None:
-    """The events of one type as the loop of ingest hands them on; None without any."""
+    """The events of one type as the ingest loop passes them on; None without any."""
     event, part = DOMAIN.by_name[name], batch.filter(event=name)
     if part.is_empty():
         return None
@@ -98,8 +98,8 @@ def open_offline(folder: Path) -> DeltaOfflineStore:
     return DeltaOfflineStore(str(folder / "offline"), DOMAIN.events)
 
 
-def answers(folder: Path) -> dict[str, Any]:
-    """What this code answers from the two stores of a folder: vectors of live requests, and the
+def computed_features(folder: Path) -> dict[str, Any]:
+    """What this code computes from the two stores of a folder: vectors of live requests, and the
     hash of a training set."""
     requests = [decode(REQUEST, payload) for payload in _requests()]
     as_of_us = np.array([r.event_time_us for r in requests], np.int64)
@@ -125,7 +125,7 @@ def answers(folder: Path) -> dict[str, Any]:
 
 
 def _plain(vectors: FeatureVectors) -> dict[str, Any]:
-    """Floats as hexadecimal text, so that every bit is there."""
+    """Floats as hexadecimal text, so that every bit is kept."""
     return {
         "categories": vectors.categories,
         "numbers": [[float(v).hex() for v in row] for row in vectors.numbers],
@@ -134,7 +134,7 @@ def _plain(vectors: FeatureVectors) -> dict[str, Any]:
 
 
 def _requests() -> Sequence[bytes]:
-    """The first requests that were emitted after the events which the stores hold."""
+    """The first requests emitted after the stored events."""
     later = flights().slice(FIRST + EVENTS).filter(event=REQUEST.name)
     return later["payload"].head(REQUESTS).to_list()
 

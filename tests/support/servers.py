@@ -25,8 +25,8 @@ from infra.local_stack.services.postgres import PostgresPlan, plan_postgres, pos
 from tests.support.waiting import wait_until
 
 START_LIMIT_S = 180.0
-# A killed member keeps its partitions until its session ends, and each kill of a fault test waits
-# for that. By default no session may be shorter than 6 s.
+# A killed member keeps its partitions until its session ends, and each fault test waits for that.
+# By default no session may be shorter than 6 s.
 SHORT_SESSIONS = "group.min.session.timeout.ms=1000\n"
 CLIENT_SESSIONS = {"session.timeout.ms": "3000", "heartbeat.interval.ms": "500"}
 
@@ -43,7 +43,7 @@ class Server:
 
     @property
     def pid(self) -> int:
-        """Of the running server."""
+        """The process id of the running server."""
         assert self._process is not None
         return self._process.pid
 
@@ -56,7 +56,7 @@ class Server:
         wait_until(self._is_healthy, what=f"{self._service.name} is healthy", limit_s=START_LIMIT_S)
 
     def stop(self) -> None:
-        """End it as an operator would. Nothing happens when it does not run."""
+        """End it as an operator does; no effect if it does not run."""
         if self._process is not None and self._process.poll() is None:
             self._process.send_signal(self._service.stop_signal)
             try:
@@ -65,7 +65,7 @@ class Server:
                 self.kill()
 
     def kill(self) -> None:
-        """End it as a crash would, with all that it started."""
+        """Kill it and its descendants, as a crash does."""
         assert self._process is not None
         leader = identify(self._process.pid)
         if leader is not None:
@@ -91,7 +91,7 @@ class Server:
 
 
 class Broker(Server):
-    """A Kafka broker; its data outlive a kill."""
+    """A Kafka broker; its data survive a kill."""
 
     def __init__(self, service: Service, *, log: Path, bootstrap_servers: str) -> None:
         super().__init__(service, log=log)
@@ -99,7 +99,7 @@ class Broker(Server):
 
 
 class Valkey(Server):
-    """A Valkey server; its data outlive a kill."""
+    """A Valkey server; its data survive a kill."""
 
     def __init__(self, folder: Path, *options: str, port: int | None = None) -> None:
         self.port = port or free_port()
@@ -119,7 +119,7 @@ class Valkey(Server):
 
     @property
     def url(self) -> str:
-        """As the setting takes it."""
+        """The URL in the form of the setting."""
         return f"redis://127.0.0.1:{self.port}/0"
 
     def client(self) -> Redis:
@@ -137,7 +137,7 @@ class Valkey(Server):
                 return bool(client.ping())
             except AuthenticationError:
                 return True
-            except RedisError:  # also while it reads its data
+            except RedisError:  # also while it loads its data
                 return False
 
 
@@ -150,7 +150,7 @@ class ValkeyCluster:
 
     @property
     def url(self) -> str:
-        """As the setting takes it."""
+        """The URL in the form of the setting."""
         return f"redis+cluster://127.0.0.1:{self.masters[0].port}"
 
     def empty(self) -> None:
@@ -159,7 +159,7 @@ class ValkeyCluster:
             master.empty()
 
     def join(self) -> None:
-        """Divide the slots and wait until every master knows it."""
+        """Divide the slots and wait until every master has learnt the division."""
         slots = 16_384
         for i, master in enumerate(self.masters):
             first, end = (slots * n // len(self.masters) for n in (i, i + 1))
@@ -170,7 +170,7 @@ class ValkeyCluster:
         self.wait_until_whole()
 
     def wait_until_whole(self) -> None:
-        """Until each master says that all slots are served."""
+        """Wait until each master reports that all slots are served."""
         for master in self.masters:
             wait_until(partial(_serves_all, master), what="the cluster is whole", limit_s=120)
 
@@ -252,7 +252,7 @@ def mlflow_server(state: Path, postgres_url: str) -> Iterator[str]:
 
 
 def free_port() -> int:
-    """A port of 127.0.0.1 on which nobody listens."""
+    """A free port of 127.0.0.1."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])

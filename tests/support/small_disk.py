@@ -1,6 +1,6 @@
-"""A real file system that is small, for a few processes: a tmpfs in a mount namespace of its own.
+"""A small real file system for a few processes: a tmpfs in a mount namespace of its own.
 
-Needs no root, but Linux with user namespaces.
+Needs Linux with user namespaces, but no root.
 """
 
 import os
@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-_HOLD = 'mount -t tmpfs -o size="$2" tmpfs "$1" && echo mounted && exec sleep infinity'
+_MOUNT = 'mount -t tmpfs -o size="$2" tmpfs "$1" && echo mounted && exec sleep infinity'
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,7 +22,7 @@ class SmallDisk:
 
     @property
     def within(self) -> tuple[str, ...]:
-        """Goes before a command: it then sees the small file system."""
+        """The prefix of a command that makes it see the small file system."""
         return ("nsenter", "--preserve-credentials", "--user", "--mount", f"--target={self.holder}")
 
     def fill(self) -> None:
@@ -32,7 +32,7 @@ class SmallDisk:
             os.posix_fallocate(ballast.fileno(), 0, room.f_bavail * room.f_frsize)
 
     def make_room(self) -> None:
-        """Give back what `fill` took."""
+        """Free the space that `fill` used."""
         self._ballast.unlink()
 
     @property
@@ -42,9 +42,9 @@ class SmallDisk:
 
 @contextmanager
 def small_disk(folder: Path, *, mib: int) -> Iterator[SmallDisk]:
-    """A disk of that size at `folder`; gone at the end of the block, with all that is on it."""
+    """A disk of that size at `folder`; removed with its content at the end of the block."""
     folder.mkdir()
-    command = ["unshare", "--user", "--map-root-user", "--mount", "sh", "-c", _HOLD]
+    command = ["unshare", "--user", "--map-root-user", "--mount", "sh", "-c", _MOUNT]
     command += ["hold", str(folder), f"{mib}m"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as holder:
         try:

@@ -24,7 +24,7 @@ def update(
     compacted_through: int | None = None,
     **more: object,
 ) -> OnlineUpdate:
-    """The sales as one update of both views; times and offsets as the arguments say."""
+    """The sales as one update of both views; times and offsets are the arguments'."""
     rows = [view_rows(view, rows_of(sales)) for view in (SHOP_SALES, CITY_SALES) if sales]
     return OnlineUpdate(
         changes=[r for r in rows if r is not None],
@@ -41,8 +41,8 @@ def count(store: OnlineStore, shop: str = "a") -> float:
     """Number of a shop's sales that the store holds."""
     values = store.get([(SHOP_SALES.name, [shop.encode()])])[0]
     as_of = np.array([START_US + 20 * SECOND])
-    read = state_of(SHOP_SALES).read(values, np.array([0]), as_of).values[0]
-    return float(read[SHOP_SALES.features.index("shop_sales_count_40s")])
+    features = state_of(SHOP_SALES).read(values, np.array([0]), as_of).values[0]
+    return float(features[SHOP_SALES.features.index("shop_sales_count_40s")])
 
 
 def content(*sales: Sale, positions: dict[Partition, int], **more: Any) -> OnlineContent:

@@ -1,4 +1,4 @@
-"""TLS before a server that speaks plainly: a certificate, and a relay that ends the encryption."""
+"""TLS in front of a server without it: a certificate, and a relay that terminates TLS."""
 
 import datetime
 import ipaddress
@@ -18,7 +18,7 @@ from cryptography.x509.oid import NameOID
 
 @contextmanager
 def tls_before(port: int, folder: Path) -> Iterator[tuple[int, Path]]:
-    """A port of localhost that speaks TLS for `port`, and the certificate to trust."""
+    """A TLS port of localhost that forwards to `port`, and the certificate to trust."""
     certificate, key = _self_signed(folder)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(certificate, key)
@@ -40,7 +40,7 @@ def _accept(listener: socket.socket, context: ssl.SSLContext, port: int) -> None
 
 def _relay(plain: socket.socket, context: ssl.SSLContext, port: int) -> None:
     with (
-        suppress(OSError),  # a client that does not trust us goes away
+        suppress(OSError),  # a client that does not trust the certificate disconnects
         plain,
         context.wrap_socket(plain, server_side=True) as client,
         socket.create_connection(("127.0.0.1", port)) as server,
@@ -55,7 +55,7 @@ def _relay(plain: socket.socket, context: ssl.SSLContext, port: int) -> None:
                 data = source.recv(65_536)
                 if not data:
                     return
-                # What TLS has already decrypted does not make its socket readable again.
+                # Bytes that TLS has already decrypted do not make the socket readable again.
                 while source is client and client.pending():
                     data += client.recv(client.pending())
                 sink.sendall(data)

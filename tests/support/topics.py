@@ -13,7 +13,7 @@ from infra.settings import KafkaSettings
 
 
 def new_topics(kafka: KafkaSettings, *names: str, partitions: int = 4) -> list[str]:
-    """Fresh topics, each with a name that no other test has."""
+    """New topics, with names that no other test uses."""
     unique = uuid.uuid4().hex[:8]
     topics = [f"{name}-{unique}" for name in names]
     ensure_topics(kafka, [TopicSpec(name=t, partitions=partitions) for t in topics])
@@ -29,7 +29,7 @@ def feed(
     partition: int = -1,
     headers: Sequence[tuple[str, bytes]] = (),
 ) -> None:
-    """Send values outside any transaction and wait until the broker has them."""
+    """Send values without a transaction and wait until the broker has them."""
     producer = Producer(producer_config(kafka, transactional_id=None))
     for value in values:
         producer.produce(topic, value, key, partition, headers=list(headers))

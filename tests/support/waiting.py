@@ -1,4 +1,4 @@
-"""Waiting for what another process or thread will do, with a limit."""
+"""Waits for another process or thread, with a limit."""
 
 import time
 from collections.abc import Callable
@@ -29,7 +29,7 @@ def holds_within(condition: Callable[[], bool], *, limit_s: float, pause_s: floa
 
 
 def repeat_for(step: Callable[[], object], *, seconds: float, pause_s: float = 0.05) -> None:
-    """Take the step again and again, for what must stay true all the while."""
+    """Repeat the step, to check what must stay true for the whole time."""
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         step()

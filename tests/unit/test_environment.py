@@ -1,4 +1,4 @@
-"""A test session and the processes that it starts see none of the developer's own settings."""
+"""A test session and its child processes see none of the developer's own settings."""
 
 import os
 import subprocess
@@ -21,15 +21,15 @@ PROBE = """
 import os, subprocess, sys
 def test_probe():
     child = [sys.executable, "-c", "import os; print(*os.environ, sep='\\\\n')"]
-    seen = subprocess.run(child, capture_output=True, text=True, check=True).stdout.split()
-    assert not {*seen, *os.environ} & set(FOREIGN), seen
+    visible = subprocess.run(child, capture_output=True, text=True, check=True).stdout.split()
+    assert not {*visible, *os.environ} & set(FOREIGN), visible
 """
 
 
 def test_settings_of_the_shell_reach_neither_a_test_nor_its_children(tmp_path: Path) -> None:
     probe = tmp_path / "test_probe.py"
     probe.write_text(f"FOREIGN = {list(FOREIGN)}\n{PROBE}")
-    ran = subprocess.run(
+    completed = subprocess.run(
         [sys.executable, "-m", "pytest", "-q", "-c", str(ROOT / "pyproject.toml"), str(probe)],
         cwd=ROOT,
         env=os.environ | FOREIGN,
@@ -37,10 +37,10 @@ def test_settings_of_the_shell_reach_neither_a_test_nor_its_children(tmp_path: P
         text=True,
         check=False,
     )
-    assert ran.returncode == 0, ran.stdout + ran.stderr
+    assert completed.returncode == 0, completed.stdout + completed.stderr
 
 
-def test_such_settings_would_have_been_seen(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_such_a_setting_would_have_an_effect(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("EVENTIDE_ONLINE_STORE", FOREIGN["EVENTIDE_ONLINE_STORE"])
     with pytest.raises(Exception, match="nonsense"):
         load_settings()

@@ -1,4 +1,4 @@
-"""What an earlier release stored is read as it stands: no rebuild, no migration, the same bits."""
+"""The stored state of an earlier release is read without rebuild or migration, to the same bits."""
 
 import json
 import tarfile
@@ -19,7 +19,7 @@ from tests.support.frozen_state import (
     EVENTS,
     FIRST,
     FOLDER,
-    answers,
+    computed_features,
     open_offline,
     partitions,
     rows_of,
@@ -35,21 +35,21 @@ def state(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
     return tmp_path
 
 
-def stored_answers(state: Path) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads((state / "answers.json").read_text())
-    return found
+def stored_features(state: Path) -> dict[str, Any]:
+    content: dict[str, Any] = json.loads((state / "answers.json").read_text())
+    return content
 
 
-def test_live_vectors_and_training_rows_are_those_that_the_release_gave(state: Path) -> None:
-    assert answers(state) == stored_answers(state)
+def test_live_vectors_and_training_rows_equal_those_of_the_release(state: Path) -> None:
+    assert computed_features(state) == stored_features(state)
 
 
-def test_the_values_are_of_the_declarations_of_today(state: Path) -> None:
+def test_the_stored_schema_ids_are_those_of_the_current_declarations(state: Path) -> None:
     today = {view.name: state_of(view).schema_id for view in DOMAIN.views}
-    assert stored_answers(state)["schema_ids"] == today
+    assert stored_features(state)["schema_ids"] == today
 
 
-def test_ingest_goes_on_where_the_release_stood(state: Path) -> None:
+def test_ingest_continues_from_the_positions_of_the_release(state: Path) -> None:
     online = LmdbOnlineStore(str(state / "online"))
     watermark = CompactionWatermark(least_us=HOUR, most_us=HOUR)
     sink = OnlineSink(online, DOMAIN.views, duplicate_horizon_us=48 * HOUR, watermark=watermark)

@@ -1,4 +1,4 @@
-"""A second domain is its own files and nothing else: the product finds it, and names it nowhere."""
+"""A second domain consists of its own files only: the product discovers it, and never names it."""
 
 import re
 from collections.abc import Iterator
@@ -20,7 +20,7 @@ PROJECT = project("repeat_purchase")
 
 
 def product_files() -> Iterator[Path]:
-    """What is shipped and run, without what the interpreter leaves there."""
+    """The files of the product, without the caches of the interpreter."""
     for folder in PRODUCT:
         for file in sorted((ROOT / folder).rglob("*")):
             if file.is_file() and "__pycache__" not in file.parts:
@@ -29,7 +29,7 @@ def product_files() -> Iterator[Path]:
 
 
 def names() -> set[str]:
-    """Every name that the domain declares, and what its subject is called."""
+    """Every name that the domain declares, and the words for its subject."""
     return {
         "purchase",
         "cdnow",
@@ -50,18 +50,18 @@ def shared_names() -> set[str]:
     return {e.record.__name__ for d in domains() if d is not DOMAIN for e in d.events}
 
 
-def test_no_file_but_its_own_names_it() -> None:
+def test_no_file_outside_the_domain_names_it() -> None:
     pattern = re.compile("|".join(map(re.escape, sorted(names()))), re.IGNORECASE)
     files = [str(f.relative_to(ROOT)) for f in product_files()]
     others = [f for f in files if not f.startswith(OWN)]
     assert len(others) > 150
     assert len(others) < len(files)
     assert [f for f in others if pattern.search(f)] == []
-    found = {f: pattern.findall((ROOT / f).read_text(errors="replace")) for f in others}
-    assert {f: hits for f, hits in found.items() if hits} == {}
+    matches = {f: pattern.findall((ROOT / f).read_text(errors="replace")) for f in others}
+    assert {f: hits for f, hits in matches.items() if hits} == {}
 
 
-def test_the_product_finds_it_by_its_place() -> None:
+def test_the_product_discovers_the_domain_by_its_folder() -> None:
     assert DOMAIN in domains()
     assert set(DOMAIN.events) <= set(event_types())
     assert PROJECT in projects()
@@ -69,18 +69,18 @@ def test_the_product_finds_it_by_its_place() -> None:
     assert recording_of(DOMAIN.name) is RECORDING
 
 
-def test_it_has_topics_schemas_and_an_output_topic_of_its_own() -> None:
+def test_the_domain_has_its_own_topics_schemas_and_output_topic() -> None:
     events = {event.name for event in DOMAIN.events}
     assert events | {DOMAIN.predictions_topic} <= {spec.name for spec in topic_specs(domains())}
-    found = [f.path for f in schema_files(domains())]
-    schemas = {path for path in found if path.parts[-3] == DOMAIN.name}
+    paths = [f.path for f in schema_files(domains())]
+    schemas = {path for path in paths if path.parts[-3] == DOMAIN.name}
     assert {path.name.rsplit(".v", 1)[0] for path in schemas} == events
     others = [d for d in domains() if d is not DOMAIN]
     assert others
     assert DOMAIN.predictions_topic not in {d.predictions_topic for d in others}
 
 
-def test_its_project_and_its_domain_belong_together() -> None:
+def test_the_project_uses_the_service_and_label_of_the_domain() -> None:
     assert PROJECT.domain == DOMAIN.name
     assert PROJECT.service in DOMAIN.services
     assert PROJECT.label in DOMAIN.labels

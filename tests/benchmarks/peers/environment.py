@@ -18,18 +18,20 @@ UV = str(Path(sys.executable).with_name("uv"))
 
 
 def python_of(peer: str) -> str:
-    """The interpreter of a peer's environment, which is made first if it is not there.
+    """The interpreter of a peer's environment, which is created first if it is missing.
 
     Raises:
-        subprocess.CalledProcessError: it cannot be made.
+        subprocess.CalledProcessError: it cannot be created.
     """
-    wanted = HERE / f"{peer}.txt"
-    folder = ROOT / ".tools" / "peers" / f"{peer}-{_digest(wanted)}"
+    requirements = HERE / f"{peer}.txt"
+    folder = ROOT / ".tools" / "peers" / f"{peer}-{_digest(requirements)}"
     python = folder / "bin" / "python"
     if not (folder / "ready").exists():
-        print(f"== environment of {peer}, packages from {wanted.relative_to(ROOT)}", flush=True)
+        print(
+            f"== environment of {peer}, packages from {requirements.relative_to(ROOT)}", flush=True
+        )
         _run(sys.executable, "-m", "venv", "--clear", str(folder))
-        _run(UV, "pip", "sync", "-q", "--python", str(python), *_OPTIONS, str(wanted))
+        _run(UV, "pip", "sync", "-q", "--python", str(python), *_OPTIONS, str(requirements))
         (folder / "ready").touch()
     return str(python)
 

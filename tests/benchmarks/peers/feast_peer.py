@@ -22,7 +22,7 @@ from feast.data_source import PushMode
 from feast.types import Float32
 from feast.value_type import ValueType
 
-from tests.benchmarks.kit import measure, on_progress
+from tests.benchmarks.kit import measure, print_cost
 
 FEATURES = [f"f{i}" for i in range(20)]
 PUSHED = "pushed"
@@ -30,16 +30,16 @@ PUSHED = "pushed"
 
 def main() -> int:
     """Do one of the jobs."""
-    options = argparse.ArgumentParser(description=__doc__)
-    options.add_argument("job", choices=["join", "append", "online"])
-    options.add_argument("folder", type=Path)
-    options.add_argument("--pushes", type=int, default=3)
-    options.add_argument("--rows", type=int, default=10_000, help="rows a push")
-    options.add_argument("--reads", type=int, default=10)
-    options.add_argument("--store", choices=["sqlite", "redis"], default="sqlite")
-    options.add_argument("--redis", default="127.0.0.1:6379")
-    found = options.parse_args()
-    {"join": join, "append": append, "online": online}[found.job](found)
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("job", choices=["join", "append", "online"])
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--pushes", type=int, default=3)
+    parser.add_argument("--rows", type=int, default=10_000, help="rows a push")
+    parser.add_argument("--reads", type=int, default=10)
+    parser.add_argument("--store", choices=["sqlite", "redis"], default="sqlite")
+    parser.add_argument("--redis", default="127.0.0.1:6379")
+    options = parser.parse_args()
+    {"join": join, "append": append, "online": online}[options.job](options)
     return 0
 
 
@@ -55,7 +55,7 @@ def join(options: argparse.Namespace) -> None:
     values = np.full(len(labels), np.nan)
     values[frame["label_id"].to_numpy()] = frame["f0"].to_numpy()
     np.save(options.folder / "peer.npy", values)
-    on_progress(cost, rows=len(frame), found=int((~np.isnan(values)).sum()))
+    print_cost(cost, rows=len(frame), found=int((~np.isnan(values)).sum()))
 
 
 def append(options: argparse.Namespace) -> None:
@@ -68,7 +68,7 @@ def append(options: argparse.Namespace) -> None:
             store.push(PUSHED, batch, to=PushMode.OFFLINE)
 
     _, cost = measure(push)
-    on_progress(cost, rows=options.pushes * options.rows)
+    print_cost(cost, rows=options.pushes * options.rows)
 
 
 def online(options: argparse.Namespace) -> None:
@@ -80,18 +80,18 @@ def online(options: argparse.Namespace) -> None:
         for batch in batches:
             store.push(PUSHED, batch, to=PushMode.ONLINE)
 
-    _, put = measure(push)
-    asked = [[{"sensor": int(s)} for s in batch["sensor"]] for batch in batches]
+    _, put_cost = measure(push)
+    entities = [[{"sensor": int(s)} for s in batch["sensor"]] for batch in batches]
 
     def read() -> None:
         for n in range(options.reads):
-            answer = store.get_online_features(
-                features=[f"newest:{f}" for f in FEATURES], entity_rows=asked[n % len(asked)]
+            response = store.get_online_features(
+                features=[f"newest:{f}" for f in FEATURES], entity_rows=entities[n % len(entities)]
             ).to_dict()
-            assert None not in answer["f0"]
+            assert None not in response["f0"]
 
     _, get = measure(read)
-    print(json.dumps({"put": put.__dict__, "get": get.__dict__}))
+    print(json.dumps({"put": put_cost.__dict__, "get": get.__dict__}))
 
 
 def feast_store(options: argparse.Namespace) -> FeatureStore:

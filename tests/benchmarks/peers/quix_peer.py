@@ -12,20 +12,20 @@ import uuid
 
 from quixstreams import Application
 
-from tests.benchmarks.kit import measure, on_progress
+from tests.benchmarks.kit import measure, print_cost
 
 
 def main() -> int:
     """Take so many records, and say what it took."""
-    options = argparse.ArgumentParser(description=__doc__)
-    options.add_argument("brokers")
-    options.add_argument("topics", nargs="+")
-    options.add_argument("--output", required=True)
-    options.add_argument("--records", type=int, required=True)
-    found = options.parse_args()
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("brokers")
+    parser.add_argument("topics", nargs="+")
+    parser.add_argument("--output", required=True)
+    parser.add_argument("--records", type=int, required=True)
+    options = parser.parse_args()
     with tempfile.TemporaryDirectory() as state:
         app = Application(
-            broker_address=found.brokers,
+            broker_address=options.brokers,
             consumer_group=f"quix-{uuid.uuid4().hex[:8]}",
             auto_offset_reset="earliest",
             processing_guarantee="exactly-once",
@@ -33,11 +33,11 @@ def main() -> int:
             state_dir=state,
             loglevel="WARNING",
         )
-        output = app.topic(found.output)
-        for name in found.topics:
+        output = app.topic(options.output)
+        for name in options.topics:
             app.dataframe(app.topic(name)).apply(_same).to_topic(output)
-        _, cost = measure(lambda: app.run(count=found.records, collect=False))
-    on_progress(cost, records=found.records)
+        _, cost = measure(lambda: app.run(count=options.records, collect=False))
+    print_cost(cost, records=options.records)
     return 0
 
 

@@ -1,1 +1,1 @@
-"""Events, views, stores and models for tests, built with a few words each."""
+"""Short builders of events, views, stores and models for tests."""

@@ -24,10 +24,10 @@ def a_bundle(
 def a_model_file(
     service: FeatureService, *, intercept: float = -1.0, numbers: int | None = None
 ) -> ModelFile:
-    """A linear model of all columns; its score rises with each number that is there.
+    """A linear model of all columns; its score rises with each number that is not null.
 
-    `intercept` tells models apart. With `numbers` it knows only the first of them, as if another
-    release had trained it.
+    `intercept` distinguishes models. With `numbers` it uses only that many of the numbers, as if
+    another release had trained it.
     """
     columns = service.numbers[:numbers]
     encoder: tuple[CategoryBlock | NumberBlock, ...] = (

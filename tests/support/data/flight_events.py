@@ -21,7 +21,7 @@ FIRST_DAY = date(2013, 1, 1)
 
 
 def write_synthetic_flights(folder: str, *, days: int, flights_a_day: int, seed: int = 0) -> None:
-    """Fill an empty store with `days` days of flights that are late for reasons, and weather."""
+    """Fill an empty store with `days` days of weather and of flights with known causes of delay."""
     store = DeltaOfflineStore(folder, event_types())
     flights = _flights(np.random.default_rng(seed), days=days, flights_a_day=flights_a_day)
     departure, arrival = flights["scheduled_departure_us"], flights["scheduled_arrival_us"]

@@ -20,7 +20,7 @@ DESTINATIONS = tuple(f"D{i:02d}" for i in range(12))
 
 
 @dataclass(frozen=True, kw_only=True)
-class MadeHistory:
+class SyntheticHistory:
     """Stands in for `training_rows` of `historical`. `change` spoils the finished frame."""
 
     first_day: str = "2013-01-01"
@@ -37,14 +37,14 @@ class MadeHistory:
         end_us: int,
         known_before_us: int,
     ) -> TrainingRows:
-        first = to_us(date.fromisoformat(self.first_day))
-        days = range(max(0, (end_us - first) // DAY + 1))
-        frame = pl.concat([_empty(service), *(self._day(service, first, day) for day in days)])
-        decided = pl.col("decision_time_us")
-        late = pl.col("label_known_at_us") >= known_before_us
-        frame = frame.filter(decided >= start_us, decided < end_us).with_columns(
-            label=pl.when(late).then(None).otherwise(pl.col("label")),
-            label_known_at_us=pl.when(late).then(None).otherwise(pl.col("label_known_at_us")),
+        start = to_us(date.fromisoformat(self.first_day))
+        days = range(max(0, (end_us - start) // DAY + 1))
+        frame = pl.concat([_empty(service), *(self._day(service, start, day) for day in days)])
+        decision_time = pl.col("decision_time_us")
+        unknown = pl.col("label_known_at_us") >= known_before_us
+        frame = frame.filter(decision_time >= start_us, decision_time < end_us).with_columns(
+            label=pl.when(unknown).then(None).otherwise(pl.col("label")),
+            label_known_at_us=pl.when(unknown).then(None).otherwise(pl.col("label_known_at_us")),
         )
         frame = self.change(frame)
         manifest = RowsManifest(

@@ -1,4 +1,4 @@
-"""Records as a broker would hand them over."""
+"""Records as a broker delivers them."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -14,7 +14,7 @@ NOON_US = 1_362_139_200_000_000  # 2013-03-01 12:00 UTC
 
 @dataclass(frozen=True, kw_only=True)
 class AMessage:
-    """Stands where the client's message stands."""
+    """Replaces the client's message."""
 
     its_value: bytes | None
     its_key: bytes | None = b"flight-1"

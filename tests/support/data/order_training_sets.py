@@ -42,7 +42,7 @@ SERVICE = FeatureService(
     ),
     views=VIEWS,
 )
-# Views of short reach: what lies before a slice is then not read as a whole for the others' sake.
+# Views of short reach: no view makes a slice read all that lies before it.
 NEAR = replace(SERVICE, views=(ADDED, TIMED, FOREIGN, SPREAD))
 IN_PARCELS = Label(
     name="in_parcels",
@@ -55,7 +55,7 @@ IN_PARCELS = Label(
 
 
 def a_spec(*, cut_off: int = LAST_S, end: int = LAST_S, start: int = 0) -> TrainingSetSpec:
-    """Decisions of these seconds as of that one."""
+    """Decisions from `start` to `end`, as of `cut_off`, in seconds."""
     return TrainingSetSpec(
         service=SERVICE,
         label=IN_PARCELS,
@@ -66,7 +66,7 @@ def a_spec(*, cut_off: int = LAST_S, end: int = LAST_S, start: int = 0) -> Train
 
 
 def read_options(*, slice_s: int) -> ReadOptions:
-    """With slices of so many seconds."""
+    """Read with slices of so many seconds."""
     return ReadOptions(
         slice_us=slice_s * SECOND,
         duplicate_horizon_us=HORIZON_S * SECOND,
@@ -94,25 +94,25 @@ def orders(*, seed: int, count: int) -> list[Delivery]:
             )
         )
         for k in range(int(rng.integers(0, 3))):
-            left = happened + int(rng.integers(0, 120))
+            ended = happened + int(rng.integers(0, 120))
             deliveries.append(
                 Delivery(
                     event=str(rng.choice([SHIPPED.name, DROPPED.name])),
                     id=f"end{n}-{k}",
-                    happened=left,
-                    known=left + int(rng.choice([0, 1, 40])),
+                    happened=ended,
+                    known=ended + int(rng.choice([0, 1, 40])),
                     parcels=(None, 0, 1, 2)[rng.choice(4)],
                     **about,
                 )
             )
-    again = [deliveries[i] for i in rng.integers(0, len(deliveries), len(deliveries) // 8)]
+    repeated = [deliveries[i] for i in rng.integers(0, len(deliveries), len(deliveries) // 8)]
     deliveries += [
         structs.replace(
             e,
             known=e.known + int(rng.integers(0, 2 * HORIZON_S)),
             happened=e.happened + int(rng.integers(0, HORIZON_S)),  # the source's clock was wrong
         )
-        for e in again
+        for e in repeated
     ]
     return sorted(deliveries, key=lambda e: e.known)
 

@@ -1,4 +1,4 @@
-"""Made-up orders of a shop: three kinds of events, and a view of each kind."""
+"""Synthetic orders of a shop: three event types, and a view of each kind."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -44,7 +44,7 @@ class OfOrder(Struct, frozen=True, kw_only=True):
 
 
 class Placed(OfOrder, frozen=True, kw_only=True):
-    """An order came in."""
+    """An order was placed."""
 
     customer: str | None
     cents: int
@@ -53,13 +53,13 @@ class Placed(OfOrder, frozen=True, kw_only=True):
 
 
 class Shipped(OfOrder, frozen=True, kw_only=True):
-    """It left the house."""
+    """The order was shipped."""
 
     parcels: int | None
 
 
 class Dropped(OfOrder, frozen=True, kw_only=True):
-    """It will not be sent."""
+    """The order will not be shipped."""
 
 
 class Requested(OfOrder, frozen=True, kw_only=True):
@@ -206,7 +206,7 @@ PREVIOUS = PreviousView(
 
 
 def _spread(events: Mapping[str, Columns], as_of_us: int) -> Sequence[float]:
-    """What no aggregation covers: the median price, and the longest gap between events."""
+    """Features that no aggregation covers: the median price, and the longest gap between events."""
     cents = np.sort(events["order.placed"]["cents"])
     times = np.sort(
         np.concatenate([events[n]["event_time_us"] for n in ("order.placed", "order.shipped")])

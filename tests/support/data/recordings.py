@@ -20,7 +20,7 @@ def flights_file() -> Path:
 
 @cache
 def flights_source() -> Path:
-    """What it was built from."""
+    """The source file that the recording is built from."""
     return fetched(FLIGHTS.source, FOLDER)
 
 
@@ -38,7 +38,7 @@ def purchases_file() -> Path:
 
 @cache
 def purchases_source() -> Path:
-    """What it was built from."""
+    """The source file that the recording is built from."""
     return fetched(PURCHASES.source, FOLDER)
 
 

@@ -88,12 +88,12 @@ class Sale(Struct, frozen=True, kw_only=True):
 
 
 def sale(id: str = "1", happened: int = 0, **rest: Any) -> Sale:  # noqa: A002
-    """A sale, known at once unless it is said otherwise."""
+    """A sale, known at once by default."""
     return Sale(id=id, happened=happened, **{"known": happened, **rest})
 
 
 def rows_of(sales: Sequence[Sale], *, first_offset: int = 0, partition: int = 0) -> EventRows:
-    """The sales as ingest has them after decoding: one partition, one offset after the other."""
+    """The sales as ingest decodes them: one partition, consecutive offsets."""
     n = len(sales)
     return EventRows(
         event=SOLD,
@@ -106,19 +106,19 @@ def rows_of(sales: Sequence[Sale], *, first_offset: int = 0, partition: int = 0)
 
 def without_duplicates(sales: Iterable[Sale], *, horizon_s: int) -> list[Sale]:
     """The rule of `features.engine.deduplication`, as a plain loop."""
-    last: dict[str, int] = {}
-    kept = []
-    for s in sales:
-        if s.id not in last or s.known - last[s.id] > horizon_s:
-            kept.append(s)
-        last[s.id] = s.known
-    return kept
+    last_known: dict[str, int] = {}
+    first_sightings = []
+    for sale in sales:
+        if sale.id not in last_known or sale.known - last_known[sale.id] > horizon_s:
+            first_sightings.append(sale)
+        last_known[sale.id] = sale.known
+    return first_sightings
 
 
-def reference(sales: Sequence[Sale], questions: Sequence[tuple[str, int]]) -> Float64Array:
+def reference(sales: Sequence[Sale], queries: Sequence[tuple[str, int]]) -> Float64Array:
     """The features of `SHOP_SALES` as the documentation defines them, one value at a time."""
-    return np.array([_features(sales, shop, t) for shop, t in questions]).reshape(
-        len(questions), len(SHOP_SALES.features)
+    return np.array([_features(sales, shop, t) for shop, t in queries]).reshape(
+        len(queries), len(SHOP_SALES.features)
     )
 
 

@@ -1,4 +1,4 @@
-"""The flights project, cut down so that a test can train it in a second."""
+"""The flights project, small enough for a test to train it in a second."""
 
 from dataclasses import replace
 from datetime import date
@@ -17,7 +17,7 @@ ROWS_A_DAY = 300
 
 
 def small_project(name: str = "small_delay", **changes: Any) -> ModelProject:
-    """With gates on rows that 300 rows a day pass, from the 1st to the 31st of January."""
+    """Its row gates pass with 300 rows a day from 1 to 31 January."""
     smaller = {"training_rows": 5_000, "evaluation_rows": 1_500}
     gates = tuple(
         replace(g, at_least=smaller[g.measure]) if g.measure in smaller else g

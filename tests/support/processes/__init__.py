@@ -1,1 +1,1 @@
-"""Eventide's own commands as processes that a test starts, kills and inspects."""
+"""Eventide's commands as processes that a test starts, kills and inspects."""

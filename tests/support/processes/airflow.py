@@ -29,10 +29,10 @@ def environment(home: Path, **settings: str) -> dict[str, str]:
     }
 
 
-def ask(env: dict[str, str], *arguments: str) -> Any:
+def run_module(env: dict[str, str], *arguments: str) -> Any:
     """Run this module in that environment; return the JSON that it writes."""
     result = Path(env["AIRFLOW_HOME"]) / "answer.json"
-    ran = subprocess.run(
+    completed = subprocess.run(
         [sys.executable, "-m", "tests.support.processes.airflow", *arguments, str(result)],
         env=env,
         cwd=DAGS.parent,
@@ -40,17 +40,17 @@ def ask(env: dict[str, str], *arguments: str) -> Any:
         text=True,
         check=False,
     )
-    assert ran.returncode == 0, ran.stdout[-6_000:] + ran.stderr[-3_000:]
+    assert completed.returncode == 0, completed.stdout[-6_000:] + completed.stderr[-3_000:]
     return json.loads(result.read_text())
 
 
-def facts() -> dict[str, Any]:
-    """What the DAG files declare, and what importing them loads."""
+def dag_facts() -> dict[str, Any]:
+    """What the DAG files declare, and which heavy libraries their import loads."""
     from airflow.dag_processing.dagbag import DagBag
 
-    before = set(sys.modules)
+    modules_before = set(sys.modules)
     bag = DagBag(str(DAGS))
-    loaded = [m for m in HEAVY if m in set(sys.modules) - before]
+    loaded = [m for m in HEAVY if m in set(sys.modules) - modules_before]
     return {
         "errors": bag.import_errors,
         "heavy": loaded,
@@ -88,7 +88,7 @@ def _rules(policy: Any) -> list[Any]:
 
 
 def run(dag_id: str, logical_date: str) -> dict[str, Any]:
-    """Run a whole DAG in this process. The database is made first, and the pools."""
+    """Run a whole DAG in this process, on an existing database; creates the pools."""
     from airflow.dag_processing.dagbag import DagBag
     from airflow.models.pool import Pool
     from airflow.models.xcom import XComModel
@@ -118,6 +118,6 @@ def run(dag_id: str, logical_date: str) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    command, *given, file = sys.argv[1:]
-    result = facts() if command == "facts" else run(*given)
+    command, *arguments, file = sys.argv[1:]
+    result = dag_facts() if command == "facts" else run(*arguments)
     Path(file).write_text(json.dumps(result, default=str))

@@ -11,7 +11,7 @@ EVENTIDE = str(Path(sys.executable).with_name("eventide"))
 
 
 def environment(state: Path, bootstrap_servers: str, **more: str) -> dict[str, str]:
-    """Variables for a process with its state in `state` and its events on that broker."""
+    """The environment of a process with its state in `state` and its events on that broker."""
     return {
         **os.environ,
         "EVENTIDE_STATE_DIR": str(state),
@@ -24,11 +24,13 @@ def run(
     *command: str, env: Mapping[str, str], ok: bool = True, within: Sequence[str] = ()
 ) -> subprocess.CompletedProcess[str]:
     """Run a command to its end; with `ok` it has to succeed. `within`: see `small_disk`."""
-    ran = subprocess.run(
+    completed = subprocess.run(
         [*within, EVENTIDE, *command], env=dict(env), capture_output=True, text=True, check=False
     )
-    assert not ok or ran.returncode == 0, f"{command}: {ran.returncode}\n{ran.stderr}"
-    return ran
+    assert not ok or completed.returncode == 0, (
+        f"{command}: {completed.returncode}\n{completed.stderr}"
+    )
+    return completed
 
 
 @contextmanager

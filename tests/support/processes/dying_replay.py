@@ -15,7 +15,7 @@ import confluent_kafka
 
 
 def dying_producer(moment: str, method: str, nth: int) -> type[confluent_kafka.Producer]:
-    """The client's producer, which dies there."""
+    """The client's producer, which kills its process at that call."""
     calls = 0
 
     def killing(self: confluent_kafka.Producer, *arguments: Any, **options: Any) -> Any:
@@ -25,7 +25,9 @@ def dying_producer(moment: str, method: str, nth: int) -> type[confluent_kafka.P
             os.kill(os.getpid(), signal.SIGKILL)
         result = original(self, *arguments, **options)
         if calls == nth:
-            self.flush(10)  # what was produced is on the broker, so that there is something to undo
+            self.flush(
+                10
+            )  # the broker has the produced records, so that there is something to abort
             os.kill(os.getpid(), signal.SIGKILL)
         return result
 
@@ -35,7 +37,7 @@ def dying_producer(moment: str, method: str, nth: int) -> type[confluent_kafka.P
 
 if __name__ == "__main__":
     moment_, method_, count, *command = sys.argv[1:]
-    # The client's own class is replaced before anything of ours takes it from there.
+    # The client's class is replaced before any module of ours imports it.
     confluent_kafka.Producer = dying_producer(moment_, method_, int(count))  # type: ignore[misc]
     from infra.cli import main
 

@@ -28,7 +28,7 @@ GROUP = "eventide-ingest"
 
 
 class IngestProcess(ServiceProcess):
-    """One `eventide ingest` with short limits, so that a test meets many polls and flushes."""
+    """One `eventide ingest` with short limits, so that a test has many polls and flushes."""
 
     def __init__(
         self,
@@ -54,7 +54,7 @@ class IngestProcess(ServiceProcess):
         )
 
     def ready(self) -> bool:
-        """Whether it says that it takes events."""
+        """Whether the process reports that it takes events."""
         return self.get("/readyz")[0] == 200
 
 
@@ -69,7 +69,7 @@ def ingesting(state: Path, bootstrap_servers: str, **options: Any) -> Iterator[I
 
 
 class Source:
-    """Sends the recorded flights, in order; on demand some twice, and noise between them."""
+    """Sends the recorded flights in order; optionally repeats some and adds malformed records."""
 
     def __init__(self, kafka: KafkaSettings, events: pl.DataFrame | None = None) -> None:
         ensure_topics(kafka, topic_specs(domains()))
@@ -77,16 +77,16 @@ class Source:
         self.poison = 0
         self.resent = 0
         self._failed: list[str] = []
-        # Without the register, which stands first: short spans would hold nothing else.
+        # Without the aircraft register, which comes first: short spans would hold nothing else.
         frame = flights().filter(pl.col("event") != REGISTERED.name) if events is None else events
         self._events = frame.select("event", "key", "payload", "known_at_us").iter_rows()
-        # Load goes on while a broker restarts: what was sent is sent, however long it takes.
+        # Load continues while a broker restarts: every record is delivered, however long it takes.
         config = producer_config(kafka, transactional_id=None)
         self._producer = Producer({**config, "delivery.timeout.ms": 120_000})
 
     def send(self, count: int, *, poison_each: int = 0, twice_each: int = 0) -> None:
-        """Send the next events. Each `poison_each`-th is followed by noise, each `twice_each`-th
-        is sent again."""
+        """Send the next events. Each `poison_each`-th is followed by a malformed record, each
+        `twice_each`-th is sent again."""
         for n in range(1, count + 1):
             topic, key, payload, known_us = next(self._events)
             self.put(topic, payload, key=key.encode(), timestamp_ms=known_us // 1_000)
@@ -138,7 +138,7 @@ class Source:
 
 
 def reached(kafka: KafkaSettings) -> int:
-    """How many records the group has committed; 0 while the broker cannot say yet."""
+    """How many records the group has committed; 0 while the broker does not answer."""
     try:
         positions = group_positions(kafka, GROUP)
     except KafkaFailed:
@@ -170,11 +170,11 @@ def wait_until_done(kafka: KafkaSettings, *processes: IngestProcess, limit_s: fl
 def audited(
     state: Path, bootstrap_servers: str, *, within: Sequence[str] = (), **more: str
 ) -> dict[str, Any]:
-    """What `eventide audit --json` says, whatever its verdict."""
+    """The report of `eventide audit --json`, whatever its verdict."""
     env = environment(state, bootstrap_servers, **more)
-    ran = run("audit", "--json", env=env, ok=False, within=within)
-    assert ran.stdout, ran.stderr
-    report: dict[str, Any] = json.loads(ran.stdout)
+    completed = run("audit", "--json", env=env, ok=False, within=within)
+    assert completed.stdout, completed.stderr
+    report: dict[str, Any] = json.loads(completed.stdout)
     return report
 
 

@@ -9,7 +9,7 @@ from tests.support.health_pages import health_page
 
 
 class ServiceProcess:
-    """Runs from when it is made; a test stops it, kills it, starts it again and reads its pages."""
+    """Runs from its creation on; a test stops, kills and restarts it and reads its pages."""
 
     def __init__(
         self, command: Sequence[str], *, env: Mapping[str, str], port: int, log: Path
@@ -32,7 +32,7 @@ class ServiceProcess:
         return self.process.poll()
 
     def restart_if_ended(self) -> bool:
-        """What a supervisor does."""
+        """Start the process again if it has ended, as a supervisor does; returns whether it had."""
         if self.ended is None:
             return False
         self.start()

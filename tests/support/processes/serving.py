@@ -46,7 +46,7 @@ class Site:
         return self.bundle_of("")
 
     def bundle_of(self, project: str) -> Path:
-        """Where a process finds its bundle; the project of the settings has no name here."""
+        """The bundle folder of a project; the default project has an empty name."""
         return self.state / f"bundle{project}"
 
 
@@ -58,7 +58,7 @@ def prepare_site(kafka: KafkaSettings, state: Path) -> Site:
 
 
 class ServingProcess(ServiceProcess):
-    """One `eventide serve`. `watchdog_s` is short, so that tests of hangs are."""
+    """One `eventide serve`. `watchdog_s` is short, so that tests of hangs are fast."""
 
     def __init__(
         self,
@@ -97,12 +97,12 @@ class ServingProcess(ServiceProcess):
         return next((float(line[1]) for line in lines if line[0] == sample), 0.0)
 
     def ready(self) -> bool:
-        """Whether it says that it answers requests."""
+        """Whether the process reports that it answers requests."""
         assert self.ended is None, self.text()[-3000:]
         return self.get("/readyz")[0] == 200
 
     def why_not_ready(self) -> str:
-        """What /readyz says."""
+        """The reason that /readyz gives."""
         body = self.get("/readyz")[1]
         return str(json.loads(body)["why"]) if body else ""
 
@@ -120,7 +120,7 @@ def serving(site: Site, **options: object) -> Iterator[ServingProcess]:
 
 
 class Feeder:
-    """Sends requests, each with an id of its own, and now and then something unreadable."""
+    """Sends requests, each with its own id, and optionally malformed ones between them."""
 
     def __init__(self, kafka: KafkaSettings, *, seed: int = 0) -> None:
         self.sent = 0
@@ -128,11 +128,11 @@ class Feeder:
         self.answered_ids: list[str] = []
         self._random = random.Random(seed)
         config = producer_config(kafka, transactional_id=None)
-        # Load goes on while a broker restarts: what was sent is sent, however long it takes.
+        # Load continues while a broker restarts: every request is delivered, however long it takes.
         self._producer = Producer({**config, "delivery.timeout.ms": 120_000})
 
     def send(self, count: int, *, poison_each: int = 0) -> None:
-        """Send requests; each `poison_each`-th is noise instead."""
+        """Send requests; each `poison_each`-th is malformed."""
         for n in range(1, count + 1):
             if poison_each and n % poison_each == 0:
                 self.send_poison(b"noise %d" % n)
@@ -188,25 +188,25 @@ def dead_letters(site: Site) -> list[Message]:
 
 
 def assert_each_answered_once(site: Site, feeder: Feeder) -> None:
-    """Exactly one outcome for each request, by its place and by its event id; and each rejection
-    with exactly one dead letter that has its place."""
+    """Assert one outcome for each request, by its coordinates and by its event id, and one dead
+    letter with the same coordinates for each rejection."""
     requests = {
         f"{m.topic()}-{m.partition()}-{m.offset()}" for m in read_all(site.kafka, [REQUESTED.name])
     }
     all_outcomes = [outcome for _, outcome in outcomes(site)]
-    by_place = Counter(o.source for o in all_outcomes)
+    by_coordinates = Counter(o.source for o in all_outcomes)
     assert len(requests) == feeder.sent
-    assert requests - set(by_place) == set(), "requests without an outcome"
-    assert set(by_place) - requests == set(), "outcomes without a request"
-    assert {s: n for s, n in by_place.items() if n > 1} == {}, "requests answered twice"
+    assert requests - set(by_coordinates) == set(), "requests without an outcome"
+    assert set(by_coordinates) - requests == set(), "outcomes without a request"
+    assert {s: n for s, n in by_coordinates.items() if n > 1} == {}, "requests answered twice"
     by_id = Counter(o.event_id for o in all_outcomes if o.event_id is not None)
     assert by_id == Counter(feeder.answered_ids)
     rejected = sorted(o.source for o in all_outcomes if o.outcome == "rejected")
     assert len(rejected) == feeder.poison
-    assert rejected == sorted(map(place_of_dead_letter, dead_letters(site)))
+    assert rejected == sorted(map(coordinates_of_dead_letter, dead_letters(site)))
 
 
-def place_of_dead_letter(message: Message) -> str:
-    """Where the request of a dead letter stands: topic-partition-offset."""
+def coordinates_of_dead_letter(message: Message) -> str:
+    """The coordinates of a dead letter's request: topic-partition-offset."""
     headers = {name: (value or b"").decode() for name, value in message.headers() or ()}
     return "-".join(headers[f"dlq.{part}"] for part in ("topic", "partition", "offset"))

@@ -1,4 +1,4 @@
-"""Files and folders appear whole or not at all."""
+"""Files and folders are written completely or not at all."""
 
 from contextlib import suppress
 from pathlib import Path
@@ -6,7 +6,7 @@ from pathlib import Path
 from infra.atomic import atomic_file, atomic_folder, write_atomic
 
 
-def test_a_file_takes_the_place_of_the_old_one(tmp_path: Path) -> None:
+def test_a_new_file_replaces_the_old_one(tmp_path: Path) -> None:
     file = tmp_path / "new folder" / "state.json"
     write_atomic(file, b"one")
     write_atomic(file, b"two")
@@ -14,7 +14,7 @@ def test_a_file_takes_the_place_of_the_old_one(tmp_path: Path) -> None:
     assert [f.name for f in file.parent.iterdir()] == ["state.json"]
 
 
-def test_a_file_that_is_not_finished_changes_nothing(tmp_path: Path) -> None:
+def test_an_unfinished_file_changes_nothing(tmp_path: Path) -> None:
     file = tmp_path / "state.json"
     file.write_bytes(b"one")
     with suppress(ZeroDivisionError), atomic_file(file) as draft:
@@ -24,7 +24,7 @@ def test_a_file_that_is_not_finished_changes_nothing(tmp_path: Path) -> None:
     assert [f.name for f in tmp_path.iterdir()] == ["state.json"]
 
 
-def test_a_folder_takes_the_place_of_the_old_one(tmp_path: Path) -> None:
+def test_a_new_folder_replaces_the_old_one(tmp_path: Path) -> None:
     folder = tmp_path / "model"
     for name in ("first", "second"):
         with atomic_folder(folder) as draft:
@@ -32,7 +32,7 @@ def test_a_folder_takes_the_place_of_the_old_one(tmp_path: Path) -> None:
     assert [f.name for f in folder.iterdir()] == ["second"]
 
 
-def test_a_folder_that_is_not_finished_changes_nothing(tmp_path: Path) -> None:
+def test_an_unfinished_folder_changes_nothing(tmp_path: Path) -> None:
     folder = tmp_path / "model"
     with atomic_folder(folder) as draft:
         (draft / "first").touch()

@@ -18,7 +18,7 @@ def test_a_date_means_its_midnight_utc() -> None:
     assert from_us(to_us(date(2013, 3, 1))) == datetime(2013, 3, 1, tzinfo=UTC)
 
 
-def test_a_zone_is_heeded_and_its_lack_refused() -> None:
+def test_time_zones_are_converted_and_naive_times_refused() -> None:
     new_york = timezone(timedelta(hours=-5))
     assert to_us(datetime(2013, 1, 1, tzinfo=new_york)) - to_us(date(2013, 1, 1)) == 5 * HOUR
     with pytest.raises(ValueError, match="has no time zone"):

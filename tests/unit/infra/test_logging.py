@@ -18,7 +18,7 @@ def a_retry(error: Exception) -> RetryDetails:
     )
 
 
-def test_each_type_of_error_is_logged_once_in_a_while() -> None:
+def test_each_type_of_error_is_logged_once_per_interval() -> None:
     now_s = 0.0
     retry_log = RetryLog(clock=lambda: now_s)
     with capture_logs() as lines:

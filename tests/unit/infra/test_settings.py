@@ -19,12 +19,12 @@ def _endpoints(state: Path, **values: object) -> None:
     (state / ENDPOINTS_FILE).write_text(json.dumps(values))
 
 
-def test_the_stack_s_endpoints_are_found_in_the_state_folder(state: Path) -> None:
+def test_the_endpoints_of_the_stack_are_read_from_the_state_folder(state: Path) -> None:
     _endpoints(state, kafka={"bootstrap_servers": "127.0.0.1:1234"})
     assert load_settings().kafka.bootstrap_servers == "127.0.0.1:1234"
 
 
-def test_the_environment_wins_over_the_stack(state: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_environment_overrides_the_stack(state: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     _endpoints(state, kafka={"bootstrap_servers": "127.0.0.1:1234"}, mlflow_url="http://a")
     monkeypatch.setenv("EVENTIDE_KAFKA__BOOTSTRAP_SERVERS", "broker:9092")
     settings = load_settings()
@@ -32,7 +32,7 @@ def test_the_environment_wins_over_the_stack(state: Path, monkeypatch: pytest.Mo
     assert settings.mlflow_url == "http://a"
 
 
-def test_folders_lie_in_the_state_folder_unless_they_are_set(
+def test_stores_are_in_the_state_folder_unless_they_are_set(
     state: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("EVENTIDE_ONLINE_STORE", "/elsewhere")
@@ -50,7 +50,7 @@ def test_the_online_store_is_a_folder_or_a_server(
     assert load_settings().online_store_is_remote
 
 
-def test_an_online_store_of_another_kind_is_refused(
+def test_an_unknown_kind_of_online_store_is_refused(
     state: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("EVENTIDE_ONLINE_STORE", "s3://bucket")
@@ -58,7 +58,7 @@ def test_an_online_store_of_another_kind_is_refused(
         load_settings()
 
 
-def test_a_value_that_does_not_fit_names_its_field(
+def test_an_invalid_value_is_refused_with_its_field(
     state: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("EVENTIDE_INGEST__FLUSH_ROWS", "0")
@@ -66,7 +66,7 @@ def test_a_value_that_does_not_fit_names_its_field(
         load_settings()
 
 
-def test_settings_cannot_change_while_a_process_runs(state: Path) -> None:
+def test_settings_are_immutable(state: Path) -> None:
     settings = load_settings()
     with pytest.raises(ValidationError, match="frozen"):
         settings.mlflow_url = "http://b"  # type: ignore[misc]

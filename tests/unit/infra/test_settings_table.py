@@ -1,4 +1,4 @@
-"""The table of settings names each by the variable that sets it."""
+"""The table of settings names each setting by its environment variable."""
 
 import pytest
 
@@ -19,7 +19,7 @@ def test_setting_a_listed_variable_sets_the_value(monkeypatch: pytest.MonkeyPatc
     assert Settings().serving.max_batch == 7
 
 
-def test_storage_options_are_named_and_their_values_are_not_shown() -> None:
+def test_storage_options_are_listed_without_their_values() -> None:
     settings = Settings(offline_options={"AWS_SECRET_ACCESS_KEY": "hush"})
     [row] = [r for r in rows(settings) if r.variable == "EVENTIDE_OFFLINE_OPTIONS"]
     assert "AWS_SECRET_ACCESS_KEY" in row.value

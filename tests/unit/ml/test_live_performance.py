@@ -10,12 +10,12 @@ from features.contracts.predictions import Outcome
 from infra.clock import DAY, HOUR, to_us
 from ml.errors import NothingToReport
 from ml.live_performance import LiveReport, live_report
-from tests.support.data.flight_history import MadeHistory
+from tests.support.data.flight_history import SyntheticHistory
 from tests.support.data.small_project import DAY as RUN_DAY
 from tests.support.data.small_project import small_project
 
 PROJECT = small_project()
-HISTORY = MadeHistory(rows_a_day=200)
+HISTORY = SyntheticHistory(rows_a_day=200)
 START, END = to_us(RUN_DAY), to_us(RUN_DAY) + 2 * DAY
 AS_OF = END + 12 * HOUR
 
@@ -42,7 +42,7 @@ def prediction(entity_id: str, at_us: int, score: float, **changes: Any) -> Outc
 
 
 def predictions(**changes: Any) -> list[Outcome]:
-    """One for each decision; they know nearly everything."""
+    """One prediction for each decision, nearly perfect."""
     return [
         msgspec.structs.replace(prediction(entity, at, 0.9 if label else 0.1), **changes)
         for entity, at, label in rows().select("entity_id", "decision_time_us", "label").iter_rows()
@@ -59,7 +59,7 @@ def good() -> LiveReport:
     return report_on(predictions())
 
 
-def test_a_prediction_that_knows_beats_the_baselines(good: LiveReport) -> None:
+def test_perfect_predictions_beat_the_baselines(good: LiveReport) -> None:
     assert (good.predictions, good.total.model.rows, good.unlabelled) == (400, 400, 0)
     assert good.total.model.roc_auc == 1.0
     assert good.total.model.log_loss == pytest.approx(0.1054, abs=1e-3)
@@ -77,12 +77,12 @@ def test_each_version_is_judged_on_its_own_decisions() -> None:
     assert by_version["2"].log_loss == pytest.approx(0.6931, abs=1e-3)
 
 
-def test_a_second_prediction_for_a_decision_counts_for_nothing(good: LiveReport) -> None:
+def test_a_second_prediction_for_a_decision_is_ignored(good: LiveReport) -> None:
     doubled = [*predictions(), *predictions(scored_at_us=END, score=0.5)]
     assert report_on(doubled).total == good.total
 
 
-def test_what_is_not_of_the_span_or_the_project_is_left_out(good: LiveReport) -> None:
+def test_predictions_outside_the_span_or_the_project_are_omitted(good: LiveReport) -> None:
     others = [
         prediction("F1-1", START - 1, 0.5),
         prediction("F1-2", END, 0.5),
@@ -91,7 +91,7 @@ def test_what_is_not_of_the_span_or_the_project_is_left_out(good: LiveReport) ->
     assert report_on([*predictions(), *others]) == good
 
 
-def test_rejected_inexact_stale_and_unlabelled_ones_are_counted() -> None:
+def test_rejected_inexact_stale_and_unlabelled_predictions_are_counted() -> None:
     outcomes = predictions()
     outcomes[0] = msgspec.structs.replace(outcomes[0], features_exact=False)
     outcomes[1:3] = [msgspec.structs.replace(f, features_fresh=False) for f in outcomes[1:3]]
@@ -102,7 +102,7 @@ def test_rejected_inexact_stale_and_unlabelled_ones_are_counted() -> None:
     assert report.answered == 402
 
 
-def test_labels_that_came_after_the_moment_are_not_used() -> None:
+def test_labels_known_after_the_time_of_the_report_are_not_used() -> None:
     early = report_on(predictions(), as_of_us=END)
     assert 0 < early.unlabelled < 400
     assert early.total.model.rows + early.unlabelled == 400
@@ -116,37 +116,37 @@ def test_labels_that_came_after_the_moment_are_not_used() -> None:
         ([], {"as_of_us": END - 1}, "ends at"),
     ],
 )
-def test_with_nothing_to_judge_it_says_so(
+def test_a_report_without_predictions_or_labels_is_an_error(
     outcomes: list[Outcome], changes: dict[str, int], named: str
 ) -> None:
     with pytest.raises(NothingToReport, match=named):
         report_on(outcomes, **changes)
 
 
-def test_the_baselines_know_nothing_of_the_span(tmp_path: Path) -> None:
-    """Turning all labels of the span around changes the model's loss, not the base rate given."""
+def test_the_baselines_do_not_depend_on_the_span(tmp_path: Path) -> None:
+    """Inverting all labels of the span changes the model's loss, but not the base rate."""
     import polars as pl
 
     inside = pl.col("decision_time_us") >= START
-    turned = MadeHistory(
+    inverted = SyntheticHistory(
         rows_a_day=200,
         change=lambda f: f.with_columns(
             label=pl.when(inside).then(1 - pl.col("label")).otherwise(pl.col("label"))
         ),
     )
     span = {"start_us": START, "end_us": END, "as_of_us": AS_OF}
-    report = live_report(PROJECT, predictions(), history=turned, **span)
+    report = live_report(PROJECT, predictions(), history=inverted, **span)
     honest = report_on(predictions())
-    given = report.total.base_rate.bias + report.total.base_rate.share
-    assert given == pytest.approx(honest.total.base_rate.bias + honest.total.base_rate.share)
+    base_rate = report.total.base_rate.bias + report.total.base_rate.share
+    assert base_rate == pytest.approx(honest.total.base_rate.bias + honest.total.base_rate.share)
 
 
-def test_what_became_known_within_the_span_teaches_the_baselines_nothing() -> None:
+def test_labels_known_within_the_span_do_not_change_the_baselines() -> None:
     import polars as pl
 
-    before = pl.col("decision_time_us") < START - DAY
-    known_late = before & (pl.col("label") == 1)
-    slow = MadeHistory(
+    earlier = pl.col("decision_time_us") < START - DAY
+    known_late = earlier & (pl.col("label") == 1)
+    slow = SyntheticHistory(
         rows_a_day=200,
         change=lambda f: f.with_columns(
             label_known_at_us=pl.when(known_late & (pl.int_range(pl.len()) % 2 == 0))

@@ -1,4 +1,4 @@
-"""A declaration checks itself, is found without a list, and costs nothing to import."""
+"""Projects are validated, discovered without a list, and import no heavy library."""
 
 import subprocess
 import sys
@@ -23,7 +23,7 @@ def test_projects_are_found_by_name() -> None:
     assert PROJECT in projects()
 
 
-def test_an_unknown_project_is_an_error_that_names_the_known() -> None:
+def test_an_unknown_project_is_refused_with_a_list_of_the_known() -> None:
     with pytest.raises(InvalidProject) as caught:
         project("flight_dealy")
     assert "flight_delay" in (caught.value.hint or "")
@@ -51,14 +51,12 @@ def test_an_unknown_project_is_an_error_that_names_the_known() -> None:
         ({"gates": (Gate(measure="training_rows", at_least=1, why="-"),)}, "no gate judges"),
     ],
 )
-def test_a_project_that_contradicts_itself_cannot_be_declared(
-    change: dict[str, Any], named: str
-) -> None:
+def test_a_contradictory_project_cannot_be_declared(change: dict[str, Any], named: str) -> None:
     with pytest.raises(InvalidProject, match=named):
         replace(PROJECT, **change)
 
 
-def test_an_expectation_has_a_name_of_great_expectations() -> None:
+def test_the_kind_of_an_expectation_is_one_of_great_expectations() -> None:
     with pytest.raises(InvalidProject, match="expect_"):
         Expectation(kind="column_is_fine", why="-")
 
@@ -66,7 +64,7 @@ def test_an_expectation_has_a_name_of_great_expectations() -> None:
 @pytest.mark.parametrize(
     ("old", "member"), [("FIRST", When.NO_CHAMPION), ("CONTEST", When.HAS_CHAMPION)]
 )
-def test_an_old_name_of_when_still_works_and_says_the_new_one(old: str, member: When) -> None:
+def test_an_old_name_of_when_still_works_and_warns_with_the_new_one(old: str, member: When) -> None:
     with pytest.warns(DeprecationWarning, match=f"is now When.{member.name}"):
         assert getattr(When, old) is member
 
@@ -77,8 +75,10 @@ def test_importing_the_declarations_loads_no_heavy_library() -> None:
         "assert projects(); "
         f"print([m for m in {HEAVY!r} if m in sys.modules])"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "[]"
+    completed = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    )
+    assert completed.stdout.strip() == "[]"
 
 
 def test_reading_a_bundle_loads_neither_pandas_nor_scikit_learn() -> None:
@@ -86,5 +86,7 @@ def test_reading_a_bundle_loads_neither_pandas_nor_scikit_learn() -> None:
         "import sys, ml.bundle.scoring, treelite.gtil; "
         "print([m for m in ('pandas', 'sklearn', 'mlflow', 'polars') if m in sys.modules])"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "[]"
+    completed = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    )
+    assert completed.stdout.strip() == "[]"

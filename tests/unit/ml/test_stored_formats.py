@@ -1,4 +1,4 @@
-"""What earlier releases have written stays readable: bundles, records, and the key of a day.
+"""Bundles, records and run keys of earlier releases stay readable.
 
 The files in `frozen/models` were written by the release before this test was.
 """
@@ -35,11 +35,11 @@ def test_a_bundle_of_an_earlier_release_loads_and_scores_as_it_did(kind: str) ->
     texts = {"carrier": rows["carrier"], "dest": rows["dest"]}
     scores = Bundle.load(FROZEN / kind, sha256).score(texts, numbers)
     expected = np.array([float.fromhex(text) for text in SCORED["scores"][kind]])
-    # Equal but for the last bit, in which the exponential functions of two processors may differ.
+    # Equal except the last bit, in which the exponential functions of two processors may differ.
     np.testing.assert_array_max_ulp(scores, expected, maxulp=1)
 
 
-def test_a_day_that_was_trained_before_keeps_its_key() -> None:
+def test_a_day_trained_by_an_earlier_release_keeps_its_key() -> None:
     """The key holds the modules and names of the functions that build the candidates."""
     assert run_key(small_project(), NO_DATA) == "2f26c44f0198af84"
 
@@ -53,7 +53,7 @@ def test_the_keys_of_the_declared_projects_change_only_with_their_declaration() 
 
 @pytest.mark.parametrize("case", RECORDS)
 def test_a_record_of_an_earlier_release_is_read_and_written_alike(case: str) -> None:
-    """They are in work folders, in the scheduler's database and in MLflow."""
+    """Records are stored in work folders, in the scheduler's database and in MLflow."""
     kind = {**TYPES, "live report": LiveReport}[case.split(",", maxsplit=1)[0]]
     assert to_plain(from_plain(RECORDS[case], kind)) == RECORDS[case]
 

@@ -1,4 +1,4 @@
-"""Which model serves, whatever happens to the place where models come from."""
+"""Which model serves, also when the source of models fails."""
 
 from pathlib import Path
 
@@ -16,23 +16,23 @@ from tests.support.waiting import wait_for_error, wait_until
 
 
 class Source:
-    """A folder with bundles that can be away, or hand over other bytes than it named."""
+    """A source of bundles that can be unavailable, or give other bytes than the registered ones."""
 
     def __init__(self, folder: Path) -> None:
         self.inner = FolderModelSource(folder, name="flight_delay")
-        self.away = False
-        self.spoils = False
+        self.unavailable = False
+        self.corrupts = False
         self.fetches = 0
 
     def current(self) -> ModelVersion | None:
-        if self.away:
+        if self.unavailable:
             raise ModelUnavailable("the registry is away")
         return self.inner.current()
 
     def fetch(self, version: ModelVersion, folder: Path) -> None:
         self.fetches += 1
         self.inner.fetch(version, folder)
-        if self.spoils:
+        if self.corrupts:
             (folder / MODEL).write_bytes((folder / MODEL).read_bytes()[:-1])
 
 
@@ -60,7 +60,7 @@ def promote(bundle: Path, *, intercept: float, numbers: int | None = None) -> st
     return f"folder-{sha256[:12]}"
 
 
-def serving(champion: Champion) -> str | None:
+def served_version(champion: Champion) -> str | None:
     return champion.model.version.version if champion.model else None
 
 
@@ -74,13 +74,13 @@ def test_without_a_champion_there_is_no_model(champion: Champion) -> None:
 def test_a_new_champion_takes_over(champion: Champion, bundle: Path) -> None:
     first = promote(bundle, intercept=-1)
     champion.refresh()
-    assert serving(champion) == first
+    assert served_version(champion) == first
     second = promote(bundle, intercept=-2)
     champion.refresh()
-    assert serving(champion) == second != first
+    assert served_version(champion) == second != first
 
 
-def test_a_champion_that_stays_is_fetched_once(
+def test_an_unchanged_champion_is_fetched_once(
     champion: Champion, source: Source, bundle: Path
 ) -> None:
     promote(bundle, intercept=-1)
@@ -89,48 +89,48 @@ def test_a_champion_that_stays_is_fetched_once(
     assert source.fetches == 1
 
 
-def test_bytes_that_were_not_registered_change_nothing(
+def test_bytes_that_were_not_registered_are_not_served(
     champion: Champion, source: Source, bundle: Path, tmp_path: Path
 ) -> None:
     first = promote(bundle, intercept=-1)
     champion.refresh()
-    source.spoils = True
+    source.corrupts = True
     second = promote(bundle, intercept=-2)
     champion.refresh()
 
-    assert serving(champion) == first
+    assert served_version(champion) == first
     assert "is not the file that was registered" in champion.trouble
     assert not (tmp_path / "models" / second).exists()
-    source.spoils = False
+    source.corrupts = False
     champion.refresh()
-    assert (serving(champion), champion.trouble) == (second, "")
+    assert (served_version(champion), champion.trouble) == (second, "")
 
 
-def test_a_model_of_other_columns_changes_nothing(champion: Champion, bundle: Path) -> None:
+def test_a_model_with_other_columns_is_not_served(champion: Champion, bundle: Path) -> None:
     first = promote(bundle, intercept=-1)
     champion.refresh()
     promote(bundle, intercept=-2, numbers=3)
     champion.refresh()
 
-    assert serving(champion) == first
+    assert served_version(champion) == first
     assert "the model's columns are not those of service flight_delay" in champion.trouble
 
 
-def test_a_model_of_other_columns_is_told_what_differs(tmp_path: Path) -> None:
+def test_the_error_for_other_columns_names_the_difference(tmp_path: Path) -> None:
     sha256 = a_bundle(tmp_path, FLIGHT_DELAY, numbers=len(FLIGHT_DELAY.numbers) - 1)
     with pytest.raises(ModelRefused, match=FLIGHT_DELAY.numbers[-1]):
         check_columns(Bundle.load(tmp_path, sha256), FLIGHT_DELAY)
 
 
-def test_a_registry_that_is_away_changes_nothing(
+def test_while_the_registry_is_unavailable_the_model_keeps_serving(
     champion: Champion, source: Source, bundle: Path
 ) -> None:
     first = promote(bundle, intercept=-1)
     champion.refresh()
-    source.away = True
+    source.unavailable = True
     champion.refresh()
 
-    assert serving(champion) == first
+    assert served_version(champion) == first
     assert champion.trouble == "the registry is away"
 
 
@@ -139,15 +139,15 @@ def test_a_start_without_the_registry_serves_the_last_good_model(
 ) -> None:
     version = promote(bundle, intercept=-1)
     champion.refresh()
-    source.away = True
+    source.unavailable = True
     later = a_champion(source, tmp_path)
     later.restore()
     later.refresh()
 
-    assert serving(later) == version
+    assert served_version(later) == version
 
 
-def test_a_local_copy_that_was_spoilt_is_not_used_and_is_fetched_again(
+def test_a_damaged_local_copy_is_not_used_and_is_fetched_again(
     champion: Champion, source: Source, bundle: Path, tmp_path: Path
 ) -> None:
     version = promote(bundle, intercept=-1)
@@ -157,11 +157,11 @@ def test_a_local_copy_that_was_spoilt_is_not_used_and_is_fetched_again(
     later.restore()
     assert later.model is None
     later.refresh()
-    assert serving(later) == version
+    assert served_version(later) == version
     assert source.fetches == 2
 
 
-def test_old_copies_go_and_the_newest_stay(
+def test_old_copies_are_deleted_and_the_newest_are_kept(
     champion: Champion, bundle: Path, tmp_path: Path
 ) -> None:
     versions = []
@@ -169,17 +169,17 @@ def test_old_copies_go_and_the_newest_stay(
         versions.append(promote(bundle, intercept=-1.0 - n))
         champion.refresh()
 
-    kept = {f.name for f in (tmp_path / "models").iterdir() if f.is_dir()}
-    assert kept == set(versions[-3:])
+    folders = {f.name for f in (tmp_path / "models").iterdir() if f.is_dir()}
+    assert folders == set(versions[-3:])
 
 
-def test_the_watch_notices_a_new_champion(champion: Champion, bundle: Path) -> None:
+def test_the_watch_detects_a_new_champion(champion: Champion, bundle: Path) -> None:
     with ChampionWatch(champion, seconds=0.02):
         version = promote(bundle, intercept=-1)
-        wait_until(lambda: serving(champion) == version, what="it serves")
+        wait_until(lambda: served_version(champion) == version, what="it serves")
 
 
-def test_an_error_that_nobody_foresaw_is_handed_on(champion: Champion, source: Source) -> None:
+def test_an_unexpected_error_of_the_watch_is_raised(champion: Champion, source: Source) -> None:
     source.inner = None  # type: ignore[assignment]
     with ChampionWatch(champion, seconds=0.02) as watch, pytest.raises(AttributeError):
         wait_for_error(watch.raise_if_failed)

@@ -1,4 +1,4 @@
-"""What the serving process does not carry."""
+"""Which libraries the serving process does not import."""
 
 import subprocess
 import sys
@@ -13,7 +13,7 @@ def test_serving_imports_no_heavy_library() -> None:
         "import features.stores.redis.store;"
         f"print([name for name in {HEAVY!r} if name in sys.modules])"
     )
-    done = subprocess.run(
+    completed = subprocess.run(
         [sys.executable, "-c", program], capture_output=True, text=True, check=True
     )
-    assert done.stdout.strip() == "[]"
+    assert completed.stdout.strip() == "[]"

@@ -1,4 +1,4 @@
-"""A batch of requests, and what each one gets."""
+"""Scoring a batch: the outcome of each request."""
 
 import random
 from collections.abc import Sequence
@@ -75,18 +75,18 @@ class Fragile:
 
 
 class Inexact(Fragile):
-    """Features as a request gets them that asks further back than the store keeps."""
+    """Features of requests that are older than the store's hold."""
 
     def vectors(self, requests: Sequence[msgspec.Struct], as_of_us: Int64Array) -> FeatureVectors:
-        found = super().vectors(requests, as_of_us)
+        features = super().vectors(requests, as_of_us)
         return FeatureVectors(
-            categories=found.categories,
-            numbers=found.numbers,
+            categories=features.categories,
+            numbers=features.numbers,
             exact=np.zeros(len(requests), dtype=bool),
         )
 
 
-def test_a_request_gets_a_score_and_where_it_comes_from(model: ServedModel) -> None:
+def test_an_outcome_has_the_score_and_its_origin(model: ServedModel) -> None:
     (scored,) = score([a_message(its_offset=42)], model)
 
     outcome = scored.outcome
@@ -102,7 +102,7 @@ def test_a_request_gets_a_score_and_where_it_comes_from(model: ServedModel) -> N
     assert 0 < outcome.score < 1
 
 
-def test_what_the_store_does_not_know_is_counted(model: ServedModel) -> None:
+def test_missing_features_are_counted(model: ServedModel) -> None:
     (scored,) = score([a_message()], model)
 
     nothing_known = FeatureReader(FLIGHT_DELAY, MemoryOnlineStore()).vectors(
@@ -111,23 +111,25 @@ def test_what_the_store_does_not_know_is_counted(model: ServedModel) -> None:
     assert scored.outcome.features_missing == np.isnan(nothing_known.numbers).sum() > 0
 
 
-def test_a_prediction_from_inexact_features_says_so(model: ServedModel) -> None:
+def test_a_prediction_from_inexact_features_is_marked(model: ServedModel) -> None:
     (scored,) = score([a_message()], model, a_scorer(Inexact()))
 
     assert scored.outcome.outcome == "predicted"
     assert scored.outcome.features_exact is False
 
 
-def test_a_prediction_is_fresh_when_what_came_before_its_request_is_in(model: ServedModel) -> None:
-    asked = [
+def test_a_prediction_is_fresh_when_all_events_before_its_request_are_applied(
+    model: ServedModel,
+) -> None:
+    messages = [
         a_message(),
         a_message(its_timestamp_ms=NOON_US // 1_000 + 1),  # emitted later
-        a_message(a_request(event_time_us=NOON_US + 1)),  # asks later
+        a_message(a_request(event_time_us=NOON_US + 1)),  # as of a later time
     ]
 
     def fresh(complete_to_us: int) -> list[bool | None]:
         return [
-            a.outcome.features_fresh for a in score(asked, model, complete_to_us=complete_to_us)
+            a.outcome.features_fresh for a in score(messages, model, complete_to_us=complete_to_us)
         ]
 
     assert fresh(NOON_US - 1) == [False, False, False]
@@ -141,7 +143,7 @@ def test_a_score_does_not_depend_on_the_batch(model: ServedModel) -> None:
     together = score([a_message(r) for r in requests], model)
     alone = [score([a_message(r)], model)[0] for r in requests]
 
-    scores = [[a.outcome.score for a in some] for some in (together, alone)]
+    scores = [[scored.outcome.score for scored in outcomes] for outcomes in (together, alone)]
     assert scores[0] == pytest.approx(scores[1], abs=1e-12)
 
 
@@ -172,43 +174,45 @@ POISON: dict[str, tuple[AMessage, str]] = {
 
 
 @pytest.mark.parametrize("name", POISON)
-def test_what_cannot_be_read_is_rejected_and_its_neighbours_are_not_touched(
+def test_a_malformed_request_is_rejected_and_its_neighbours_are_scored(
     name: str, model: ServedModel
 ) -> None:
     poison, code = POISON[name]
-    before, found, after = score([a_message(), poison, a_message(its_offset=2)], model)
+    previous, rejected, following = score([a_message(), poison, a_message(its_offset=2)], model)
 
-    assert found.outcome.outcome == "rejected"
-    assert found.outcome.reason == code
-    assert found.outcome.event_id is None
-    assert found.rejection is not None
-    assert found.rejection.code == code
+    assert rejected.outcome.outcome == "rejected"
+    assert rejected.outcome.reason == code
+    assert rejected.outcome.event_id is None
+    assert rejected.rejection is not None
+    assert rejected.rejection.code == code
     assert (
-        before.outcome.score == after.outcome.score == score([a_message()], model)[0].outcome.score
+        previous.outcome.score
+        == following.outcome.score
+        == score([a_message()], model)[0].outcome.score
     )
 
 
-def test_a_batch_of_nothing_but_poison_is_answered(model: ServedModel) -> None:
-    found = score([poison for poison, _ in POISON.values()] * 3, model)
+def test_a_batch_of_malformed_requests_is_rejected(model: ServedModel) -> None:
+    scored = score([poison for poison, _ in POISON.values()] * 3, model)
 
-    assert [a.outcome.reason for a in found] == [code for _, code in POISON.values()] * 3
+    assert [a.outcome.reason for a in scored] == [code for _, code in POISON.values()] * 3
 
 
-def test_a_request_on_which_the_model_fails_is_found_among_the_others(model: ServedModel) -> None:
+def test_only_the_request_on_which_the_model_fails_is_rejected(model: ServedModel) -> None:
     fragile = Fragile()
     requests = [a_request(f"r{n}", flight_id=f"good-{n}") for n in range(100)]
     requests[37] = a_request("r37", flight_id="bad-37")
-    found = score([a_message(r) for r in requests], model, a_scorer(fragile))
+    scored = score([a_message(r) for r in requests], model, a_scorer(fragile))
 
-    rejected = [n for n, a in enumerate(found) if a.outcome.outcome == "rejected"]
+    rejected = [n for n, a in enumerate(scored) if a.outcome.outcome == "rejected"]
     assert rejected == [37]
-    assert found[37].outcome.reason == UNSCORABLE
-    assert found[37].outcome.event_id == "r37"
-    assert [a.outcome.event_id for a in found] == [f"r{n}" for n in range(100)]
+    assert scored[37].outcome.reason == UNSCORABLE
+    assert scored[37].outcome.event_id == "r37"
+    assert [a.outcome.event_id for a in scored] == [f"r{n}" for n in range(100)]
     assert fragile.calls < 20
 
 
-def test_a_model_that_scores_nothing_is_to_blame_not_the_requests(model: ServedModel) -> None:
+def test_a_model_that_scores_no_request_fails_and_rejects_none(model: ServedModel) -> None:
     bad = [a_message(a_request(flight_id=f"bad-{n}")) for n in range(3)]
     with pytest.raises(ModelFails, match="scores none of 3 requests"):
         score(bad, model, a_scorer(Fragile()))
@@ -227,21 +231,21 @@ def test_a_model_that_has_worked_may_fail_on_a_few_but_not_on_all(model: ServedM
         score(bad, model, scorer)
 
 
-def test_scores_that_are_no_probability_are_no_scores(tmp_path: Path) -> None:
+def test_scores_that_are_no_probability_fail(tmp_path: Path) -> None:
     sound = a_model(tmp_path / "bundle")
     bundle = Bundle(a_model_file(FLIGHT_DELAY), lambda encoded: np.full(len(encoded), np.nan))
     with pytest.raises(ModelFails, match="score is nan"):
         score([a_message()], ServedModel(version=sound.version, bundle=bundle))
 
 
-class Away(Fragile):
+class Unavailable(Fragile):
     def vectors(self, *_: object) -> FeatureVectors:
         self.calls += 1
         raise StoreUnavailable("the store is away")
 
 
-def test_a_store_that_is_away_rejects_no_request(model: ServedModel) -> None:
-    away = Away()
+def test_an_unavailable_store_rejects_no_request(model: ServedModel) -> None:
+    features = Unavailable()
     with pytest.raises(StoreUnavailable):
-        score([a_message() for _ in range(10)], model, a_scorer(away))
-    assert away.calls == 1
+        score([a_message() for _ in range(10)], model, a_scorer(features))
+    assert features.calls == 1

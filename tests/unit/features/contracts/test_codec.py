@@ -1,4 +1,4 @@
-"""Whatever the bytes are, they become a record or a MalformedEvent with a code from the list."""
+"""All bytes become a record or a MalformedEvent with a documented code."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -62,11 +62,11 @@ def code_of(event: EventType, value: bytes | None, headers: Any = None) -> str:
     return caught.value.code
 
 
-def test_what_is_encoded_is_decoded_to_the_same_record() -> None:
+def test_an_encoded_record_is_decoded_to_an_equal_record() -> None:
     assert decode(DEPARTED, encode(departure()), schema_headers(DEPARTED)) == departure()
 
 
-def test_unknown_fields_and_a_missing_header_are_fine() -> None:
+def test_unknown_fields_and_a_missing_header_are_accepted() -> None:
     assert decode(DEPARTED, changed("gate", '"B7"')) == departure()
     assert decode(DEPARTED, encode(departure()), [("traceparent", b"x")]) == departure()
 
@@ -102,7 +102,7 @@ def test_a_value_that_does_not_fit_is_refused_with_its_code(value: bytes | None,
 
 
 @pytest.mark.parametrize("schema", [b"flight.departed/2", b"flight.landed/1", b"", None, b"\xff"])
-def test_another_schema_than_the_current_one_is_refused(schema: bytes | None) -> None:
+def test_a_schema_other_than_the_current_one_is_refused(schema: bytes | None) -> None:
     assert code_of(DEPARTED, encode(departure()), [("schema", schema)]) == "unknown_schema"
 
 
@@ -161,7 +161,7 @@ def test_a_key_that_is_not_the_key_field_is_refused() -> None:
         (NOON_US, -1_000, NOON_US, False),
     ],
 )
-def test_an_event_may_happen_and_be_emitted_a_little_early_and_no_more(
+def test_an_event_may_happen_or_be_emitted_slightly_in_the_future(
     happened_us: int, known_us: int, clock_us: int, fine: bool
 ) -> None:
     record = departure(event_time_us=happened_us)
@@ -187,7 +187,7 @@ def test_the_largest_event_fits_well_below_the_limit() -> None:
 
 
 def an_event(event: EventType, event_time_us: int) -> dict[str, Any]:
-    """Sound fields of any declared event: its numbers at their lowest, its texts of one letter."""
+    """Valid fields of any declared event: numbers at their minimum, texts of one letter."""
     (_, components) = msgspec.json.schema_components([event.record])
     fields = components[event.record.__name__]["properties"]
     lowest = {name: _lowest(schema) for name, schema in fields.items()}
@@ -205,7 +205,7 @@ IN_30_DAYS_US = NOON_US + 30 * DAY
 
 @dataclass(frozen=True, kw_only=True)
 class AMessage:
-    """Stands where the client's message stands."""
+    """Replaces the client's message."""
 
     event: EventType
     fields: dict[str, Any]
@@ -239,15 +239,15 @@ class AMessage:
     ("happened_us", "known_us"),
     [
         pytest.param(IN_30_DAYS_US, NOON_US, id="happens in 30 days"),
-        pytest.param(NOON_US, IN_30_DAYS_US, id="told in 30 days"),
+        pytest.param(NOON_US, IN_30_DAYS_US, id="emitted in 30 days"),
         pytest.param(IN_30_DAYS_US, IN_30_DAYS_US, id="both in 30 days"),
         pytest.param(JUST_BEFORE_1990_US, NOON_US, id="happened before 1990"),
-        pytest.param(NOON_US, JUST_BEFORE_1990_US, id="told before 1990"),
-        pytest.param(MIN_TIME_US + MINUTE, JUST_BEFORE_1990_US, id="told just before 1990"),
+        pytest.param(NOON_US, JUST_BEFORE_1990_US, id="emitted before 1990"),
+        pytest.param(MIN_TIME_US + MINUTE, JUST_BEFORE_1990_US, id="emitted just before 1990"),
         pytest.param(JUST_BEFORE_1990_US, JUST_BEFORE_1990_US, id="both before 1990"),
     ],
 )
-def test_no_event_of_another_time_reaches_a_store(
+def test_no_event_with_an_implausible_time_reaches_a_store(
     event: EventType, happened_us: int, known_us: int
 ) -> None:
     def decoded(happened_us: int, known_us: int) -> Decoded:
@@ -259,9 +259,9 @@ def test_no_event_of_another_time_reaches_a_store(
             clock_us=NOON_US,
         )
 
-    odd = decoded(happened_us, known_us)
-    assert list(odd.good) == []
-    # Its own bound may refuse it before its neighbours do.
-    assert odd.bad[0].code in ("time_travel", "out_of_range")
+    implausible = decoded(happened_us, known_us)
+    assert list(implausible.good) == []
+    # The bound of a field may refuse the event before the check of times does.
+    assert implausible.bad[0].code in ("time_travel", "out_of_range")
     sound = decoded(NOON_US, NOON_US)
     assert ([len(rows) for rows in sound.good], list(sound.bad)) == ([1], [])

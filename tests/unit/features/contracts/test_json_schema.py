@@ -1,4 +1,4 @@
-"""Schemas in the repository are those of the code, and old readers can read new records."""
+"""Schema files match the code, and old readers can read new records."""
 
 import copy
 from collections.abc import Callable
@@ -77,10 +77,10 @@ def test_a_breaking_change_is_named(
 ) -> None:
     new = copy.deepcopy(OLD)
     change(new)
-    assert any(complaint in found for found in breaking_changes(OLD, new))
+    assert any(complaint in message for message in breaking_changes(OLD, new))
 
 
-def test_an_optional_field_and_a_wider_bound_break_nobody() -> None:
+def test_an_optional_field_and_a_wider_bound_break_no_reader() -> None:
     new = copy.deepcopy(OLD)
     new["properties"]["gate"] = {"type": "string"}
     new["properties"]["delay"]["maximum"] = 500

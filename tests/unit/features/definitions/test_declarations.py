@@ -1,4 +1,4 @@
-"""A declaration that contradicts itself says so when it is made, with its line."""
+"""A contradictory declaration raises an error that names its line."""
 
 import inspect
 from collections.abc import Callable
@@ -37,7 +37,9 @@ from tests.support.data.orders import (
 
 HOUR = timedelta(hours=1)
 OTHER = Entity(name="customer", keys=("customer",))
-UNBELIEVED = Check(name="c", holds=lambda e: e["speed"] > 0, reads=("speed",), on_failure="stop")
+POSITIVE_SPEED = Check(
+    name="c", holds=lambda e: e["speed"] > 0, reads=("speed",), on_failure="stop"
+)
 
 MISTAKES: list[tuple[Callable[[], Any], str]] = [
     (lambda: replace(ADDED, entity=Entity(name="x", keys=("city",))), "no key field 'city'"),
@@ -76,8 +78,8 @@ MISTAKES: list[tuple[Callable[[], Any], str]] = [
     (lambda: replace(SPREAD, keeps=((PLACED, ("grams",)),)), "no field 'grams'"),
     (lambda: replace(PLACED, key="basket"), "no field 'basket'"),
     (lambda: replace(PLACED, known_after=-HOUR), "known before it happened"),
-    (lambda: replace(PLACED, checks=(UNBELIEVED,)), "check 'c': no field 'speed'"),
-    (lambda: replace(UNBELIEVED, on_failure="nullify"), "a check that nullifies names a field"),
+    (lambda: replace(PLACED, checks=(POSITIVE_SPEED,)), "check 'c': no field 'speed'"),
+    (lambda: replace(POSITIVE_SPEED, on_failure="nullify"), "a check that nullifies names a field"),
     (
         lambda: replace(
             FLIGHT_DELAY,
@@ -126,22 +128,22 @@ def test_a_mistake_is_named_with_its_file_and_line(
         (replace(SPREAD, keeps=((PLACED, ("customer",)),)), "'customer' is text, not a number"),
     ],
 )
-def test_what_cannot_be_computed_is_refused(view: FeatureView, mistake: str) -> None:
+def test_a_feature_that_cannot_be_computed_is_refused(view: FeatureView, mistake: str) -> None:
     with pytest.raises(DeclarationError, match=mistake):
         state_of(view)
 
 
-def test_everything_that_is_declared_is_sound() -> None:
-    found = {str(d["domain"]): d for d in map(check_domain, domains())}
-    assert found["flights"] == {"domain": "flights", "events": 8, "views": 15, "services": 1}
+def test_every_declared_domain_is_valid() -> None:
+    summaries = {str(d["domain"]): d for d in map(check_domain, domains())}
+    assert summaries["flights"] == {"domain": "flights", "events": 8, "views": 15, "services": 1}
 
 
-def test_a_service_that_uses_a_view_which_ingest_does_not_keep_is_refused() -> None:
+def test_a_service_with_a_view_that_ingest_does_not_maintain_is_refused() -> None:
     with pytest.raises(DeclarationError, match="ingest would not keep them"):
         check_domain(replace(DOMAIN, views=DOMAIN.views[1:]))
 
 
-def test_two_views_of_one_name_are_refused() -> None:
+def test_two_views_with_the_same_name_are_refused() -> None:
     with pytest.raises(DeclarationError, match="several views are called"):
         check_domain(replace(DOMAIN, views=(*DOMAIN.views, DOMAIN.views[0])))
 
@@ -158,7 +160,7 @@ def test_two_views_of_one_name_are_refused() -> None:
 def test_the_old_names_of_a_check_still_work_with_a_warning(
     old: dict[str, Any], field: str | None, now: Any
 ) -> None:
-    holds = UNBELIEVED.holds
+    holds = POSITIVE_SPEED.holds
     with pytest.warns(DeprecationWarning, match=r"now .*(on_failure|nullify)") as warned:
         check = Check(name="c", holds=holds, reads=("weight",), field=field, **old)
     assert {w.filename for w in warned} == {__file__}
@@ -167,10 +169,10 @@ def test_the_old_names_of_a_check_still_work_with_a_warning(
     assert hash(check) == hash(replace(check))
 
 
-def test_a_check_says_what_happens_on_failure() -> None:
+def test_a_check_must_declare_its_action_on_failure() -> None:
     with pytest.raises(DeclarationError, match="on_failure is one of nullify, dead_letter, stop"):
-        Check(name="c", holds=UNBELIEVED.holds, reads=("weight",))
+        Check(name="c", holds=POSITIVE_SPEED.holds, reads=("weight",))
 
 
-def test_the_event_of_a_question_is_no_source() -> None:
+def test_a_request_event_is_no_source_of_a_view() -> None:
     assert REQUESTED not in ADDED.sources

@@ -50,7 +50,7 @@ def test_the_engine_computes_every_operation_over_a_window(operation: Operation)
 
 
 @EACH
-def test_an_empty_window_gives_what_the_operation_says(operation: Operation) -> None:
+def test_an_empty_window_gives_the_declared_empty_value(operation: Operation) -> None:
     empty = value_of(operation, as_of_s=-1)
     assert empty == 0 if operation.if_empty.startswith("0") else np.isnan(empty)
 
@@ -75,7 +75,7 @@ def test_every_kind_of_state_column_is_combined_or_a_code() -> None:
     ("name", "hint"),
     [("avg_", "there are count, sum, mean"), ("means", "did you mean 'mean'"), ("lastt", "'last'")],
 )
-def test_an_unknown_operation_is_refused_with_what_there_is(name: Any, hint: str) -> None:
+def test_an_unknown_operation_is_refused_with_a_list_of_the_known(name: Any, hint: str) -> None:
     with pytest.raises(DeclarationError, match=f"no operation '{name}': .*{hint}") as error:
         Aggregation(operation=name, column="cents")
     assert __file__ in str(error.value)

@@ -1,4 +1,4 @@
-"""A declaration checks itself and names its mistake."""
+"""Declarations are validated, and errors name the mistake."""
 
 import importlib
 import sys
@@ -20,7 +20,7 @@ HOUR = timedelta(hours=1)
 
 
 class NoTime(Struct):
-    """Lacks its time."""
+    """An event without its time."""
 
     event_id: str
     flight_id: str
@@ -55,7 +55,9 @@ def test_an_event_without_a_needed_field_is_refused(
         ),
     ],
 )
-def test_a_view_names_its_mistake(change: dict[str, object], mistake: str) -> None:
+def test_an_invalid_view_is_refused_with_its_mistake(
+    change: dict[str, object], mistake: str
+) -> None:
     with pytest.raises(DeclarationError, match=f"view origin_departures: .*{mistake}"):
         replace(ORIGIN_DEPARTURES, **change)  # type: ignore[arg-type]
 
@@ -78,7 +80,7 @@ def test_count_takes_no_column_and_mean_needs_one() -> None:
         Aggregation(operation="mean", windows=(HOUR,))
 
 
-def test_a_service_asks_for_no_more_than_requests_and_history_have() -> None:
+def test_a_service_reads_only_fields_that_requests_and_history_share() -> None:
     decision = replace(FLIGHT_DELAY.decision, source=DEPARTED)
     with pytest.raises(DeclarationError, match="requests and history lack"):
         replace(FLIGHT_DELAY, decision=decision)
@@ -104,13 +106,13 @@ def test_windows_have_short_names(window: timedelta, name: str) -> None:
     assert window_name(window) == name
 
 
-def test_every_domain_is_found_by_its_folder() -> None:
+def test_every_domain_is_discovered_by_its_folder() -> None:
     assert "flights" in {d.name for d in domains()}
     assert domain("flights").by_name["flight.departed"] is DEPARTED
     assert len({e.name for e in event_types()}) == len(event_types())
 
 
-def test_an_unknown_domain_says_which_there_are() -> None:
+def test_an_unknown_domain_is_refused_with_a_list_of_the_known() -> None:
     with pytest.raises(FeatureError, match="no domain 'trains'") as error:
         domain("trains")
     assert "flights" in (error.value.hint or "")

@@ -1,4 +1,4 @@
-"""Live and historical values are equal bit for bit, and equal to what the words say."""
+"""Live and historical values are equal bit for bit, and equal to the slow reference."""
 
 from collections.abc import Sequence
 from itertools import pairwise
@@ -35,11 +35,11 @@ from tests.support.examples import examples
 HORIZON_S, HOLD_S = 30, 15
 PARTITION = Partition(SOLD.name, 0)
 SHOPS = ("a", "b", "never seen")
-Question = tuple[str, int]
+Query = tuple[str, int]
 
 sales_lists = st.lists(
     st.builds(
-        # Sightings of one id lie less than a horizon apart: a re-sent event tells the same time.
+        # Sightings of one id lie less than a horizon apart: a re-sent event has the same time.
         lambda n, apart, late, **rest: Sale(
             id=f"e{n}", happened=3 * n + apart, known=3 * n + apart + late, **rest
         ),
@@ -52,7 +52,7 @@ sales_lists = st.lists(
     ),
     max_size=50,
 )
-question_lists = st.lists(
+query_lists = st.lists(
     st.tuples(st.sampled_from(SHOPS), st.integers(-5, 200)), min_size=1, max_size=20
 )
 cuts = st.lists(st.integers(0, 50), max_size=6)
@@ -61,11 +61,11 @@ cuts = st.lists(st.integers(0, 50), max_size=6)
 def live(
     sales: Sequence[Sale],
     cut_at: Sequence[int],
-    questions: Sequence[Question],
+    queries: Sequence[Query],
     *,
     horizon_s: int = HORIZON_S,
 ) -> ViewValues:
-    """What the online store answers after the sales came in several batches."""
+    """The values of the online store after the sales arrived in several batches."""
     store = MemoryOnlineStore()
     writer = OnlineSink(
         store,
@@ -79,18 +79,18 @@ def live(
         rows = rows_of(sales[start:stop], first_offset=start)
         writer.write([rows], {PARTITION: stop})
     values = store.get([(SHOP_SALES.name, [s.encode() for s in SHOPS])])[0]
-    which = np.array([SHOPS.index(shop) for shop, _ in questions])
-    return state_of(SHOP_SALES).read(values, which, times(questions))
+    entities = np.array([SHOPS.index(shop) for shop, _ in queries])
+    return state_of(SHOP_SALES).read(values, entities, times(queries))
 
 
-def past(
+def historical(
     sales: Sequence[Sale],
     cut_at: Sequence[int],
-    questions: Sequence[Question],
+    queries: Sequence[Query],
     *,
     horizon_s: int = HORIZON_S,
 ) -> Float64Array:
-    """What history says after the same batches."""
+    """The values of history after the same batches."""
     store = MemoryOfflineStore()
     buffer = OfflineSink(store, {SOLD.name: SOLD}, clock_us=lambda: START_US)
     buffer.load([PARTITION])
@@ -98,23 +98,23 @@ def past(
         rows = rows_of(sales[start:stop], first_offset=start)
         buffer.add([rows], {PARTITION: stop})
         buffer.flush()
-    asked = pl.DataFrame({"shop": [shop for shop, _ in questions]})
+    query_frame = pl.DataFrame({"shop": [shop for shop, _ in queries]})
     history = EventLog(store, horizon_us=horizon_s * SECOND)
-    return view_values(SHOP_SALES, history, asked, times(questions))
+    return view_values(SHOP_SALES, history, query_frame, times(queries))
 
 
-def test_a_span_that_is_sent_again_counts_once_live_as_in_history() -> None:
+def test_a_span_sent_again_counts_once_live_and_in_history() -> None:
     """A source that repeats a whole week sends ids that lie further back than two horizons."""
     once = [
         Sale(id=f"e{i}", happened=i, known=i, shop="a", cents=1, weight=None) for i in range(60)
     ]
     twice = [*once, *once]
-    question = [("a", 60)]
-    expected = past(once, [], question, horizon_s=2)
-    online = live(twice, [30, 60], question, horizon_s=2)
+    query = [("a", 60)]
+    expected = historical(once, [], query, horizon_s=2)
+    online = live(twice, [30, 60], query, horizon_s=2)
     assert online.exact.all()
     assert same_values(online.values, expected).all()
-    assert same_values(past(twice, [30, 60], question, horizon_s=2), expected).all()
+    assert same_values(historical(twice, [30, 60], query, horizon_s=2), expected).all()
 
 
 def batches(n: int, cut_at: Sequence[int]) -> list[tuple[int, int]]:
@@ -122,63 +122,65 @@ def batches(n: int, cut_at: Sequence[int]) -> list[tuple[int, int]]:
     return list(pairwise(edges))
 
 
-def times(questions: Sequence[Question]) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
-    return np.array([START_US + t * SECOND for _, t in questions], np.int64)
+def times(queries: Sequence[Query]) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
+    return np.array([START_US + t * SECOND for _, t in queries], np.int64)
 
 
 @examples(200)
-@given(sales_lists, cuts, question_lists)
+@given(sales_lists, cuts, query_lists)
 # Two sightings one horizon apart, and one just beyond it.
 @example([sale("1", 0), sale("1", 30), sale("1", 61)], [1, 2], [("a", 62), ("a", 31)])
-# The edge of a window belongs to it; an event known at t does not count at t.
+# A window includes its edge; an event known at t does not count at t.
 @example([sale("1", 0)], [], [("a", 0), ("a", 1), ("a", 10), ("a", 11), ("a", 40), ("a", 41)])
 # Equal times: the larger value, and any value over none.
 @example([sale("1", 5, weight=2.0), sale("2", 5), sale("3", 5, weight=-1.0)], [2], [("a", 6)])
-def test_live_history_and_the_words_agree(
-    sales: list[Sale], cut_at: list[int], questions: list[Question]
+def test_live_and_historical_values_equal_the_reference(
+    sales: list[Sale], cut_at: list[int], queries: list[Query]
 ) -> None:
-    words = reference(without_duplicates(sales, horizon_s=HORIZON_S), questions)
-    answers = live(sales, cut_at, questions)
+    expected = reference(without_duplicates(sales, horizon_s=HORIZON_S), queries)
+    online = live(sales, cut_at, queries)
 
-    assert same_values(past(sales, cut_at, questions), words).all()
-    assert same_values(answers.values, words)[answers.exact].all()
+    assert same_values(historical(sales, cut_at, queries), expected).all()
+    assert same_values(online.values, expected)[online.exact].all()
 
 
 @examples(50)
-@given(sales_lists, cuts, question_lists)
-def test_every_question_within_the_hold_is_answered_exactly(
-    sales: list[Sale], cut_at: list[int], questions: list[Question]
+@given(sales_lists, cuts, query_lists)
+def test_every_query_within_the_hold_is_exact(
+    sales: list[Sale], cut_at: list[int], queries: list[Query]
 ) -> None:
     newest = max((s.known for s in sales), default=-100)
-    exact = live(sales, cut_at, questions).exact
-    assert all(exact[i] for i, (_, t) in enumerate(questions) if t >= newest - HOLD_S)
+    exact = live(sales, cut_at, queries).exact
+    assert all(exact[i] for i, (_, t) in enumerate(queries) if t >= newest - HOLD_S)
 
 
 @examples(50)
-@given(sales_lists, sales_lists, question_lists)
-def test_changing_the_future_changes_nothing(
-    sales: list[Sale], later: list[Sale], questions: list[Question]
+@given(sales_lists, sales_lists, query_lists)
+def test_later_events_change_no_earlier_value(
+    sales: list[Sale], later: list[Sale], queries: list[Query]
 ) -> None:
     end = max((s.known for s in sales), default=0)
-    early = [(shop, min(t, end)) for shop, t in questions]
+    early = [(shop, min(t, end)) for shop, t in queries]
     future = [
         Sale(id=f"later{i}", happened=s.happened, known=end + 1 + i, shop=s.shop, cents=s.cents)
         for i, s in enumerate(later)
     ]
-    assert same_values(past(sales + future, [], early), past(sales, [], early)).all()
+    assert same_values(historical(sales + future, [], early), historical(sales, [], early)).all()
 
-    answers = live(sales + future, [len(sales)], early)
-    assert same_values(answers.values, past(sales, [], early))[answers.exact].all()
+    online = live(sales + future, [len(sales)], early)
+    assert same_values(online.values, historical(sales, [], early))[online.exact].all()
 
 
 @examples(50)
-@given(sales_lists, cuts, question_lists, st.randoms(use_true_random=False))
+@given(sales_lists, cuts, query_lists, st.randoms(use_true_random=False))
 def test_the_order_of_arrival_does_not_matter(
-    sales: list[Sale], cut_at: list[int], questions: list[Question], random: object
+    sales: list[Sale], cut_at: list[int], queries: list[Query], random: object
 ) -> None:
     distinct = list({s.id: s for s in sales}.values())
     shuffled = random.sample(distinct, len(distinct))  # type: ignore[attr-defined]
-    one, other = live(distinct, cut_at, questions), live(shuffled, [], questions)
-    both = one.exact & other.exact
-    assert same_values(one.values, other.values)[both].all()
-    assert same_values(past(distinct, cut_at, questions), past(shuffled, [], questions)).all()
+    ordered, unordered = live(distinct, cut_at, queries), live(shuffled, [], queries)
+    comparable = ordered.exact & unordered.exact
+    assert same_values(ordered.values, unordered.values)[comparable].all()
+    assert same_values(
+        historical(distinct, cut_at, queries), historical(shuffled, [], queries)
+    ).all()

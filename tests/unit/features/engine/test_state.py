@@ -1,4 +1,4 @@
-"""The online state: what is merged, what is dropped, what is said to be exact."""
+"""The online state: which rows are merged, which are dropped, which values are exact."""
 
 from dataclasses import replace
 from datetime import timedelta
@@ -37,9 +37,11 @@ def value_of(*sales: Sale, before: bytes | None = None, state: ViewState = STATE
 
 
 def read(value: bytes | None, second: int) -> tuple[dict[str, float], bool]:
-    answers = STATE.read([value], np.array([0]), np.array([at_us(second)]))
-    features = dict(zip(SHOP_SALES.features, answers.values[0].tolist(), strict=True))
-    return {k.removeprefix("shop_sales_"): v for k, v in features.items()}, bool(answers.exact[0])
+    state_values = STATE.read([value], np.array([0]), np.array([at_us(second)]))
+    features = dict(zip(SHOP_SALES.features, state_values.values[0].tolist(), strict=True))
+    return {k.removeprefix("shop_sales_"): v for k, v in features.items()}, bool(
+        state_values.exact[0]
+    )
 
 
 def test_events_of_one_microsecond_become_one_row() -> None:
@@ -56,10 +58,10 @@ def test_events_of_one_microsecond_become_one_row() -> None:
 
 def test_events_that_no_query_can_reach_are_dropped() -> None:
     value = value_of(sale("1", 0), sale("2", 1))
-    kept = STATE.compact([value], at_us(LONGEST_S + 1))[0]
+    within_reach = STATE.compact([value], at_us(LONGEST_S + 1))[0]
     empty = STATE.compact([value], at_us(LONGEST_S + 2))[0]
 
-    assert len(kept) == len(empty) + STATE.format.base_row.itemsize
+    assert len(within_reach) == len(empty) + STATE.format.base_row.itemsize
     assert len(empty) == len(STATE.empty)
 
 
@@ -69,23 +71,23 @@ def test_what_became_known_later_stays_in_the_delta_rows() -> None:
     assert read(value, 21)[0]["count_40s"] == 1
 
 
-def test_a_query_for_before_the_compacted_time_is_marked() -> None:
+def test_a_query_before_the_compacted_time_is_marked_inexact() -> None:
     value = STATE.compact([value_of(sale("1", 5))], at_us(10))[0]
     assert read(value, 9)[1] is False
     assert read(value, 10)[1] is True
 
 
 def test_compacted_through_never_goes_back() -> None:
-    late = value_of(sale("1", 5, cents=2))
-    compacted = STATE.compact([late], at_us(10))[0]
+    value = value_of(sale("1", 5, cents=2))
+    compacted = STATE.compact([value], at_us(10))[0]
     with_more = value_of(sale("2", 4, known=6, cents=3), before=compacted)
-    again = STATE.compact([with_more], at_us(3))[0]
+    recompacted = STATE.compact([with_more], at_us(3))[0]
 
-    assert compacted_through_us(again) == at_us(10)
+    assert compacted_through_us(recompacted) == at_us(10)
     # Known before the time that is compacted already, so it is merged.
-    assert len(again) == len(STATE.empty) + 2 * STATE.format.base_row.itemsize
-    assert read(again, 5)[1] is False
-    assert read(again, 10)[0]["sum_cents_40s"] == 5
+    assert len(recompacted) == len(STATE.empty) + 2 * STATE.format.base_row.itemsize
+    assert read(recompacted, 5)[1] is False
+    assert read(recompacted, 10)[0]["sum_cents_40s"] == 5
 
 
 def test_an_event_that_becomes_known_after_compaction_still_counts() -> None:
@@ -106,23 +108,23 @@ def test_a_value_is_due_for_compaction_only_when_its_delta_rows_have_doubled() -
     assert compactions == [16, 50, 118, 254, 526]
 
 
-def test_no_value_and_no_entity_give_nothing() -> None:
-    answers = STATE.read([None], np.array([0, -1]), np.array([at_us(0), at_us(0)]))
-    assert answers.exact.all()
-    nothing = dict(zip(SHOP_SALES.features, answers.values[0].tolist(), strict=True))
+def test_a_missing_value_and_a_missing_entity_give_empty_features() -> None:
+    state_values = STATE.read([None], np.array([0, -1]), np.array([at_us(0), at_us(0)]))
+    assert state_values.exact.all()
+    nothing = dict(zip(SHOP_SALES.features, state_values.values[0].tolist(), strict=True))
     assert [v for k, v in nothing.items() if "count" in k or "sum" in k] == [0, 0, 0, 0]
     assert np.isnan([v for k, v in nothing.items() if "mean" in k or "last" in k]).all()
-    assert np.array_equal(answers.values[0], answers.values[1], equal_nan=True)
+    assert np.array_equal(state_values.values[0], state_values.values[1], equal_nan=True)
 
 
 def test_a_value_of_another_declaration_is_never_served() -> None:
-    other = state_of(replace(SHOP_SALES, columns=(CHEAPER, SHOP_SALES.columns[1])))
+    other_state = state_of(replace(SHOP_SALES, columns=(CHEAPER, SHOP_SALES.columns[1])))
     value = value_of(sale("1", 5))
     with pytest.raises(ViewSchemaMismatch, match="shop_sales") as caught:
-        other.read([value], np.array([0]), np.array([at_us(9)]))
+        other_state.read([value], np.array([0]), np.array([at_us(9)]))
     assert "rebuild" in (caught.value.hint or "")
     with pytest.raises(ViewSchemaMismatch):
-        other.append(value, b"")
+        other_state.append(value, b"")
 
 
 CHEAPER = Column(name="cents", compute=lambda e: e["cents"] - 1, reads=("cents",))
@@ -166,7 +168,7 @@ def test_a_column_of_floats_is_refused_with_the_reason() -> None:
 
 
 @pytest.mark.parametrize("compacted", [False, True])
-def test_a_changed_bit_anywhere_is_noticed(compacted: bool) -> None:
+def test_a_flipped_bit_anywhere_is_detected(compacted: bool) -> None:
     value = value_of(*(sale(str(i), i, cents=i) for i in range(4)))
     if compacted:
         value = STATE.compact([value], at_us(2))[0]
@@ -178,7 +180,7 @@ def test_a_changed_bit_anywhere_is_noticed(compacted: bool) -> None:
                 STATE.read([value, bytes(damaged)], np.array([0]), np.array([at_us(9)]))
 
 
-def test_a_damaged_header_is_not_taken_for_another_schema_when_rows_are_added() -> None:
+def test_a_damaged_header_is_reported_as_damage_when_rows_are_added() -> None:
     value = value_of(sale("1", 1))
     for at in range(8):
         damaged = bytearray(value)
@@ -190,13 +192,13 @@ def test_a_damaged_header_is_not_taken_for_another_schema_when_rows_are_added() 
 
 
 @pytest.mark.parametrize("length", [1, 39, 41, -1, -8])
-def test_a_torn_value_is_noticed(length: int) -> None:
+def test_a_truncated_value_is_detected(length: int) -> None:
     value = value_of(sale("1", 1), sale("2", 2))
     with pytest.raises(CorruptValue):
         STATE.read([value[:length]], np.array([0]), np.array([at_us(9)]))
 
 
-def test_a_value_of_zeros_is_noticed() -> None:
+def test_a_value_of_zeros_is_detected() -> None:
     zeros = bytes(len(value_of(sale("1", 1))))
     with pytest.raises(CorruptValue):
         STATE.read([zeros], np.array([0]), np.array([at_us(9)]))
@@ -209,5 +211,5 @@ def test_the_schema_id_changes_with_a_check_that_nullifies_for_every_kind_of_vie
         replace(OVERDUE, opened=unchecked),
         replace(SPREAD, keeps=((unchecked, ("cents",)), *SPREAD.keeps[1:])),
     )
-    for view, before in zip(changed, (ADDED, OVERDUE, SPREAD), strict=True):
-        assert state_of(view).schema_id != state_of(before).schema_id
+    for view, original in zip(changed, (ADDED, OVERDUE, SPREAD), strict=True):
+        assert state_of(view).schema_id != state_of(original).schema_id

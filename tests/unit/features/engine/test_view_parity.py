@@ -1,4 +1,4 @@
-"""Every kind of view: live, in history and by the words, for any order of events."""
+"""Every kind of view: live and historical values equal the reference, for any order of events."""
 
 from collections.abc import Sequence
 from itertools import pairwise
@@ -50,11 +50,11 @@ LATE = st.sampled_from([0, 0, 0, 1, 5, 11, 39, 40, 41, 100])
 @st.composite
 def histories(draw: st.DrawFn, at_least: int = 0) -> list[Delivery]:
     """Orders that are placed once, and shipped or dropped once, twice or never, in any order."""
-    told = []
+    deliveries = []
     for n in range(draw(st.integers(at_least, 14))):
         shop = draw(st.sampled_from(SHOPS))
         happened = draw(st.integers(0, 90))
-        told.append(
+        deliveries.append(
             Delivery(
                 event=PLACED.name,
                 id=f"placed{n}",
@@ -69,22 +69,22 @@ def histories(draw: st.DrawFn, at_least: int = 0) -> list[Delivery]:
             )
         )
         for k in range(draw(st.integers(0, 2))):
-            left = draw(st.integers(0, 150))
-            told.append(
+            ended = draw(st.integers(0, 150))
+            deliveries.append(
                 Delivery(
                     event=draw(st.sampled_from([e.name for e in EVENTS[1:]])),
                     id=f"end{n}-{k}",
                     order=f"o{n}",
-                    happened=left,
-                    known=left + draw(LATE),
+                    happened=ended,
+                    known=ended + draw(LATE),
                     shop=shop,
                     parcels=draw(st.sampled_from([None, 0, 1, 2])),
                 )
             )
-    return draw(st.permutations(told))
+    return draw(st.permutations(deliveries))
 
 
-questions_about = st.lists(
+query_lists = st.lists(
     st.builds(
         lambda shop, t, ahead, order: Query(shop=shop, t=t, due=t + ahead, order=order),
         shop=st.sampled_from((*SHOPS, "never seen")),
@@ -101,28 +101,28 @@ each_view = pytest.mark.parametrize("view", VIEWS, ids=lambda v: v.name)
 
 @each_view
 @examples(120)
-@given(histories(), cuts, questions_about)
-def test_live_history_and_the_words_agree(
-    view: View, told: list[Delivery], cut_at: list[int], questions: list[Query]
+@given(histories(), cuts, query_lists)
+def test_live_and_historical_values_equal_the_reference(
+    view: View, deliveries: list[Delivery], cut_at: list[int], queries: list[Query]
 ) -> None:
-    newest = max((e.known for e in told), default=-100)
-    questions = [*questions, *_as_far_back_as_is_exact(newest)]
-    words = np.array([reference(view, told, q) for q in questions], np.float64)
-    answers = live(view, told, cut_at, questions)
+    newest = max((e.known for e in deliveries), default=-100)
+    queries = [*queries, *_earliest_exact_queries(newest)]
+    expected = np.array([reference(view, deliveries, q) for q in queries], np.float64)
+    online = live(view, deliveries, cut_at, queries)
 
-    assert same_values(past(view, told, questions), words).all()
-    assert same_values(answers.values, words)[answers.exact].all()
-    assert all(answers.exact[i] for i, q in enumerate(questions) if q.t >= newest - HOLD_S)
+    assert same_values(historical(view, deliveries, queries), expected).all()
+    assert same_values(online.values, expected)[online.exact].all()
+    assert all(online.exact[i] for i, q in enumerate(queries) if q.t >= newest - HOLD_S)
 
 
 @each_view
 @examples(40)
-@given(histories(), histories(), questions_about)
-def test_changing_the_future_changes_nothing(
-    view: View, told: list[Delivery], later: list[Delivery], questions: list[Query]
+@given(histories(), histories(), query_lists)
+def test_later_events_change_no_earlier_value(
+    view: View, deliveries: list[Delivery], later: list[Delivery], queries: list[Query]
 ) -> None:
-    end = max((e.known for e in told), default=0)
-    early = [Query(shop=q.shop, t=min(q.t, end), order=q.order, due=q.due) for q in questions]
+    end = max((e.known for e in deliveries), default=0)
+    early = [Query(shop=q.shop, t=min(q.t, end), order=q.order, due=q.due) for q in queries]
     future = [
         Delivery(
             event=e.event,
@@ -136,52 +136,52 @@ def test_changing_the_future_changes_nothing(
         )
         for i, e in enumerate(later)
     ]
-    then = past(view, told, early)
-    assert same_values(past(view, [*told, *future], early), then).all()
-    answers = live(view, [*told, *future], [len(told)], early)
-    assert same_values(answers.values, then)[answers.exact].all()
+    expected = historical(view, deliveries, early)
+    assert same_values(historical(view, [*deliveries, *future], early), expected).all()
+    online = live(view, [*deliveries, *future], [len(deliveries)], early)
+    assert same_values(online.values, expected)[online.exact].all()
 
 
 @each_view
 @examples(40)
-@given(histories(), cuts, questions_about, st.randoms(use_true_random=False))
+@given(histories(), cuts, query_lists, st.randoms(use_true_random=False))
 def test_the_order_of_arrival_does_not_matter(
-    view: View, told: list[Delivery], cut_at: list[int], questions: list[Query], random: object
+    view: View, deliveries: list[Delivery], cut_at: list[int], queries: list[Query], random: object
 ) -> None:
-    shuffled = random.sample(told, len(told))  # type: ignore[attr-defined]
-    one, other = live(view, told, cut_at, questions), live(view, shuffled, [], questions)
-    both = one.exact & other.exact
-    assert same_values(one.values, other.values)[both].all()
+    shuffled = random.sample(deliveries, len(deliveries))  # type: ignore[attr-defined]
+    ordered, unordered = live(view, deliveries, cut_at, queries), live(view, shuffled, [], queries)
+    comparable = ordered.exact & unordered.exact
+    assert same_values(ordered.values, unordered.values)[comparable].all()
 
 
 @each_view
 @examples(100)
 @given(histories(at_least=6), st.lists(st.integers(30, 110), min_size=1, max_size=3))
-def test_folding_changes_no_answer_that_may_be_asked_for(
-    view: View, told: list[Delivery], compacted_through: list[int]
+def test_compaction_changes_no_value_of_a_later_query(
+    view: View, deliveries: list[Delivery], compacted_through: list[int]
 ) -> None:
-    kept = state_of(view)
-    rows, _ = rows_of([structs.replace(e, shop="a") for e in told], 0, len(told))
+    state = state_of(view)
+    rows, _ = rows_of([structs.replace(e, shop="a") for e in deliveries], 0, len(deliveries))
     changes = [c for c in (view_rows(view, r) for r in rows if r.event in view.sources) if c]
-    loose = kept.append(None, b"".join(c.rows.tobytes() for c in changes))[0]
-    folded = loose
+    appended = state.append(None, b"".join(c.rows.tobytes() for c in changes))[0]
+    compacted = appended
     for second in compacted_through:
-        folded = kept.compact([folded], us(second))[0]
+        compacted = state.compact([compacted], us(second))[0]
     last = max(compacted_through)
-    questions = [Query(shop="a", t=last + i, due=last + i + 2, order="o1") for i in range(60)]
-    fields = arrays_of(fields_of(questions), Requested, view.request_fields)
-    answers = kept.read(
-        [loose, folded],
+    queries = [Query(shop="a", t=last + i, due=last + i + 2, order="o1") for i in range(60)]
+    fields = arrays_of(fields_of(queries), Requested, view.request_fields)
+    features = state.read(
+        [appended, compacted],
         np.repeat([0, 1], 60),
-        np.tile(times_of(questions), 2),
+        np.tile(times_of(queries), 2),
         {name: np.tile(values, 2) for name, values in fields.items()},
     )
-    assert same_values(answers.values[:60], answers.values[60:]).all()
-    assert answers.exact.all()
+    assert same_values(features.values[:60], features.values[60:]).all()
+    assert features.exact.all()
 
 
-def _as_far_back_as_is_exact(newest: int) -> list[Query]:
-    """Just where the state may have merged and dropped the most."""
+def _earliest_exact_queries(newest: int) -> list[Query]:
+    """Queries at the times where the state has merged and dropped the most rows."""
     return [
         Query(shop=shop, t=t, due=t + ahead, order="o1")
         for shop in SHOPS
@@ -191,9 +191,9 @@ def _as_far_back_as_is_exact(newest: int) -> list[Query]:
 
 
 def live(
-    view: View, told: Sequence[Delivery], cut_at: Sequence[int], questions: Sequence[Query]
+    view: View, deliveries: Sequence[Delivery], cut_at: Sequence[int], queries: Sequence[Query]
 ) -> ViewValues:
-    """What the online store answers after the events came in several batches."""
+    """The values of the online store after the events arrived in several batches."""
     store = MemoryOnlineStore()
     writer = OnlineSink(
         store,
@@ -203,25 +203,27 @@ def live(
         compaction_slack=2,  # so that short histories meet many compactions
     )
     writer.load(PARTITIONS)
-    for start, stop in _batches(len(told), cut_at):
-        writer.write(*rows_of(told, start, stop))
+    for start, stop in _batches(len(deliveries), cut_at):
+        writer.write(*rows_of(deliveries, start, stop))
     shops = [*SHOPS, "never seen"]
     values = store.get([(view.name, [s.encode() for s in shops])])[0]
-    which = np.array([shops.index(q.shop) for q in questions])
-    fields = arrays_of(fields_of(questions), Requested, view.request_fields)
-    return state_of(view).read(values, which, times_of(questions), fields)
+    entities = np.array([shops.index(q.shop) for q in queries])
+    fields = arrays_of(fields_of(queries), Requested, view.request_fields)
+    return state_of(view).read(values, entities, times_of(queries), fields)
 
 
-def past(view: View, told: Sequence[Delivery], questions: Sequence[Query]) -> Float64Array:
-    """What history says after all of them."""
+def historical(
+    view: View, deliveries: Sequence[Delivery], queries: Sequence[Query]
+) -> Float64Array:
+    """The values of history after all events."""
     store = MemoryOfflineStore()
     buffer = OfflineSink(store, {e.name: e for e in EVENTS}, clock_us=lambda: START_US)
     buffer.load(PARTITIONS)
-    buffer.add(*rows_of(told, 0, len(told)))
+    buffer.add(*rows_of(deliveries, 0, len(deliveries)))
     buffer.flush()
     history = EventLog(store, horizon_us=HORIZON_S * SECOND)
-    asked = pl.DataFrame(fields_of(questions))
-    return view_values(view, history, asked, times_of(questions), decided_by=REQUESTED)
+    rows = pl.DataFrame(fields_of(queries))
+    return view_values(view, history, rows, times_of(queries), decided_by=REQUESTED)
 
 
 def _batches(n: int, cut_at: Sequence[int]) -> list[tuple[int, int]]:

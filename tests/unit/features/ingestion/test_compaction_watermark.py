@@ -1,4 +1,4 @@
-"""What ingest keeps follows the slowest reader, up to a limit."""
+"""The compaction watermark follows the slowest reader, up to a limit."""
 
 from collections.abc import Iterator
 from contextlib import nullcontext
@@ -17,7 +17,7 @@ NOON = 1_362_139_200_000_000
 
 
 class Readers:
-    """Requests that were sent, and the positions up to which they are answered."""
+    """The sent requests, and the positions up to which they are answered."""
 
     def __init__(self, sent: Positions) -> None:
         self.sent, self.answered = sent, dict[Partition, int]()
@@ -30,20 +30,20 @@ def a_watermark() -> CompactionWatermark:
     return CompactionWatermark(least_us=HOUR, most_us=10 * HOUR)
 
 
-def test_nothing_is_settled_before_the_first_event() -> None:
+def test_nothing_is_compacted_before_the_first_event() -> None:
     watermark = a_watermark()
     Readers({}).observe(watermark)
     assert watermark.compacted_through_us(UNSET) == UNSET
 
 
-def test_with_nothing_to_answer_the_least_is_held() -> None:
+def test_with_no_open_request_the_watermark_lags_by_the_minimum() -> None:
     watermark = a_watermark()
     watermark.compacted_through_us(NOON)
     Readers({P0: 0, P1: 0}).observe(watermark)
     assert watermark.compacted_through_us(NOON) == NOON - HOUR
 
 
-def test_what_an_open_request_may_ask_about_is_held_until_it_is_answered() -> None:
+def test_an_open_request_holds_the_watermark_until_it_is_answered() -> None:
     watermark, readers = a_watermark(), Readers({P0: 3, P1: 7})
     watermark.compacted_through_us(NOON)
     readers.observe(watermark)
@@ -58,7 +58,7 @@ def test_what_an_open_request_may_ask_about_is_held_until_it_is_answered() -> No
     assert watermark.compacted_through_us(NOON + 5 * HOUR) == NOON + 4 * HOUR
 
 
-def test_the_slowest_reader_sets_the_pace() -> None:
+def test_the_watermark_follows_the_slowest_reader() -> None:
     watermark, readers = a_watermark(), Readers({P0: 0, P1: 0})
     for hour in range(8):
         readers.sent = {P0: 10 * hour, P1: 10 * hour}
@@ -66,20 +66,20 @@ def test_the_slowest_reader_sets_the_pace() -> None:
         readers.observe(watermark)
     readers.answered = {P0: 70, P1: 45}
     readers.observe(watermark)
-    # All that was sent before the look of 16:00 is answered, not all before that of 17:00.
+    # All requests before the checkpoint of 16:00 are answered, but not all before that of 17:00.
     assert watermark.compacted_through_us(NOON + 7 * HOUR) == NOON + 4 * HOUR - HOUR
 
 
-def test_a_request_that_comes_after_the_look_is_protected_by_it() -> None:
-    """Whatever rushes by until the next look, settled is only what the last one allows."""
+def test_a_request_sent_after_an_observation_is_protected_by_it() -> None:
+    """Until the next observation, the watermark advances only as far as the last one allows."""
     watermark = a_watermark()
     watermark.compacted_through_us(NOON)
     Readers({P0: 0}).observe(watermark)
     assert watermark.compacted_through_us(NOON + 9 * HOUR) == NOON - HOUR
 
 
-def test_the_end_of_the_requests_is_asked_for_after_the_newest_event_is_noted() -> None:
-    """A request that came while the brokers were asked may be older than what came meanwhile."""
+def test_the_newest_event_is_recorded_before_the_ends_of_the_requests_are_read() -> None:
+    """A request sent during the query of the ends may be older than the events of that time."""
     watermark = a_watermark()
     watermark.compacted_through_us(NOON)
 
@@ -91,7 +91,7 @@ def test_the_end_of_the_requests_is_asked_for_after_the_newest_event_is_noted() 
     assert watermark.compacted_through_us(NOON + 3 * HOUR) == NOON - HOUR
 
 
-def test_a_reader_that_is_dead_or_was_never_there_holds_up_to_the_limit() -> None:
+def test_a_dead_or_absent_reader_holds_the_watermark_up_to_the_limit() -> None:
     watermark, readers = a_watermark(), Readers({P0: 1})
     for hour in range(100):
         now = NOON + hour * HOUR
@@ -99,25 +99,25 @@ def test_a_reader_that_is_dead_or_was_never_there_holds_up_to_the_limit() -> Non
         readers.observe(watermark)
 
 
-def test_without_any_look_the_limit_holds() -> None:
+def test_without_an_observation_the_watermark_lags_by_the_limit() -> None:
     assert a_watermark().compacted_through_us(NOON) == NOON - 10 * HOUR
 
 
-def test_what_is_settled_never_comes_back() -> None:
+def test_the_watermark_never_goes_back() -> None:
     watermark, readers = a_watermark(), Readers({P0: 0})
     watermark.compacted_through_us(NOON)
     readers.observe(watermark)
-    settled = watermark.compacted_through_us(NOON)
+    compacted_through = watermark.compacted_through_us(NOON)
     readers.sent = {P0: 5}
     readers.observe(watermark)
-    assert watermark.compacted_through_us(NOON - 3 * HOUR) == settled
-    assert watermark.compacted_through_us(NOON + HOUR) == settled
+    assert watermark.compacted_through_us(NOON - 3 * HOUR) == compacted_through
+    assert watermark.compacted_through_us(NOON + HOUR) == compacted_through
 
     farthest = watermark.compacted_through_us(NOON + 20 * HOUR)
     assert watermark.compacted_through_us(NOON) == farthest == NOON + 10 * HOUR
 
 
-def test_a_year_without_a_reader_is_remembered_in_few_looks() -> None:
+def test_a_long_time_without_a_reader_needs_few_checkpoints() -> None:
     watermark, readers = a_watermark(), Readers({P0: 1})
     for second in range(20_000):
         watermark.compacted_through_us(NOON + second * 1_000_000)
@@ -125,17 +125,17 @@ def test_a_year_without_a_reader_is_remembered_in_few_looks() -> None:
     assert watermark.open_checkpoints < 1_100
 
 
-def test_a_look_without_an_answer_changes_nothing_and_is_tried_again() -> None:
+def test_a_failed_observation_changes_nothing_and_is_repeated() -> None:
     watermark = a_watermark()
     watermark.compacted_through_us(NOON)
     failed = KafkaFailed("no broker")
-    answers: Iterator[Positions | KafkaFailed] = iter([failed, failed, {P0: 0}])
+    replies: Iterator[Positions | KafkaFailed] = iter([failed, failed, {P0: 0}])
 
     def ends() -> Positions:
-        answer = next(answers, {P0: 0})
-        if isinstance(answer, KafkaFailed):
-            raise answer
-        return answer
+        reply = next(replies, {P0: 0})
+        if isinstance(reply, KafkaFailed):
+            raise reply
+        return reply
 
     with ReaderWatch(
         watermark,
@@ -144,11 +144,11 @@ def test_a_look_without_an_answer_changes_nothing_and_is_tried_again() -> None:
         seconds=0.01,
     ):
         wait_until(
-            lambda: watermark.compacted_through_us(NOON) == NOON - HOUR, what="it looks again"
+            lambda: watermark.compacted_through_us(NOON) == NOON - HOUR, what="it observes again"
         )
 
 
 @pytest.mark.parametrize("most", [0, 30 * 60 * 1_000_000])
-def test_the_limit_is_no_less_than_the_least(most: int) -> None:
+def test_the_limit_is_at_least_the_minimum(most: int) -> None:
     watermark = CompactionWatermark(least_us=HOUR, most_us=most)
     assert watermark.compacted_through_us(NOON) == NOON - HOUR

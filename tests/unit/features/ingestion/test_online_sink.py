@@ -1,4 +1,4 @@
-"""The online sink: restarts, twins, other declarations."""
+"""The online sink: restarts, competing writers, changed declarations."""
 
 from dataclasses import replace
 from functools import partial
@@ -17,7 +17,7 @@ from infra.clock import SECOND
 from infra.kafka.partitions import Partition
 from tests.support.data.sales import CITY_SALES, SHOP_SALES, SOLD, START_US, Sale, rows_of, sale
 
-P, ASKED = Partition(SOLD.name, 0), Partition("asked", 0)
+P, REQUESTS = Partition(SOLD.name, 0), Partition("asked", 0)
 
 
 def a_writer(store: MemoryOnlineStore, *views: FeatureView) -> OnlineSink:
@@ -41,7 +41,7 @@ def count(store: MemoryOnlineStore, second: int = 20) -> float:
     return float(state_of(SHOP_SALES).read(values, np.array([0]), as_of).values[0][1])
 
 
-def test_records_that_come_again_after_a_restart_do_not_count_again() -> None:
+def test_records_read_again_after_a_restart_count_once() -> None:
     store = MemoryOnlineStore()
     write(a_writer(store), sale("1"), sale("2"), start=0)
     write(a_writer(store), sale("1"), sale("2"), sale("3"), start=0)
@@ -49,15 +49,15 @@ def test_records_that_come_again_after_a_restart_do_not_count_again() -> None:
     assert store.positions() == {P: 3}
 
 
-def test_not_even_when_their_ids_are_forgotten_by_then() -> None:
+def test_records_read_again_count_once_even_after_their_ids_are_forgotten() -> None:
     store = MemoryOnlineStore()
     write(a_writer(store), sale("1"), start=0)
     write(a_writer(store), sale("2", 100), start=1)
     write(a_writer(store), sale("3", 200), start=2)
     assert [s.first_offset for s in store.seen_ids(P)] == [2]
 
-    again = (sale("1"), sale("2", 100), sale("3", 200))
-    write(a_writer(store), *again, sale("4", 201), start=0)
+    repeated = (sale("1"), sale("2", 100), sale("3", 200))
+    write(a_writer(store), *repeated, sale("4", 201), start=0)
     assert count(store) == 1
     assert store.positions() == {P: 4}
 
@@ -65,13 +65,13 @@ def test_not_even_when_their_ids_are_forgotten_by_then() -> None:
 def test_an_event_sent_again_after_a_restart_is_still_a_duplicate() -> None:
     store = MemoryOnlineStore()
     write(a_writer(store), sale("1"), start=0)
-    again = a_writer(store)
-    write(again, sale("1", 0, known=9), sale("2"), start=1)
+    restarted = a_writer(store)
+    write(restarted, sale("1", 0, known=9), sale("2"), start=1)
     assert count(store) == 2
-    assert again.duplicates == 1
+    assert restarted.duplicates == 1
 
 
-def test_ids_beyond_the_horizon_leave_the_store() -> None:
+def test_ids_beyond_the_horizon_are_deleted_from_the_store() -> None:
     store = MemoryOnlineStore()
     writer = a_writer(store)
     for n in range(5):
@@ -79,19 +79,19 @@ def test_ids_beyond_the_horizon_leave_the_store() -> None:
     assert [s.first_offset for s in store.seen_ids(P)] == [3, 4]
 
 
-def test_a_twin_that_went_on_stops_us_before_anything_is_written() -> None:
+def test_an_update_behind_a_competing_writer_is_refused_and_writes_nothing() -> None:
     store = MemoryOnlineStore()
-    one, twin = a_writer(store), a_writer(store)
-    write(twin, sale("1"), start=0)
+    writer, competitor = a_writer(store), a_writer(store)
+    write(competitor, sale("1"), start=0)
     with pytest.raises(OffsetConflict):
-        write(one, sale("1"), sale("2"), start=0)
+        write(writer, sale("1"), sale("2"), start=0)
     assert count(store) == 1
-    one.load([P])
-    write(one, sale("1"), sale("2"), start=0)
+    writer.load([P])
+    write(writer, sale("1"), sale("2"), start=0)
     assert count(store) == 2
 
 
-def test_a_store_of_other_declarations_is_refused() -> None:
+def test_a_store_of_changed_declarations_is_refused() -> None:
     store = MemoryOnlineStore()
     write(a_writer(store), sale("1"), start=0)
     changed = replace(SHOP_SALES, aggregations=SHOP_SALES.aggregations[:2])
@@ -104,7 +104,7 @@ def test_a_store_of_other_declarations_is_refused() -> None:
     a_writer(store, SHOP_SALES, CITY_SALES)
 
 
-def test_a_view_that_was_left_out_for_a_while_is_refused_when_it_comes_back() -> None:
+def test_a_view_that_missed_events_is_refused_when_it_returns() -> None:
     store = MemoryOnlineStore()
     write(a_writer(store, SHOP_SALES, CITY_SALES), sale("1"), start=0)
     write(a_writer(store, SHOP_SALES), sale("2"), start=1)
@@ -112,14 +112,14 @@ def test_a_view_that_was_left_out_for_a_while_is_refused_when_it_comes_back() ->
         a_writer(store, SHOP_SALES, CITY_SALES)
 
 
-def test_positions_move_without_any_event_of_a_view() -> None:
+def test_positions_advance_without_any_event_of_a_view() -> None:
     store = MemoryOnlineStore()
     writer = a_writer(store)
     writer.write([], {P: 7})
     assert store.positions() == {P: 7}
 
 
-def test_the_store_knows_the_newest_emission_of_each_partition_through_restarts() -> None:
+def test_the_newest_emission_time_of_each_partition_survives_restarts() -> None:
     store = MemoryOnlineStore()
     write(a_writer(store), sale("1", 5), sale("2", 3), start=0)
     assert store.newest_known_at_us() == {P: START_US + 5 * SECOND}
@@ -127,14 +127,14 @@ def test_the_store_knows_the_newest_emission_of_each_partition_through_restarts(
     assert store.newest_known_at_us() == {P: START_US + 5 * SECOND}
     write(a_writer(store), sale("duplicate"), sale("3", 9), start=3)
     assert store.newest_known_at_us() == {P: START_US + 9 * SECOND}
-    a_writer(store).write([], {P: 9})  # nothing but markers
+    a_writer(store).write([], {P: 9})  # transaction markers only
     assert store.newest_known_at_us() == {P: START_US + 9 * SECOND}
 
 
-def test_what_a_reader_may_ask_about_is_kept_apart() -> None:
+def test_values_that_an_open_request_needs_are_not_compacted() -> None:
     """200 sales in 100 seconds, read as of the 50th: exact while a request waits, not after it."""
     watermark = CompactionWatermark(least_us=10 * SECOND, most_us=80 * SECOND)
-    for answered, exact in (({}, True), ({ASKED: 1}, False)):
+    for answered, exact in (({}, True), ({REQUESTS: 1}, False)):
         store = MemoryOnlineStore()
         writer = OnlineSink(
             store,
@@ -146,16 +146,16 @@ def test_what_a_reader_may_ask_about_is_kept_apart() -> None:
         writer.load([P])
         for n in range(200):
             write(writer, sale(str(n), n // 2), start=n)
-            watermark.observe(ends=lambda: {ASKED: 1}, answered=partial(dict, answered))
+            watermark.observe(ends=lambda: {REQUESTS: 1}, answered=partial(dict, answered))
         values = store.get([(SHOP_SALES.name, [b"a"])])[0]
         as_of = np.array([START_US + 50 * SECOND])
-        answers = state_of(SHOP_SALES).read(values, np.array([0]), as_of)
-        assert answers.exact.tolist() == [exact]
+        features = state_of(SHOP_SALES).read(values, np.array([0]), as_of)
+        assert features.exact.tolist() == [exact]
         if exact:
-            assert answers.values[0][:2].tolist() == [20, 80]
+            assert features.values[0][:2].tolist() == [20, 80]
 
 
-def test_an_event_without_an_entity_is_about_none() -> None:
+def test_an_event_without_an_entity_updates_no_entity() -> None:
     store = MemoryOnlineStore()
     write(a_writer(store, SHOP_SALES, CITY_SALES), sale("1", city=None), start=0)
     assert (store.entities("shop_sales"), store.entities("city_sales")) == (1, 0)

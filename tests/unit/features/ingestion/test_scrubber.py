@@ -1,4 +1,4 @@
-"""Damaged online values are found, whether they are asked for or not."""
+"""Damaged online values are detected, whether requests read them or not."""
 
 from collections.abc import Callable
 
@@ -55,7 +55,7 @@ def values_of(store: MemoryOnlineStore) -> dict[str, dict[bytes, bytes]]:
 
 
 def with_damage(values: dict[str, dict[bytes, bytes]], view: str, entity: bytes) -> OnlineContent:
-    """The same values, with one bit flipped in one of them."""
+    """The same values with one flipped bit."""
     damaged = bytearray(values[view][entity])
     damaged[-9] ^= 1
     changed = values | {view: values[view] | {entity: bytes(damaged)}}
@@ -68,7 +68,7 @@ def with_damage(values: dict[str, dict[bytes, bytes]], view: str, entity: bytes)
 
 
 @pytest.mark.parametrize("view", VIEWS, ids=lambda v: v.name)
-def test_each_value_is_met_once_a_round(store: MemoryOnlineStore, view: View) -> None:
+def test_each_value_is_scanned_once_per_round(store: MemoryOnlineStore, view: View) -> None:
     values = values_of(store)
     assert values[view.name]
     for entity in values[view.name]:
@@ -83,25 +83,25 @@ def test_each_value_is_met_once_a_round(store: MemoryOnlineStore, view: View) ->
         assert damaged == 1
 
 
-def test_a_store_without_values_or_views_is_looked_at_in_vain() -> None:
+def test_a_scan_of_a_store_without_values_or_views_does_nothing() -> None:
     Scrubber(MemoryOnlineStore(), VIEWS, rebuild=no_rebuild).scan()
     Scrubber(MemoryOnlineStore(), (), rebuild=no_rebuild).scan()
 
 
-def test_without_an_offline_store_ingest_fills_it_from_the_topics(
+def test_without_an_offline_store_a_repair_clears_the_online_store(
     store: MemoryOnlineStore,
 ) -> None:
     Scrubber(store, VIEWS, rebuild=no_rebuild).repair(lambda _: None)
     assert store.positions() == {}
 
 
-def test_mending_is_rebuilding(store: MemoryOnlineStore) -> None:
-    said: list[str] = []
+def test_a_repair_rebuilds_the_store(store: MemoryOnlineStore) -> None:
+    messages: list[str] = []
 
     def rebuild(on_progress: Callable[[str], None]) -> None:
         on_progress("working")
         store.replace(OnlineContent(values=[], positions={}, seen=[], schemas={}))
 
-    Scrubber(store, VIEWS, rebuild=rebuild).repair(said.append)
-    assert said == ["working"]
+    Scrubber(store, VIEWS, rebuild=rebuild).repair(messages.append)
+    assert messages == ["working"]
     assert store.entities(SHOP_SALES.name) == 0

@@ -1,4 +1,4 @@
-"""The audit finds what is missing, doubled or still on its way, and takes nothing else for it."""
+"""The audit counts missing, duplicated and waiting records, and confuses none of them."""
 
 import numpy as np
 import pytest
@@ -20,36 +20,36 @@ def at(*coordinates: tuple[int, int]) -> Int64Array:
 
 
 SENT = at((0, 1), (0, 2), (1, 1), (1, 7))
-DONE = {0: 3, 1: 8}
+POSITIONS = {0: 3, 1: 8}
 NONE = at()
 
 
 def topic(stored: Int64Array = SENT, dead: Int64Array = NONE, **changes: object) -> TopicAccount:
-    given_ = {"positions": DONE, "event_ids": np.arange(4), **changes}
-    return account_topic("t", sent=SENT, stored=stored, dead=dead, **given_)  # type: ignore[arg-type]
+    arguments = {"positions": POSITIONS, "event_ids": np.arange(4), **changes}
+    return account_topic("t", sent=SENT, stored=stored, dead=dead, **arguments)  # type: ignore[arg-type]
 
 
-def test_all_stored_is_clean() -> None:
+def test_an_account_with_every_record_stored_is_clean() -> None:
     account = topic()
     assert (account.sent, account.stored) == (4, 4)
     assert (account.waiting, account.missing, account.doubled, account.resent) == (0, 0, 0, 0)
 
 
-def test_a_dead_letter_counts_as_kept() -> None:
+def test_a_dead_lettered_record_is_not_missing() -> None:
     account = topic(stored=SENT[:3], dead=SENT[3:])
     assert (account.dead_lettered, account.missing, account.doubled) == (1, 0, 0)
 
 
-def test_what_lies_below_the_position_and_is_nowhere_is_missing() -> None:
+def test_a_record_below_the_position_that_is_not_stored_is_missing() -> None:
     assert topic(stored=SENT[1:]).missing == 1
 
 
-def test_what_lies_above_the_position_is_on_its_way() -> None:
+def test_a_record_above_the_position_is_waiting() -> None:
     account = topic(stored=SENT[:3], positions={0: 3, 1: 7})
     assert (account.waiting, account.missing) == (1, 0)
 
 
-def test_a_partition_without_a_position_has_everything_on_its_way() -> None:
+def test_every_record_of_a_partition_without_a_position_is_waiting() -> None:
     account = topic(stored=NONE, positions={})
     assert (account.waiting, account.missing) == (4, 0)
 
@@ -58,7 +58,9 @@ def test_a_partition_without_a_position_has_everything_on_its_way() -> None:
     ("stored", "dead"),
     [(np.append(SENT, SENT[0]), NONE), (SENT, SENT[:1]), (SENT[1:], np.repeat(SENT[:1], 2))],
 )
-def test_twice_is_doubled_wherever_it_is(stored: Int64Array, dead: Int64Array) -> None:
+def test_a_record_stored_or_dead_lettered_twice_is_duplicated(
+    stored: Int64Array, dead: Int64Array
+) -> None:
     assert topic(stored=stored, dead=dead).doubled == 1
 
 
@@ -76,7 +78,9 @@ def test_requests_are_predicted_rejected_waiting_or_unanswered() -> None:
 
 
 def test_a_prediction_and_a_rejection_of_one_request_are_two_answers() -> None:
-    account = account_requests("r", asked=SENT, predicted=SENT, rejected=SENT[:1], positions=DONE)
+    account = account_requests(
+        "r", asked=SENT, predicted=SENT, rejected=SENT[:1], positions=POSITIONS
+    )
     assert account.answered_twice == 1
 
 
@@ -86,27 +90,27 @@ coordinates = st.lists(
 
 
 @given(coordinates)
-def test_every_record_has_one_place(found: list[tuple[int, int]]) -> None:
+def test_every_record_has_one_place(drawn: list[tuple[int, int]]) -> None:
     packed = places(
-        np.array([p for p, _ in found], dtype=np.int64),
-        np.array([o for _, o in found], dtype=np.int64),
+        np.array([p for p, _ in drawn], dtype=np.int64),
+        np.array([o for _, o in drawn], dtype=np.int64),
     )
-    assert packed.tolist() == at(*found).tolist()
-    assert len(set(packed.tolist())) == len(found)
+    assert packed.tolist() == at(*drawn).tolist()
+    assert len(set(packed.tolist())) == len(drawn)
 
 
 @given(coordinates, st.data())
-def test_sent_is_stored_or_dead_or_waiting_or_missing(
-    found: list[tuple[int, int]], data: st.DataObject
+def test_every_sent_record_is_stored_dead_lettered_waiting_or_missing(
+    drawn: list[tuple[int, int]], data: st.DataObject
 ) -> None:
-    sent = at(*found)
-    fate = data.draw(st.lists(st.integers(0, 2), min_size=len(sent), max_size=len(sent)))
-    chosen = np.array(fate, dtype=np.int64)
+    sent = at(*drawn)
+    fates = data.draw(st.lists(st.integers(0, 2), min_size=len(sent), max_size=len(sent)))
+    fate = np.array(fates, dtype=np.int64)
     account = account_topic(
         "t",
         sent=sent,
-        stored=sent[chosen == 0],
-        dead=sent[chosen == 1],
+        stored=sent[fate == 0],
+        dead=sent[fate == 1],
         positions=data.draw(st.dictionaries(st.integers(0, 63), st.integers(0, 2**47))),
         event_ids=np.arange(len(sent)),
     )

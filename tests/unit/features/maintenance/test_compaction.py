@@ -1,4 +1,4 @@
-"""Which days are put together."""
+"""Which days are compacted."""
 
 from datetime import date
 
@@ -9,9 +9,9 @@ FIRST, SECOND, THIRD = (date(2013, 1, d) for d in (1, 2, 3))
 DAYS = [THIRD, FIRST, SECOND]
 
 
-def test_a_day_is_closed_a_while_after_it_ended_by_the_clock_of_the_data() -> None:
+def test_a_day_is_closed_when_newer_events_are_known_some_hours_after_its_end() -> None:
     end_us = to_us(FIRST) + DAY
     for late_us, closed in ((0, [FIRST]), (-1, []), (DAY, [FIRST, SECOND])):
         newest = end_us + 6 * HOUR + late_us
-        found = closed_days(DAYS, newest_known_at_us=newest, closed_after_us=6 * HOUR)
-        assert found == closed
+        days = closed_days(DAYS, newest_known_at_us=newest, closed_after_us=6 * HOUR)
+        assert days == closed

@@ -1,4 +1,4 @@
-"""An online store made again from the offline one answers as one that was never touched."""
+"""An online store rebuilt from the offline store gives the values of one never rebuilt."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -39,7 +39,7 @@ from tests.support.data.orders import (
 from tests.support.data.sales import CITY_SALES, SHOP_SALES, SOLD, sale
 from tests.support.data.sales import rows_of as rows_of_sales
 from tests.support.examples import examples
-from tests.unit.features.engine.test_view_parity import SHOPS, cuts, histories, questions_about
+from tests.unit.features.engine.test_view_parity import SHOPS, cuts, histories, query_lists
 
 RULES = RebuildRules(duplicate_horizon_us=1_000 * SECOND, hold_us=15 * SECOND)
 DAY_S = DAY // SECOND
@@ -93,13 +93,13 @@ class Site:
             sizes=SMALL,
         )
 
-    def ask(self, view: View, questions: Sequence[Query]) -> ViewValues:
-        """What the online store answers."""
+    def read(self, view: View, queries: Sequence[Query]) -> ViewValues:
+        """The values of the online store."""
         shops = [*SHOPS, "never seen"]
         values = self.online.get([(view.name, [s.encode() for s in shops])])[0]
-        which = np.array([shops.index(q.shop) for q in questions])
-        fields = arrays_of(fields_of(questions), Requested, view.request_fields)
-        return state_of(view).read(values, which, times_of(questions), fields)
+        entities = np.array([shops.index(q.shop) for q in queries])
+        fields = arrays_of(fields_of(queries), Requested, view.request_fields)
+        return state_of(view).read(values, entities, times_of(queries), fields)
 
 
 def a_sales_site(*views: View) -> Site:
@@ -114,37 +114,37 @@ def take_sales(site: Site, *sales: object, start: int, flush: bool = True) -> No
 def count(site: Site, second: int) -> tuple[float, bool]:
     values = site.online.get([(SHOP_SALES.name, [b"a"])])[0]
     as_of = np.array([START_US + second * SECOND])
-    found = state_of(SHOP_SALES).read(values, np.array([0]), as_of)
-    return float(found.values[0][1]), bool(found.exact[0])
+    features = state_of(SHOP_SALES).read(values, np.array([0]), as_of)
+    return float(features.values[0][1]), bool(features.exact[0])
 
 
 @examples(60)
-@given(histories(), cuts, st.integers(0, 40), st.integers(0, 40), questions_about)
-def test_rebuilt_and_continued_is_as_if_never_rebuilt(
-    told: list[Delivery], cut_at: list[int], built_at: int, flushed: int, questions: list[Query]
+@given(histories(), cuts, st.integers(0, 40), st.integers(0, 40), query_lists)
+def test_a_store_rebuilt_at_any_time_gives_the_values_of_one_never_rebuilt(
+    deliveries: list[Delivery], cut_at: list[int], built_at: int, flushed: int, queries: list[Query]
 ) -> None:
-    """It is rebuilt from what was flushed, while the online store and ingest are further on."""
-    newest = max((e.known for e in told), default=0)
+    """The rebuild reads the flushed events, while the online store and ingest are ahead of them."""
+    newest = max((e.known for e in deliveries), default=0)
     for n in range(newest - 16, newest - 12):
-        questions = [*questions, *(Query(shop=s, t=n, due=n + 2, order="o1") for s in SHOPS)]
+        queries = [*queries, *(Query(shop=s, t=n, due=n + 2, order="o1") for s in SHOPS)]
     untouched, site = Site(VIEWS, EVENTS), Site(VIEWS, EVENTS)
-    edges = sorted({0, len(told), *(c for c in (*cut_at, built_at) if c < len(told))})
+    edges = sorted({0, len(deliveries), *(c for c in (*cut_at, built_at) if c < len(deliveries))})
     for start, stop in pairwise(edges):
-        untouched.take(*rows_of(told, start, stop))
-        site.take(*rows_of(told, start, stop), flush=stop <= flushed)
+        untouched.take(*rows_of(deliveries, start, stop))
+        site.take(*rows_of(deliveries, start, stop), flush=stop <= flushed)
         if stop == built_at and site.offline.positions([e.name for e in EVENTS]):
             site.rebuild()
             site.restart()
-            site.take(*rows_of(told, 0, stop))  # what is below the positions is dropped
+            site.take(*rows_of(deliveries, 0, stop))  # records below the positions are dropped
     for view in VIEWS:
-        expected, found = untouched.ask(view, questions), site.ask(view, questions)
-        both = expected.exact & found.exact
-        assert same_values(expected.values, found.values)[both].all(), view.name
-        recent = np.array([q.t >= newest - 15 for q in questions])
-        assert found.exact[recent].all(), view.name
+        expected, rebuilt = untouched.read(view, queries), site.read(view, queries)
+        comparable = expected.exact & rebuilt.exact
+        assert same_values(expected.values, rebuilt.values)[comparable].all(), view.name
+        recent = np.array([q.t >= newest - 15 for q in queries])
+        assert rebuilt.exact[recent].all(), view.name
 
 
-def test_a_duplicate_of_an_event_from_before_counts_once() -> None:
+def test_a_duplicate_of_an_event_before_the_rebuild_counts_once() -> None:
     site = a_sales_site()
     take_sales(site, sale("1"), sale("2", 1), sale("2", 1, known=2), sale("3", 3), start=0)
     site.rebuild()
@@ -155,8 +155,8 @@ def test_a_duplicate_of_an_event_from_before_counts_once() -> None:
     assert site.writer.duplicates == 1
 
 
-def test_days_that_are_read_one_by_one_add_up() -> None:
-    """Among them a duplicate of an event of the day before."""
+def test_a_rebuild_over_several_days_counts_each_event_once() -> None:
+    """One day has a duplicate of an event of the day before."""
     midnight = DAY_S - START_US // SECOND % DAY_S
     site = Site((SHOP_SALES,), (SOLD,), replace(RULES, hold_us=9 * DAY))
     days = [sale(f"{n}", midnight + n * DAY_S) for n in range(4)]
@@ -172,7 +172,7 @@ def test_days_that_are_read_one_by_one_add_up() -> None:
     assert [s.first_offset for s in site.online.seen_ids(P)] == [0, 2, 4]
 
 
-def test_ids_leave_a_rebuilt_store_like_any_other() -> None:
+def test_ids_beyond_the_horizon_are_deleted_from_a_rebuilt_store() -> None:
     site = a_sales_site()
     take_sales(site, *(sale(str(n), n) for n in range(5)), start=0)
     site.rebuild()
@@ -182,8 +182,8 @@ def test_ids_leave_a_rebuilt_store_like_any_other() -> None:
     assert [s.first_offset for s in site.online.seen_ids(P)] == [5]
 
 
-def test_an_entity_whose_past_is_out_of_reach_does_not_seem_to_have_none() -> None:
-    """A question about its past must not be answered with certainty from nothing."""
+def test_an_entity_whose_history_is_out_of_reach_is_marked_inexact() -> None:
+    """A query about its past must not get an empty value that is marked exact."""
     site = a_sales_site()
     take_sales(site, sale("1"), sale("2", 5 * DAY_S, shop="b"), start=0)
     site.rebuild()
@@ -192,17 +192,17 @@ def test_an_entity_whose_past_is_out_of_reach_does_not_seem_to_have_none() -> No
     assert site.online.entities(SHOP_SALES.name) == 2
 
 
-def test_the_new_store_stands_where_the_tables_were_read() -> None:
-    """The offline store goes on while it is read: rows and positions are of one version."""
+def test_a_rebuilt_store_has_the_positions_of_the_versions_it_read() -> None:
+    """The offline store grows during the rebuild: rows and positions must be of one version."""
     site = a_sales_site()
     take_sales(site, sale("1"), start=0)
-    site.offline = GoesOn(site)
+    site.offline = GrowsWhileRead(site)
     site.rebuild()
     assert site.online.positions() == {P: 1}
     assert count(site, 20) == (1, True)
 
 
-def test_a_running_ingest_notices_also_when_it_has_nothing_to_write() -> None:
+def test_a_running_ingest_detects_a_rebuild_without_writing() -> None:
     site = a_sales_site()
     take_sales(site, sale("1"), start=0)
     take_sales(site, sale("2"), start=1, flush=False)
@@ -214,7 +214,7 @@ def test_a_running_ingest_notices_also_when_it_has_nothing_to_write() -> None:
     site.writer.check([P])
 
 
-def test_after_a_change_of_a_declaration_ingest_goes_on() -> None:
+def test_after_a_changed_declaration_and_a_rebuild_ingest_continues() -> None:
     site = a_sales_site()
     take_sales(site, sale("1"), start=0)
     site.views = (replace(SHOP_SALES, aggregations=SHOP_SALES.aggregations[:2]), CITY_SALES)
@@ -229,17 +229,17 @@ def test_after_a_change_of_a_declaration_ingest_goes_on() -> None:
 def test_rebuilding_again_changes_nothing() -> None:
     site = a_sales_site(SHOP_SALES, CITY_SALES)
     take_sales(site, sale("1"), sale("2", 30, shop="b"), start=0)
-    first = site.rebuild()
-    before = site.online.get([(SHOP_SALES.name, [b"a", b"b"])])
+    first_result = site.rebuild()
+    values_before = site.online.get([(SHOP_SALES.name, [b"a", b"b"])])
     assert (
         site.rebuild()
-        == first
+        == first_result
         == RebuildResult(versions={SOLD.name: 1}, events=2, views=2, values=4)
     )
-    assert site.online.get([(SHOP_SALES.name, [b"a", b"b"])]) == before
+    assert site.online.get([(SHOP_SALES.name, [b"a", b"b"])]) == values_before
 
 
-def test_without_an_offline_store_nothing_is_touched() -> None:
+def test_a_rebuild_without_an_offline_store_changes_nothing() -> None:
     site = a_sales_site()
     take_sales(site, sale("1"), start=0, flush=False)
     with pytest.raises(DataNotReady) as caught:
@@ -248,7 +248,7 @@ def test_without_an_offline_store_nothing_is_touched() -> None:
     assert site.online.positions() == {P: 1}
 
 
-class GoesOn(MemoryOfflineStore):
+class GrowsWhileRead(MemoryOfflineStore):
     """An offline store to which ingest appends whenever it is read after the snapshot."""
 
     def __init__(self, site: Site) -> None:
@@ -256,9 +256,9 @@ class GoesOn(MemoryOfflineStore):
         self._site, self._next, self._taken = site, 1, False
 
     def snapshot(self, event: EventType) -> TableSnapshot | None:
-        found = super().snapshot(event)
+        table = super().snapshot(event)
         self._taken = True
-        return found
+        return table
 
     def read(self, *args: object, **options: object) -> object:  # type: ignore[override]
         if self._taken:

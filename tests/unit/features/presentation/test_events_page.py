@@ -1,4 +1,4 @@
-"""The page about events is that of the declarations."""
+"""The events page is generated from the declarations."""
 
 from pathlib import Path
 

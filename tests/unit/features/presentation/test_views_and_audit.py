@@ -1,4 +1,4 @@
-"""Declarations and audits, as people read them."""
+"""Declarations and audits as readable text."""
 
 import io
 
@@ -32,7 +32,7 @@ def test_a_description_names_every_feature_and_what_it_means() -> None:
     assert "weight of the newest event" in text
 
 
-def test_an_unknown_view_is_answered_with_those_that_there_are() -> None:
+def test_an_unknown_view_is_refused_with_a_list_of_the_known() -> None:
     with pytest.raises(FeatureError, match="no view 'nope'") as caught:
         find_view(domains(), "nope")
     assert "origin_weather" in (caught.value.hint or "")
@@ -64,7 +64,7 @@ def an_audit(*, missing: int = 0, waiting: int = 0, unanswered: int = 0) -> Audi
 
 
 @pytest.mark.parametrize(
-    ("found", "clean", "settled", "verdict"),
+    ("audit", "clean", "settled", "verdict"),
     [
         (
             an_audit(),
@@ -77,12 +77,12 @@ def an_audit(*, missing: int = 0, waiting: int = 0, unanswered: int = 0) -> Audi
         (an_audit(unanswered=1), False, True, "not clean"),
     ],
 )
-def test_an_audit_says_its_verdict_to_people_and_machines(
-    found: Audit, clean: bool, settled: bool, verdict: str
+def test_an_audit_has_its_verdict_as_text_and_as_data(
+    audit: Audit, clean: bool, settled: bool, verdict: str
 ) -> None:
     page = io.StringIO()
-    show(found, Console(file=page, width=200))
-    plain = as_plain(found)
+    show(audit, Console(file=page, width=200))
+    plain = as_plain(audit)
 
     assert verdict in page.getvalue()
     assert (plain["clean"], plain["settled"]) == (clean, settled)

@@ -1,4 +1,4 @@
-"""The reference page of all views is that of the declarations."""
+"""The reference page of all views is generated from the declarations."""
 
 from pathlib import Path
 
@@ -24,6 +24,6 @@ def test_every_feature_is_on_the_page_with_its_meaning() -> None:
                 assert f"| `{name}` | {meaning} |" in page
 
 
-def test_every_kind_of_view_can_say_what_its_features_mean() -> None:
+def test_every_kind_of_view_describes_its_features() -> None:
     for view in VIEWS:
         assert tuple(name for name, _ in feature_meanings(view)) == view.features

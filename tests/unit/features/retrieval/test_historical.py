@@ -1,4 +1,4 @@
-"""Training rows: what was known then, and the same rows whenever they are asked for."""
+"""Training rows: values known at the decision, and the same rows on every call."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -33,14 +33,14 @@ NOON_US = 1_357_041_600_000_000
 EVENTS = {e.name: e for e in event_types()}
 
 
-class History:
-    """An offline store that is filled event by event."""
+class GrowingHistory:
+    """An offline store that is filled one event at a time."""
 
     def __init__(self) -> None:
         self.store = MemoryOfflineStore()
         self._next: dict[str, int] = {}
 
-    def tell(self, event: EventType, *, known_us: int, **fields: Any) -> None:
+    def append(self, event: EventType, *, known_us: int, **fields: Any) -> None:
         at = self._next.get(event.name, 0)
         self._next[event.name] = at + 1
         record = event.record(**_FIELDS[event.name] | {"event_time_us": known_us} | fields)
@@ -97,16 +97,16 @@ def rows_of(
 
 
 @pytest.fixture
-def history() -> History:
+def history() -> GrowingHistory:
     """One flight that was scheduled the day before."""
-    made = History()
-    made.tell(SCHEDULED, known_us=NOON_US - DAY)
-    return made
+    history = GrowingHistory()
+    history.append(SCHEDULED, known_us=NOON_US - DAY)
+    return history
 
 
-def test_a_row_has_the_request_the_features_and_the_label(history: History) -> None:
-    history.tell(DEPARTED, known_us=DECISION_US - 10 * MINUTE, flight_id="f0", event_id="d0")
-    history.tell(LANDED, known_us=NOON_US + 6 * HOUR)
+def test_a_row_has_the_request_the_features_and_the_label(history: GrowingHistory) -> None:
+    history.append(DEPARTED, known_us=DECISION_US - 10 * MINUTE, flight_id="f0", event_id="d0")
+    history.append(LANDED, known_us=NOON_US + 6 * HOUR)
     frame = history.rows().frame
     assert frame.columns == [
         "entity_id",
@@ -123,58 +123,58 @@ def test_a_row_has_the_request_the_features_and_the_label(history: History) -> N
     assert (row["label"], row["label_known_at_us"]) == (1, NOON_US + 6 * HOUR)
 
 
-def test_what_is_known_at_the_decision_or_later_is_not_seen(history: History) -> None:
+def test_events_known_at_the_decision_or_later_do_not_count(history: GrowingHistory) -> None:
     for n, known_us in enumerate((DECISION_US - 1, DECISION_US, DECISION_US + 1)):
-        history.tell(
+        history.append(
             DEPARTED, known_us=known_us, event_time_us=DECISION_US - HOUR, event_id=f"d{n}"
         )
     assert history.rows().frame["origin_departures_count_1h"].to_list() == [1]
 
 
-def test_a_label_that_comes_after_the_cut_off_is_null(history: History) -> None:
+def test_a_label_known_after_the_cut_off_is_null(history: GrowingHistory) -> None:
     cut_off = NOON_US + 2 * DAY
-    history.tell(LANDED, known_us=cut_off, event_time_us=NOON_US + 6 * HOUR)
+    history.append(LANDED, known_us=cut_off, event_time_us=NOON_US + 6 * HOUR)
     assert history.rows().frame["label"].to_list() == [None]
     assert history.rows(known_before_us=cut_off + 1).frame["label"].to_list() == [1]
 
 
-def test_a_decision_that_was_announced_after_the_cut_off_is_not_there(history: History) -> None:
-    history.tell(SCHEDULED, known_us=NOON_US + 2 * DAY, flight_id="f2", event_id="e2")
+def test_a_decision_known_after_the_cut_off_is_excluded(history: GrowingHistory) -> None:
+    history.append(SCHEDULED, known_us=NOON_US + 2 * DAY, flight_id="f2", event_id="e2")
     assert history.rows().frame["entity_id"].to_list() == ["f1"]
 
 
-def test_decisions_span_a_half_open_interval(history: History) -> None:
+def test_decisions_span_a_half_open_interval(history: GrowingHistory) -> None:
     assert history.rows(start_us=DECISION_US).frame.height == 1
     assert history.rows(start_us=DECISION_US + 1).frame.height == 0
     assert history.rows(end_us=DECISION_US + 1).frame.height == 1
     assert history.rows(end_us=DECISION_US).frame.height == 0
 
 
-def test_an_event_that_was_sent_twice_makes_one_row(history: History) -> None:
-    history.tell(SCHEDULED, known_us=NOON_US - DAY + 1)
-    history.tell(DEPARTED, known_us=DECISION_US - 9, event_id="d0")
-    history.tell(DEPARTED, known_us=DECISION_US - 8, event_id="d0")
+def test_an_event_that_was_sent_twice_makes_one_row(history: GrowingHistory) -> None:
+    history.append(SCHEDULED, known_us=NOON_US - DAY + 1)
+    history.append(DEPARTED, known_us=DECISION_US - 9, event_id="d0")
+    history.append(DEPARTED, known_us=DECISION_US - 8, event_id="d0")
     assert history.rows().frame["origin_departures_count_1h"].to_list() == [1]
 
 
-def test_the_same_call_gives_the_same_content_when_more_has_come_since(history: History) -> None:
-    history.tell(DEPARTED, known_us=DECISION_US - HOUR, event_id="d0")
-    before = history.rows()
+def test_the_same_call_gives_the_same_content_after_later_events(history: GrowingHistory) -> None:
+    history.append(DEPARTED, known_us=DECISION_US - HOUR, event_id="d0")
+    earlier = history.rows()
     cut_off = NOON_US + 2 * DAY
-    history.tell(DEPARTED, known_us=cut_off, event_time_us=DECISION_US - 5, event_id="d1")
-    history.tell(LANDED, known_us=cut_off + 1)
-    history.tell(SCHEDULED, known_us=cut_off + 2, flight_id="f9", event_id="e9")
-    after = history.rows()
+    history.append(DEPARTED, known_us=cut_off, event_time_us=DECISION_US - 5, event_id="d1")
+    history.append(LANDED, known_us=cut_off + 1)
+    history.append(SCHEDULED, known_us=cut_off + 2, flight_id="f9", event_id="e9")
+    later = history.rows()
 
-    assert before.manifest.sha256 == after.manifest.sha256
-    assert before.frame.equals(after.frame)
+    assert earlier.manifest.sha256 == later.manifest.sha256
+    assert earlier.frame.equals(later.frame)
     pinned = history.rows(versions={DEPARTED.name: 1, SCHEDULED.name: 1})
     assert pinned.manifest.tables["flight.departed"] == TableUse(
         delta_version=1, rows_read=1, offsets={"flight.departed-0": (0, 0)}
     )
 
 
-def test_the_content_hash_sees_every_value() -> None:
+def test_the_content_hash_depends_on_every_value() -> None:
     frame = pl.DataFrame({"a": [1.0, float("nan")], "b": ["x", None], "c": [1, None]})
     same = pl.DataFrame({"a": [1.0, float("nan")], "b": ["x", None], "c": [1, None]})
     assert content_sha256(frame) == content_sha256(same)
@@ -188,26 +188,26 @@ def test_the_content_hash_sees_every_value() -> None:
     assert len(hashes) == 5
 
 
-def test_a_store_that_ends_before_the_cut_off_is_not_ready(history: History) -> None:
+def test_a_store_that_ends_before_the_cut_off_is_not_ready(history: GrowingHistory) -> None:
     with pytest.raises(DataNotReady, match="2012-12-31") as caught:
         history.rows(ready_tolerance_us=DAY)
     assert "ingest" in (caught.value.hint or "")
     with pytest.raises(DataNotReady, match="is empty"):
-        History().rows()
+        GrowingHistory().rows()
 
 
-def test_decisions_after_the_cut_off_are_refused(history: History) -> None:
+def test_decisions_after_the_cut_off_are_refused(history: GrowingHistory) -> None:
     with pytest.raises(FeatureError, match="cannot be known"):
         history.rows(end_us=NOON_US + 3 * DAY)
 
 
-def test_no_decision_gives_an_empty_frame_of_the_same_columns(history: History) -> None:
+def test_no_decision_gives_an_empty_frame_of_the_same_columns(history: GrowingHistory) -> None:
     empty = history.rows(start_us=NOON_US + 23 * HOUR).frame
     assert empty.schema == history.rows().frame.schema
 
 
 def test_live_vectors_of_real_flights_equal_their_training_rows() -> None:
-    """Two weeks of them, in the order of emission, each request read once its batch is in."""
+    """Two weeks of flights in order of emission; requests are read after their batch is applied."""
     recorded = flights().head(44_000)
     offline, online = MemoryOfflineStore(), MemoryOnlineStore()
     partitions = [Partition(name, 0) for name in EVENTS]
@@ -224,19 +224,19 @@ def test_live_vectors_of_real_flights_equal_their_training_rows() -> None:
     live: dict[Any, Any] = {}
     offsets = dict.fromkeys(EVENTS, 0)
     for batch in recorded.iter_slices(500):
-        found, requests = [], []
+        decoded, requests = [], []
         for (name,), part in batch.group_by("event", maintain_order=True):
             event = EVENTS[str(name)]
             records = [decode(event, payload) for payload in part["payload"]]
             at = range(offsets[event.name], offsets[event.name] + len(records))
             offsets[event.name] = at.stop
-            known = part["known_at_us"].to_list()
-            found.append(rows_of(event, records, offsets=at, known_us=known))
+            times_us = part["known_at_us"].to_list()
+            decoded.append(rows_of(event, records, offsets=at, known_us=times_us))
             if event is REQUESTED:
                 requests = records
-        taken = {p: offsets[p.topic] for p in partitions}
-        writer.write(found, taken)
-        buffer.add(found, taken)
+        positions = {p: offsets[p.topic] for p in partitions}
+        writer.write(decoded, positions)
+        buffer.add(decoded, positions)
         if not requests:
             continue
         as_of = np.array([r.event_time_us for r in requests])
@@ -250,6 +250,6 @@ def test_live_vectors_of_real_flights_equal_their_training_rows() -> None:
         FLIGHT_DELAY, LATE_15, offline, start_us=0, end_us=end_us, known_before_us=end_us
     ).frame.filter(pl.col("entity_id").is_in(list(live)))
     expected = rows.select(FLIGHT_DELAY.numbers).to_numpy()
-    found_live = np.array([live[flight] for flight in rows["entity_id"]])
+    live_values = np.array([live[flight] for flight in rows["entity_id"]])
     assert rows.height > 9_000
-    assert same_values(found_live, expected).all()
+    assert same_values(live_values, expected).all()

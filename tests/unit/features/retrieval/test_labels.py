@@ -1,5 +1,5 @@
-"""Labels that say whether something happens at all: both outcomes are known after the whole wait,
-and what is late or doubled changes them as the words say."""
+"""Labels of whether an event happens within a span: both values are known after the whole wait,
+and late or duplicated events change them as documented."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -81,30 +81,30 @@ def labels(sales: Sequence[Sale], *, cutoff: int) -> dict[tuple[str, int], int |
 
 
 def reference(sales: Sequence[Sale], *, cutoff: int) -> dict[tuple[str, int], int | None]:
-    """The same by the words of `Label`, one decision and one sale at a time."""
-    kept = without_duplicates(sales, horizon_s=HORIZON_S)
-    found: dict[tuple[str, int], int | None] = {}
-    for decided in kept:
+    """The same by the definition of `Label`, one decision and one sale at a time."""
+    first_sightings = without_duplicates(sales, horizon_s=HORIZON_S)
+    labels: dict[tuple[str, int], int | None] = {}
+    for decided in first_sightings:
         t = decided.happened + 1
         if decided.known >= cutoff or t >= cutoff:
             continue
-        found[decided.shop, t] = None
+        labels[decided.shop, t] = None
         if t + WAIT_S <= cutoff:
-            found[decided.shop, t] = 0
-            for s in kept:
+            labels[decided.shop, t] = 0
+            for s in first_sightings:
                 comes = t < s.happened <= t + WITHIN_S and s.known < t + WAIT_S
                 if s.shop == decided.shop and s.cents >= 3 and comes:
-                    found[decided.shop, t] = 1
-    return found
+                    labels[decided.shop, t] = 1
+    return labels
 
 
-def made(*sales: tuple[str, int, dict[str, Any]]) -> list[Sale]:
+def sales_of(*sales: tuple[str, int, dict[str, Any]]) -> list[Sale]:
     return [sale(name, happened, **rest) for name, happened, rest in sales]
 
 
 SALES = st.lists(
     st.builds(
-        # An event that is sent again tells the same time: the test below has one that does not.
+        # An event that is sent again has the same time: the test below has one that does not.
         lambda name, happened, delay, shop, cents: Sale(
             id=f"{name}{happened}",
             happened=happened,
@@ -113,8 +113,8 @@ SALES = st.lists(
             cents=cents,
         ),
         st.sampled_from("ab"),
-        st.integers(0, 80) | st.sampled_from([0, 1, 2, 20, 21, 22]),  # some ids come twice
-        st.integers(-2, 40),  # told early, at once, late, or too late to count
+        st.integers(0, 80) | st.sampled_from([0, 1, 2, 20, 21, 22]),  # some ids occur twice
+        st.integers(-2, 40),  # reported early, at once, late, or too late to count
         st.sampled_from("xyz"),
         st.integers(0, 5),
     ),
@@ -124,8 +124,8 @@ SALES = st.lists(
 
 
 @given(sales=SALES, cutoff=st.integers(41, 160))
-@example(sales=made(("1", 0, {}), ("2", 0, {"cents": 5})), cutoff=100)
-def test_a_label_is_what_its_words_say_with_late_and_doubled_events(
+@example(sales=sales_of(("1", 0, {}), ("2", 0, {"cents": 5})), cutoff=100)
+def test_labels_equal_the_reference_with_late_and_duplicated_events(
     sales: list[Sale], cutoff: int
 ) -> None:
     assert labels(sales, cutoff=cutoff) == reference(sales, cutoff=cutoff)
@@ -135,34 +135,34 @@ def test_a_label_is_what_its_words_say_with_late_and_doubled_events(
     strict=True,
     reason="a first sighting whose event time lies outside what is read is not seen as one",
 )
-def test_an_id_that_comes_again_with_another_time_counts_once() -> None:
-    sales = made(("a", 40, {"cents": 0}), ("b", 0, {"cents": 0}), ("a", 2, {"cents": 3}))
+def test_an_id_repeated_with_another_time_counts_once() -> None:
+    sales = sales_of(("a", 40, {"cents": 0}), ("b", 0, {"cents": 0}), ("a", 2, {"cents": 3}))
     assert labels(sales, cutoff=41) == reference(sales, cutoff=41)
 
 
 @pytest.mark.parametrize(
-    ("what", "label"),
+    ("fields", "label"),
     [
         ({"happened": 22, "cents": 3}, 0),  # 21 s after the decision
-        ({"happened": 21, "cents": 3}, 1),  # 20 s after it: the edge belongs to the span
-        ({"happened": 21, "cents": 2}, 0),  # not what is asked about
+        ({"happened": 21, "cents": 3}, 1),  # 20 s after it: the span includes its edge
+        ({"happened": 21, "cents": 2}, 0),  # not an event that the label counts
         ({"happened": 21, "cents": 3, "shop": "b"}, 0),
         ({"happened": 1, "cents": 3}, 0),  # at the decision, not after it
         ({"happened": 2, "cents": 3}, 1),
-        ({"happened": 0, "known": 5, "cents": 3}, 0),  # before it, and told later
+        ({"happened": 0, "known": 5, "cents": 3}, 0),  # before it, and reported later
         ({"happened": 21, "known": 25, "cents": 3}, 1),
-        ({"happened": 21, "known": 26, "cents": 3}, 0),  # told when the wait was over
+        ({"happened": 21, "known": 26, "cents": 3}, 0),  # reported after the wait
     ],
 )
-def test_only_what_happens_after_the_decision_and_is_told_in_time_counts(
-    what: dict[str, Any], label: int
+def test_only_events_after_the_decision_that_are_known_in_time_count(
+    fields: dict[str, Any], label: int
 ) -> None:
-    sales = [sale("decision", 0, cents=5), sale("next", **what)]
+    sales = [sale("decision", 0, cents=5), sale("next", **fields)]
     assert labels(sales, cutoff=100)["a", 1] == label
 
 
 @pytest.mark.parametrize("comes_back", [True, False])
-def test_both_outcomes_are_known_after_the_whole_wait_and_not_before(comes_back: bool) -> None:
+def test_both_label_values_are_known_after_the_whole_wait_and_not_before(comes_back: bool) -> None:
     sales = [sale("decision", 0), sale("next", 3, cents=5 if comes_back else 0)]
     assert labels(sales, cutoff=1 + WAIT_S - 1)["a", 1] is None
     assert labels(sales, cutoff=1 + WAIT_S)["a", 1] == int(comes_back)
@@ -170,13 +170,13 @@ def test_both_outcomes_are_known_after_the_whole_wait_and_not_before(comes_back:
     assert known_us[0] == START_US + (1 + WAIT_S) * SECOND
 
 
-def test_what_is_told_after_the_wait_changes_no_label() -> None:
+def test_events_known_after_the_wait_change_no_label() -> None:
     sales = [sale("decision", 0), sale("late", 3, known=90, cents=5)]
-    before, after = (labels(sales, cutoff=c)["a", 1] for c in (60, 120))
-    assert (before, after) == (0, 0)
+    soon, later = (labels(sales, cutoff=c)["a", 1] for c in (60, 120))
+    assert (soon, later) == (0, 0)
 
 
-def test_two_events_that_lead_to_one_decision_make_one_row() -> None:
+def test_two_events_of_one_decision_make_one_row() -> None:
     sales = [sale("one", 0), sale("other", 0, known=4), sale("next", 9)]
     assert rows(sales, cutoff=100).frame["decision_time_us"].is_unique().all()
 
@@ -189,7 +189,7 @@ def test_no_decision_gives_no_label() -> None:
 
 
 @pytest.mark.parametrize("within_s", [0, -1, WAIT_S + 1])
-def test_a_span_fits_into_the_wait(within_s: int) -> None:
+def test_a_span_that_does_not_fit_into_the_wait_is_refused(within_s: int) -> None:
     with pytest.raises(DeclarationError, match="sells_much_within_20s"):
         replace(SELLS_MUCH, within=timedelta(seconds=within_s))
 
@@ -197,15 +197,18 @@ def test_a_span_fits_into_the_wait(within_s: int) -> None:
 def test_groups_and_times_that_need_more_than_64_bits_together_do_not_collide() -> None:
     group = np.arange(20_000)
     happened_us = START_US + group * SECOND
-    own, other = happened_us - 1, happened_us[:-1] - 1  # just before their own, or another's event
-    found = happened_within(
+    own, next_group = (
+        happened_us - 1,
+        happened_us[:-1] - 1,
+    )  # just before the group's own event, or before another group's
+    happened = happened_within(
         group=group,
         happened_us=happened_us,
         known_us=happened_us,
         query_group=np.concatenate([group, group[1:]]),
-        query_us=np.concatenate([own, other]),
+        query_us=np.concatenate([own, next_group]),
         within_us=1,
         wait_us=2,
     )
-    assert found[: len(group)].all()
-    assert not found[len(group) :].any()
+    assert happened[: len(group)].all()
+    assert not happened[len(group) :].any()

@@ -1,4 +1,4 @@
-"""Training sets by slices: the cuts make no difference, and only ripe decisions enter."""
+"""Training sets read in slices: slices change no row, and only mature decisions are included."""
 
 from pathlib import Path
 from typing import Any
@@ -50,9 +50,9 @@ from tests.support.data.recordings import flights
 from tests.support.examples import examples
 
 
-def full_of(told: list[Delivery]) -> MemoryOfflineStore:
+def full_of(deliveries: list[Delivery]) -> MemoryOfflineStore:
     store = MemoryOfflineStore()
-    append(store, told)
+    append(store, deliveries)
     return store
 
 
@@ -101,12 +101,12 @@ def two_weeks() -> tuple[MemoryOfflineStore, int]:
     buffer = OfflineSink(store, dict(DOMAIN.by_name), clock_us=lambda: 0)
     partitions = [Partition(e.name, 0) for e in DOMAIN.events]
     buffer.load(partitions)
-    found, ends = [], dict.fromkeys(partitions, 0)
+    rows, ends = [], dict.fromkeys(partitions, 0)
     for event in DOMAIN.events:
         part = recorded.filter(pl.col("event") == event.name)
         records = [decode(event, payload) for payload in part["payload"]]
         ends[Partition(event.name, 0)] = n = len(records)
-        found.append(
+        rows.append(
             EventRows(
                 event=event,
                 fields=field_tuples(records, event.fields),
@@ -115,7 +115,7 @@ def two_weeks() -> tuple[MemoryOfflineStore, int]:
                 known_at_us=part["known_at_us"].to_numpy(),
             )
         )
-    buffer.add(found, ends)
+    buffer.add(rows, ends)
     buffer.flush()
     return store, int(recorded["known_at_us"].to_numpy().max())
 
@@ -137,71 +137,74 @@ def test_any_slice_of_real_flights_gives_the_same_rows(
     assert sliced.manifest.sha256 == whole.manifest.sha256
 
 
-def test_no_more_than_a_slice_and_what_it_reaches_back_to_is_read_at_once() -> None:
-    """Of a long history, whose events and decisions spread evenly."""
-    told = [
+def test_only_one_slice_and_its_reach_is_read_at_once() -> None:
+    """The history is long, and its events and decisions are spread evenly."""
+    deliveries = [
         structs.replace(e, known=e.known + 86_400 * day, happened=e.happened + 86_400 * day)
         for day in range(40)
         for e in (structs.replace(e, due=e.due + 86_400 * day) for e in orders(seed=day, count=30))
     ]
-    told = [
-        structs.replace(e, id=f"{i}", order=f"{e.order}-{i // 100}") for i, e in enumerate(told)
+    deliveries = [
+        structs.replace(e, id=f"{i}", order=f"{e.order}-{i // 100}")
+        for i, e in enumerate(deliveries)
     ]
-    store, most = full_of(told), 0
-    read = EventLog.events
+    store, most = full_of(deliveries), 0
+    read_events = EventLog.events
 
     class Watched(EventLog):
         def events(self, *args: object, **span: object) -> pl.DataFrame:
             nonlocal most
-            frame = read(self, *args, **span)  # type: ignore[arg-type]
+            frame = read_events(self, *args, **span)  # type: ignore[arg-type]
             most = max(most, frame.height)
             return frame
 
     from features.retrieval.historical import training_slices
 
     end_us = us(41 * 86_400)
-    past = Watched(store, horizon_us=HORIZON_S * SECOND)
+    event_log = Watched(store, horizon_us=HORIZON_S * SECOND)
     span: dict[str, Any] = {"start_us": us(0), "end_us": end_us, "known_before_us": end_us}
-    pieces = list(training_slices(SERVICE, IN_PARCELS, past, **span, slice_us=DAY))
+    pieces = list(training_slices(SERVICE, IN_PARCELS, event_log, **span, slice_us=DAY))
     assert len(pieces) == 40
     assert sum(p.height for p in pieces) > 1_000
-    assert most < len(told) / 2
+    assert most < len(deliveries) / 2
 
 
-def test_a_decision_enters_when_its_label_had_all_its_time(tmp_path: Path) -> None:
+def test_a_decision_is_included_when_the_wait_of_its_label_is_over(tmp_path: Path) -> None:
     store = full_of(orders(seed=1, count=60))
-    made, _ = write_training_set(
+    manifest, _ = write_training_set(
         a_spec(cut_off=300, end=300), store, tmp_path, options=read_options(slice_s=50)
     )
     frame = pl.read_parquet(tmp_path / FILE)
-    assert made.mature_until_us == us(300 - WAIT_S)
+    assert manifest.mature_until_us == us(300 - WAIT_S)
     assert us(150) < frame["decision_time_us"].max() < us(300 - WAIT_S)  # type: ignore[operator]
-    assert made.rows == frame.height
-    assert made.labelled == frame["label"].is_not_null().sum()
-    assert 0 < made.labelled < made.rows  # those whose time went by without a word stay, unlabelled
+    assert manifest.rows == frame.height
+    assert manifest.labelled == frame["label"].is_not_null().sum()
+    assert (
+        0 < manifest.labelled < manifest.rows
+    )  # decisions whose wait passed without an event stay, unlabelled
 
 
-def test_the_file_holds_the_rows_that_its_manifest_is_of(tmp_path: Path) -> None:
+def test_the_file_has_the_rows_that_its_manifest_describes(tmp_path: Path) -> None:
     store = full_of(orders(seed=2, count=60))
-    made, new = write_training_set(a_spec(), store, tmp_path, options=read_options(slice_s=40))
+    manifest, new = write_training_set(a_spec(), store, tmp_path, options=read_options(slice_s=40))
     assert new
     frame = pl.read_parquet(tmp_path / FILE)
-    assert content_sha256(frame) == made.content_sha256
+    assert content_sha256(frame) == manifest.content_sha256
     assert frame.equals(
         rows(store, slice_s=10_000).frame.filter(
             (pl.col("decision_time_us") >= us(0))
             & (pl.col("decision_time_us") < us(LAST_S - WAIT_S))
         )
     )
-    assert read_manifest(tmp_path) == made
-    assert made.delta_versions == {"order.placed": 1, "order.shipped": 1, "order.dropped": 1}
-    assert made.offsets["order.placed-0"][0] == 0
-    assert set(made.schema_ids) == {v.name for v in SERVICE.views}
+    assert read_manifest(tmp_path) == manifest
+    assert manifest.delta_versions == {"order.placed": 1, "order.shipped": 1, "order.dropped": 1}
+    assert manifest.offsets["order.placed-0"][0] == 0
+    assert set(manifest.schema_ids) == {v.name for v in SERVICE.views}
     assert sorted(p.name for p in tmp_path.iterdir()) == [MANIFEST, FILE]
 
 
-def test_the_keys_of_both_manifests_stay() -> None:
-    """People and stored runs read them: a key may be added, none may go or change."""
+def test_the_keys_of_both_manifests_are_stable() -> None:
+    """Users and stored runs read these keys: a key may be added, but none removed or changed."""
     common = {"service", "label", "start_us", "end_us", "known_before_us", "rows", "labelled"}
     assert set(RowsManifest.__struct_encode_fields__) == common | {"tables", "sha256"}
     assert set(TableUse.__struct_encode_fields__) == {"delta_version", "rows_read", "offsets"}
@@ -212,46 +215,46 @@ def test_the_keys_of_both_manifests_stay() -> None:
     assert set(Code.__struct_encode_fields__) == {"eventide", "commit", "python", "polars"}
 
 
-def test_the_same_rows_stay_and_others_are_refused(tmp_path: Path) -> None:
+def test_an_equal_training_set_is_kept_and_a_different_one_refused(tmp_path: Path) -> None:
     store = full_of(orders(seed=3, count=60))
-    made, _ = write_training_set(a_spec(), store, tmp_path, options=read_options(slice_s=40))
-    again = write_training_set(a_spec(), store, tmp_path, options=read_options(slice_s=7))
-    assert again == (made, False)
-    before = (tmp_path / FILE).read_bytes()
+    manifest, _ = write_training_set(a_spec(), store, tmp_path, options=read_options(slice_s=40))
+    repeated = write_training_set(a_spec(), store, tmp_path, options=read_options(slice_s=7))
+    assert repeated == (manifest, False)
+    bytes_before = (tmp_path / FILE).read_bytes()
     with pytest.raises(TrainingSetDiffers, match="another training set"):
         write_training_set(a_spec(start=100), store, tmp_path, options=read_options(slice_s=40))
-    assert (tmp_path / FILE).read_bytes() == before
-    assert read_manifest(tmp_path) == made
+    assert (tmp_path / FILE).read_bytes() == bytes_before
+    assert read_manifest(tmp_path) == manifest
 
 
-def test_a_damaged_file_is_written_anew(tmp_path: Path) -> None:
+def test_a_damaged_file_is_written_again(tmp_path: Path) -> None:
     store = full_of(orders(seed=3, count=60))
-    made, _ = write_training_set(a_spec(), store, tmp_path, options=read_options(slice_s=40))
+    manifest, _ = write_training_set(a_spec(), store, tmp_path, options=read_options(slice_s=40))
     (tmp_path / FILE).write_bytes(b"cut off")
     assert write_training_set(a_spec(), store, tmp_path, options=read_options(slice_s=40)) == (
-        made,
+        manifest,
         True,
     )
-    assert content_sha256(pl.read_parquet(tmp_path / FILE)) == made.content_sha256
+    assert content_sha256(pl.read_parquet(tmp_path / FILE)) == manifest.content_sha256
 
 
 def test_no_decision_gives_an_empty_set_of_the_same_columns(tmp_path: Path) -> None:
     store = full_of(orders(seed=3, count=60))
-    asked = a_spec(start=LAST_S - 1)
-    made, _ = write_training_set(asked, store, tmp_path, options=read_options(slice_s=40))
-    assert (made.rows, made.labelled) == (0, 0)
+    spec = a_spec(start=LAST_S - 1)
+    manifest, _ = write_training_set(spec, store, tmp_path, options=read_options(slice_s=40))
+    assert (manifest.rows, manifest.labelled) == (0, 0)
     assert pl.read_parquet(tmp_path / FILE).schema == rows(store, slice_s=40).frame.schema
 
 
-def test_a_label_counts_however_late_it_came_and_of_several_the_first_known() -> None:
+def test_a_late_label_counts_and_of_several_the_first_known_one() -> None:
     about: dict[str, Any] = {"order": "o0", "due": 20}
-    told = [
+    deliveries = [
         Delivery(event="order.placed", id="p", happened=0, known=0, **about),
         Delivery(event=SHIPPED.name, id="s1", happened=380, known=380, parcels=1, **about),
         Delivery(event=SHIPPED.name, id="s2", happened=100, known=390, parcels=0, **about),
     ]
     for slice_s in (10, 1_000):
-        frame = rows(full_of(told), slice_s=slice_s).frame
+        frame = rows(full_of(deliveries), slice_s=slice_s).frame
         assert frame.select("label", "label_known_at_us").rows() == [(1, us(380))]
 
 
@@ -274,9 +277,7 @@ def test_a_service_and_a_label_are_found_by_name_in_one_domain() -> None:
     texts=st.lists(st.none() | st.text(max_size=4), max_size=30),
     cuts=st.lists(st.integers(0, 30), max_size=4),
 )
-def test_where_content_is_cut_does_not_change_its_hash(
-    texts: list[str | None], cuts: list[int]
-) -> None:
+def test_slicing_content_does_not_change_its_hash(texts: list[str | None], cuts: list[int]) -> None:
     n = len(texts)
     frame = pl.DataFrame(
         {
@@ -293,7 +294,7 @@ def test_where_content_is_cut_does_not_change_its_hash(
     assert digest.hexdigest() == content_sha256(frame)
 
 
-def test_values_are_not_taken_for_parts_of_their_neighbours() -> None:
+def test_values_with_other_boundaries_have_other_hashes() -> None:
     frames = [
         pl.DataFrame({"a": values}, schema={"a": pl.String})
         for values in (["ab", "c"], ["a", "bc"], ["abc", None], ["abc", ""], [None, "abc"])

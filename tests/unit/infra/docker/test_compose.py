@@ -1,4 +1,4 @@
-"""`docker-compose.yaml` keeps its promises, and runs what the local stack runs."""
+"""`docker-compose.yaml` is safe by default, and runs the services of the local stack."""
 
 import re
 import tomllib
@@ -26,7 +26,7 @@ SECRET_VARIABLES = {
     if line.endswith("=")
 }
 
-# What the local stack calls a service, and what it is called here.
+# Names of services: in the local stack -> in `docker-compose.yaml`.
 NAMES = {
     "api-server": "airflow-api-server",
     "scheduler": "airflow-scheduler",
@@ -44,11 +44,11 @@ def test_ports_are_published_on_this_machine_only() -> None:
     assert all(port.startswith("127.0.0.1:") for port in published)
 
 
-def test_every_secret_comes_from_outside_and_has_no_default() -> None:
+def test_every_secret_comes_from_a_variable_without_a_default() -> None:
     values = [
         (f"{service}.{name}", str(value))
-        for service, found in SERVICES.items()
-        for name, value in found.get("environment", {}).items()
+        for service, definition in SERVICES.items()
+        for name, value in definition.get("environment", {}).items()
         if re.search(r"PASSWORD|SECRET|KEY$|CONN$|_URI$|AUTH$|ONLINE_STORE$", name)
     ]
     assert len(values) > len(SECRET_VARIABLES)
@@ -56,14 +56,14 @@ def test_every_secret_comes_from_outside_and_has_no_default() -> None:
         required = re.findall(r"\$\{(\w+):\?[^}]+\}", value)
         assert required, f"{name} holds a value"
         assert set(required) <= SECRET_VARIABLES, name
-        # What is left when the variables are taken out is an address without a password.
+        # Without its variables the value is an address without a password.
         assert re.fullmatch(
             r"|postgresql\+psycopg2://\w+:@postgres:5432/\w+|redis://:@valkey:6379/0",
             re.sub(r"\$\{[^}]+\}", "", value),
         ), name
 
 
-def test_the_online_store_asks_for_a_password_and_keeps_what_it_confirmed() -> None:
+def test_the_online_store_requires_a_password_and_persists_every_write() -> None:
     valkey = SERVICES["valkey"]
     assert valkey["configs"] == [{"source": "valkey", "target": valkey["command"][1]}]
     assert not valkey.get("ports")
@@ -87,24 +87,24 @@ def test_the_file_with_the_secrets_is_not_committed() -> None:
 
 
 @pytest.mark.parametrize("name", sorted(set(SERVICES) - ONCE))
-def test_a_service_that_stays_has_a_health_check_and_comes_back(name: str) -> None:
+def test_a_long_running_service_has_a_health_check_and_is_restarted(name: str) -> None:
     assert SERVICES[name]["restart"] == "unless-stopped"
     assert SERVICES[name]["healthcheck"]["test"]
 
 
 @pytest.mark.parametrize("name", sorted(ONCE - {COMMAND_LINE, "airflow-user"}))
-def test_a_service_that_runs_once_is_waited_for(name: str) -> None:
+def test_another_service_waits_for_each_one_time_service(name: str) -> None:
     assert any(
         service.get("depends_on", {}).get(name) == {"condition": "service_completed_successfully"}
         for service in SERVICES.values()
     )
 
 
-def test_nothing_starts_before_what_it_needs_is_healthy() -> None:
+def test_every_service_waits_until_its_dependencies_are_healthy() -> None:
     for name, service in SERVICES.items():
-        for needed, how in service.get("depends_on", {}).items():
-            wanted = "service_completed_successfully" if needed in ONCE else "service_healthy"
-            assert how == {"condition": wanted}, f"{name} needs {needed}"
+        for needed, dependency in service.get("depends_on", {}).items():
+            condition = "service_completed_successfully" if needed in ONCE else "service_healthy"
+            assert dependency == {"condition": condition}, f"{name} needs {needed}"
 
 
 def test_images_are_pinned() -> None:
@@ -118,7 +118,7 @@ def test_images_are_pinned() -> None:
     assert bases == ["python:3.11-slim-bookworm"]
 
 
-def test_each_image_of_ours_is_built_by_one_service() -> None:
+def test_each_of_our_images_is_built_by_one_service() -> None:
     built = [s["image"] for s in SERVICES.values() if "build" in s]
     used = {s["image"] for s in SERVICES.values() if s["image"].startswith("eventide-")}
     assert sorted(built) == sorted(used)
@@ -160,8 +160,8 @@ def stack(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, tuple[st
 
 
 def test_the_services_are_those_of_the_local_stack(stack: dict[str, tuple[str, ...]]) -> None:
-    # Two more steps than there: the other login, and the pools that its set-up makes along the way.
-    # And a server: there the online store is a folder, which containers had better not share.
+    # Two more steps than in the stack: another login, and the pools that its set-up creates.
+    # And a server: the online store of the stack is a folder, which containers should not share.
     more = {COMMAND_LINE, "airflow-user", "airflow-pools", "valkey"}
     assert set(SERVICES) - more == set(stack)
 
@@ -171,26 +171,26 @@ def test_the_commands_are_those_of_the_local_stack(
     name: str, stack: dict[str, tuple[str, ...]]
 ) -> None:
     program, *arguments = stack[name]
-    here = SERVICES[name]["command"]
-    # The address of Airflow's API is an option here and a variable there.
-    assert [w for w in here if w not in ("--host", "0.0.0.0", "--port", "8080")] == [
+    command = SERVICES[name]["command"]
+    # The address of Airflow's API is an option here and a variable in the stack.
+    assert [w for w in command if w not in ("--host", "0.0.0.0", "--port", "8080")] == [
         Path(program).name,
         *arguments,
     ]
 
 
-def test_the_broker_is_set_like_that_of_the_local_stack(tmp_path: Path) -> None:
+def test_the_broker_has_the_settings_of_the_local_stack(tmp_path: Path) -> None:
     local = kafka.server_properties(
         kafka.KafkaPlan(folder=tmp_path, port=1, controller_port=2, heap_mib=384, jars=tmp_path)
     )
     addresses = re.compile("listener|quorum|log.dirs")
-    here = SERVICES["kafka"]["environment"]
+    environment = SERVICES["kafka"]["environment"]
     for name, value in local.items():
         if not addresses.search(name):
-            assert here[f"KAFKA_{name.upper().replace('.', '_')}"] == value, name
+            assert environment[f"KAFKA_{name.upper().replace('.', '_')}"] == value, name
 
 
-def test_airflow_is_set_like_that_of_the_local_stack(tmp_path: Path) -> None:
+def test_airflow_has_the_settings_of_the_local_stack(tmp_path: Path) -> None:
     local = airflow_server.airflow_environment(
         airflow_server.AirflowPlan(
             home=tmp_path,
@@ -202,15 +202,15 @@ def test_airflow_is_set_like_that_of_the_local_stack(tmp_path: Path) -> None:
             after=(),
         )
     )
-    # Other addresses, other secrets, another login; folders are in the image.
+    # Addresses, secrets and the login differ; folders are in the image.
     differs = re.compile("SIMPLE_AUTH|FOLDER|HOME|__HOST|__PORT|BASE_URL|SECRET|FERNET|SQL_ALCHEMY")
-    here = SERVICES["airflow-scheduler"]["environment"]
+    environment = SERVICES["airflow-scheduler"]["environment"]
     for name, value in local.items():
         if not differs.search(name):
-            assert here[name] == value, name
+            assert environment[name] == value, name
 
 
-def test_every_part_of_airflow_has_the_same_settings() -> None:
+def test_every_airflow_service_has_the_same_settings() -> None:
     parts = [s for name, s in SERVICES.items() if name.startswith("airflow-")]
     shared = [
         {k: v for k, v in part["environment"].items() if k != "AIRFLOW_ADMIN_PASSWORD"}
@@ -219,6 +219,6 @@ def test_every_part_of_airflow_has_the_same_settings() -> None:
     assert all(environment == shared[0] for environment in shared)
 
 
-def test_airflow_gets_the_pools_of_the_local_stack() -> None:
+def test_airflow_has_the_pools_of_the_local_stack() -> None:
     pools = yaml.safe_load((ROOT / "infra/docker/airflow-pools.json").read_text())
     assert {name: pool["slots"] for name, pool in pools.items()} == airflow_server.POOLS

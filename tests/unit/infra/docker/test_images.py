@@ -1,7 +1,7 @@
-"""Each image has the packages that its command imports: a process without the others still starts.
+"""Each image has the packages that its command imports, and its process starts without the others.
 
-The smaller images leave most packages out. Here those are hidden from an import, by the lock's own
-tree of requirements, and the commands and what they load must still be importable.
+The smaller images omit most packages. Here the omitted ones are hidden from imports, by the
+requirements of the lock file, and the commands and their modules must still be importable.
 """
 
 import json
@@ -44,19 +44,19 @@ build_app()
 
 
 def _installed(requirements: list[str]) -> set[str]:
-    """The distributions that these requirements bring, all the way down."""
-    found: set[tuple[str, str]] = set()
+    """The distributions that these requirements install, with all their dependencies."""
+    resolved: set[tuple[str, str]] = set()
     waiting = [(Requirement(text), "") for text in requirements]
     while waiting:
         requirement, extra = waiting.pop()
         if requirement.marker and not requirement.marker.evaluate({"extra": extra}):
             continue
         name = canonicalize_name(requirement.name)
-        for wanted in ["", *requirement.extras]:
-            if (name, wanted) not in found:
-                found.add((name, wanted))
-                waiting += [(inner, wanted) for inner in _requires(name)]
-    return {name for name, _ in found}
+        for requested_extra in ["", *requirement.extras]:
+            if (name, requested_extra) not in resolved:
+                resolved.add((name, requested_extra))
+                waiting += [(inner, requested_extra) for inner in _requires(name)]
+    return {name for name, _ in resolved}
 
 
 def _requires(name: str) -> list[Requirement]:
@@ -69,27 +69,27 @@ def _requires(name: str) -> list[Requirement]:
 def _absent(extras: list[str]) -> list[str]:
     """Top-level modules of this environment that an image with these extras does not have."""
     optional = PROJECT["optional-dependencies"]
-    wanted = PROJECT["dependencies"] + [r for extra in extras for r in optional[extra]]
-    there = _installed(wanted) | {canonicalize_name(PROJECT["name"])}
+    requirements = PROJECT["dependencies"] + [r for extra in extras for r in optional[extra]]
+    installed = _installed(requirements) | {canonicalize_name(PROJECT["name"])}
     return [
         module
         for module, owners in packages_distributions().items()
-        if not there & {canonicalize_name(owner) for owner in owners}
+        if not installed & {canonicalize_name(owner) for owner in owners}
     ]
 
 
 @pytest.mark.parametrize("image", sorted(EXTRAS))
-def test_the_image_has_what_its_processes_import(image: str) -> None:
+def test_the_image_has_the_packages_that_its_processes_import(image: str) -> None:
     hidden = _absent(EXTRAS[image])
     assert {"mlflow", "pandas", "airflow", "psutil"} <= set(hidden)
-    done = subprocess.run(
+    completed = subprocess.run(
         [sys.executable, "-c", HIDE, json.dumps([hidden, MODULES[image]])],
         capture_output=True,
         text=True,
         check=False,
         cwd=ROOT,
     )
-    assert done.returncode == 0, done.stderr
+    assert completed.returncode == 0, completed.stderr
 
 
 def test_the_dockerfile_installs_these_extras() -> None:

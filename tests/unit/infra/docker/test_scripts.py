@@ -1,4 +1,4 @@
-"""The small programs of the images do what their first lines say."""
+"""The small programs of the images do what their first comment lines promise."""
 
 import json
 import signal
@@ -31,34 +31,34 @@ def test_make_env_writes_every_secret_into_a_private_file(tmp_path: Path) -> Non
     assert _run("make-env", str(file)).returncode == 0
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
     example = (DOCKER / "example.env").read_text().splitlines()
-    found = _secrets(file)
-    assert set(found) == {line.rstrip("=") for line in example if line.endswith("=")}
-    assert all(len(value) >= 22 for value in found.values())
+    secrets = _secrets(file)
+    assert set(secrets) == {line.rstrip("=") for line in example if line.endswith("=")}
+    assert all(len(value) >= 22 for value in secrets.values())
 
 
-def test_make_env_makes_other_secrets_each_time(tmp_path: Path) -> None:
+def test_make_env_generates_new_secrets_each_time(tmp_path: Path) -> None:
     files = [tmp_path / "one", tmp_path / "two"]
     for file in files:
         assert _run("make-env", str(file)).returncode == 0
-    one, two = (set(_secrets(file).values()) for file in files)
-    assert not one & two
+    first, second = (set(_secrets(file).values()) for file in files)
+    assert not first & second
 
 
 def test_make_env_leaves_an_existing_file_alone(tmp_path: Path) -> None:
     file = tmp_path / "env"
     file.write_text("POSTGRES_PASSWORD=mine\n")
-    done = _run("make-env", str(file))
-    assert done.returncode == 1
-    assert "exists" in done.stderr
+    completed = _run("make-env", str(file))
+    assert completed.returncode == 1
+    assert "exists" in completed.stderr
     assert file.read_text() == "POSTGRES_PASSWORD=mine\n"
 
 
-def test_own_pid_ends_as_its_command_ends() -> None:
+def test_own_pid_exits_with_the_code_of_its_command() -> None:
     assert _run("own-pid", "sh", "-c", "exit 7").returncode == 7
     assert _run("own-pid", "true").returncode == 0
 
 
-def test_own_pid_hands_the_signal_on_and_waits_for_a_clean_end() -> None:
+def test_own_pid_forwards_the_signal_and_waits_for_the_command() -> None:
     program = (
         "import signal, sys\n"
         "signal.signal(signal.SIGTERM, lambda *_: sys.exit(5))\n"
@@ -96,14 +96,14 @@ def url() -> Iterator[str]:
     thread.join()
 
 
-def test_http_ok_tells_a_good_answer_from_a_bad_one(url: str) -> None:
+def test_http_ok_succeeds_only_for_a_good_response(url: str) -> None:
     assert _run("http-ok", f"{url}/health").returncode == 0
     assert _run("http-ok", f"{url}/else").returncode != 0
 
 
-def test_http_ok_looks_into_the_answer(url: str) -> None:
+def test_http_ok_checks_a_field_of_the_response(url: str) -> None:
     assert _run("http-ok", f"{url}/health", "scheduler.status=healthy").returncode == 0
     for field in ("triggerer", "other", "missing"):
-        done = _run("http-ok", f"{url}/health", f"{field}.status=healthy")
-        assert done.returncode != 0
-        assert f"{field}.status is None" in done.stderr
+        completed = _run("http-ok", f"{url}/health", f"{field}.status=healthy")
+        assert completed.returncode != 0
+        assert f"{field}.status is None" in completed.stderr

@@ -1,4 +1,4 @@
-"""Which errors a consumer sits out, for how long there have been any, and which end it."""
+"""Which errors a consumer waits out, how long they have lasted, and which end it."""
 
 import pytest
 from confluent_kafka import KafkaError
@@ -27,7 +27,7 @@ def trouble(clock: Clock) -> BrokerTrouble:
     return BrokerTrouble(clock=clock)
 
 
-def test_trouble_lasts_from_the_first_error_to_the_first_good_sign(
+def test_trouble_lasts_from_the_first_error_to_the_first_success(
     trouble: BrokerTrouble, clock: Clock
 ) -> None:
     assert (trouble.present, trouble.seconds) == (False, 0.0)
@@ -41,7 +41,7 @@ def test_trouble_lasts_from_the_first_error_to_the_first_good_sign(
     assert (trouble.present, trouble.seconds) == (False, 0.0)
 
 
-def test_the_end_of_a_partition_is_no_trouble(trouble: BrokerTrouble) -> None:
+def test_the_end_of_a_partition_is_no_error(trouble: BrokerTrouble) -> None:
     trouble.observe(KafkaError(KafkaError._PARTITION_EOF))
 
     assert not trouble.present

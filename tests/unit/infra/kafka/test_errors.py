@@ -1,4 +1,4 @@
-"""What the client's errors mean for a consumer."""
+"""The kinds of the client's errors, and member ids."""
 
 import pytest
 from confluent_kafka import KafkaError
@@ -21,25 +21,25 @@ from infra.kafka.membership import member_id
         (KafkaError._FENCED, ErrorKind.FATAL),
     ],
 )
-def test_an_error_means_what_the_table_says(code: int, expected: ErrorKind) -> None:
+def test_each_error_has_its_documented_kind(code: int, expected: ErrorKind) -> None:
     assert classify(KafkaError(code)) is expected
 
 
-def test_what_the_client_calls_fatal_is_fatal() -> None:
+def test_an_error_that_the_client_marks_fatal_is_fatal() -> None:
     assert classify(KafkaError(KafkaError._TRANSPORT, fatal=True)) is ErrorKind.FATAL
 
 
-def test_an_unknown_error_passes_only_if_the_client_may_try_again() -> None:
+def test_an_unknown_error_is_transient_only_if_it_is_retriable() -> None:
     code = KafkaError.REQUEST_TIMED_OUT
     assert classify(KafkaError(code, retriable=True)) is ErrorKind.TRANSIENT
     assert classify(KafkaError(code)) is ErrorKind.FATAL
 
 
-def test_a_member_is_told_from_no_member() -> None:
+def test_the_member_id_is_empty_outside_a_group() -> None:
     assert member_id(b"CGMDv2:\x01\x00\x00\x00group\x00member-1\x00\x01") == b"member-1"
     assert member_id(b"CGMDv2:\xff\xff\xff\xffgroup\x00\x00\x01") == b""
 
 
-def test_a_membership_in_an_unknown_form_is_no_proof_of_anything() -> None:
+def test_a_membership_in_an_unknown_form_is_an_error() -> None:
     with pytest.raises(ConsumerFailed, match="unknown form"):
         member_id(b"CGMDv9:whatever")

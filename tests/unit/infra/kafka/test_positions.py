@@ -1,4 +1,4 @@
-"""What a group member knows of its partitions, without a broker."""
+"""The positions that a group member tracks of its partitions, without a broker."""
 
 from infra.kafka.partitions import Partition
 from infra.kafka.positions import PartitionPositions
@@ -23,7 +23,7 @@ def takes(positions: PartitionPositions, partition: Partition, next_offset: int)
     return positions.take(partition, next_offset)
 
 
-def test_an_assigned_partition_gives_records_only_once_it_is_placed_and_sought() -> None:
+def test_an_assigned_partition_gives_records_only_after_it_is_placed_and_sought() -> None:
     positions = PartitionPositions()
     positions.assign([P0])
     assert positions.unplaced == {P0}
@@ -50,7 +50,7 @@ def test_a_record_is_taken_once() -> None:
     assert positions.done == {P0: 10, P1: 10}
 
 
-def test_what_is_advanced_to_is_done_and_never_taken_again() -> None:
+def test_records_below_an_advanced_position_are_never_taken_again() -> None:
     positions = reading()
     positions.take(P0, 15)
     positions.advance(positions.taken)
@@ -61,7 +61,7 @@ def test_what_is_advanced_to_is_done_and_never_taken_again() -> None:
     assert not positions.take(P0, 15)
 
 
-def test_a_rewind_goes_back_to_what_is_done() -> None:
+def test_a_rewind_goes_back_to_the_advanced_position() -> None:
     positions = reading()
     positions.take(P0, 15)
     positions.rewind()
@@ -72,7 +72,7 @@ def test_a_rewind_goes_back_to_what_is_done() -> None:
     assert not takes(positions, P0, 16)
 
 
-def test_the_end_of_a_partition_moves_its_position_without_a_record() -> None:
+def test_the_end_of_a_partition_advances_its_position_without_a_record() -> None:
     positions = reading()
     positions.take(P0, 15)
     positions.reach(P0, 16)
@@ -91,7 +91,7 @@ def test_a_paused_batch_takes_nothing() -> None:
     assert positions.taken == {}
 
 
-def test_a_revoked_partition_counts_for_nothing() -> None:
+def test_a_revoked_partition_is_ignored() -> None:
     positions = reading()
     positions.take(P0, 15)
     positions.take(P1, 12)
@@ -104,7 +104,7 @@ def test_a_revoked_partition_counts_for_nothing() -> None:
     assert positions.epoch == 2
 
 
-def test_a_partition_that_comes_back_is_placed_again() -> None:
+def test_a_reassigned_partition_is_placed_again() -> None:
     positions = reading()
     positions.revoke([P0])
     positions.assign([P0])

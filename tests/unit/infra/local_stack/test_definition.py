@@ -1,4 +1,4 @@
-"""Which services there are, in which order, on which ports, with which secrets."""
+"""The services of the stack, their order, their ports and their secrets."""
 
 import socket
 from pathlib import Path
@@ -17,38 +17,38 @@ from infra.settings import Settings, StackSettings
 PORTS = {request.name: request.default for request in plan.port_requests(StackSettings())}
 
 
-def the_plan(tmp_path: Path, **stack: object) -> dict[str, Service]:
+def planned_services(tmp_path: Path, **stack: object) -> dict[str, Service]:
     settings = Settings(state_dir=tmp_path, stack=StackSettings(**stack))
     return {service.name: service for service in plan.services(settings, PORTS)}
 
 
-def all_before(services: dict[str, Service], name: str) -> set[str]:
+def dependencies_of(services: dict[str, Service], name: str) -> set[str]:
     return {s.name for s in with_dependencies(services.values(), [name])} - {name}
 
 
-def test_the_api_answers_before_the_scheduler_starts(tmp_path: Path) -> None:
-    services = the_plan(tmp_path)
+def test_the_scheduler_starts_after_the_api(tmp_path: Path) -> None:
+    services = planned_services(tmp_path)
 
     assert "api-server" in services["scheduler"].after
-    assert all_before(services, "scheduler") == {"postgres", "airflow-setup", "api-server"}
+    assert dependencies_of(services, "scheduler") == {"postgres", "airflow-setup", "api-server"}
 
 
-def test_consumers_start_when_the_topics_are_there(tmp_path: Path) -> None:
-    services = the_plan(tmp_path)
+def test_consumers_start_after_the_topics_are_created(tmp_path: Path) -> None:
+    services = planned_services(tmp_path)
 
-    assert {"kafka", "topics"} <= all_before(services, "ingest")
-    assert {"kafka", "topics", "ingest", "mlflow"} <= all_before(services, "serving")
+    assert {"kafka", "topics"} <= dependencies_of(services, "ingest")
+    assert {"kafka", "topics", "ingest", "mlflow"} <= dependencies_of(services, "serving")
 
 
-def test_every_service_can_start_some_time(tmp_path: Path) -> None:
-    services = the_plan(tmp_path)
+def test_no_service_depends_on_itself(tmp_path: Path) -> None:
+    services = planned_services(tmp_path)
 
     for name in services:
-        assert name not in all_before(services, name)
+        assert name not in dependencies_of(services, name)
 
 
 @pytest.mark.parametrize(
-    ("field", "address", "gone"),
+    ("field", "address", "omitted"),
     [
         ("kafka", "broker.example:9092", {"kafka"}),
         ("mlflow", "https://mlflow.example", {"mlflow"}),
@@ -61,15 +61,15 @@ def test_every_service_can_start_some_time(tmp_path: Path) -> None:
     ],
 )
 def test_a_server_that_runs_elsewhere_is_neither_started_nor_waited_for(
-    tmp_path: Path, field: str, address: object, gone: set[str]
+    tmp_path: Path, field: str, address: object, omitted: set[str]
 ) -> None:
-    services = the_plan(tmp_path, **{field: address})
+    services = planned_services(tmp_path, **{field: address})
 
-    assert set(the_plan(tmp_path)) - set(services) == gone
-    assert not gone & {name for service in services.values() for name in service.after}
+    assert set(planned_services(tmp_path)) - set(services) == omitted
+    assert not omitted & {name for service in services.values() for name in service.after}
 
 
-def test_every_process_is_told_the_address_of_a_server_elsewhere() -> None:
+def test_the_endpoints_include_servers_elsewhere() -> None:
     stack = StackSettings(kafka="broker.example:9092", mlflow="https://mlflow.example")
 
     assert plan.endpoints(stack, PORTS) == {
@@ -80,7 +80,9 @@ def test_every_process_is_told_the_address_of_a_server_elsewhere() -> None:
 
 
 def test_a_database_elsewhere_serves_airflow_and_mlflow(tmp_path: Path) -> None:
-    services = the_plan(tmp_path, postgres=SecretStr("postgresql+psycopg2://u:p@db.example"))
+    services = planned_services(
+        tmp_path, postgres=SecretStr("postgresql+psycopg2://u:p@db.example")
+    )
 
     url = "postgresql+psycopg2://u:p@db.example"
     assert services["mlflow"].env["MLFLOW_BACKEND_STORE_URI"] == f"{url}/mlflow"
@@ -88,24 +90,24 @@ def test_a_database_elsewhere_serves_airflow_and_mlflow(tmp_path: Path) -> None:
     assert airflow == f"{url}/airflow"
 
 
-def test_no_secret_stands_on_a_command_line(tmp_path: Path) -> None:
-    services = the_plan(tmp_path, postgres=SecretStr("postgresql+psycopg2://u:hunter2@db"))
+def test_no_secret_is_on_a_command_line(tmp_path: Path) -> None:
+    services = planned_services(tmp_path, postgres=SecretStr("postgresql+psycopg2://u:hunter2@db"))
     shared, (_, password) = (
         airflow_secrets(tmp_path / "secrets"),
         airflow_login(tmp_path / "secrets"),
     )
 
-    words = " ".join(word for service in services.values() for word in service.command)
+    arguments = " ".join(word for service in services.values() for word in service.command)
     for secret in ("hunter2", shared.jwt, shared.api, shared.fernet, password):
-        assert secret not in words
+        assert secret not in arguments
 
 
-def test_a_name_that_no_service_has_is_refused(tmp_path: Path) -> None:
+def test_an_unknown_service_name_is_refused(tmp_path: Path) -> None:
     with pytest.raises(StackError, match="zookeeper"):
-        with_dependencies(the_plan(tmp_path).values(), ["zookeeper"])
+        with_dependencies(planned_services(tmp_path).values(), ["zookeeper"])
 
 
-def test_secrets_are_made_once_and_only_we_may_read_them(tmp_path: Path) -> None:
+def test_secrets_are_created_once_and_readable_by_the_owner_only(tmp_path: Path) -> None:
     folder = tmp_path / "secrets"
 
     assert airflow_secrets(folder) == airflow_secrets(folder)
@@ -124,7 +126,7 @@ def a_request(name: str, port: int, *, fixed: bool = False) -> PortRequest:
     )
 
 
-def test_a_busy_port_is_replaced_unless_it_was_asked_for() -> None:
+def test_a_busy_port_is_replaced_unless_it_was_configured() -> None:
     with socket.socket() as busy:
         busy.bind(("127.0.0.1", 0))
         busy.listen()
@@ -136,7 +138,7 @@ def test_a_busy_port_is_replaced_unless_it_was_asked_for() -> None:
     assert "EVENTIDE_STACK__X_PORT" in str(raised.value.hint)
 
 
-def test_the_port_of_last_time_is_taken_again() -> None:
+def test_the_previous_port_is_used_again() -> None:
     with socket.socket() as usual:
         usual.bind(("127.0.0.1", 0))
         usual.listen()
@@ -156,7 +158,7 @@ def test_no_port_is_given_twice() -> None:
     assert ports["kafka"] != ports["mlflow"]
 
 
-def test_the_broker_keeps_events_of_any_age_and_listens_here_only(tmp_path: Path) -> None:
+def test_the_broker_keeps_events_of_any_age_and_listens_on_loopback_only(tmp_path: Path) -> None:
     properties = server_properties(plan_kafka(tmp_path, port=1, controller_port=2))
 
     assert properties["log.retention.ms"] == "-1"

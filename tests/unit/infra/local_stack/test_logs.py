@@ -18,42 +18,42 @@ def files(tmp_path: Path) -> StackFiles:
     return files
 
 
-def test_one_log_is_shown_as_it_is(files: StackFiles) -> None:
-    shown = list(read_logs(files, "kafka", lines=2, follow=False))
+def test_a_single_log_is_shown_unchanged(files: StackFiles) -> None:
+    lines = list(read_logs(files, "kafka", lines=2, follow=False))
 
-    assert shown == ["line 98", "line 99"]
+    assert lines == ["line 98", "line 99"]
 
 
 def test_all_logs_are_shown_with_their_names(files: StackFiles) -> None:
-    shown = [line.split() for line in read_logs(files, None, lines=1, follow=False)]
+    words = [line.split() for line in read_logs(files, None, lines=1, follow=False)]
 
-    assert shown == [["kafka", "|", "line", "99"], ["mlflow", "|", "hello"]]
+    assert words == [["kafka", "|", "line", "99"], ["mlflow", "|", "hello"]]
 
 
-def test_following_goes_on_with_whole_lines_and_with_logs_that_come_later(
+def test_following_shows_complete_lines_and_new_logs(
     files: StackFiles,
 ) -> None:
-    shown = read_logs(files, None, lines=1, follow=True)
-    assert [next(shown).split()[0] for _ in range(2)] == ["kafka", "mlflow"]
+    lines = read_logs(files, None, lines=1, follow=True)
+    assert [next(lines).split()[0] for _ in range(2)] == ["kafka", "mlflow"]
 
     files.log("serving").write_text("half a li")
-    later = (line.split(" | ")[1] for line in shown)
+    texts = (line.split(" | ")[1] for line in lines)
     with files.log("serving").open("a") as log:
         log.write("ne\n")
-    assert next(later) == "half a line"
+    assert next(texts) == "half a line"
     with files.log("kafka").open("a") as log:
         log.write("line 100\n")
-    assert next(later) == "line 100"
+    assert next(texts) == "line 100"
 
 
-def test_a_log_that_is_not_there_is_named_with_those_that_are(files: StackFiles) -> None:
+def test_a_missing_log_is_an_error_that_lists_the_existing_logs(files: StackFiles) -> None:
     with pytest.raises(StackError, match="nosuch") as raised:
         list(read_logs(files, "nosuch", lines=1, follow=False))
 
     assert "kafka, mlflow" in str(raised.value.hint)
 
 
-def test_a_log_that_grew_too_large_moves_aside_under_its_writer(files: StackFiles) -> None:
+def test_a_log_that_is_too_large_is_rotated_while_it_is_written(files: StackFiles) -> None:
     with files.log("kafka").open("a") as writer:
         trim(files.logs, limit_bytes=100)
         writer.write("after\n")

@@ -22,7 +22,7 @@ class Clock:
 
 
 class RecordingControl:
-    """Runs work at once and remembers what it was asked to do."""
+    """Runs work at once and records its calls."""
 
     def __init__(self) -> None:
         self.started = 0
@@ -68,7 +68,7 @@ def advance(
     return machine.state
 
 
-def test_a_service_waits_until_what_it_needs_is_healthy() -> None:
+def test_a_service_waits_until_its_dependencies_are_healthy() -> None:
     control, clock = RecordingControl(), Clock()
     machine = a_machine(control, clock)
 
@@ -77,17 +77,17 @@ def test_a_service_waits_until_what_it_needs_is_healthy() -> None:
     assert advance(machine, clock, disk="healthy") == "healthy"
 
 
-def test_a_service_is_healthy_only_when_it_says_so_itself() -> None:
+def test_a_service_is_healthy_only_when_its_check_succeeds() -> None:
     control, clock = RecordingControl(), Clock()
-    answers = [False]
-    machine = a_machine(control, clock, healthy=lambda _: answers[0])
+    healthy = [False]
+    machine = a_machine(control, clock, healthy=lambda _: healthy[0])
 
     assert advance(machine, clock) == "starting"
-    answers[0] = True
+    healthy[0] = True
     assert advance(machine, clock) == "healthy"
 
 
-def test_what_dies_is_started_again_after_a_pause() -> None:
+def test_an_ended_service_is_restarted_after_a_pause() -> None:
     control, clock = RecordingControl(), Clock()
     machine = a_machine(control, clock)
     advance(machine, clock)
@@ -108,7 +108,7 @@ def test_the_pause_doubles_up_to_a_limit() -> None:
     assert back_off_s(50) == LONGEST_BACK_OFF_S
 
 
-def test_a_service_that_was_steady_starts_again_without_a_long_pause() -> None:
+def test_a_steady_service_restarts_without_a_long_pause() -> None:
     control, clock = RecordingControl(), Clock()
     machine = a_machine(control, clock)
     for _ in range(5):
@@ -124,20 +124,20 @@ def test_a_service_that_was_steady_starts_again_without_a_long_pause() -> None:
     assert machine.note.endswith("restart in 0.5 s")
 
 
-def test_a_running_service_that_stops_to_answer_is_called_unhealthy() -> None:
+def test_a_running_service_that_stops_answering_is_unhealthy() -> None:
     control, clock = RecordingControl(), Clock()
-    answers = [True]
-    machine = a_machine(control, clock, healthy=lambda _: answers[0])
+    healthy = [True]
+    machine = a_machine(control, clock, healthy=lambda _: healthy[0])
     advance(machine, clock)
 
-    answers[0] = False
+    healthy[0] = False
 
     assert advance(machine, clock, times=20, pause_s=5.0) == "unhealthy"
-    answers[0] = True
+    healthy[0] = True
     assert advance(machine, clock, times=4, pause_s=5.0) == "healthy"
 
 
-def test_a_service_that_runs_once_is_done_when_it_succeeds_and_tried_again_when_not() -> None:
+def test_a_one_time_service_is_done_when_it_succeeds_and_retried_when_it_fails() -> None:
     control, clock = RecordingControl(), Clock()
     machine = a_machine(control, clock, once=True)
     advance(machine, clock)
@@ -149,14 +149,14 @@ def test_a_service_that_runs_once_is_done_when_it_succeeds_and_tried_again_when_
     assert advance(machine, clock) == "done"
 
 
-def test_a_service_that_has_nothing_to_do_is_not_started() -> None:
+def test_a_one_time_service_that_is_already_done_is_not_started() -> None:
     control, clock = RecordingControl(), Clock()
 
     assert advance(a_machine(control, clock, once=True, is_done=lambda: True), clock) == "done"
     assert control.started == 0
 
 
-def test_a_failing_preparation_is_shown_and_repeated() -> None:
+def test_a_failing_preparation_is_reported_and_repeated() -> None:
     control, clock = RecordingControl(), Clock()
     broken = [True]
 
@@ -172,7 +172,7 @@ def test_a_failing_preparation_is_shown_and_repeated() -> None:
     assert advance(machine, clock, times=8) == "healthy"
 
 
-def test_a_health_check_that_breaks_is_shown_and_counts_as_no_answer() -> None:
+def test_a_health_check_that_raises_is_reported_and_counts_as_a_failure() -> None:
     control, clock = RecordingControl(), Clock()
 
     def check(_: float) -> bool:

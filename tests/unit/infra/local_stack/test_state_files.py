@@ -1,4 +1,4 @@
-"""The state files of the stack keep their form on disk: an upgrade finds a stack that runs."""
+"""The state files of the stack keep their format, so that an upgrade sees a running stack."""
 
 from pathlib import Path
 
@@ -25,8 +25,8 @@ def test_a_process_table_keeps_its_fields_on_disk(tmp_path: Path) -> None:
     files = StackFiles(tmp_path)
     files.write_processes(PROCESSES)
 
-    written = (tmp_path / "stack" / "processes.json").read_bytes()
-    assert msgspec.json.decode(written) == ON_DISK
+    content = (tmp_path / "stack" / "processes.json").read_bytes()
+    assert msgspec.json.decode(content) == ON_DISK
 
 
 def test_the_process_table_of_an_earlier_version_is_read(tmp_path: Path) -> None:
@@ -38,7 +38,7 @@ def test_the_process_table_of_an_earlier_version_is_read(tmp_path: Path) -> None
     assert files.processes().all()[-2:] == [ProcessId(11, 2.5), ProcessId(10, 1.5)]
 
 
-def test_a_start_request_is_found_next_time(tmp_path: Path) -> None:
+def test_a_start_request_is_read_back(tmp_path: Path) -> None:
     request = StartRequest(ports={"kafka": 9092}, only=["kafka"])
     StackFiles(tmp_path).write_start_request(request)
 
@@ -46,7 +46,7 @@ def test_a_start_request_is_found_next_time(tmp_path: Path) -> None:
     assert (tmp_path / "stack" / "boot.json").is_file()
 
 
-def test_without_files_nothing_is_known(tmp_path: Path) -> None:
+def test_without_files_the_state_is_empty(tmp_path: Path) -> None:
     files = StackFiles(tmp_path)
 
     assert (files.status(), files.start_request()) == (None, None)

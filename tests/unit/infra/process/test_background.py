@@ -1,4 +1,4 @@
-"""Work beside a loop ends with its owner, and does not fail in silence."""
+"""Background work ends with its owner, and its errors reach the owner."""
 
 import subprocess
 import sys
@@ -11,7 +11,7 @@ from infra.process.background import Background
 from tests.support.waiting import wait_for_error
 
 
-def test_the_work_goes_on_until_it_is_closed() -> None:
+def test_the_work_runs_until_it_is_closed() -> None:
     begun, ended = threading.Event(), threading.Event()
 
     def work(closed: threading.Event) -> None:
@@ -25,7 +25,7 @@ def test_the_work_goes_on_until_it_is_closed() -> None:
     assert ended.is_set()
 
 
-def test_an_error_that_nobody_foresaw_is_written_down_and_handed_to_the_owner() -> None:
+def test_an_unexpected_error_is_logged_and_raised_to_the_owner() -> None:
     def work(_: threading.Event) -> None:
         raise LookupError("nobody foresaw this")
 
@@ -38,19 +38,19 @@ def test_an_error_that_nobody_foresaw_is_written_down_and_handed_to_the_owner() 
     assert [line["event"] for line in lines] == ["background_failed"]
 
 
-def test_an_owner_does_not_wait_for_ever_for_work_that_does_not_listen() -> None:
-    let_go, ended = threading.Event(), threading.Event()
+def test_an_owner_waits_a_limited_time_for_work_that_does_not_stop() -> None:
+    released, ended = threading.Event(), threading.Event()
 
-    def deaf(_: threading.Event) -> None:
-        let_go.wait()
+    def unresponsive(_: threading.Event) -> None:
+        released.wait()
         ended.set()
 
-    Background("work", deaf, patience_s=0.01).close()
+    Background("work", unresponsive, patience_s=0.01).close()
     assert not ended.is_set()
-    let_go.set()
+    released.set()
 
 
-def test_a_process_ends_though_work_goes_on() -> None:
+def test_a_process_exits_while_background_work_runs() -> None:
     program = (
         "import time; from infra.process.background import Background;"
         "Background('work', lambda closed: time.sleep(600))"

@@ -1,4 +1,4 @@
-"""The pages of a process."""
+"""The health and metrics pages of a process."""
 
 import json
 
@@ -20,7 +20,7 @@ class Process:
         return not self.why_not, self.why_not
 
 
-def test_the_pages_say_what_the_process_says() -> None:
+def test_the_pages_show_the_state_of_the_process() -> None:
     process = Process()
     with HealthServer(0, live=process.is_live, ready=process.is_ready) as server:
         url = f"http://127.0.0.1:{server.port}"
@@ -28,13 +28,13 @@ def test_the_pages_say_what_the_process_says() -> None:
         assert httpx.get(f"{url}/readyz").json() == {"ready": True, "why": ""}
         process.live, process.why_not = False, "no model yet"
         assert httpx.get(f"{url}/healthz").status_code == 503
-        answer = httpx.get(f"{url}/readyz")
-        assert answer.status_code == 503
-        assert json.loads(answer.text) == {"ready": False, "why": "no model yet"}
+        response = httpx.get(f"{url}/readyz")
+        assert response.status_code == 503
+        assert json.loads(response.text) == {"ready": False, "why": "no model yet"}
         assert httpx.get(f"{url}/secrets").status_code == 404
 
 
-def test_metrics_are_there_to_be_scraped() -> None:
+def test_the_metrics_page_has_the_counters() -> None:
     Counter("health_page_test", "Counts this test").inc()
     process = Process()
     with HealthServer(0, live=process.is_live, ready=process.is_ready) as server:
@@ -42,7 +42,7 @@ def test_metrics_are_there_to_be_scraped() -> None:
     assert "health_page_test_total 1.0" in page
 
 
-def test_a_busy_port_is_named() -> None:
+def test_a_busy_port_is_an_error_that_names_it() -> None:
     process = Process()
     with (
         HealthServer(0, live=process.is_live, ready=process.is_ready) as server,

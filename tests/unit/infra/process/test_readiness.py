@@ -1,4 +1,4 @@
-"""A process says why it does no work, and each reason once."""
+"""Readiness has the reason why a process does no work, and reports each reason once."""
 
 from infra.process.readiness import Readiness
 
@@ -11,7 +11,7 @@ def test_a_process_is_starting_until_it_is_cleared() -> None:
     assert readiness.reason == ""
 
 
-def test_a_reason_is_new_once() -> None:
+def test_a_repeated_reason_is_not_new() -> None:
     readiness = Readiness()
 
     assert readiness.block("no broker")

@@ -1,4 +1,4 @@
-"""A process that is asked to end, wherever the kernel delivers the request."""
+"""A process ends on a signal, whichever thread receives it."""
 
 import signal
 import subprocess
@@ -35,14 +35,14 @@ PROGRAM = dedent("""
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_that_another_thread_gets_ends_a_main_thread_that_waits(number: int) -> None:
-    ended = run("works", number)
-    assert (ended.returncode, ended.stdout) == (0, "ended in order\n"), ended.stderr
+def test_a_signal_in_another_thread_ends_a_waiting_main_thread(number: int) -> None:
+    completed = run("works", number)
+    assert (completed.returncode, completed.stdout) == (0, "ended in order\n"), completed.stderr
 
 
-def test_the_second_signal_ends_what_does_not_heed_the_first() -> None:
-    ended = run("hangs", signal.SIGTERM, signal.SIGINT)
-    assert ended.returncode == EXIT_SECOND_SIGNAL, ended.stderr
+def test_a_second_signal_ends_a_process_that_ignores_the_first() -> None:
+    completed = run("hangs", signal.SIGTERM, signal.SIGINT)
+    assert completed.returncode == EXIT_SECOND_SIGNAL, completed.stderr
 
 
 def run(worker: str, *numbers: int) -> "subprocess.CompletedProcess[str]":

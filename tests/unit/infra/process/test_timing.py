@@ -13,7 +13,7 @@ class Clock:
         return self.now_s
 
 
-def test_a_deadline_passes_when_its_time_is_over() -> None:
+def test_a_deadline_passes_after_its_time() -> None:
     clock = Clock()
     deadline = Deadline(clock=clock)
     assert not deadline.has_passed
@@ -29,14 +29,14 @@ def test_a_deadline_passes_when_its_time_is_over() -> None:
     assert not deadline.has_passed
 
 
-def test_a_flush_is_due_for_the_first_record_that_waits() -> None:
+def test_a_flush_is_due_by_the_first_waiting_record() -> None:
     clock = Clock()
     timer = FlushTimer(5.0, clock=clock)
     assert not timer.is_running
 
     timer.start()
     clock.now_s += 4.0
-    timer.start()  # a second record does not put it off
+    timer.start()  # a second record does not postpone the flush
     assert timer.is_running
     assert not timer.is_due
     clock.now_s += 1.0
@@ -47,7 +47,7 @@ def test_a_flush_is_due_for_the_first_record_that_waits() -> None:
     assert not timer.is_due
 
 
-def test_pauses_double_up_to_the_longest_and_begin_again_after_a_reset() -> None:
+def test_pauses_double_up_to_the_longest_and_restart_after_a_reset() -> None:
     backoff = Backoff(first_s=0.5, longest_s=3.0)
     assert [backoff.next_s() for _ in range(5)] == [0.5, 1.0, 2.0, 3.0, 3.0]
 

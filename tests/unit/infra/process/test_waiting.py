@@ -13,21 +13,21 @@ class Clock:
         self.now_s += seconds
 
 
-def test_a_condition_that_holds_costs_no_pause() -> None:
+def test_a_condition_that_holds_needs_no_pause() -> None:
     clock = Clock()
 
     assert wait_until(lambda: True, limit_s=0.0, clock=clock, sleep=clock.sleep)
     assert clock.now_s == 0.0
 
 
-def test_it_ends_as_soon_as_the_condition_holds() -> None:
+def test_a_wait_ends_as_soon_as_the_condition_holds() -> None:
     clock = Clock()
 
     assert wait_until(lambda: clock.now_s >= 1.0, pause_s=0.25, clock=clock, sleep=clock.sleep)
     assert clock.now_s == 1.0
 
 
-def test_it_gives_up_at_the_limit() -> None:
+def test_a_wait_gives_up_at_the_limit() -> None:
     clock = Clock()
 
     assert not wait_until(lambda: False, limit_s=2.0, pause_s=0.5, clock=clock, sleep=clock.sleep)

@@ -1,4 +1,4 @@
-"""A loop that stands still ends its process."""
+"""A loop that hangs ends its process."""
 
 import subprocess
 import sys
@@ -7,25 +7,25 @@ import threading
 from infra.process.watchdog import EXIT_HUNG, Watchdog
 
 
-def test_a_loop_that_stands_still_is_noticed() -> None:
+def test_a_hanging_loop_is_detected() -> None:
     hung = threading.Event()
     with Watchdog(0.1, on_hang=hung.set) as watchdog:
         assert hung.wait(10)
         assert not watchdog.alive
 
 
-def test_a_loop_that_turns_is_left_alone() -> None:
+def test_a_loop_with_heartbeats_is_alive() -> None:
     hung = threading.Event()
-    turns = threading.Event()
+    pause = threading.Event()
     with Watchdog(0.5, on_hang=hung.set) as watchdog:
         for _ in range(60):
             watchdog.heartbeat()
-            turns.wait(0.02)
+            pause.wait(0.02)
         assert watchdog.alive
     assert not hung.is_set()
 
 
-def test_a_process_that_hangs_ends_with_the_documented_code() -> None:
+def test_a_hanging_process_exits_with_the_documented_code() -> None:
     program = (
         "import threading; from infra.process.watchdog import Watchdog;"
         "Watchdog(0.1); threading.Event().wait(60)"

@@ -1,4 +1,4 @@
-"""A bundle scores as the pipeline does, and is refused when one bit of it is not as registered."""
+"""A bundle scores like its pipeline and is refused when one bit of it was changed."""
 
 import json
 from collections.abc import Callable
@@ -67,8 +67,8 @@ def training_frame(n: int = 3_000) -> tuple[pd.DataFrame, Any]:
     columns: dict[str, Any] = {c: rng.choice(v, n).astype(object) for c, v in KNOWN.items()}
     for name in USED:
         columns[name] = np.where(rng.random(n) < 0.1, np.nan, rng.normal(0, 2, n))
-    late = np.nan_to_num(columns["delay"]) + (columns["carrier"] == "AA") + rng.normal(0, 1, n)
-    return pd.DataFrame(columns), (late > 0.5).astype(int)
+    risk = np.nan_to_num(columns["delay"]) + (columns["carrier"] == "AA") + rng.normal(0, 1, n)
+    return pd.DataFrame(columns), (risk > 0.5).astype(int)
 
 
 def fit(build: Callable[..., Any], folder: Path, **options: Any) -> Fitted:
@@ -93,7 +93,7 @@ ROWS = st.lists(st.tuples(TEXTS, TEXTS, FLOATS, FLOATS, FLOATS, FLOATS), min_siz
 
 @examples(25)
 @given(rows=ROWS)
-def test_any_row_scores_as_the_pipeline_scores_it(fitted: Fitted, rows: list[Any]) -> None:
+def test_a_bundle_scores_any_row_as_its_pipeline_does(fitted: Fitted, rows: list[Any]) -> None:
     carriers, dests, *numbers = (list(column) for column in zip(*rows, strict=True))
     matrix = np.array(numbers, dtype=float).T
     frame = pd.DataFrame({"carrier": carriers, "dest": dests}, dtype=object)
@@ -104,17 +104,17 @@ def test_any_row_scores_as_the_pipeline_scores_it(fitted: Fitted, rows: list[Any
     assert np.abs(scores - expected).max() <= 1e-9
 
 
-def test_a_missing_text_is_the_empty_text(fitted: Fitted) -> None:
+def test_a_missing_text_scores_as_the_empty_text(fitted: Fitted) -> None:
     numbers = np.zeros((2, 4))
-    one, other = fitted.bundle.score({"carrier": [None, ""], "dest": ["D1", "D1"]}, numbers)
-    assert one == other
+    missing, empty = fitted.bundle.score({"carrier": [None, ""], "dest": ["D1", "D1"]}, numbers)
+    assert missing == empty
 
 
 def test_no_rows_give_no_scores(fitted: Fitted) -> None:
     assert fitted.bundle.score({"carrier": [], "dest": []}, np.empty((0, 4))).shape == (0,)
 
 
-def test_the_numbers_of_a_caller_stay_as_they_are(fitted: Fitted) -> None:
+def test_scoring_does_not_change_the_numbers_of_the_caller(fitted: Fitted) -> None:
     numbers = np.full((3, 4), np.nan)
     fitted.bundle.score({"carrier": ["AA"] * 3, "dest": ["D1"] * 3}, numbers)
     assert np.isnan(numbers).all()
@@ -127,14 +127,14 @@ def test_the_numbers_of_a_caller_stay_as_they_are(fitted: Fitted) -> None:
         ({"carrier": ["AA"], "dest": ["D1", "D2"]}, (1, 4)),
     ],
 )
-def test_columns_of_another_shape_are_a_mistake_of_the_caller(
+def test_columns_of_a_wrong_shape_are_refused(
     fitted: Fitted, categories: dict[str, list[str]], shape: tuple[int, int]
 ) -> None:
     with pytest.raises(ValueError, match=r"not|shape"):
         fitted.bundle.score(categories, np.zeros(shape))
 
 
-def test_a_bundle_knows_where_it_comes_from(fitted: Fitted) -> None:
+def test_a_bundle_records_its_origin(fitted: Fitted) -> None:
     bundle = fitted.bundle
     assert (bundle.info, bundle.categories, bundle.numbers) == (INFO, CATEGORIES, NUMBERS)
 
@@ -165,18 +165,20 @@ DAMAGES: dict[str, Callable[[Path], Any]] = {
 
 
 @pytest.mark.parametrize("damage", DAMAGES)
-def test_a_bundle_that_is_not_as_registered_is_refused(damage: str, tmp_path: Path) -> None:
-    written = fit(boosted_trees, tmp_path / "bundle", max_iter=3)
-    DAMAGES[damage](written.folder)
+def test_a_bundle_that_differs_from_the_registered_one_is_refused(
+    damage: str, tmp_path: Path
+) -> None:
+    fitted = fit(boosted_trees, tmp_path / "bundle", max_iter=3)
+    DAMAGES[damage](fitted.folder)
     with pytest.raises(BundleRefused):
-        Bundle.load(written.folder, written.sha256)
+        Bundle.load(fitted.folder, fitted.sha256)
 
 
 def test_a_bundle_of_another_version_is_refused(tmp_path: Path) -> None:
-    written = fit(logistic_regression, tmp_path / "bundle", solver="newton-cholesky")
-    other = written.sha256.replace(written.sha256[0], "0" if written.sha256[0] != "0" else "1")
+    fitted = fit(logistic_regression, tmp_path / "bundle", solver="newton-cholesky")
+    other_sha256 = fitted.sha256.replace(fitted.sha256[0], "0" if fitted.sha256[0] != "0" else "1")
     with pytest.raises(BundleRefused, match="registered is"):
-        Bundle.load(written.folder, other)
+        Bundle.load(fitted.folder, other_sha256)
 
 
 @pytest.mark.parametrize(
@@ -188,7 +190,7 @@ def test_a_bundle_of_another_version_is_refused(tmp_path: Path) -> None:
         ({"format": 1, "files": {}, "run": "me"}, "cannot be read"),
     ],
 )
-def test_a_manifest_that_we_cannot_follow_is_refused(
+def test_an_unsupported_manifest_is_refused(
     tmp_path: Path, manifest: dict[str, Any], named: str
 ) -> None:
     import hashlib
@@ -223,9 +225,7 @@ def model_file(**changes: Any) -> ModelFile:
         {"encoder": (NumberBlock(columns=("wind",), fill=(0.0, 1.0)),)},
     ],
 )
-def test_parts_that_do_not_fit_each_other_are_never_written(
-    changes: dict[str, Any], tmp_path: Path
-) -> None:
+def test_inconsistent_parts_are_never_written(changes: dict[str, Any], tmp_path: Path) -> None:
     with pytest.raises(BundleRefused):
         write_bundle(tmp_path, model_file(**changes))
     assert not list(tmp_path.iterdir())

@@ -1,4 +1,4 @@
-"""Each gate holds a candidate for its own reason, and no number means hold."""
+"""Each gate holds a candidate for its own reason, and a missing number holds it too."""
 
 from typing import Any
 
@@ -58,8 +58,8 @@ def test_good_data_and_good_candidates_pass() -> None:
 
 def test_every_gate_of_the_project_has_its_bad_example_here() -> None:
     judged = {(g.measure, g.when) for g in PROJECT.gates}
-    here = {(m, When.ALWAYS) for m in BAD_DATA} | {(m, When.NO_CHAMPION) for m in BAD_FIRST}
-    assert judged == here | {(m, When.HAS_CHAMPION) for m in BAD_CONTEST}
+    examples = {(m, When.ALWAYS) for m in BAD_DATA} | {(m, When.NO_CHAMPION) for m in BAD_FIRST}
+    assert judged == examples | {(m, When.HAS_CHAMPION) for m in BAD_CONTEST}
 
 
 @pytest.mark.parametrize(("measure", "bad"), BAD_DATA.items())
@@ -87,13 +87,13 @@ def test_a_bad_challenger_is_held_for_that_reason_alone(measure: str, bad: float
     assert _why(measure, When.HAS_CHAMPION) in reason
 
 
-@pytest.mark.parametrize("nothing", [None, float("nan")])
-def test_what_is_not_known_is_held(nothing: float | None) -> None:
+@pytest.mark.parametrize("missing", [None, float("nan")])
+def test_a_candidate_with_a_missing_measure_is_held(missing: float | None) -> None:
     for gate in PROJECT.gates:
         good = GOOD_CONTEST if gate.when is When.HAS_CHAMPION else GOOD_FIRST
-        unknown = {**GOOD_DATA, **good, gate.measure: nothing}
-        checks = check_data(PROJECT.gates, unknown) + check_candidate(
-            PROJECT.gates, unknown, has_champion=gate.when is When.HAS_CHAMPION
+        measures = {**GOOD_DATA, **good, gate.measure: missing}
+        checks = check_data(PROJECT.gates, measures) + check_candidate(
+            PROJECT.gates, measures, has_champion=gate.when is When.HAS_CHAMPION
         )
         (reason,) = reasons(checks)
         assert f"{gate.measure} is not known" in reason
@@ -115,7 +115,7 @@ def test_a_biased_challenger_passes_when_the_champion_is_more_biased() -> None:
         {"measure": "ece", "at_most": 0.1, "or_at_most": "nothing"},
     ],
 )
-def test_a_gate_that_makes_no_sense_cannot_be_declared(mistake: dict[str, Any]) -> None:
+def test_an_invalid_gate_cannot_be_declared(mistake: dict[str, Any]) -> None:
     with pytest.raises(InvalidProject):
         Gate(**{"why": "a test", **mistake})
 

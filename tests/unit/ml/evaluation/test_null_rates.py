@@ -1,4 +1,4 @@
-"""What is missing is named, and a column without any value is kept from the models."""
+"""Columns with missing values are named, and columns without any value are not trained on."""
 
 import pytest
 
@@ -12,17 +12,17 @@ def test_a_column_without_values_in_training_is_unusable_and_no_alarm() -> None:
     assert report.growth == pytest.approx(1.0)
 
 
-def test_a_column_that_fell_silent_is_named() -> None:
+def test_a_column_that_lost_all_values_is_named() -> None:
     report = null_report({"wind": 0.1, "rain": 0.0}, {"wind": 1.0, "rain": 0.0})
     assert report.turned_null == ("wind",)
 
 
-def test_the_column_that_lost_most_values_is_named() -> None:
+def test_the_column_with_the_largest_growth_of_nulls_is_named() -> None:
     report = null_report({"a": 0.10, "b": 0.00}, {"a": 0.20, "b": 0.05})
     assert (report.worst, report.growth) == ("b", pytest.approx(6.0))
 
 
-def test_a_few_nulls_more_in_a_full_column_are_no_alarm() -> None:
+def test_a_few_more_nulls_in_a_full_column_are_no_alarm() -> None:
     assert null_report({"a": 0.001}, {"a": 0.004}).growth < 1.5
 
 

@@ -1,4 +1,4 @@
-"""A run learns from what was known before the first decision that it is judged on."""
+"""A run trains on rows known before the first decision of its evaluation."""
 
 from datetime import date, datetime, timedelta
 
@@ -16,27 +16,29 @@ WAIT_US = span_us(PROJECT.label.max_wait)
 NEAR = st.integers(WINDOW.training_end_us - 3 * DAY, WINDOW.cutoff_us + 3 * DAY)
 
 
-def test_the_run_of_a_day_takes_its_cut_off_hour_as_now() -> None:
+def test_the_cut_off_of_a_run_is_the_cut_off_hour_of_its_day() -> None:
     assert from_us(WINDOW.cutoff_us) == datetime.fromisoformat("2013-04-01T09:00:00+00:00")
 
 
-def test_the_evaluation_is_a_week_whose_labels_had_a_day_to_ripen() -> None:
+def test_the_evaluation_is_a_week_whose_labels_had_a_day_to_mature() -> None:
     assert WINDOW.evaluation_end_us == WINDOW.cutoff_us - WAIT_US
     assert WINDOW.evaluation_end_us - WINDOW.evaluation_start_us == 7 * DAY
 
 
 @given(decided=st.lists(NEAR, min_size=1), waits=st.data())
-def test_no_row_is_both_learnt_from_and_judged_on(decided: list[int], waits: st.DataObject) -> None:
+def test_no_row_is_in_both_training_and_evaluation(
+    decided: list[int], waits: st.DataObject
+) -> None:
     decisions = np.array(decided, np.int64)
     delays = waits.draw(
         st.lists(st.integers(0, 3 * DAY), min_size=len(decided), max_size=len(decided))
     )
-    known = decisions + np.array(delays, np.int64)
-    learnt = in_training(WINDOW, decided_us=decisions, known_us=known)
+    known_us = decisions + np.array(delays, np.int64)
+    learnt = in_training(WINDOW, decided_us=decisions, known_us=known_us)
     judged = in_evaluation(WINDOW, decided_us=decisions)
     assert not (learnt & judged).any()
     if judged.any() and learnt.any():
-        assert known[learnt].max() < decisions[judged].min()
+        assert known_us[learnt].max() < decisions[judged].min()
 
 
 @pytest.mark.parametrize(
@@ -49,16 +51,16 @@ def test_no_row_is_both_learnt_from_and_judged_on(decided: list[int], waits: st.
         (timedelta(days=401), timedelta(days=400), False),  # beyond the history
     ],
 )
-def test_a_row_is_learnt_from_when_it_is_old_enough_and_known(
+def test_a_row_is_in_training_when_it_is_old_enough_and_known(
     decided_ago: timedelta, known_ago: timedelta, learnt: bool
 ) -> None:
     start = WINDOW.evaluation_start_us
     decided = np.array([start - span_us(decided_ago)])
-    known = np.array([start - span_us(known_ago)])
-    assert in_training(WINDOW, decided_us=decided, known_us=known).tolist() == [learnt]
+    known_us = np.array([start - span_us(known_ago)])
+    assert in_training(WINDOW, decided_us=decided, known_us=known_us).tolist() == [learnt]
 
 
-def test_a_decision_without_a_label_is_never_learnt_from() -> None:
+def test_a_decision_without_a_label_is_never_in_training() -> None:
     decided = np.array([WINDOW.training_start_us + HOUR])
     never = np.array([np.iinfo(np.int64).max])
     assert not in_training(WINDOW, decided_us=decided, known_us=never).any()

@@ -56,8 +56,8 @@ def decisions(history: History) -> pl.DataFrame:
 
 
 @pytest.fixture(scope="module")
-def truth() -> pl.DataFrame:
-    """What came of each customer's day with a purchase, by the days between two of them."""
+def expected_labels() -> pl.DataFrame:
+    """Whether each customer came back after a day with a purchase, from the gap to the next one."""
     day = pl.col("known_at_us") // DAY
     days = purchases().filter(event="purchase.made").select(entity_id="key", day=day).unique()
     gap = pl.col("day").shift(-1).over("entity_id", order_by="day") - pl.col("day")
@@ -68,26 +68,28 @@ def truth() -> pl.DataFrame:
     ).sort("decision_time_us", "entity_id")
 
 
-def test_a_label_is_the_days_between_two_purchases(history: History, truth: pl.DataFrame) -> None:
-    found = decisions(history)
-    ripe = found["decision_time_us"] <= CUTOFF_US - WAIT_US
-    expected = truth.filter(pl.col("decision_time_us") <= CUTOFF_US - WAIT_US)
+def test_labels_follow_from_the_days_between_two_purchases(
+    history: History, expected_labels: pl.DataFrame
+) -> None:
+    rows = decisions(history)
+    mature = rows["decision_time_us"] <= CUTOFF_US - WAIT_US
+    expected = expected_labels.filter(pl.col("decision_time_us") <= CUTOFF_US - WAIT_US)
     assert expected.height > 35_000
     assert (
-        found.filter(ripe)
+        rows.filter(mature)
         .select("entity_id", "decision_time_us", "label")
         .equals(expected.rename({"came_back": "label"}))
     )
-    assert found.filter(~ripe)["label"].is_null().all()
+    assert rows.filter(~mature)["label"].is_null().all()
 
 
-def test_the_last_weeks_of_training_lack_nobody_who_stayed_away(
-    snapshot: Snapshot, truth: pl.DataFrame
+def test_the_last_weeks_of_training_include_customers_who_stayed_away(
+    snapshot: Snapshot, expected_labels: pl.DataFrame
 ) -> None:
-    """Who comes back is known early: without the wait the last weeks would hold nobody else."""
+    """Returning is known early: without the wait the last weeks would lack those who stay away."""
     training = read(snapshot, "training")
     newest = to_us(date(1997, 4, 5))  # evaluation and two waits before the cut-off
-    expected = truth.filter(pl.col("decision_time_us") <= newest)
+    expected = expected_labels.filter(pl.col("decision_time_us") <= newest)
     assert snapshot.hold_reasons == ()
     assert training.select("entity_id", "decision_time_us", "label").equals(
         expected.rename({"came_back": "label"})
@@ -95,37 +97,37 @@ def test_the_last_weeks_of_training_lack_nobody_who_stayed_away(
 
 
 def run_without(*, days_back: tuple[int, int], work: Path) -> Snapshot:
-    """The run, when nothing was known from so many days before its cut-off to so many."""
+    """The run without the events of this span of days before its cut-off."""
     first, last = (CUTOFF_US - days * DAY for days in days_back)
     events = purchases().filter(~pl.col("known_at_us").is_between(first, last))
-    silent = partial(training_rows, store=stored(events, DOMAIN))
-    return extract(PROJECT, RUN_DAY, history=silent, work=work)
+    history = partial(training_rows, store=stored(events, DOMAIN))
+    return extract(PROJECT, RUN_DAY, history=history, work=work)
 
 
-def test_days_without_purchases_hold_the_run(tmp_path: Path) -> None:
-    held = run_without(days_back=(40, 35), work=tmp_path).hold_reasons
-    assert any("missing_days" in reason for reason in held), held
+def test_a_run_with_days_without_purchases_is_held(tmp_path: Path) -> None:
+    reasons = run_without(days_back=(40, 35), work=tmp_path).hold_reasons
+    assert any("missing_days" in reason for reason in reasons), reasons
 
 
-def test_purchases_that_are_lost_after_the_evaluation_show_as_bias(
+def test_purchases_lost_after_the_evaluation_appear_as_bias(
     snapshot: Snapshot, tmp_path: Path
 ) -> None:
-    """They look like customers who stay away, and no decision is missing: the bias gate is all
-    that there is against it."""
+    """They look like customers who stay away, and no decision is missing: only the bias gate
+    detects it."""
     silent = run_without(days_back=(29, 1), work=tmp_path)
     assert silent.hold_reasons == ()
-    usual, found = (abs(bias_of(s, "boosted_trees")) for s in (snapshot, silent))
+    usual_bias, biased = (abs(bias_of(s, "boosted_trees")) for s in (snapshot, silent))
     (limit,) = [
         gate.at_most
         for gate in PROJECT.gates
         if gate.measure == "absolute_bias" and gate.when is When.NO_CHAMPION
     ]
     assert limit is not None
-    assert usual < limit < found
+    assert usual_bias < limit < biased
 
 
 @pytest.mark.parametrize("learner", [c.name for c in LEARNERS])
-def test_a_learner_of_numbers_alone_is_trained_and_its_bundle_scores_alike(
+def test_a_learner_without_categories_is_trained_and_its_bundle_scores_alike(
     snapshot: Snapshot, learner: str
 ) -> None:
     fit = train(PROJECT, snapshot, learner)
@@ -133,17 +135,17 @@ def test_a_learner_of_numbers_alone_is_trained_and_its_bundle_scores_alike(
     assert fit.columns == len(PROJECT.learner(learner).columns or ())
 
 
-def test_it_is_better_than_a_constant_and_than_counting_purchases(snapshot: Snapshot) -> None:
-    judged = read(snapshot, "evaluation")
+def test_candidates_beat_a_constant_and_the_count_of_purchases(snapshot: Snapshot) -> None:
+    evaluation = read(snapshot, "evaluation")
     losses = {
         c.name: log_losses(labels_of(snapshot), scores_of(snapshot, c.name)) for c in LEARNERS
     }
     share = read(snapshot, "training")["label"].cast(pl.Float64).to_numpy().mean()
-    constant = log_losses(labels_of(snapshot), np.full(len(judged), share))
-    days = day_blocks(snapshot.window, judged["decision_time_us"].to_numpy())
+    constant = log_losses(labels_of(snapshot), np.full(len(evaluation), share))
+    days = day_blocks(snapshot.window, evaluation["decision_time_us"].to_numpy())
     for candidate in PROJECT.candidates:
-        for other in (constant, losses[PROJECT.reference.name]):
-            assert day_block_interval(losses[candidate.name] - other, days, seed=0).upper < 0
+        for baseline in (constant, losses[PROJECT.reference.name]):
+            assert day_block_interval(losses[candidate.name] - baseline, days, seed=0).upper < 0
 
 
 def labels_of(snapshot: Snapshot) -> Int64Array:
@@ -159,6 +161,6 @@ def bias_of(snapshot: Snapshot, learner: str) -> float:
     return bias(labels_of(snapshot), scores_of(snapshot, learner))
 
 
-def test_before_there_are_enough_rows_a_run_is_held(history: History, tmp_path: Path) -> None:
+def test_a_run_without_enough_rows_is_held(history: History, tmp_path: Path) -> None:
     early = extract(PROJECT, date(1997, 4, 30), history=history, work=tmp_path)
     assert any("training_rows" in reason for reason in early.hold_reasons), early.hold_reasons

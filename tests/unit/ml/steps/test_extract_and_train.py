@@ -1,4 +1,4 @@
-"""Extract and train, without a server: what is held, what is kept, what is done once."""
+"""Extract and train, without a server: when a run is held, and what is repeated."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -15,19 +15,19 @@ from ml.results import Fit, Snapshot
 from ml.steps.extract import extract
 from ml.steps.train import train
 from ml.training.candidates import logistic_regression
-from tests.support.data.flight_history import MadeHistory
+from tests.support.data.flight_history import SyntheticHistory
 from tests.support.data.small_project import DAY as RUN_DAY
 from tests.support.data.small_project import ROWS_A_DAY, small_project
 
 PROJECT = small_project()
 WINDOW = window_of(PROJECT, RUN_DAY)
-JUDGED = pl.col("decision_time_us") >= WINDOW.evaluation_start_us
+EVALUATED = pl.col("decision_time_us") >= WINDOW.evaluation_start_us
 WIND = "origin_weather_last_wind_speed_mph_6h"
 
 
 def snapshot_of(work: Path, **history: Any) -> Snapshot:
-    made = MadeHistory(rows_a_day=ROWS_A_DAY, **history)
-    return extract(PROJECT, RUN_DAY, history=made, work=work)
+    synthetic = SyntheticHistory(rows_a_day=ROWS_A_DAY, **history)
+    return extract(PROJECT, RUN_DAY, history=synthetic, work=work)
 
 
 @pytest.fixture(scope="module")
@@ -43,29 +43,27 @@ def test_training_ends_before_the_evaluation_begins(snapshot: Snapshot) -> None:
     training, evaluation = read(snapshot, "training"), read(snapshot, "evaluation")
     assert snapshot.hold_reasons == ()
     assert training["label"].null_count() == 0
-    first = evaluation["decision_time_us"].min()
-    assert isinstance(first, int)
-    assert (training["label_known_at_us"] < first).all()
-    assert evaluation["decision_time_us"].max() - first < 7 * DAY  # type: ignore[operator]
+    first_decision = evaluation["decision_time_us"].min()
+    assert isinstance(first_decision, int)
+    assert (training["label_known_at_us"] < first_decision).all()
+    assert evaluation["decision_time_us"].max() - first_decision < 7 * DAY  # type: ignore[operator]
 
 
-def test_columns_stand_in_the_models_order(snapshot: Snapshot) -> None:
+def test_columns_are_in_the_order_of_the_model(snapshot: Snapshot) -> None:
     assert tuple(read(snapshot, "training").columns[2:-2]) == PROJECT.columns
 
 
-def test_what_became_known_after_the_cut_off_changes_nothing(
-    snapshot: Snapshot, tmp_path: Path
-) -> None:
+def test_events_known_after_the_cut_off_change_nothing(snapshot: Snapshot, tmp_path: Path) -> None:
     later = snapshot_of(tmp_path, change=lambda f: f.filter(pl.lit(value=True)))
     assert later.sha256 == snapshot.sha256
     assert later.key == snapshot.key
 
 
-def test_the_same_data_lead_to_the_same_folder_untouched(snapshot: Snapshot) -> None:
-    before = {f: f.stat().st_mtime_ns for f in Path(snapshot.folder).iterdir()}
-    again = snapshot_of(Path(snapshot.folder).parents[2])
-    assert again == snapshot
-    assert {f: f.stat().st_mtime_ns for f in Path(snapshot.folder).iterdir()} == before
+def test_the_same_data_give_the_same_folder_unchanged(snapshot: Snapshot) -> None:
+    times_before = {f: f.stat().st_mtime_ns for f in Path(snapshot.folder).iterdir()}
+    repeated = snapshot_of(Path(snapshot.folder).parents[2])
+    assert repeated == snapshot
+    assert {f: f.stat().st_mtime_ns for f in Path(snapshot.folder).iterdir()} == times_before
 
 
 def test_one_changed_value_is_another_snapshot(snapshot: Snapshot, tmp_path: Path) -> None:
@@ -79,20 +77,20 @@ def test_one_changed_value_is_another_snapshot(snapshot: Snapshot, tmp_path: Pat
 
 
 def test_another_declaration_is_another_key(snapshot: Snapshot, tmp_path: Path) -> None:
-    other = small_project(seed=1)
-    made = MadeHistory(rows_a_day=ROWS_A_DAY)
-    assert extract(other, RUN_DAY, history=made, work=tmp_path).key != snapshot.key
+    other_project = small_project(seed=1)
+    synthetic = SyntheticHistory(rows_a_day=ROWS_A_DAY)
+    assert extract(other_project, RUN_DAY, history=synthetic, work=tmp_path).key != snapshot.key
 
 
 def lost_labels(frame: pl.DataFrame) -> pl.DataFrame:
-    lost = JUDGED & (pl.int_range(pl.len()) % 5 == 0)
-    return frame.with_columns(label=pl.when(lost).then(None).otherwise(pl.col("label")))
+    missing = EVALUATED & (pl.int_range(pl.len()) % 5 == 0)
+    return frame.with_columns(label=pl.when(missing).then(None).otherwise(pl.col("label")))
 
 
-def nothing_from(column: str, *, when: Any, share: int = 1) -> Callable[[Any], pl.DataFrame]:
-    gone = when & (pl.int_range(pl.len()) % share == 0)
+def without_values(column: str, *, when: Any, share: int = 1) -> Callable[[Any], pl.DataFrame]:
+    missing = when & (pl.int_range(pl.len()) % share == 0)
     return lambda frame: frame.with_columns(
-        pl.when(gone).then(float("nan")).otherwise(pl.col(column)).alias(column)
+        pl.when(missing).then(float("nan")).otherwise(pl.col(column)).alias(column)
     )
 
 
@@ -104,17 +102,17 @@ def without_a_day(frame: pl.DataFrame) -> pl.DataFrame:
 HOLDS: dict[str, tuple[Any, str]] = {
     "too few rows to learn from": ({"first_day": "2013-01-12"}, "training_rows"),
     "too few rows to judge on": (
-        {"change": lambda f: f.filter(~JUDGED | (pl.int_range(pl.len()) % 2 == 0))},
+        {"change": lambda f: f.filter(~EVALUATED | (pl.int_range(pl.len()) % 2 == 0))},
         "evaluation_rows",
     ),
     "a day is missing": ({"change": without_a_day}, "missing_days"),
     "labels were lost": ({"change": lost_labels}, "label_completeness"),
     "a source went silent": (
-        {"change": nothing_from(WIND, when=JUDGED)},
+        {"change": without_values(WIND, when=EVALUATED)},
         f"without a value in the evaluation: {WIND}",
     ),
     "a source is going silent": (
-        {"change": nothing_from(WIND, when=JUDGED, share=4)},
+        {"change": without_values(WIND, when=EVALUATED, share=4)},
         f"lost most values: {WIND}",
     ),
     "all flights were on time": (
@@ -126,16 +124,16 @@ HOLDS: dict[str, tuple[Any, str]] = {
 
 
 @pytest.mark.parametrize("case", HOLDS)
-def test_data_that_no_model_can_be_made_of_are_held_with_the_reason(
+def test_data_that_no_model_can_be_trained_on_are_held_with_the_reason(
     case: str, tmp_path: Path
 ) -> None:
     history, reason = HOLDS[case]
-    held = snapshot_of(tmp_path, **history).hold_reasons
-    assert any(reason in text for text in held), held
+    reasons = snapshot_of(tmp_path, **history).hold_reasons
+    assert any(reason in text for text in reasons), reasons
 
 
-def test_a_column_without_any_value_is_left_out_and_the_rest_is_trained(tmp_path: Path) -> None:
-    empty = nothing_from(WIND, when=pl.lit(value=True))
+def test_a_column_without_any_value_is_omitted_and_the_rest_is_trained_on(tmp_path: Path) -> None:
+    empty = without_values(WIND, when=pl.lit(value=True))
     without_wind = snapshot_of(tmp_path, change=empty)
     assert (without_wind.unusable, without_wind.hold_reasons) == ((WIND,), ())
     fit = train(PROJECT, without_wind, "boosted_trees")
@@ -147,18 +145,20 @@ def test_a_learner_is_trained_once_and_its_bundle_scores_alike(
     snapshot: Snapshot, learner: str
 ) -> None:
     fit = train(PROJECT, snapshot, learner)
-    before = fit.file("model.skops").stat().st_mtime_ns
+    time_before = fit.file("model.skops").stat().st_mtime_ns
     assert fit.parity <= 1e-9
     assert read(snapshot, "evaluation").height == pl.read_parquet(fit.file("scores.parquet")).height
     assert train(PROJECT, snapshot, learner) == fit
-    assert fit.file("model.skops").stat().st_mtime_ns == before
+    assert fit.file("model.skops").stat().st_mtime_ns == time_before
 
 
 def test_training_again_elsewhere_gives_the_same_bytes(snapshot: Snapshot, tmp_path: Path) -> None:
-    there = snapshot_of(tmp_path)
+    elsewhere = snapshot_of(tmp_path)
     names = ("boosted_trees", "logistic")
-    first, second = ([_bundle(train(PROJECT, s, n)) for n in names] for s in (snapshot, there))
-    assert first == second
+    hashes, hashes_elsewhere = (
+        [_bundle(train(PROJECT, s, n)) for n in names] for s in (snapshot, elsewhere)
+    )
+    assert hashes == hashes_elsewhere
 
 
 def _bundle(fit: Fit) -> str:
@@ -169,7 +169,7 @@ def test_a_candidate_that_serving_would_score_differently_is_refused(
     tmp_path: Path,
 ) -> None:
     def uncentred(categories: Any, numbers: Any, *, seed: int) -> Any:
-        """Numbers are scaled but not centred, which a bundle does not know of."""
+        """Numbers are scaled but not centred, which a bundle cannot express."""
         pipeline = logistic_regression(categories, numbers, seed=seed, solver="newton-cholesky")
         scaled = pipeline.named_steps["columns"].transformers[-1][1]
         scaled.set_params(scale__with_mean=False)

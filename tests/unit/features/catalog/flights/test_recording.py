@@ -1,4 +1,4 @@
-"""The recording says what the CSV files say, with their traps taken care of."""
+"""The recording holds what the CSV files hold, with their irregularities handled."""
 
 import io
 import tarfile
@@ -31,9 +31,9 @@ COUNTS = {
 
 @cache
 def _decoded(event: EventType) -> pl.DataFrame:
-    found = flights().filter(event=event.name)
-    rows = found["payload"].cast(pl.String).str.json_decode(infer_schema_length=None)
-    return rows.struct.unnest().with_columns(known_at_us=found["known_at_us"])
+    recorded = flights().filter(event=event.name)
+    rows = recorded["payload"].cast(pl.String).str.json_decode(infer_schema_length=None)
+    return rows.struct.unnest().with_columns(known_at_us=recorded["known_at_us"])
 
 
 @pytest.fixture(scope="module")
@@ -41,41 +41,41 @@ def scheduled() -> pl.DataFrame:
     return _decoded(events.SCHEDULED)
 
 
-def test_every_flight_and_observation_is_there_once() -> None:
-    found = flights()
-    assert dict(found["event"].value_counts().iter_rows()) == COUNTS
-    assert found["event_id"].n_unique() == len(found)
+def test_every_flight_and_observation_is_recorded_once() -> None:
+    recorded = flights()
+    assert dict(recorded["event"].value_counts().iter_rows()) == COUNTS
+    assert recorded["event_id"].n_unique() == len(recorded)
 
 
-def test_the_order_is_that_of_emission() -> None:
+def test_events_are_in_the_order_of_emission() -> None:
     assert flights()["known_at_us"].is_sorted()
 
 
 @pytest.mark.parametrize("event", events.ALL, ids=lambda e: e.name)
 def test_every_payload_fits_its_record_and_names_its_key(event: EventType) -> None:
     decode: Callable[[bytes], Any] = msgspec.json.Decoder(event.record).decode
-    found = flights().filter(event=event.name)
-    for key, event_id, payload in found.select("key", "event_id", "payload").iter_rows():
+    recorded = flights().filter(event=event.name)
+    for key, event_id, payload in recorded.select("key", "event_id", "payload").iter_rows():
         record = decode(payload)
         assert (getattr(record, event.key), record.event_id) == (key, event_id)
 
 
-def test_departures_are_where_the_delay_puts_them(scheduled: pl.DataFrame) -> None:
-    both = _decoded(events.DEPARTED).join(
+def test_departure_times_are_the_schedule_plus_the_delay(scheduled: pl.DataFrame) -> None:
+    joined = _decoded(events.DEPARTED).join(
         scheduled.select("flight_id", "scheduled_departure_us"), on="flight_id"
     )
-    off = (
-        both["event_time_us"]
-        - both["scheduled_departure_us"]
-        - both["departure_delay_minutes"] * MINUTE
+    difference = (
+        joined["event_time_us"]
+        - joined["scheduled_departure_us"]
+        - joined["departure_delay_minutes"] * MINUTE
     )
-    assert len(both) == COUNTS["flight.departed"]
-    assert (off == 0).all()
+    assert len(joined) == COUNTS["flight.departed"]
+    assert (difference == 0).all()
 
 
 @pytest.fixture(scope="module")
 def source() -> pl.DataFrame:
-    """The flights as the source has them, with the zone of the destination and our id."""
+    """The flights of the source, with the zone of the destination and our flight id."""
     with tarfile.open(flights_source()) as archive:
         members = {m.name.rsplit("/", 1)[-1]: m for m in archive.getmembers()}
         zipped, airports = (
@@ -83,11 +83,11 @@ def source() -> pl.DataFrame:
             for name in ("flights.csv.zip", "airports.csv")
         )
     zones = dict(pl.read_csv(airports).select("faa", "tzone").iter_rows()) | MISSING_ZONES
-    found = pl.read_csv(
+    rows = pl.read_csv(
         zipfile.ZipFile(zipped).read("flights.csv"), null_values="NA", infer_schema_length=None
     )
     day = pl.date("year", "month", "day").dt.strftime("%Y%m%d")
-    return found.select(
+    return rows.select(
         pl.format("{}-{}-{}-{}", "carrier", "flight", "origin", day).alias("flight_id"),
         "dep_time",
         "arr_time",
@@ -96,9 +96,9 @@ def source() -> pl.DataFrame:
 
 
 def _off_the_clock(event: EventType, source: pl.DataFrame, clock: str, zone: str | None) -> int:
-    """For how many events the local time of day is not what the source's clock says."""
-    both = flights().filter(event=event.name).join(source, left_on="key", right_on="flight_id")
-    assert len(both) == COUNTS[event.name]
+    """The number of events whose local time of day differs from the source's clock."""
+    joined = flights().filter(event=event.name).join(source, left_on="key", right_on="flight_id")
+    assert len(joined) == COUNTS[event.name]
     moment = pl.from_epoch("known_at_us", time_unit="us").dt.replace_time_zone("UTC")
     minutes = (pl.col(clock) // 100 * 60 + pl.col(clock) % 100) % 1_440  # 2400 is midnight
     return sum(
@@ -111,20 +111,20 @@ def _off_the_clock(event: EventType, source: pl.DataFrame, clock: str, zone: str
             .to_series()
             .sum()
         )
-        for (name,), part in both.group_by("zone")
+        for (name,), part in joined.group_by("zone")
     )
 
 
-def test_departures_show_the_clock_of_the_source(source: pl.DataFrame) -> None:
+def test_departure_times_match_the_clock_of_the_source(source: pl.DataFrame) -> None:
     assert _off_the_clock(events.DEPARTED, source, "dep_time", NEW_YORK) == 0
 
 
-def test_landings_show_the_clock_of_the_source_but_for_one(source: pl.DataFrame) -> None:
+def test_landing_times_match_the_clock_of_the_source_except_one(source: pl.DataFrame) -> None:
     # In the night of 9 to 10 March, when clocks changed, the source is one hour off.
     assert _off_the_clock(events.LANDED, source, "arr_time", None) == 1
 
 
-def test_no_flight_has_left_when_its_forecast_is_asked_for(scheduled: pl.DataFrame) -> None:
+def test_no_flight_departs_before_its_prediction_is_requested(scheduled: pl.DataFrame) -> None:
     departed = _decoded(events.DEPARTED).join(
         scheduled.select("flight_id", "scheduled_departure_us"), on="flight_id"
     )
@@ -133,30 +133,32 @@ def test_no_flight_has_left_when_its_forecast_is_asked_for(scheduled: pl.DataFra
 
 
 def test_gate_to_gate_takes_longer_than_the_air_time() -> None:
-    both = _decoded(events.DEPARTED).join(_decoded(events.LANDED), on="flight_id", suffix="_landed")
-    taxi = (both["event_time_us_landed"] - both["event_time_us"]) / MINUTE - both[
+    joined = _decoded(events.DEPARTED).join(
+        _decoded(events.LANDED), on="flight_id", suffix="_landed"
+    )
+    taxi = (joined["event_time_us_landed"] - joined["event_time_us"]) / MINUTE - joined[
         "air_time_minutes"
     ]
     assert taxi.min() == 5
     assert taxi.max() == 235
 
 
-def test_a_forecast_is_asked_for_an_hour_before_departure(scheduled: pl.DataFrame) -> None:
-    asked = _decoded(events.REQUESTED)
-    assert (asked["scheduled_departure_us"] - asked["event_time_us"] == HOUR).all()
-    assert set(asked["flight_id"]) == set(scheduled["flight_id"])
+def test_a_prediction_is_requested_an_hour_before_departure(scheduled: pl.DataFrame) -> None:
+    requests = _decoded(events.REQUESTED)
+    assert (requests["scheduled_departure_us"] - requests["event_time_us"] == HOUR).all()
+    assert set(requests["flight_id"]) == set(scheduled["flight_id"])
 
 
-def test_weather_is_told_four_minutes_after_it_was_observed() -> None:
+def test_weather_is_reported_four_minutes_after_its_observation() -> None:
     weather = flights().filter(event="weather.observed")
     times = [msgspec.json.decode(p)["event_time_us"] for p in weather["payload"]]
     assert (weather["known_at_us"] - pl.Series(times) == 4 * MINUTE).all()
-    # 01:00 comes twice on the third of November, so hours are told apart in UTC.
+    # 01:00 occurs twice on the third of November, so hours are distinguished in UTC.
     assert weather["event_id"].n_unique() == COUNTS["weather.observed"]
 
 
-def test_nothing_else_is_told_before_or_after_it_happens() -> None:
+def test_every_other_event_is_reported_when_it_happens() -> None:
     for event in events.ALL:
         if event is not events.WEATHER:
-            found = _decoded(event)
-            assert (found["known_at_us"] == found["event_time_us"]).all()
+            rows = _decoded(event)
+            assert (rows["known_at_us"] == rows["event_time_us"]).all()

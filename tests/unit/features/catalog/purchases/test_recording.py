@@ -1,4 +1,4 @@
-"""The recording says what the file says, day by day, and is the same wherever it is built."""
+"""The recording holds what the file holds, day by day, and is the same wherever it is built."""
 
 import hashlib
 import tarfile
@@ -24,9 +24,9 @@ CONTENT = "911752aa449fba0be4256529d9beb51e5345c7d558eaa7d4adc8da2d297a895c"
 
 @cache
 def _decoded(event: EventType) -> pl.DataFrame:
-    found = purchases().filter(event=event.name)
-    rows = found["payload"].cast(pl.String).str.json_decode(infer_schema_length=None)
-    return rows.struct.unnest().with_columns(known_at_us=found["known_at_us"])
+    recorded = purchases().filter(event=event.name)
+    rows = recorded["payload"].cast(pl.String).str.json_decode(infer_schema_length=None)
+    return rows.struct.unnest().with_columns(known_at_us=recorded["known_at_us"])
 
 
 @pytest.fixture(scope="module")
@@ -39,21 +39,21 @@ def source() -> pl.DataFrame:
     return pl.DataFrame([dict(zip(names, line.split(), strict=True)) for line in lines])
 
 
-def test_every_purchase_and_every_request_is_there_once() -> None:
+def test_every_purchase_and_every_request_is_recorded_once() -> None:
     assert dict(purchases()["event"].value_counts().iter_rows()) == COUNTS
     assert purchases()["event_id"].n_unique() == len(purchases())
     assert _decoded(events.MADE)["customer_id"].n_unique() == 23_570
 
 
-def test_the_order_is_that_of_emission() -> None:
+def test_events_are_in_the_order_of_emission() -> None:
     assert purchases()["known_at_us"].is_sorted()
 
 
 @pytest.mark.parametrize("event", events.ALL, ids=lambda e: e.name)
 def test_every_payload_fits_its_record_and_names_its_key(event: EventType) -> None:
     decode: Callable[[bytes], Any] = msgspec.json.Decoder(event.record).decode
-    found = purchases().filter(event=event.name)
-    for key, event_id, payload in found.select("key", "event_id", "payload").iter_rows():
+    recorded = purchases().filter(event=event.name)
+    for key, event_id, payload in recorded.select("key", "event_id", "payload").iter_rows():
         record = decode(payload)
         assert (getattr(record, event.key), record.event_id) == (key, event_id)
 
@@ -72,7 +72,7 @@ def test_customers_days_quantities_and_amounts_are_those_of_the_file(source: pl.
     assert ours.sort(ours.columns).equals(source.sort(ours.columns))
 
 
-def test_the_traps_are_as_large_as_the_page_says(source: pl.DataFrame) -> None:
+def test_the_irregularities_are_as_frequent_as_documented(source: pl.DataFrame) -> None:
     days = source.group_by("customer_id", "date").len()["len"]
     cents = (source["dollars"].cast(pl.Float64) * 100).cast(pl.Int64)
     assert (int((days > 1).sum()), int((days - 1).sum()), days.max()) == (1_774, 2_068, 16)
@@ -84,20 +84,20 @@ def test_the_traps_are_as_large_as_the_page_says(source: pl.DataFrame) -> None:
     assert source.group_by("customer_id").agg(pl.col("date").min())["date"].max() == "19970325"
 
 
-def test_purchases_are_told_at_once_and_never_at_midnight() -> None:
-    made = _decoded(events.MADE)
-    assert (made["known_at_us"] == made["event_time_us"]).all()
-    assert (made["event_time_us"] % DAY != 0).all()
+def test_purchases_are_reported_at_once_and_never_at_midnight() -> None:
+    bought = _decoded(events.MADE)
+    assert (bought["known_at_us"] == bought["event_time_us"]).all()
+    assert (bought["event_time_us"] % DAY != 0).all()
 
 
-def test_each_customer_is_asked_about_at_the_end_of_each_day_with_a_purchase() -> None:
-    asked, made = _decoded(events.REQUESTED), _decoded(events.MADE)
-    assert (asked["known_at_us"] == asked["event_time_us"]).all()
-    ends = made.select("customer_id", (pl.col("event_time_us") // DAY + 1) * DAY).unique()
-    assert asked.select(ends.columns).sort(ends.columns).equals(ends.sort(ends.columns))
+def test_a_prediction_is_requested_at_the_end_of_each_day_with_a_purchase() -> None:
+    requests, bought = _decoded(events.REQUESTED), _decoded(events.MADE)
+    assert (requests["known_at_us"] == requests["event_time_us"]).all()
+    ends = bought.select("customer_id", (pl.col("event_time_us") // DAY + 1) * DAY).unique()
+    assert requests.select(ends.columns).sort(ends.columns).equals(ends.sort(ends.columns))
 
 
-def test_it_is_the_same_bit_for_bit_wherever_it_is_built(tmp_path: Path) -> None:
+def test_the_recording_is_the_same_bit_for_bit_wherever_it_is_built(tmp_path: Path) -> None:
     (tmp_path / RECORDING.source.file_name).symlink_to(purchases_source())
     assert build(RECORDING, tmp_path).read_bytes() == purchases_file().read_bytes()
     digest = hashlib.sha256()

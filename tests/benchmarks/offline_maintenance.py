@@ -1,6 +1,6 @@
-"""What small commits cost the offline store, and what its upkeep gives back.
+"""What small commits cost the offline store, and what maintenance gains back.
 
-    python tests/benchmarks/offline_upkeep.py [--rows N] [--json FILE]
+    python tests/benchmarks/offline_maintenance.py [--rows N] [--json FILE]
 
 Appends the departures of the recording in commits of 200 rows, as a slow ingest would, then
 maintains the store. The load average is printed with the figures: on busy cores they mean nothing.
@@ -50,29 +50,29 @@ def main() -> None:
 def measure(root: str, *, rows: int) -> dict[str, Any]:
     """Append, read, maintain, read again."""
     load = os.getloadavg()[0]
-    store, upkeep = DeltaOfflineStore(root, [DEPARTED]), DeltaMaintenance(root)
-    given = list(batches(rows))
-    last = max(1, len(given) // 20)
-    commits = [_timed(partial(store.append, batch)) for batch in given[:-last]]
+    store, maintenance = DeltaOfflineStore(root, [DEPARTED]), DeltaMaintenance(root)
+    event_batches = list(batches(rows))
+    last = max(1, len(event_batches) // 20)
+    commits = [_timed(partial(store.append, batch)) for batch in event_batches[:-last]]
     tenth = max(1, len(commits) // 10)
-    before, reads_before = upkeep.files(DEPARTED), _reads(root)
+    files_before, reads_before = maintenance.files(DEPARTED), _reads(root)
     rules = CompactionRules(closed_after_us=DAY, retention_hours=168)
     began_s = time.process_time()
-    [done] = maintain([DEPARTED], store, upkeep, rules=rules, on_progress=lambda _: None)
-    upkeep_s = time.process_time() - began_s
-    [again] = maintain([DEPARTED], store, upkeep, rules=rules, on_progress=lambda _: None)
+    [first_run] = maintain([DEPARTED], store, maintenance, rules=rules, on_progress=lambda _: None)
+    maintenance_s = time.process_time() - began_s
+    [second_run] = maintain([DEPARTED], store, maintenance, rules=rules, on_progress=lambda _: None)
     reads_after = _reads(root)
     store = DeltaOfflineStore(root, [DEPARTED])
-    after = [_timed(partial(store.append, batch)) for batch in given[-last:]]
+    commits_after = [_timed(partial(store.append, batch)) for batch in event_batches[-last:]]
     return {
         "load average": load,
         "commits": len(commits),
         "append, first tenth, CPU ms": _ms(commits[:tenth]),
         "append, last tenth, CPU ms": _ms(commits[-tenth:]),
-        "append, after the upkeep, CPU ms": _ms(after),
-        "files before, after": (before, done.files_after),
-        "days put together, CPU s": (done.days, round(upkeep_s, 1)),
-        "days put together by a second run": again.days,
+        "append, after the upkeep, CPU ms": _ms(commits_after),
+        "files before, after": (files_before, first_run.files_after),
+        "days put together, CPU s": (first_run.days, round(maintenance_s, 1)),
+        "days put together by a second run": second_run.days,
         "open and read all, CPU ms": (reads_before[0], reads_after[0]),
         "open and read a day, CPU ms": (reads_before[1], reads_after[1]),
     }
@@ -82,21 +82,21 @@ def batches(rows: int) -> Any:
     """The departures in their order, `COMMIT_ROWS` a batch."""
     frame = flights().filter(pl.col("event") == DEPARTED.name).head(rows)
     partition = Partition(DEPARTED.name, 0)
-    for at, some in enumerate(frame.iter_slices(COMMIT_ROWS)):
-        records = [decode(DEPARTED, payload) for payload in some["payload"]]
-        known: Any = some["known_at_us"].to_numpy()
+    for at, part in enumerate(frame.iter_slices(COMMIT_ROWS)):
+        records = [decode(DEPARTED, payload) for payload in part["payload"]]
+        known_at_us: Any = part["known_at_us"].to_numpy()
         start = at * COMMIT_ROWS
         yield EventBatch(
             event=DEPARTED,
             columns={
                 **field_tuples(records, DEPARTED.fields),
-                "known_at_us": known,
-                "ingest_time_us": known,
-                "partition": [0] * len(some),
-                "offset": range(start, start + len(some)),
+                "known_at_us": known_at_us,
+                "ingest_time_us": known_at_us,
+                "partition": [0] * len(part),
+                "offset": range(start, start + len(part)),
             },
             starts={partition: start},
-            ends={partition: start + len(some)},
+            ends={partition: start + len(part)},
         )
 
 
