@@ -16,11 +16,19 @@ from tests.support.generated.comparing import same_bits
 from tests.support.generated.paths import history_values, ingested, live_answers
 
 SECOND_US = 1_000_000
+DID_NOT_RAISE: type[BaseException] = pytest.fail.Exception
+"""What `pytest.raises` raises where nothing was raised."""
 
 
-def known_fault(reason: str) -> pytest.MarkDecorator:
-    """The product gives a wrong answer today; this test fails when it no longer does."""
-    return pytest.mark.xfail(strict=True, reason=reason)
+def known_fault(
+    reason: str, *, raises: type[BaseException] = AssertionError
+) -> pytest.MarkDecorator:
+    """The product gives a wrong answer today; this test fails when it no longer does.
+
+    `raises`: how the fault shows. `AssertionError` is a wrong answer, `DID_NOT_RAISE` a missing
+    refusal. Any other error fails the suite: the test broke, not the product.
+    """
+    return pytest.mark.xfail(strict=True, reason=reason, raises=raises)
 
 
 def seconds(n: int) -> timedelta:
