@@ -1,6 +1,7 @@
 """Whole cases, drawn at random."""
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 from hypothesis import strategies as st
@@ -10,6 +11,7 @@ from tests.support.generated.cases import Batch, Case, Sent, Training
 from tests.support.generated.event_types import DrawnEvent, World, event_types, worlds
 from tests.support.generated.exclusions import EXCLUDED, Exclusions
 from tests.support.generated.histories import (
+    JITTERS,
     MAX_FUTURE_UNITS,
     Asking,
     Draft,
@@ -17,6 +19,7 @@ from tests.support.generated.histories import (
     arrived,
     drafts,
     keep_within_ahead,
+    newest_at_an_edge,
     questions,
 )
 from tests.support.generated.services import (
@@ -27,15 +30,24 @@ from tests.support.generated.services import (
     services,
     span_of,
 )
-from tests.support.generated.views import AnyView, Surroundings, any_view
+from tests.support.generated.views import (
+    AnyView,
+    Surroundings,
+    any_view,
+    open_view,
+    previous_view,
+)
 
 FOREVER_US = 10**13
+FOREVER, LONG_HORIZON = 1_000, 30  # units
+FEW_JITTERS = (0, 0, 0, 0, 0, 0, 0, 1)
+OVER_ITEMS = (open_view, previous_view)
 
 
 @st.composite
 def view_cases(draw: st.DrawFn, kind: AnyView, excluded: frozenset[Exclusions] = EXCLUDED) -> Case:
     """One or two views of a kind, a history and questions."""
-    world = draw(worlds(excluded))
+    world = draw(worlds(excluded, null_items=kind not in OVER_ITEMS))
     made = [
         draw(event_types(f"made.e{n}", world, excluded))
         for n in range(draw(st.sampled_from([1, 2, 2, 3])))
@@ -45,17 +57,20 @@ def view_cases(draw: st.DrawFn, kind: AnyView, excluded: frozenset[Exclusions] =
         world=world, events=tuple(made), item_events=tuple(made), excluded=excluded
     )
     views = tuple(kind(draw, f"view{n}", around) for n in range(draw(st.sampled_from([1, 2]))))
-    horizon_us = _horizon_us(draw, world, views, excluded)
-    found = _drafts(draw, made, views, world, excluded)
-    sent = arrived(found, world.partitions)
+    horizon = _horizon(draw, views, excluded)
     least, most = _hold(draw, world)
+    found = _drafts(draw, made, views, world, excluded, horizon=horizon)
+    newest_at_an_edge(draw, found, views, most)
+    if Exclusions.AHEAD_EXCEEDED in excluded:
+        keep_within_ahead(found, views)
+    sent = arrived(found, world.partitions)
     asking = Asking(
         asked=asked,
         world=world,
         sent=sent,
         views=views,
         excluded=excluded,
-        exact_from_us=max((s.emitted_ms * 1_000 for s in sent), default=0) - least,
+        exact_from_us=max((d.known_us for d in found), default=0) - least,
     )
     return Case(
         events=tuple(e.event for e in made),
@@ -65,7 +80,7 @@ def view_cases(draw: st.DrawFn, kind: AnyView, excluded: frozenset[Exclusions] =
         questions=questions(draw, asking),
         batches=_batches(draw, sent),
         partitions=world.partitions,
-        horizon_us=horizon_us,
+        horizon_us=_horizon_us(horizon, world),
         least_us=least,
         most_us=most,
         max_future_us=MAX_FUTURE_UNITS * world.unit_us,
@@ -93,11 +108,13 @@ def training_cases(draw: st.DrawFn, excluded: frozenset[Exclusions] = EXCLUDED) 
         draw, views=views, asked=asked, decided=decided, world=world, excluded=excluded
     )
     label = labels(draw, outcome, world, excluded)
-    found = _drafts(draw, [made], views, world, excluded, at_most=12)
-    own = _drafts(draw, [decided], views, world, excluded, at_most=12, items=4)
+    horizon = _horizon(draw, views, excluded)
+    drafting = partial(_drafts, draw, views=views, world=world, excluded=excluded, horizon=horizon)
+    found = drafting([made], at_most=12)
+    own = drafting([decided], at_most=24, items=6, jitters=FEW_JITTERS)
     if Exclusions.DECISION_KNOWN_LATE in excluded:
         decide_after_reports(service, own, world.unit_us)
-    outcomes = _drafts(draw, [outcome], views, world, excluded, at_most=12, items=4)
+    outcomes = drafting([outcome], at_most=16, items=6, jitters=FEW_JITTERS)
     if Exclusions.LABEL_BEFORE_DECISION in excluded and label.within is None:
         happen_after_decisions(service, own, outcomes)
     report_at_the_edge(draw, (service, label), own, outcomes)
@@ -125,7 +142,7 @@ def training_cases(draw: st.DrawFn, excluded: frozenset[Exclusions] = EXCLUDED) 
             slice_us=slice_us,
         ),
         partitions=partitions,
-        horizon_us=_horizon_us(draw, world, views, excluded),
+        horizon_us=_horizon_us(horizon, world),
         least_us=least,
         most_us=most,
         max_future_us=MAX_FUTURE_UNITS * world.unit_us,
@@ -146,8 +163,10 @@ def _drafts(
     world: World,
     excluded: frozenset[Exclusions],
     *,
+    horizon: int,
     at_most: int = 14,
     items: int = 8,
+    jitters: Sequence[int] = JITTERS,
 ) -> list[Draft]:
     openings = {v.opened.name for v in views if isinstance(v, OpenView | PreviousView)}
     found: list[Draft] = []
@@ -156,9 +175,10 @@ def _drafts(
             drawn=drawn,
             world=world,
             excluded=excluded,
-            resends=(0, 1, 20, 30, 31, 70),
+            horizon=min(horizon, LONG_HORIZON),
             opens=drawn.event.name in openings and Exclusions.OPENED_AGAIN in excluded,
             items=items,
+            jitters=jitters,
         )
         found += drafts(draw, how, at_most)
     if Exclusions.AHEAD_EXCEEDED in excluded:
@@ -166,14 +186,17 @@ def _drafts(
     return found
 
 
-def _horizon_us(
-    draw: st.DrawFn, world: World, views: Sequence[View], excluded: frozenset[Exclusions]
-) -> int:
-    """When an event counts as sent again. Ids are remembered for two horizons at least."""
+def _horizon(draw: st.DrawFn, views: Sequence[View], excluded: frozenset[Exclusions]) -> int:
+    """Up to how many units later an event counts as sent again. Ids are remembered for two horizons
+    at least."""
     reaches_back = any(isinstance(v, CalendarView | OpenView | PreviousView) for v in views)
     if reaches_back and Exclusions.RESENT_LONG_AGO in excluded:
-        return FOREVER_US
-    return draw(st.sampled_from([30 * world.unit_us, FOREVER_US]))
+        return FOREVER
+    return draw(st.sampled_from([10, LONG_HORIZON, FOREVER]))
+
+
+def _horizon_us(horizon: int, world: World) -> int:
+    return FOREVER_US if horizon == FOREVER else horizon * world.unit_us
 
 
 def _hold(draw: st.DrawFn, world: World) -> tuple[int, int]:

@@ -82,8 +82,12 @@ class World:
 
 
 @st.composite
-def worlds(draw: st.DrawFn, excluded: frozenset[Exclusions]) -> World:
-    """Units of seconds or hours, keys and items of texts or numbers."""
+def worlds(draw: st.DrawFn, excluded: frozenset[Exclusions], *, null_items: bool = False) -> World:
+    """Units of seconds or hours, keys and items of texts or numbers; `null_items`: an item may be
+    null."""
+    item_kinds: list[FieldKind] = ["str", "int"]
+    if null_items:
+        item_kinds += ["str?", "int?"]
     k1_kinds: list[FieldKind] = ["str", "str?", "int", "int?"]
     if Exclusions.FLOAT_KEY not in excluded:
         k1_kinds.append("float")
@@ -92,7 +96,7 @@ def worlds(draw: st.DrawFn, excluded: frozenset[Exclusions]) -> World:
     return World(
         unit_us=draw(st.sampled_from([SECOND_US, HOUR_US])),
         k1_kind=draw(st.sampled_from(k1_kinds)),
-        item_kind=draw(st.sampled_from(["str", "int"])),
+        item_kind=draw(st.sampled_from(item_kinds)),
         partitions=draw(st.sampled_from([1, 2])),
         lateness=draw(st.sampled_from([CALM, LATE])),
         first_item=0 if Exclusions.WIDE_INTEGERS in excluded else _WIDE[-1],

@@ -6,14 +6,23 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from features.definitions import EventType, FeatureView, OpenView, PreviousView, View
+from features.definitions import (
+    CalendarView,
+    EventType,
+    FeatureView,
+    OpenView,
+    PreviousView,
+    PythonView,
+    View,
+)
 from tests.support.generated.cases import START_US, Question, Sent, plain_fields
 from tests.support.generated.event_types import DrawnEvent, World, keys_of, values_of
 from tests.support.generated.exclusions import Exclusions
 from tests.support.reference.values import us
 
 MAX_FUTURE_UNITS = 3
-_JITTERS = (0, 0, 0, 0, 1, -1)
+NULL_ITEM = 2
+JITTERS = (0, 0, 0, 0, 1, -1)
 TWINS = ("event_time_us", "k0", "k1")
 """What an event may have in common with the one before it."""
 
@@ -30,6 +39,13 @@ class Draft:
     emitted_us: int
     arrives_us: int
 
+    @property
+    def known_us(self) -> int:
+        """When the event is known: a message says when it was emitted in milliseconds."""
+        emitted = self.emitted_us // 1_000 * 1_000
+        delay = self.event.known_after_us
+        return max(emitted, self.fields["event_time_us"] + delay) if delay else emitted
+
     def sent(self, partitions: int) -> Sent:
         """The event, in the partition that its key says."""
         key: str = self.fields[self.event.key]
@@ -45,16 +61,17 @@ class Draft:
 class Drafting:
     """How the events of one type are drawn.
 
-    `opens`: each item has one event of this type only. `resends`: how much later an event may be
-    sent again, in units.
+    `opens`: each item has one event of this type only. `horizon`: how much later a sighting may be
+    a duplicate, in units. `jitters`: microseconds by which events miss the unit.
     """
 
     drawn: DrawnEvent
     world: World
     excluded: frozenset[Exclusions]
-    resends: Sequence[int]
+    horizon: int
     opens: bool = False
     items: int = 8
+    jitters: Sequence[int] = JITTERS
 
 
 def drafts(draw: st.DrawFn, how: Drafting, at_most: int) -> list[Draft]:
@@ -72,7 +89,9 @@ def drafts(draw: st.DrawFn, how: Drafting, at_most: int) -> list[Draft]:
         emitted = fields["event_time_us"] + how.world.unit_us * draw(
             st.sampled_from(how.world.lateness)
         )
-        delay = how.world.unit_us * draw(st.sampled_from([0, 0, 0, 3, 30]))
+        delay = how.world.unit_us * draw(
+            st.sampled_from([0, 0, 0, 3, how.horizon if how.horizon >= 30 else 3])
+        )
         first = Draft(
             event=how.drawn.event, fields=fields, emitted_us=emitted, arrives_us=emitted + delay
         )
@@ -82,7 +101,7 @@ def drafts(draw: st.DrawFn, how: Drafting, at_most: int) -> list[Draft]:
 
 def _fields(draw: st.DrawFn, how: Drafting, event_id: str, spread: int) -> dict[str, Any]:
     unit = how.world.unit_us
-    happened = START_US + unit * draw(st.integers(0, spread)) + draw(st.sampled_from(_JITTERS))
+    happened = START_US + unit * draw(st.integers(0, spread)) + draw(st.sampled_from(how.jitters))
     ahead = draw(st.sampled_from([0, 1, 5, 10, 10, 20, 35, 60, 80, -5]))
     fields = {
         "event_id": event_id,
@@ -98,28 +117,88 @@ def _fields(draw: st.DrawFn, how: Drafting, event_id: str, spread: int) -> dict[
 
 
 def _sent_again(draw: st.DrawFn, first: Draft, how: Drafting) -> list[Draft]:
-    """The same event once more, as it was or with other values; not at all, mostly."""
-    kind = draw(st.sampled_from(["no", "no", "no", "no", "same", "changed"]))
+    """The same event once or twice more, as it was or changed; not at all, mostly.
+
+    The spans between the sightings lie about the horizon: a third one is often a duplicate only of
+    the second.
+    """
+    kind = draw(st.sampled_from(["no", "no", "no", "same", "changed"]))
     if kind == "no":
         return []
-    emitted = first.emitted_us + how.world.unit_us * draw(st.sampled_from(how.resends))
+    horizon = how.horizon
+    chains = [(0,), (1,), (horizon,), (horizon + 1,), (2 * horizon + 10,)]
+    chains += [(horizon, 1), (1, horizon), (2 * horizon // 3,) * 2, (horizon, horizon)]
+    chains += [(horizon + 1, horizon), (1, horizon + 1)]
     fields = first.fields
     if kind == "changed" and not how.opens and not first.event.known_after:
-        fields = dict(fields)
-        for field in how.drawn.fields[:1]:
-            fields[field.name] = draw(values_of(field, how.excluded))
-    found = [Draft(event=first.event, fields=fields, emitted_us=emitted, arrives_us=emitted)]
-    if draw(st.booleans()):  # once more, at most a horizon after the second or the first one
-        emitted += how.world.unit_us * draw(st.sampled_from(how.resends))
-        found.append(
+        fields = _corrected(draw, first, how)
+    emitted = first.emitted_us
+    sightings = []
+    for span in draw(st.sampled_from(chains)):
+        emitted += how.world.unit_us * span
+        sightings.append(
             Draft(event=first.event, fields=fields, emitted_us=emitted, arrives_us=emitted)
         )
-    return found
+    return sightings
+
+
+def _corrected(draw: st.DrawFn, first: Draft, how: Drafting) -> dict[str, Any]:
+    """The fields of an event that its source sends again with another value or another time, which
+    differs by at most a horizon."""
+    fields = dict(first.fields)
+    for field in how.drawn.fields[:1]:
+        fields[field.name] = draw(values_of(field, how.excluded))
+    later = draw(st.sampled_from([0, 0, 1, how.horizon // 2, how.horizon, -1, -how.horizon]))
+    fields["event_time_us"] += how.world.unit_us * later
+    return fields
+
+
+def newest_at_an_edge(
+    draw: st.DrawFn, drafts: list[Draft], views: Sequence[View], hold_us: int
+) -> None:
+    """Let the newest event be known when another one lies exactly at the edge of what is kept.
+
+    Both are about one entity, so its value is compacted then. Later events are left out.
+    """
+    if not drafts or draw(st.sampled_from([False, False, True])):
+        return
+    kept = draw(st.sampled_from(drafts))
+    view = draw(st.sampled_from(views))
+    place = "event_time_us" if isinstance(view, FeatureView | PythonView) else "at_us"
+    kept.fields[place] = (kept.fields[place] + 500) // 1_000 * 1_000
+    reach_us = draw(st.sampled_from(_reaches(view)))
+    known_us = kept.fields[place] + reach_us + hold_us
+    happened_us = known_us - kept.event.known_after_us
+    newest = {
+        **kept.fields,
+        "event_id": f"{kept.event.name}-newest",
+        "event_time_us": happened_us,
+        "at_us": happened_us + draw(st.sampled_from([0, 1])) * reach_us,
+    }
+    if any(isinstance(v, OpenView | PreviousView) for v in views):
+        newest["item"] = _another(kept.fields["item"])
+    drafts[:] = [d for d in drafts if d.known_us <= known_us]
+    drafts.append(Draft(event=kept.event, fields=newest, emitted_us=known_us, arrives_us=known_us))
+
+
+def _another(item: Any) -> Any:
+    """The id of an item that no other event is about."""
+    return "newest" if isinstance(item, str | None) else item + 1_000
+
+
+def _reaches(view: View) -> list[int]:
+    """How far back a state keeps what it places, in whole milliseconds."""
+    if isinstance(view, FeatureView):
+        lengths = [w.length_us for w in view.windows]
+        return [*lengths, max(lengths), view.reach_us // 1_000 * 1_000]
+    return [view.reach_us]
 
 
 def item_of(world: World, number: int) -> Any:
-    """An item's id."""
-    return f"i{number}" if world.item_kind == "str" else world.first_item + number
+    """An item's id; null for one of them where it may be."""
+    if number == NULL_ITEM and world.item_kind.endswith("?"):
+        return None
+    return f"i{number}" if world.item_kind.startswith("str") else world.first_item + number
 
 
 def keep_within_ahead(found: Sequence[Draft], views: Sequence[View]) -> None:
@@ -169,29 +248,69 @@ def questions(draw: st.DrawFn, asking: Asking) -> tuple[Question, ...]:
     """Some questions at random, and several about every event, where an answer changes."""
     values = {f.name: draw(values_of(f, asking.excluded)) for f in asking.asked.fields}
     edges = [0, 1, *(n * asking.world.unit_us for n in (1, 2, 5, 12)), *_edges(asking.views)]
-    found = _about_events(asking, values, edges, draw(st.integers(0, 20)))
+    found = _about_events(asking, values, draw(st.integers(0, 20)))
     for _ in range(draw(st.integers(1, 5))):
         found.append(_at_random(draw, asking, values, edges, len(found)))
     return tuple(found)
 
 
-def _about_events(asking: Asking, values: Any, edges: Sequence[int], turn: int) -> list[Question]:
-    """For each event: just before and after it is known, and where something ends."""
+def _about_events(asking: Asking, values: Any, turn: int) -> list[Question]:
+    """About many events: just before and after each is known, and where each no longer counts."""
     found: list[Question] = []
-    for n, sent in enumerate(asking.sent[:QUESTIONED]):
+    for n, sent in enumerate(_most_telling(asking.sent)):
         known = sent.emitted_ms * 1_000
         if sent.event.known_after_us:
             known = max(known, sent.record.event_time_us + sent.event.known_after_us)
-        edge, other = (edges[(turn + n * k) % len(edges)] for k in (1, 3))
         fields = plain_fields(sent.record)
-        happened, at = fields["event_time_us"], fields["at_us"]
-        times = [known, known + 1, happened + edge, happened + edge + 1, at + other, at + other + 1]
+        ends = _ends(asking.views, fields)
+        end, other = (ends[(turn + n * k) % len(ends)] for k in (1, 3))
         exact = max(known, asking.exact_from_us)
+        times = [known, known + 1, end - 1, end, other - 1, other, asking.exact_from_us]
         times += [exact + n % 3, exact + (n % 7 * asking.world.unit_us)]
         for k, t in enumerate(times):
-            ahead = at + 1 if (n + k) % 2 else t + (turn + k) * asking.world.unit_us
+            near = _places_near(asking, fields["at_us"], t)
+            ahead = near[(turn + n + k) % len(near)]
             found.append(asking.question(len(found), t, {**fields, "at_us": ahead}, values))
     return found
+
+
+def _most_telling(sent: Sequence[Sent]) -> list[Sent]:
+    """Some events: the later sightings of those that were sent again, the newest, then any."""
+    seen: set[str] = set()
+    again, others = [], []
+    for event in sent:
+        (again if event.record.event_id in seen else others).append(event)
+        seen.add(event.record.event_id)
+    chosen = [*again[: QUESTIONED // 2], *others[-2:]]
+    return [*chosen, *others[: QUESTIONED - len(chosen)]]
+
+
+def _ends(views: Sequence[View], fields: dict[str, Any]) -> list[int]:
+    """The first times as of which an event with these fields no longer counts for a view."""
+    happened, at = fields["event_time_us"], fields["at_us"]
+    ends: set[int] = set()
+    for view in views:
+        match view:
+            case FeatureView():
+                for w in view.windows:
+                    hop_start = happened // w.hop_us * w.hop_us
+                    ends.add(hop_start + w.hop_us + w.length_us)
+            case PythonView():
+                ends.add(happened + view.reach_us + 1)
+            case CalendarView() | OpenView() | PreviousView():
+                ends |= {at + 1, at + view.reach_us + 1, happened + view.lookback_us + 1}
+    return sorted(ends)
+
+
+def _places_near(asking: Asking, at: int, t: int) -> list[int]:
+    """Times of requests for which a span, or what comes before, begins or ends at an event."""
+    unit = asking.world.unit_us
+    reaches = [v.reach_us for v in asking.views if isinstance(v, PreviousView)]
+    spans = [0, 1, 5 * unit, 5 * unit + 1, -5 * unit, -5 * unit - 1, 20 * unit, 20 * unit + 1]
+    return [
+        *(at + span for span in (*spans, *reaches, *(r + 1 for r in reaches))),
+        *(t + n * unit for n in (0, 1, 3, 8, 15)),
+    ]
 
 
 def _at_random(
@@ -203,7 +322,7 @@ def _at_random(
     emitted, event = draw(st.sampled_from(about or [(START_US, nothing)]))
     anchors = [emitted, event["event_time_us"], event["at_us"], asking.exact_from_us]
     t = draw(st.sampled_from(anchors)) + draw(st.sampled_from(edges))
-    t += draw(st.sampled_from(_JITTERS))
+    t += draw(st.sampled_from(JITTERS))
     ahead = draw(st.sampled_from([0, 1, 10, 20, 40, -3])) * asking.world.unit_us
     fields = {
         "k0": draw(st.sampled_from([*keys_of("str", asking.excluded), "never seen"])),

@@ -73,7 +73,7 @@ def labels(
         value, reads = at_least(field.name, 1 if field.kind == "bool" else 0), field.name
     else:
         value, reads = is_text(field.name, "a"), field.name
-    within = draw(st.sampled_from([None, None, 5, 30]))
+    within = draw(st.sampled_from([None, None, 5, 5, 30]))
     return Label(
         name="label",
         source=outcome.event,
@@ -129,7 +129,7 @@ def report_at_the_edge(
         return
     at = {d.fields["item"]: plain_of(service.decision.at)(d.fields) for d in decided}
     for draft in outcomes:
-        edge = draw(st.sampled_from(["no", "no", "happens", "known"]))
+        edge = draw(st.sampled_from(["no", "happens", "known", "known"]))
         decision = at.get(draft.fields["item"])
         if edge == "no" or decision is None:
             continue
@@ -153,16 +153,13 @@ def span_of(
     service, label = training
     unit, wait = world.unit_us, us(label.max_wait)
     at = [plain_of(service.decision.at)(d.fields) for d in decided]
-    start = START_US + unit * draw(st.sampled_from([-10, -10, -10, 20]))
-    known = [d.emitted_us // 1_000 * 1_000 for d in outcomes]
-    ripe = [t + wait for t in at]
-    last = max([start + unit * 300, *at, *known, *ripe]) + 1
-    edges = [t for t in (*known, *ripe) if t > start + unit]
-    cutoff = (
-        draw(st.sampled_from(edges or [last]))
-        if draw(st.sampled_from([False, False, True]))
-        else last
-    )
-    ends = [t for t in at if start < t <= cutoff]
-    end = draw(st.sampled_from([cutoff] * 4 + ends[:2]))
+    start = START_US + unit * draw(st.sampled_from([-10, -10, -10, -10, 20]))
+    known = [d.known_us for d in outcomes]
+    edges = known if label.within is None else [t + wait for t in at]
+    last = max([start + unit * 300, *at, *known, *(t + wait for t in at)]) + 1
+    late = sorted(t for t in edges if t > start + unit)
+    late = late[len(late) // 2 :] or [last]
+    cutoff = draw(st.sampled_from(late)) if draw(st.booleans()) else last
+    ends = sorted(t for t in at if start < t <= cutoff)
+    end = draw(st.sampled_from([cutoff] * 4 + ends[-2:]))
     return start, end, cutoff, unit * draw(st.sampled_from([25, 60, 110]))

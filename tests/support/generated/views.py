@@ -94,7 +94,7 @@ def feature_view(draw: st.DrawFn, name: str, around: Surroundings) -> FeatureVie
             for (operation, column), without in zip(chosen, windowless, strict=True)
         ),
         ttl=ttl,
-        exclude_self=draw(st.sampled_from([None, None, "item", "at_us"])),
+        exclude_self=draw(st.sampled_from([None, None, "item", "k1", "at_us"])),
     )
 
 
