@@ -60,6 +60,10 @@ class Exclusions(Enum):
     RESENT_LONG_AGO = auto()
     """A span sent again while a view's events may have happened longer before than `reach` says."""
 
+    RESENT_WITH_EARLIER_TIME = auto()
+    """An event sent again with an earlier event time: a rebuild reads no first sighting that lies in
+    a later slice."""
+
     DECISION_KNOWN_LATE = auto()
     """An event of a decision that is reported only after the decision time."""
 

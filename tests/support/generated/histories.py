@@ -148,8 +148,10 @@ def _corrected(draw: st.DrawFn, first: Draft, how: Drafting) -> dict[str, Any]:
     fields = dict(first.fields)
     for field in how.drawn.fields[:1]:
         fields[field.name] = draw(values_of(field, how.excluded))
-    later = draw(st.sampled_from([0, 0, 1, how.horizon // 2, how.horizon, -1, -how.horizon]))
-    fields["event_time_us"] += how.world.unit_us * later
+    shifts = [0, 0, 1, how.horizon // 2, how.horizon]
+    if Exclusions.RESENT_WITH_EARLIER_TIME not in how.excluded:
+        shifts += [-1, -how.horizon]
+    fields["event_time_us"] += how.world.unit_us * draw(st.sampled_from(shifts))
     return fields
 
 
