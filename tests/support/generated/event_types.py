@@ -132,6 +132,8 @@ def event_types(
     ]
     if Exclusions.CHAINED_CHECKS in excluded:
         checks = _without_chains(checks)
+    elif draw(st.booleans()):
+        checks = _chain(fields, excluded)
     known_after = draw(st.sampled_from([0, 0, 0, 3])) if delayed else 0
     key = draw(st.sampled_from(["k0", "item"])) if world.item_kind == "str" else "k0"
     event = EventType(
@@ -202,6 +204,27 @@ def _without_chains(checks: Sequence[Check | None]) -> list[Check | None]:
         if not any(o.field in check.reads or check.field in o.reads for o in others):
             kept.append(check)
     return [*kept]
+
+
+def _chain(fields: Sequence[Field], excluded: frozenset[Exclusions]) -> list[Check | None]:
+    """A check that nullifies a field because of another, which a second check nullifies."""
+    numbers = [f for f in fields if f.is_number]
+    may = [f for f in numbers if _may_be_nullified(f, excluded)]
+    if len(may) < 2 or len(numbers) < 3:
+        return []
+    first, second = may[:2]
+    third = next(f for f in numbers if f not in (first, second))
+    chained = ((first, second), (second, third))
+    return [
+        Check(
+            name=f"chained {n}",
+            holds=at_most(read.name, 2),
+            reads=(read.name,),
+            on_failure="nullify",
+            field=nullified.name,
+        )
+        for n, (nullified, read) in enumerate(chained)
+    ]
 
 
 def _may_be_nullified(field: Field, excluded: frozenset[Exclusions]) -> bool:

@@ -64,7 +64,8 @@ def _edge(window: Any, as_of_us: int) -> int:
 
 
 def _calendar(view: CalendarView, known: list[Fact], asked: Asked, as_of_us: int) -> list[Value]:
-    near = [f for f in known if f.says[view.at] - f.happened_us <= us(view.ahead)]
+    placed = [f for f in known if f.says[view.at] is not None]
+    near = [f for f in placed if f.says[view.at] - f.happened_us <= us(view.ahead)]
     columns = {c.name: c for c in view.columns}
     found: list[Value] = []
     for a in view.aggregations:
