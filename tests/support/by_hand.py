@@ -11,9 +11,9 @@ import pytest
 
 from features.definitions import Check, EventType
 from features.stores.memory import MemoryOnlineStore
-from tests.support.generated.cases import START_US, Case, Question, Sent
+from tests.support.generated.cases import START_US, Case, Query, Sent
 from tests.support.generated.comparing import same_bits
-from tests.support.generated.paths import history_values, ingested, live_answers
+from tests.support.generated.paths import history_values, ingested, online_values
 
 SECOND_US = 1_000_000
 DID_NOT_RAISE: type[BaseException] = pytest.fail.Exception
@@ -73,28 +73,28 @@ def sent(
     )
 
 
-def asked(event: EventType, second: float, **fields: Any) -> Question:
-    """A question as of a second."""
-    own = {"event_id": "asked", "event_time_us": at(second), "shop": "a"}
-    return Question(record=event.record(**{**own, **fields}), as_of_us=at(second))
+def query(event: EventType, second: float, **fields: Any) -> Query:
+    """A query as of a second."""
+    own = {"event_id": "query", "event_time_us": at(second), "shop": "a"}
+    return Query(record=event.record(**{**own, **fields}), as_of_us=at(second))
 
 
-def answers(case: Case) -> dict[str, np.ndarray[Any, np.dtype[np.float64]]]:
-    """By path: the features of the case's first view for each question."""
+def values_by_path(case: Case) -> dict[str, np.ndarray[Any, np.dtype[np.float64]]]:
+    """By path: the features of the case's first view for each query."""
     view = case.views[0]
     made = ingested(case, {"memory": MemoryOnlineStore()})
-    found = {"history": history_values(case, view, made.offline, parts=1)}
-    found["history in parts"] = history_values(case, view, made.offline, parts=len(case.questions))
+    values = {"history": history_values(case, view, made.offline, parts=1)}
+    values["history in parts"] = history_values(case, view, made.offline, parts=len(case.queries))
     for name, store in made.online.items():
-        live = live_answers(case, view, store)
+        live = online_values(case, view, store)
         assert live.exact.all()
-        found[name] = live.values
-    return found
+        values[name] = live.values
+    return values
 
 
-def assert_answers(case: Case, *rows: Sequence[float | None]) -> None:
-    """Every path answers this, a row for each question; None is nothing."""
+def assert_values(case: Case, *rows: Sequence[float | None]) -> None:
+    """Every path answers this, a row for each query; None is nothing."""
     expected = np.array([[math.nan if v is None else v for v in row] for row in rows], np.float64)
-    found = answers(case)
-    wrong = {path: v.tolist() for path, v in found.items() if not same_bits(v, expected).all()}
+    values = values_by_path(case)
+    wrong = {path: v.tolist() for path, v in values.items() if not same_bits(v, expected).all()}
     assert not wrong, f"expected {expected.tolist()}"

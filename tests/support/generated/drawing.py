@@ -13,14 +13,14 @@ from tests.support.generated.exclusions import EXCLUDED, Exclusions
 from tests.support.generated.histories import (
     JITTERS,
     MAX_FUTURE_UNITS,
-    Asking,
     Draft,
     Drafting,
+    QueryDraw,
     arrived,
     drafts,
     keep_within_ahead,
     newest_at_an_edge,
-    questions,
+    queries,
 )
 from tests.support.generated.services import (
     decide_after_reports,
@@ -46,38 +46,38 @@ OVER_ITEMS = (open_view, previous_view)
 
 @st.composite
 def view_cases(draw: st.DrawFn, kind: AnyView, excluded: frozenset[Exclusions] = EXCLUDED) -> Case:
-    """One or two views of a kind, a history and questions."""
+    """One or two views of a kind, a history and queries."""
     world = draw(worlds(excluded, null_items=kind not in OVER_ITEMS))
     made = [
         draw(event_types(f"made.e{n}", world, excluded))
         for n in range(draw(st.sampled_from([1, 2, 2, 3])))
     ]
-    asked = draw(event_types("made.asked", world, excluded, checked=False, delayed=False))
+    request = draw(event_types("made.request", world, excluded, checked=False, delayed=False))
     around = Surroundings(
         world=world, events=tuple(made), item_events=tuple(made), excluded=excluded
     )
     views = tuple(kind(draw, f"view{n}", around) for n in range(draw(st.sampled_from([1, 2]))))
     horizon = _horizon(draw, views, excluded)
-    least, most = _hold(draw, world)
-    found = _drafts(draw, made, views, world, excluded, horizon=horizon)
-    newest_at_an_edge(draw, found, views, most)
+    least, most = _watermark_bounds(draw, world)
+    drafted = _drafts(draw, made, views, world, excluded, horizon=horizon)
+    newest_at_an_edge(draw, drafted, views, most)
     if Exclusions.AHEAD_EXCEEDED in excluded:
-        keep_within_ahead(found, views)
-    sent = arrived(found, world.partitions)
-    asking = Asking(
-        asked=asked,
+        keep_within_ahead(drafted, views)
+    sent = arrived(drafted, world.partitions)
+    how = QueryDraw(
+        request=request,
         world=world,
         sent=sent,
         views=views,
         excluded=excluded,
-        exact_from_us=max((d.known_us for d in found), default=0) - least,
+        exact_from_us=max((d.known_us for d in drafted), default=0) - least,
     )
     return Case(
         events=tuple(e.event for e in made),
-        asked=asked.event,
+        request=request.event,
         views=views,
         sent=sent,
-        questions=questions(draw, asking),
+        queries=queries(draw, how),
         batches=_batches(draw, sent),
         partitions=world.partitions,
         horizon_us=_horizon_us(horizon, world),
@@ -92,8 +92,8 @@ def view_cases(draw: st.DrawFn, kind: AnyView, excluded: frozenset[Exclusions] =
 def training_cases(draw: st.DrawFn, excluded: frozenset[Exclusions] = EXCLUDED) -> Case:
     """A service of one or two views, with decisions and a label."""
     world = draw(worlds(excluded))
-    asked = draw(event_types("made.asked", world, excluded, checked=False, delayed=False))
-    decided = DrawnEvent(_like(asked, "made.decided"), asked.fields)
+    request = draw(event_types("made.request", world, excluded, checked=False, delayed=False))
+    decided = DrawnEvent(_like(request, "made.decided"), request.fields)
     delayed = Exclusions.DECISION_KNOWN_LATE not in excluded
     outcome = draw(event_types("made.outcome", world, excluded, delayed=delayed))
     made = draw(event_types("made.e0", world, excluded))
@@ -105,12 +105,12 @@ def training_cases(draw: st.DrawFn, excluded: frozenset[Exclusions] = EXCLUDED) 
     )
     views = tuple(any_view(draw, f"view{n}", around) for n in range(draw(st.integers(1, 2))))
     service = services(
-        draw, views=views, asked=asked, decided=decided, world=world, excluded=excluded
+        draw, views=views, request=request, decided=decided, world=world, excluded=excluded
     )
     label = labels(draw, outcome, world, excluded)
     horizon = _horizon(draw, views, excluded)
     drafting = partial(_drafts, draw, views=views, world=world, excluded=excluded, horizon=horizon)
-    found = drafting([made], at_most=12)
+    drafted = drafting([made], at_most=12)
     own = drafting([decided], at_most=24, items=6, jitters=FEW_JITTERS)
     if Exclusions.DECISION_KNOWN_LATE in excluded:
         decide_after_reports(service, own, world.unit_us)
@@ -118,7 +118,7 @@ def training_cases(draw: st.DrawFn, excluded: frozenset[Exclusions] = EXCLUDED) 
     if Exclusions.LABEL_BEFORE_DECISION in excluded and label.within is None:
         happen_after_decisions(service, own, outcomes)
     report_at_the_edge(draw, (service, label), own, outcomes)
-    everything = [*found, *own, *outcomes]
+    everything = [*drafted, *own, *outcomes]
     if Exclusions.AHEAD_EXCEEDED in excluded:
         keep_within_ahead(everything, views)
     partitions = world.partitions
@@ -126,10 +126,10 @@ def training_cases(draw: st.DrawFn, excluded: frozenset[Exclusions] = EXCLUDED) 
         partitions = 1
     start, end, cutoff, slice_us = span_of(draw, world, (service, label), own, outcomes)
     sent = arrived(everything, partitions)
-    least, most = _hold(draw, world)
+    least, most = _watermark_bounds(draw, world)
     return Case(
         events=(made.event, decided.event, outcome.event),
-        asked=asked.event,
+        request=request.event,
         views=views,
         sent=sent,
         batches=_batches(draw, sent),
@@ -150,9 +150,9 @@ def training_cases(draw: st.DrawFn, excluded: frozenset[Exclusions] = EXCLUDED) 
     )
 
 
-def _like(asked: DrawnEvent, name: str) -> Any:
+def _like(request: DrawnEvent, name: str) -> Any:
     """Another event type with the same record."""
-    event = asked.event
+    event = request.event
     return type(event)(name=name, record=event.record, key=event.key, partitions=event.partitions)
 
 
@@ -169,7 +169,7 @@ def _drafts(
     jitters: Sequence[int] = JITTERS,
 ) -> list[Draft]:
     openings = {v.opened.name for v in views if isinstance(v, OpenView | PreviousView)}
-    found: list[Draft] = []
+    drafted: list[Draft] = []
     for drawn in made:
         how = Drafting(
             drawn=drawn,
@@ -180,10 +180,10 @@ def _drafts(
             items=items,
             jitters=jitters,
         )
-        found += drafts(draw, how, at_most)
+        drafted += drafts(draw, how, at_most)
     if Exclusions.AHEAD_EXCEEDED in excluded:
-        keep_within_ahead(found, views)
-    return found
+        keep_within_ahead(drafted, views)
+    return drafted
 
 
 def _horizon(draw: st.DrawFn, views: Sequence[View], excluded: frozenset[Exclusions]) -> int:
@@ -199,7 +199,7 @@ def _horizon_us(horizon: int, world: World) -> int:
     return FOREVER_US if horizon == FOREVER else horizon * world.unit_us
 
 
-def _hold(draw: st.DrawFn, world: World) -> tuple[int, int]:
+def _watermark_bounds(draw: st.DrawFn, world: World) -> tuple[int, int]:
     """How far behind the newest event an answer is exact: at least, and without readers."""
     least = draw(st.sampled_from([0, 0, 1, 3, 15]))
     most = draw(st.sampled_from([least, least, least, 40, 1_000]))
@@ -211,13 +211,13 @@ def _batches(draw: st.DrawFn, sent: Sequence[Sent]) -> tuple[Batch, ...]:
     batches, left = [], len(sent)
     while left:
         size = min(left, draw(st.sampled_from([1, 2, 3, 5, 5, 10])))
-        what = draw(st.sampled_from(["", "", "looks", "looks", "restarts", "rebuilds"]))
+        event = draw(st.sampled_from(["", "", "readers", "readers", "restart", "rebuild"]))
         batches.append(
             Batch(
                 size=size,
-                looks=what == "looks",
-                restarts=what == "restarts",
-                rebuilds=what == "rebuilds",
+                observes_readers=event == "readers",
+                restarts=event == "restart",
+                rebuilds=event == "rebuild",
             )
         )
         left -= size

@@ -184,8 +184,8 @@ def _checks(
     nullified = None
     if action == "nullify":
         may = [f.name for f in fields if _may_be_nullified(f, excluded)]
-        may += ["k1"] if Exclusions.BLANKED_KEY not in excluded else []
-        may += ["at_us"] if Exclusions.BLANKED_PLACE not in excluded else []
+        may += ["k1"] if Exclusions.NULLIFIED_KEY not in excluded else []
+        may += ["at_us"] if Exclusions.NULLIFIED_PLACE not in excluded else []
         if not may:
             return None
         nullified = draw(st.sampled_from(may))
@@ -229,38 +229,40 @@ def _chain(fields: Sequence[Field], excluded: frozenset[Exclusions]) -> list[Che
 
 def _may_be_nullified(field: Field, excluded: frozenset[Exclusions]) -> bool:
     if field.kind in ("str", "str?"):
-        return Exclusions.BLANKED_TEXT not in excluded
+        return Exclusions.NULLIFIED_TEXT not in excluded
     if field.kind in ("int", "bool"):
-        return Exclusions.BLANKED_INTEGER not in excluded
+        return Exclusions.NULLIFIED_INTEGER not in excluded
     return True
 
 
 def values_of(field: Field, excluded: frozenset[Exclusions]) -> st.SearchStrategy[Any]:
     """Values for a field."""
-    found: Sequence[Any] = _TEXTS
+    values: Sequence[Any] = _TEXTS
     if field.kind in ("int", "int?"):
-        found = _INTS
+        values = _INTS
         if field.wild and Exclusions.WIDE_INTEGERS not in excluded:
-            found = (*_INTS, *_WIDE)
+            values = (*_INTS, *_WIDE)
     elif field.kind in ("float", "float?"):
-        found = _WILD_FLOATS if field.wild else _FLOATS
+        values = _WILD_FLOATS if field.wild else _FLOATS
     elif field.kind == "bool":
-        found = (False, True)
+        values = (False, True)
     elif Exclusions.TRAILING_NUL not in excluded:
-        found = (*_TEXTS, "a\0")
-    return st.sampled_from([*found, None, None, None] if field.kind.endswith("?") else list(found))
+        values = (*_TEXTS, "a\0")
+    return st.sampled_from(
+        [*values, None, None, None] if field.kind.endswith("?") else list(values)
+    )
 
 
 def keys_of(kind: FieldKind, excluded: frozenset[Exclusions]) -> Sequence[Any]:
     """The keys of entities, few, so that histories meet; the last one has no event."""
     if kind in ("int", "int?"):
-        found: list[Any] = [1, 1, 1, 1, 2, -7]
+        values: list[Any] = [1, 1, 1, 1, 2, -7]
     elif kind == "float":
-        found = [1.0, 1.0, 1.0, 2.5, 1e300]
+        values = [1.0, 1.0, 2.5, 1e16, 1e16, 1e-7]
     elif kind == "bool":
-        found = [True, False]
+        values = [True, False]
     else:
-        found = ["a", "a", "a", "a", "a", "b", "", "é"]
+        values = ["a", "a", "a", "a", "a", "b", "", "é"]
         if Exclusions.SEPARATOR_IN_KEY not in excluded:
-            found += ["a\x1fb", "b\x1fc"]
-    return [*found, None] if kind.endswith("?") else found
+            values = ["a", "a\x1fb", "b\x1fc", "c"]
+    return [*values, None] if kind.endswith("?") else values

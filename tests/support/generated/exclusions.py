@@ -15,16 +15,16 @@ class Exclusions(Enum):
     HOP_ON_SHORTER_WINDOW = auto()
     """A view whose longer window has a finer hop than a shorter one."""
 
-    BLANKED_INTEGER = auto()
+    NULLIFIED_INTEGER = auto()
     """A check that nullifies a field that is declared as a whole number that is never null."""
 
-    BLANKED_TEXT = auto()
+    NULLIFIED_TEXT = auto()
     """A check that nullifies a text field."""
 
-    BLANKED_KEY = auto()
+    NULLIFIED_KEY = auto()
     """A check that nullifies a key of an entity."""
 
-    BLANKED_PLACE = auto()
+    NULLIFIED_PLACE = auto()
     """A check that nullifies the time by which a view places its events or its items."""
 
     CHAINED_CHECKS = auto()
@@ -61,8 +61,8 @@ class Exclusions(Enum):
     """A span sent again while a view's events may have happened longer before than `reach` says."""
 
     RESENT_WITH_EARLIER_TIME = auto()
-    """An event sent again with an earlier event time: a rebuild reads no first sighting that lies in
-    a later slice."""
+    """An event sent again with an earlier event time: a rebuild reads no first sighting in a later
+    slice."""
 
     DECISION_KNOWN_LATE = auto()
     """An event of a decision that is reported only after the decision time."""

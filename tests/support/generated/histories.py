@@ -1,4 +1,4 @@
-"""Histories: what was sent when, in which order it arrived, and what is asked about it."""
+"""Histories: what was sent when, in which order it arrived, and which queries are made about it."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ from features.definitions import (
     PythonView,
     View,
 )
-from tests.support.generated.cases import START_US, Question, Sent, plain_fields
+from tests.support.generated.cases import START_US, Query, Sent, plain_fields
 from tests.support.generated.event_types import DrawnEvent, World, keys_of, values_of
 from tests.support.generated.exclusions import Exclusions
 from tests.support.reference.values import us
@@ -26,8 +26,8 @@ JITTERS = (0, 0, 0, 0, 1, -1)
 TWINS = ("event_time_us", "k0", "k1")
 """What an event may have in common with the one before it."""
 
-QUESTIONED = 12
-"""Of so many events every edge is asked about."""
+QUERIED = 12
+"""Of so many events every edge is queried."""
 
 
 @dataclass(kw_only=True)
@@ -76,13 +76,13 @@ class Drafting:
 
 def drafts(draw: st.DrawFn, how: Drafting, at_most: int) -> list[Draft]:
     """Up to so many events, some of them sent again."""
-    found: list[Draft] = []
+    drafted: list[Draft] = []
     used: set[Any] = set()
     spread = draw(st.sampled_from([12, 40, 100]))  # units of time that the events lie in
     for n in range(draw(st.sampled_from([0, at_most // 2, at_most, at_most]))):
         fields = _fields(draw, how, f"{how.drawn.event.name}-{n}", spread)
-        if found and draw(st.sampled_from([False, False, True])):
-            fields |= {name: found[-1].fields[name] for name in TWINS}
+        if drafted and draw(st.sampled_from([False, False, True])):
+            fields |= {name: drafted[-1].fields[name] for name in TWINS}
         if how.opens and fields["item"] in used:
             continue
         used.add(fields["item"])
@@ -95,8 +95,8 @@ def drafts(draw: st.DrawFn, how: Drafting, at_most: int) -> list[Draft]:
         first = Draft(
             event=how.drawn.event, fields=fields, emitted_us=emitted, arrives_us=emitted + delay
         )
-        found += [first, *_sent_again(draw, first, how)]
-    return found
+        drafted += [first, *_sent_again(draw, first, how)]
+    return drafted
 
 
 def _fields(draw: st.DrawFn, how: Drafting, event_id: str, spread: int) -> dict[str, Any]:
@@ -126,7 +126,7 @@ def _sent_again(draw: st.DrawFn, first: Draft, how: Drafting) -> list[Draft]:
     if kind == "no":
         return []
     horizon = how.horizon
-    chains = [(0,), (1,), (horizon,), (horizon + 1,), (2 * horizon + 10,)]
+    chains: list[tuple[int, ...]] = [(0,), (1,), (horizon,), (horizon + 1,), (2 * horizon + 10,)]
     chains += [(horizon, 1), (1, horizon), (2 * horizon // 3,) * 2, (horizon, horizon)]
     chains += [(horizon + 1, horizon), (1, horizon + 1)]
     fields = first.fields
@@ -203,88 +203,89 @@ def item_of(world: World, number: int) -> Any:
     return f"i{number}" if world.item_kind.startswith("str") else world.first_item + number
 
 
-def keep_within_ahead(found: Sequence[Draft], views: Sequence[View]) -> None:
+def keep_within_ahead(drafted: Sequence[Draft], views: Sequence[View]) -> None:
     """Move the times of items so that no event about one happens longer than `ahead` before."""
     for view in views:
         if not isinstance(view, OpenView | PreviousView):
             continue
         names = {e.name for e in view.sources}
-        for opening in found:
+        for opening in drafted:
             if opening.event != view.opened:
                 continue
             times = [
                 d.fields["event_time_us"]
-                for d in found
+                for d in drafted
                 if d.event.name in names and d.fields["item"] == opening.fields["item"]
             ]
             limit = min(times) + us(view.ahead)
             opening.fields["at_us"] = min(opening.fields["at_us"], limit)
 
 
-def arrived(found: Sequence[Draft], partitions: int) -> tuple[Sent, ...]:
+def arrived(drafted: Sequence[Draft], partitions: int) -> tuple[Sent, ...]:
     """The events in the order in which they arrive."""
-    return tuple(d.sent(partitions) for d in sorted(found, key=lambda d: d.arrives_us))
+    return tuple(d.sent(partitions) for d in sorted(drafted, key=lambda d: d.arrives_us))
 
 
 @dataclass(frozen=True, kw_only=True)
-class Asking:
-    """What questions are drawn from."""
+class QueryDraw:
+    """What queries are drawn from."""
 
-    asked: DrawnEvent
+    request: DrawnEvent
     world: World
     sent: Sequence[Sent]
     views: Sequence[View]
     excluded: frozenset[Exclusions]
     exact_from_us: int
 
-    def question(self, number: int, t: int, fields: dict[str, Any], values: Any) -> Question:
-        """A question as of `t` with the keys, the item and the time ahead in `fields`."""
+    def query(self, number: int, t: int, fields: dict[str, Any], values: Any) -> Query:
+        """A query as of `t` with the keys, the item and the time ahead in `fields`."""
         own = {name: fields[name] for name in ("k0", "k1", "item", "at_us")}
         if own["k1"] is None and not self.world.k1_kind.endswith("?"):
             own["k1"] = keys_of(self.world.k1_kind, self.excluded)[0]
-        record = self.asked.event.record(event_id=f"q{number}", event_time_us=t, **own, **values)
-        return Question(record=record, as_of_us=t)
+        record = self.request.event.record(event_id=f"q{number}", event_time_us=t, **own, **values)
+        return Query(record=record, as_of_us=t)
 
 
-def questions(draw: st.DrawFn, asking: Asking) -> tuple[Question, ...]:
-    """Some questions at random, and several about every event, where an answer changes."""
-    values = {f.name: draw(values_of(f, asking.excluded)) for f in asking.asked.fields}
-    edges = [0, 1, *(n * asking.world.unit_us for n in (1, 2, 5, 12)), *_edges(asking.views)]
-    found = _about_events(asking, values, draw(st.integers(0, 20)))
+def queries(draw: st.DrawFn, how: QueryDraw) -> tuple[Query, ...]:
+    """Some queries at random, and several about every event, where an answer changes."""
+    values = {f.name: draw(values_of(f, how.excluded)) for f in how.request.fields}
+    edges = [0, 1, *(n * how.world.unit_us for n in (1, 2, 5, 12)), *_edges(how.views)]
+    drawn = _about_events(how, values, draw(st.integers(0, 20)))
     for _ in range(draw(st.integers(1, 5))):
-        found.append(_at_random(draw, asking, values, edges, len(found)))
-    return tuple(found)
+        drawn.append(_at_random(draw, how, values, edges, len(drawn)))
+    return tuple(drawn)
 
 
-def _about_events(asking: Asking, values: Any, turn: int) -> list[Question]:
+def _about_events(how: QueryDraw, values: Any, turn: int) -> list[Query]:
     """About many events: just before and after each is known, and where each no longer counts."""
-    found: list[Question] = []
-    for n, sent in enumerate(_most_telling(asking.sent)):
+    drawn: list[Query] = []
+    for n, sent in enumerate(_queried_events(how.sent)):
         known = sent.emitted_ms * 1_000
         if sent.event.known_after_us:
             known = max(known, sent.record.event_time_us + sent.event.known_after_us)
         fields = plain_fields(sent.record)
-        ends = _ends(asking.views, fields)
+        ends = _ends(how.views, fields)
         end, other = (ends[(turn + n * k) % len(ends)] for k in (1, 3))
-        exact = max(known, asking.exact_from_us)
-        times = [known, known + 1, end - 1, end, other - 1, other, asking.exact_from_us]
-        times += [exact + n % 3, exact + (n % 7 * asking.world.unit_us)]
+        exact = max(known, how.exact_from_us)
+        times = [known, known + 1, end - 1, end, other - 1, other, how.exact_from_us]
+        times += [exact + n % 3, exact + (n % 7 * how.world.unit_us)]
         for k, t in enumerate(times):
-            near = _places_near(asking, fields["at_us"], t)
+            near = _places_near(how, fields["at_us"], t)
             ahead = near[(turn + n + k) % len(near)]
-            found.append(asking.question(len(found), t, {**fields, "at_us": ahead}, values))
-    return found
+            drawn.append(how.query(len(drawn), t, {**fields, "at_us": ahead}, values))
+    return drawn
 
 
-def _most_telling(sent: Sequence[Sent]) -> list[Sent]:
+def _queried_events(sent: Sequence[Sent]) -> list[Sent]:
     """Some events: the later sightings of those that were sent again, the newest, then any."""
     seen: set[str] = set()
-    again, others = [], []
+    again: list[Sent] = []
+    others: list[Sent] = []
     for event in sent:
         (again if event.record.event_id in seen else others).append(event)
         seen.add(event.record.event_id)
-    chosen = [*again[: QUESTIONED // 2], *others[-2:]]
-    return [*chosen, *others[: QUESTIONED - len(chosen)]]
+    chosen = [*again[: QUERIED // 2], *others[-2:]]
+    return [*chosen, *others[: QUERIED - len(chosen)]]
 
 
 def _ends(views: Sequence[View], fields: dict[str, Any]) -> list[int]:
@@ -304,10 +305,10 @@ def _ends(views: Sequence[View], fields: dict[str, Any]) -> list[int]:
     return sorted(ends)
 
 
-def _places_near(asking: Asking, at: int, t: int) -> list[int]:
+def _places_near(how: QueryDraw, at: int, t: int) -> list[int]:
     """Times of requests for which a span, or what comes before, begins or ends at an event."""
-    unit = asking.world.unit_us
-    reaches = [v.reach_us for v in asking.views if isinstance(v, PreviousView)]
+    unit = how.world.unit_us
+    reaches = [v.reach_us for v in how.views if isinstance(v, PreviousView)]
     spans = [0, 1, 5 * unit, 5 * unit + 1, -5 * unit, -5 * unit - 1, 20 * unit, 20 * unit + 1]
     return [
         *(at + span for span in (*spans, *reaches, *(r + 1 for r in reaches))),
@@ -316,27 +317,27 @@ def _places_near(asking: Asking, at: int, t: int) -> list[int]:
 
 
 def _at_random(
-    draw: st.DrawFn, asking: Asking, values: Any, edges: Sequence[int], number: int
-) -> Question:
+    draw: st.DrawFn, how: QueryDraw, values: Any, edges: Sequence[int], number: int
+) -> Query:
     """About an entity that may be unknown, at a time that some event names or any other."""
-    about = [(s.emitted_ms * 1_000, plain_fields(s.record)) for s in asking.sent]
+    about = [(s.emitted_ms * 1_000, plain_fields(s.record)) for s in how.sent]
     nothing = {"item": None, "event_time_us": START_US, "at_us": START_US}
     emitted, event = draw(st.sampled_from(about or [(START_US, nothing)]))
-    anchors = [emitted, event["event_time_us"], event["at_us"], asking.exact_from_us]
+    anchors = [emitted, event["event_time_us"], event["at_us"], how.exact_from_us]
     t = draw(st.sampled_from(anchors)) + draw(st.sampled_from(edges))
     t += draw(st.sampled_from(JITTERS))
-    ahead = draw(st.sampled_from([0, 1, 10, 20, 40, -3])) * asking.world.unit_us
+    ahead = draw(st.sampled_from([0, 1, 10, 20, 40, -3])) * how.world.unit_us
     fields = {
-        "k0": draw(st.sampled_from([*keys_of("str", asking.excluded), "never seen"])),
-        "k1": draw(st.sampled_from(keys_of(asking.world.k1_kind, asking.excluded))),
-        "item": item_of(asking.world, draw(st.integers(0, 9))),
+        "k0": draw(st.sampled_from([*keys_of("str", how.excluded), "never seen"])),
+        "k1": draw(st.sampled_from(keys_of(how.world.k1_kind, how.excluded))),
+        "item": item_of(how.world, draw(st.integers(0, 9))),
         "at_us": draw(st.sampled_from([t + ahead, event["at_us"] + 1])),
     }
-    return asking.question(number, t, fields, values)
+    return how.query(number, t, fields, values)
 
 
 def _edges(views: Sequence[View]) -> list[int]:
-    """How far a question lies behind an event where an answer changes."""
+    """How far a query lies behind an event where an answer changes."""
     edges: set[int] = set()
     for view in views:
         if isinstance(view, FeatureView):

@@ -18,7 +18,7 @@ def services(
     draw: st.DrawFn,
     *,
     views: tuple[View, ...],
-    asked: DrawnEvent,
+    request: DrawnEvent,
     decided: DrawnEvent,
     world: World,
     excluded: frozenset[Exclusions],
@@ -27,14 +27,14 @@ def services(
     after = draw(st.sampled_from([1, 1, 5, 40]))
     at = draw(st.sampled_from([plus("event_time_us", after * world.unit_us), same("at_us")]))
     columns = []
-    for n, field in enumerate(asked.fields):
+    for n, field in enumerate(request.fields):
         compute, category = draw(st.sampled_from(_request_formulas(field, excluded)))
         columns.append(
             RequestColumn(name=f"q{n}", compute=compute, reads=(field.name,), category=category)
         )
     return FeatureService(
         name="service",
-        decision=Decision(request=asked.event, source=decided.event, entity_id="item", at=at),
+        decision=Decision(request=request.event, source=decided.event, entity_id="item", at=at),
         request_columns=tuple(columns),
         views=views,
     )
@@ -45,14 +45,14 @@ def _request_formulas(field: Field, excluded: frozenset[Exclusions]) -> list[tup
     name = field.name
     if not field.is_number:
         return [(same(name), True), (is_text(name, "a"), False)]
-    found = [(same(name), False), (at_least(name, 2), False)]
+    formulas = [(same(name), False), (at_least(name, 2), False)]
     if field.kind in ("int?", "float?"):
-        found.append((is_null(name), False))
+        formulas.append((is_null(name), False))
         if Exclusions.NUMBER_CATEGORY not in excluded:
-            found.append((same(name), True))
+            formulas.append((same(name), True))
     elif field.kind == "int":
-        found.append((same(name), True))
-    return found
+        formulas.append((same(name), True))
+    return formulas
 
 
 def labels(

@@ -1,7 +1,7 @@
 """Declarations and histories at random: every path of the product beside a slow reference.
 
 The draw avoids the known faults that `tests.support.generated.exclusions` names.
-`make explore` looks for more.
+`make explore` observes_readers for more.
 """
 
 from collections.abc import Iterator

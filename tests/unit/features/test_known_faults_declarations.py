@@ -31,7 +31,7 @@ from features.engine.view_states import state_of
 from features.errors import DeclarationError
 from features.ingestion.decoding import decode_poll
 from features.stores.delta.store import DeltaOfflineStore
-from tests.support.by_hand import DID_NOT_RAISE, an_event, answers, asked, known_fault, sent
+from tests.support.by_hand import DID_NOT_RAISE, an_event, known_fault, query, sent, values_by_path
 from tests.support.generated.cases import Case, MadeMessage
 from tests.support.generated.paths import ingested
 
@@ -135,7 +135,7 @@ def test_a_number_beyond_64_bits_is_a_dead_letter(number: int) -> None:
 @known_fault("a table in Delta Lake refuses truth values", raises=pa.ArrowTypeError)
 def test_a_truth_value_is_stored_offline(tmp_path: Any) -> None:
     sold = an_event(online=bool)
-    case = Case(events=(sold,), asked=sold, views=(), sent=(sent(sold, 1, online=True),))
+    case = Case(events=(sold,), request=sold, views=(), sent=(sent(sold, 1, online=True),))
     store = DeltaOfflineStore(str(tmp_path), [sold])
     ingested(case, {}, offline=store)
     assert store.read(sold, columns=["online"])["online"].to_list() == [1]
@@ -278,9 +278,9 @@ def test_a_sound_declaration_is_read_by_every_path() -> None:
     check_domain(domain(view))
     case = Case(
         events=(SOLD,),
-        asked=SOLD,
+        request=SOLD,
         views=(view,),
         sent=(sent(SOLD, 1, cents=7, city="x"),),
-        questions=(asked(SOLD, 10, cents=0, city=""),),
+        queries=(query(SOLD, 10, cents=0, city=""),),
     )
-    assert all(v.tolist() == [[7.0]] for v in answers(case).values())
+    assert all(v.tolist() == [[7.0]] for v in values_by_path(case).values())

@@ -27,9 +27,9 @@ from features.stores.memory import MemoryOfflineStore, MemoryOnlineStore
 from features.stores.ports import META, EventBatch
 from infra.clock import DAY
 from infra.kafka.partitions import Partition
-from tests.support.by_hand import DID_NOT_RAISE, SECOND_US, an_event, asked, at, known_fault, sent
+from tests.support.by_hand import DID_NOT_RAISE, SECOND_US, an_event, at, known_fault, query, sent
 from tests.support.generated.cases import Case, Sent
-from tests.support.generated.paths import ingested, live_answers
+from tests.support.generated.paths import ingested, online_values
 
 SHOP = Entity(name="shop", keys=("shop",))
 PLACED = an_event("order.placed", key="order", order=str)
@@ -88,7 +88,7 @@ def rows(
     """The training set of a made-up service, by the cut-off."""
     of, by = of or service(), by or label()
     types = {s.event.name: s.event for s in events}
-    case = Case(events=tuple(types.values()), asked=PLACED, views=of.views, sent=tuple(events))
+    case = Case(events=tuple(types.values()), request=PLACED, views=of.views, sent=tuple(events))
     made = training_rows(
         of,
         by,
@@ -193,7 +193,7 @@ def test_a_request_column_of_the_time_means_one_thing() -> None:
     except DeclarationError:
         return
     then = rows([sent(PLACED, 1, order="o1")], of=of)[0]
-    request = asked(PLACED, 11, order="o1").record
+    request = query(PLACED, 11, order="o1").record
     vectors = FeatureReader(of, MemoryOnlineStore()).vectors([request], np.array([at(11)]))
     assert vectors.numbers[0, 0] == then["when"]
 
@@ -244,7 +244,7 @@ def test_a_reserved_column_name_is_refused(name: str) -> None:
 @known_fault("a key may be of another type in the request than in history", raises=DID_NOT_RAISE)
 def test_a_request_with_another_type_of_key_is_refused() -> None:
     placed = an_event("order.placed", key="order", order=str, zone=int)
-    request = an_event("order.asked", key="order", order=str, zone=float)
+    request = an_event("order.query", key="order", order=str, zone=float)
     zone = Entity(name="zone", keys=("zone",))
     with pytest.raises(DeclarationError):
         service(
@@ -280,7 +280,7 @@ def test_a_field_that_is_no_longer_nullable_is_another_schema() -> None:
 def test_a_value_torn_between_rows_is_damaged() -> None:
     view = counting(PLACED)
     events = tuple(sent(PLACED, n, order=f"o{n}") for n in range(3))
-    case = Case(events=(PLACED,), asked=PLACED, views=(view,), sent=events, compaction_slack=50)
+    case = Case(events=(PLACED,), request=PLACED, views=(view,), sent=events, compaction_slack=50)
     store = ingested(case, {"memory": MemoryOnlineStore()}).online["memory"]
     (value,) = store.get([(view.name, [b"a"])])[0]
     assert value is not None
@@ -294,10 +294,10 @@ def test_rows_of_another_entity_are_damage() -> None:
     events = (sent(PLACED, 1, order="o1"), sent(PLACED, 2, order="o2", shop="b"))
     case = Case(
         events=(PLACED,),
-        asked=PLACED,
+        request=PLACED,
         views=(view,),
         sent=events,
-        questions=(asked(PLACED, 10, order=""),),
+        queries=(query(PLACED, 10, order=""),),
         compaction_slack=50,
     )
     store = ingested(case, {"memory": MemoryOnlineStore()}).online["memory"]
@@ -307,7 +307,7 @@ def test_rows_of_another_entity_are_damage() -> None:
     row = state_of(view).format.delta_row.itemsize
     with pytest.raises(CorruptValue):
         state_of(view).verify([own[:-row] + other[-row:]])
-    assert live_answers(case, view, store).exact.all()
+    assert online_values(case, view, store).exact.all()
 
 
 @known_fault(
