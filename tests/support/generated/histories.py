@@ -1,7 +1,7 @@
 """Histories: what was sent when, in which order it arrived, and which queries are made about it."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from hypothesis import strategies as st
@@ -122,9 +122,12 @@ def _sent_again(draw: st.DrawFn, first: Draft, how: Drafting) -> list[Draft]:
     The spans between the sightings lie about the horizon: a third one is often a duplicate only of
     the second.
     """
-    kind = draw(st.sampled_from(["no", "no", "no", "same", "changed"]))
+    kind = draw(st.sampled_from(["no", "no", "no", "no", "same", "changed", "replayed"]))
     if kind == "no":
         return []
+    if kind == "replayed":  # with the time of the first sighting, as a source repeats a whole span
+        arrives = first.arrives_us + how.world.unit_us * draw(st.sampled_from([10, 40, 90, 200]))
+        return [replace(first, arrives_us=arrives)]
     horizon = how.horizon
     chains: list[tuple[int, ...]] = [(0,), (1,), (horizon,), (horizon + 1,), (2 * horizon + 10,)]
     chains += [(horizon, 1), (1, horizon), (2 * horizon // 3,) * 2, (horizon, horizon)]
