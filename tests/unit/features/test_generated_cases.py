@@ -23,7 +23,7 @@ from tests.support.generated.views import VIEWS, AnyView
 FRESH = 11
 """Hypothesis draws about ten examples of a run afresh, and makes most of the later ones of copied
 parts of others: several short runs meet more than a long one."""
-PARTS, TRAINING_PARTS = 4, 8
+PARTS, TRAINING_PARTS = 3, 5
 
 
 @pytest.fixture(autouse=True)
