@@ -176,6 +176,7 @@ def _drafts(
             world=world,
             excluded=excluded,
             horizon=min(horizon, LONG_HORIZON),
+            forgets=horizon != FOREVER,
             opens=drawn.event.name in openings and Exclusions.OPENED_AGAIN in excluded,
             items=items,
             jitters=jitters,

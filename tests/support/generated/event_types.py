@@ -265,4 +265,4 @@ def keys_of(kind: FieldKind, excluded: frozenset[Exclusions]) -> Sequence[Any]:
         values = ["a", "a", "a", "a", "a", "b", "", "é"]
         if Exclusions.SEPARATOR_IN_KEY not in excluded:
             values = ["a", "a\x1fb", "b\x1fc", "c"]
-    return [*values, None] if kind.endswith("?") else values
+    return [*values, None, None] if kind.endswith("?") else values

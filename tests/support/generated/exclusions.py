@@ -60,6 +60,10 @@ class Exclusions(Enum):
     RESENT_LONG_AGO = auto()
     """A span sent again while a view's events may have happened longer before than `reach` says."""
 
+    REPLAYED_WHEN_FORGOTTEN = auto()
+    """An event sent again after its id was forgotten, while a value that was not compacted since
+    says that it is exact for times before the watermark."""
+
     RESENT_WITH_EARLIER_TIME = auto()
     """An event sent again with an earlier event time: a rebuild reads no first sighting in a later
     slice."""

@@ -62,13 +62,15 @@ class Drafting:
     """How the events of one type are drawn.
 
     `opens`: each item has one event of this type only. `horizon`: how much later a sighting may be
-    a duplicate, in units. `jitters`: microseconds by which events miss the unit.
+    a duplicate, in units. `forgets`: ids are forgotten some time after. `jitters`: microseconds by
+    which events miss the unit.
     """
 
     drawn: DrawnEvent
     world: World
     excluded: frozenset[Exclusions]
     horizon: int
+    forgets: bool
     opens: bool = False
     items: int = 8
     jitters: Sequence[int] = JITTERS
@@ -126,7 +128,11 @@ def _sent_again(draw: st.DrawFn, first: Draft, how: Drafting) -> list[Draft]:
     if kind == "no":
         return []
     if kind == "replayed":  # with the time of the first sighting, as a source repeats a whole span
-        arrives = first.arrives_us + how.world.unit_us * draw(st.sampled_from([10, 40, 90, 200]))
+        spans = [how.horizon // 2]
+        again = {Exclusions.RESENT_LONG_AGO, Exclusions.REPLAYED_WHEN_FORGOTTEN}
+        if not how.forgets or not again <= how.excluded:
+            spans += [40, 90, 200]
+        arrives = first.arrives_us + how.world.unit_us * draw(st.sampled_from(spans))
         return [replace(first, arrives_us=arrives)]
     horizon = how.horizon
     chains: list[tuple[int, ...]] = [(0,), (1,), (horizon,), (horizon + 1,), (2 * horizon + 10,)]

@@ -94,8 +94,14 @@ def feature_view(draw: st.DrawFn, name: str, around: Surroundings) -> FeatureVie
             for (operation, column), without in zip(chosen, windowless, strict=True)
         ),
         ttl=ttl,
-        exclude_self=draw(st.sampled_from([None, None, "item", "k1", "at_us"])),
+        exclude_self=draw(st.sampled_from([None, None, *_excluding(around.world)])),
     )
+
+
+def _excluding(world: World) -> list[str]:
+    """Fields that events and requests share; those that may be null more often."""
+    kinds = {"item": world.item_kind, "k1": world.k1_kind, "at_us": "int"}
+    return [name for name, kind in kinds.items() for _ in range(4 if kind.endswith("?") else 1)]
 
 
 def calendar_view(draw: st.DrawFn, name: str, around: Surroundings) -> CalendarView:

@@ -10,8 +10,6 @@ from tests.support.reference.facts import Fact
 from tests.support.reference.values import us
 from tests.support.reference.views import view_features
 
-DAY_US = 86_400_000_000
-
 
 @dataclass(frozen=True, kw_only=True)
 class Row:
@@ -85,7 +83,7 @@ def _label(
         f
         for f in own
         if f.known_us < known_before_us
-        and f.happened_us >= at - DAY_US
+        and f.happened_us > at
         and all(f.says[name] is not None for name in label.reads)  # null is no value
     ]
     if not reported:
