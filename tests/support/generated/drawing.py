@@ -1,13 +1,20 @@
 """Whole cases, drawn at random."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
 from hypothesis import strategies as st
 
-from features.definitions import CalendarView, OpenView, PreviousView, View
-from tests.support.generated.cases import Batch, Case, Sent, Training
+from features.definitions import (
+    CalendarView,
+    FeatureService,
+    Label,
+    OpenView,
+    PreviousView,
+    View,
+)
+from tests.support.generated.cases import Batch, Case, Sent
 from tests.support.generated.event_types import DrawnEvent, World, event_types, worlds
 from tests.support.generated.exclusions import EXCLUDED, Exclusions
 from tests.support.generated.histories import (
@@ -28,7 +35,7 @@ from tests.support.generated.services import (
     labels,
     report_at_the_edge,
     services,
-    span_of,
+    training_of,
 )
 from tests.support.generated.views import (
     AnyView,
@@ -53,9 +60,8 @@ def view_cases(draw: st.DrawFn, kind: AnyView, excluded: frozenset[Exclusions] =
         for n in range(draw(st.sampled_from([1, 2, 2, 3])))
     ]
     request = draw(event_types("made.request", world, excluded, checked=False, delayed=False))
-    around = Surroundings(
-        world=world, events=tuple(made), item_events=tuple(made), excluded=excluded
-    )
+    events = tuple(made)
+    around = Surroundings(world=world, events=events, item_events=events, excluded=excluded)
     views = tuple(kind(draw, f"view{n}", around) for n in range(draw(st.sampled_from([1, 2]))))
     horizon = _horizon(draw, views, excluded)
     least, most = _watermark_bounds(draw, world)
@@ -110,21 +116,17 @@ def training_cases(draw: st.DrawFn, excluded: frozenset[Exclusions] = EXCLUDED) 
     label = labels(draw, outcome, world, excluded)
     horizon = _horizon(draw, views, excluded)
     drafting = partial(_drafts, draw, views=views, world=world, excluded=excluded, horizon=horizon)
-    drafted = drafting([made], at_most=12)
-    own = drafting([decided], at_most=24, items=6, jitters=FEW_JITTERS)
-    if Exclusions.DECISION_KNOWN_LATE in excluded:
-        decide_after_reports(service, own, world.unit_us)
-    outcomes = drafting([outcome], at_most=16, items=6, jitters=FEW_JITTERS)
-    if Exclusions.LABEL_BEFORE_DECISION in excluded and label.within is None:
-        happen_after_decisions(service, own, outcomes)
-    report_at_the_edge(draw, (service, label), own, outcomes)
-    everything = [*drafted, *own, *outcomes]
+    others = drafting([made], at_most=12)
+    decisions, outcomes = _decisions_and_outcomes(
+        draw, drafting, (service, label), (decided, outcome), world=world, excluded=excluded
+    )
+    everything = [*others, *decisions, *outcomes]
     if Exclusions.AHEAD_EXCEEDED in excluded:
         keep_within_ahead(everything, views)
     partitions = world.partitions
     if Exclusions.LABEL_TIE in excluded and outcome.event.key != "item":
         partitions = 1
-    start, end, cutoff, slice_us = span_of(draw, world, (service, label), own, outcomes)
+    training = training_of(draw, world, (service, label), decisions, outcomes)
     sent = arrived(everything, partitions)
     least, most = _watermark_bounds(draw, world)
     return Case(
@@ -133,14 +135,7 @@ def training_cases(draw: st.DrawFn, excluded: frozenset[Exclusions] = EXCLUDED) 
         views=views,
         sent=sent,
         batches=_batches(draw, sent),
-        training=Training(
-            service=service,
-            label=label,
-            start_us=start,
-            end_us=end,
-            known_before_us=cutoff,
-            slice_us=slice_us,
-        ),
+        training=training,
         partitions=partitions,
         horizon_us=_horizon_us(horizon, world),
         least_us=least,
@@ -148,6 +143,27 @@ def training_cases(draw: st.DrawFn, excluded: frozenset[Exclusions] = EXCLUDED) 
         max_future_us=MAX_FUTURE_UNITS * world.unit_us,
         compaction_slack=draw(st.sampled_from([0, 0, 1, 3])),
     )
+
+
+def _decisions_and_outcomes(
+    draw: st.DrawFn,
+    drafting: Callable[..., list[Draft]],
+    training: tuple[FeatureService, Label],
+    events: tuple[DrawnEvent, DrawnEvent],
+    *,
+    world: World,
+    excluded: frozenset[Exclusions],
+) -> tuple[list[Draft], list[Draft]]:
+    """Events of the two types, many of them where a label begins or ceases to count."""
+    (service, label), (decided, outcome) = training, events
+    decisions = drafting([decided], at_most=24, items=6, jitters=FEW_JITTERS)
+    if Exclusions.DECISION_KNOWN_LATE in excluded:
+        decide_after_reports(service, decisions, world.unit_us)
+    outcomes = drafting([outcome], at_most=16, items=6, jitters=FEW_JITTERS)
+    if Exclusions.LABEL_BEFORE_DECISION in excluded and label.within is None:
+        happen_after_decisions(service, decisions, outcomes)
+    report_at_the_edge(draw, training, decisions, outcomes)
+    return decisions, outcomes
 
 
 def _like(request: DrawnEvent, name: str) -> Any:

@@ -2,7 +2,7 @@
 
 Each member is a class of declarations and histories for which the product gives a wrong answer
 today. Every one has a fixed example that is expected to fail, in
-`tests/unit/features/test_known_faults*.py`. Whoever corrects a fault deletes its member: the draw
+`tests/unit/features/test_known_faults*.py`. Who corrects a fault deletes its member: the draw
 then produces the class, and the fixed example becomes an ordinary test.
 """
 

@@ -124,7 +124,10 @@ def _sent_again(draw: st.DrawFn, first: Draft, how: Drafting) -> list[Draft]:
     The spans between the sightings lie about the horizon: a third one is often a duplicate only of
     the second.
     """
-    kind = draw(st.sampled_from(["no", "no", "no", "no", "same", "changed", "replayed"]))
+    kinds = ["no", "no", "no", "no", "same", "changed", "replayed"]
+    if Exclusions.RESENT_WITH_EARLIER_TIME not in how.excluded:
+        kinds += ["changed"] * 4
+    kind = draw(st.sampled_from(kinds))
     if kind == "no":
         return []
     if kind == "replayed":  # with the time of the first sighting, as a source repeats a whole span
@@ -159,7 +162,7 @@ def _corrected(draw: st.DrawFn, first: Draft, how: Drafting) -> dict[str, Any]:
         fields[field.name] = draw(values_of(field, how.excluded))
     shifts = [0, 0, 1, how.horizon // 2, how.horizon]
     if Exclusions.RESENT_WITH_EARLIER_TIME not in how.excluded:
-        shifts += [-1, -how.horizon]
+        shifts = [-1, -how.horizon // 2, -how.horizon]
     fields["event_time_us"] += how.world.unit_us * draw(st.sampled_from(shifts))
     return fields
 

@@ -6,7 +6,7 @@ from typing import Any
 from hypothesis import strategies as st
 
 from features.definitions import Decision, FeatureService, Label, RequestColumn, View
-from tests.support.generated.cases import START_US
+from tests.support.generated.cases import START_US, Training
 from tests.support.generated.event_types import DrawnEvent, Field, World
 from tests.support.generated.exclusions import Exclusions
 from tests.support.generated.formulas import at_least, is_null, is_text, plain_of, plus, same
@@ -141,13 +141,13 @@ def report_at_the_edge(
             same_event.emitted_us = same_event.arrives_us = known
 
 
-def span_of(
+def training_of(
     draw: st.DrawFn,
     world: World,
     training: tuple[FeatureService, Label],
     decided: Sequence[Draft],
     outcomes: Sequence[Draft],
-) -> tuple[int, int, int, int]:
+) -> Training:
     """When decisions begin and end, the cut-off, and the length of slices: often exactly where one
     row more or less would come in."""
     service, label = training
@@ -162,4 +162,11 @@ def span_of(
     cutoff = draw(st.sampled_from(late)) if draw(st.booleans()) else last
     ends = sorted(t for t in at if start < t <= cutoff)
     end = draw(st.sampled_from([cutoff] * 4 + ends[-2:]))
-    return start, end, cutoff, unit * draw(st.sampled_from([25, 60, 110]))
+    return Training(
+        service=service,
+        label=label,
+        start_us=start,
+        end_us=end,
+        known_before_us=cutoff,
+        slice_us=unit * draw(st.sampled_from([25, 60, 110])),
+    )
