@@ -46,7 +46,7 @@ class Exclusions(Enum):
     """-0.0 where values are compared for equality: `distinct` and `exclude_self`."""
 
     FLOAT_KEY = auto()
-    """A float as the key of an entity: live and history write it as different texts."""
+    """A float as the key of an entity: 0.0 and -0.0 are two entities."""
 
     BOOLEAN_KEY = auto()
     """A truth value as the key of an entity: live and history write it as different texts."""

@@ -281,6 +281,7 @@ def _about_events(how: QueryDraw, values: Any, turn: int) -> list[Query]:
         exact = max(known, how.exact_from_us)
         times = [known, known + 1, end - 1, end, other - 1, other, how.exact_from_us]
         times += [exact + n % 3, exact + (n % 7 * how.world.unit_us)]
+        times.append(how.exact_from_us - (1 + n % 5) * how.world.unit_us)
         for k, t in enumerate(times):
             near = _places_near(how, fields["at_us"], t)
             ahead = near[(turn + n + k) % len(near)]
