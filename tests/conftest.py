@@ -94,10 +94,10 @@ def needs_servers(item: pytest.Item) -> bool:
     return in_folder or not SERVER_FIXTURES.isdisjoint(fixtures)
 
 
-@pytest.fixture(autouse=True)
-def _only_marked_tests_start_servers(request: pytest.FixtureRequest) -> None:
+@pytest.hookimpl(tryfirst=True)  # before any fixture: those of the session start servers too
+def pytest_runtest_setup(item: pytest.Item) -> None:
     """A test of `make test-fast` that starts a server fails, and says which mark it lacks."""
-    Server.permitted = request.node.get_closest_marker("servers") is not None
+    Server.permitted = item.get_closest_marker("servers") is not None
 
 
 @pytest.fixture(scope="session")

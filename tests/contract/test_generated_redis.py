@@ -3,14 +3,14 @@
 from collections.abc import Iterator
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from features.stores.ports import OnlineStore
 from features.stores.redis.store import RedisOnlineStore
+from tests.support.examples import examples
 from tests.support.generated.comparing import differences
 from tests.support.generated.drawing import view_cases
-from tests.support.generated.profiles import SLOW_TO_DRAW, examples
 from tests.support.generated.views import VIEWS, AnyView
 from tests.support.servers import Valkey
 
@@ -25,7 +25,7 @@ def redis_store(valkey_server: Valkey) -> Iterator[OnlineStore]:
 
 
 @pytest.mark.parametrize("kind", VIEWS, ids=lambda kind: kind.__name__)
-@settings(max_examples=examples(12), deadline=None, suppress_health_check=SLOW_TO_DRAW)
+@examples(12, slow_to_draw=True)
 @given(data=st.data())
 def test_views_agree_in_redis(kind: AnyView, redis_store: OnlineStore, data: st.DataObject) -> None:
     case = data.draw(view_cases(kind))

@@ -1,4 +1,4 @@
-"""Small cases by hand: times in seconds after the start, and only the fields that matter."""
+"""Small cases by hand: seconds after the start, only what matters is said."""
 
 import math
 from collections.abc import Sequence
@@ -11,16 +11,24 @@ import pytest
 
 from features.definitions import Check, EventType
 from features.stores.memory import MemoryOnlineStore
-from tests.support.generated.cases import START_US, Case, Question, Sent
+from tests.support.generated.cases import START_US, Case, Query, Sent
 from tests.support.generated.comparing import same_bits
-from tests.support.generated.paths import history_values, ingested, live_answers
+from tests.support.generated.paths import history_values, ingested, online_values
 
 SECOND_US = 1_000_000
+DID_NOT_RAISE: type[BaseException] = pytest.fail.Exception
+"""What `pytest.raises` raises where nothing was raised."""
 
 
-def known_fault(reason: str) -> pytest.MarkDecorator:
-    """The product gives a wrong result today; this test fails when it no longer does."""
-    return pytest.mark.xfail(strict=True, reason=reason)
+def known_fault(
+    reason: str, *, raises: type[BaseException] = AssertionError
+) -> pytest.MarkDecorator:
+    """The product gives a wrong answer today; this test fails when it no longer does.
+
+    `raises`: how the fault shows. `AssertionError` is a wrong answer, `DID_NOT_RAISE` a missing
+    refusal. Any other error fails the suite: the test broke, not the product.
+    """
+    return pytest.mark.xfail(strict=True, reason=reason, raises=raises)
 
 
 def seconds(n: int) -> timedelta:
@@ -55,7 +63,7 @@ def sent(
     partition: int = 0,
     **fields: Any,
 ) -> Sent:
-    """An event that happened at a second, known at once by default."""
+    """An event that happened at a second, known at once unless it is said otherwise."""
     own = {"event_id": f"at {happened} {fields}", "event_time_us": at(happened), "shop": "a"}
     return Sent(
         event=event,
@@ -65,30 +73,28 @@ def sent(
     )
 
 
-def asked(event: EventType, second: float, **fields: Any) -> Question:
-    """A point-in-time query as of a second."""
-    own = {"event_id": "asked", "event_time_us": at(second), "shop": "a"}
-    return Question(record=event.record(**{**own, **fields}), as_of_us=at(second))
+def query(event: EventType, second: float, **fields: Any) -> Query:
+    """A query as of a second."""
+    own = {"event_id": "query", "event_time_us": at(second), "shop": "a"}
+    return Query(record=event.record(**{**own, **fields}), as_of_us=at(second))
 
 
-def answers(case: Case) -> dict[str, np.ndarray[Any, np.dtype[np.float64]]]:
+def values_by_path(case: Case) -> dict[str, np.ndarray[Any, np.dtype[np.float64]]]:
     """By path: the features of the case's first view for each query."""
     view = case.views[0]
-    stores = ingested(case, {"memory": MemoryOnlineStore()})
-    by_path = {"history": history_values(case, view, stores.offline, parts=1)}
-    by_path["history in parts"] = history_values(
-        case, view, stores.offline, parts=len(case.questions)
-    )
-    for name, store in stores.online.items():
-        live = live_answers(case, view, store)
+    made = ingested(case, {"memory": MemoryOnlineStore()})
+    values = {"history": history_values(case, view, made.offline, parts=1)}
+    values["history in parts"] = history_values(case, view, made.offline, parts=len(case.queries))
+    for name, store in made.online.items():
+        live = online_values(case, view, store)
         assert live.exact.all()
-        by_path[name] = live.values
-    return by_path
+        values[name] = live.values
+    return values
 
 
-def assert_answers(case: Case, *rows: Sequence[float | None]) -> None:
-    """Assert these rows on every path, one for each query; None is null."""
+def assert_values(case: Case, *rows: Sequence[float | None]) -> None:
+    """Every path answers this, a row for each query; None is nothing."""
     expected = np.array([[math.nan if v is None else v for v in row] for row in rows], np.float64)
-    by_path = answers(case)
-    wrong = {path: v.tolist() for path, v in by_path.items() if not same_bits(v, expected).all()}
+    values = values_by_path(case)
+    wrong = {path: v.tolist() for path, v in values.items() if not same_bits(v, expected).all()}
     assert not wrong, f"expected {expected.tolist()}"

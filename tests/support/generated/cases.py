@@ -1,4 +1,4 @@
-"""One generated case: what is declared, what was sent, what is asked."""
+"""One generated case: what is declared, what was sent, which queries are made."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -25,7 +25,7 @@ class Sent:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Question:
+class Query:
     """A request, and the time as of which it is answered."""
 
     record: Any
@@ -36,20 +36,20 @@ class Question:
 class Batch:
     """How many events are ingested together, and what happens afterwards.
 
-    `looks`: the readers have answered everything, so values may be compacted up to `least_us`
-    before the newest event. `restarts`: ingest begins anew on the stores. `rebuilds`: the online
-    store that is rebuilt is made at this point, and ingest goes on with it.
+    `observes_readers`: the readers have answered everything, so values may be compacted up to
+    `least_us` before the newest event. `restarts`: ingest begins again on the stores. `rebuilds`:
+    the online store that is rebuilt is made at this point, and ingest goes on with it.
     """
 
     size: int
-    looks: bool = False
+    observes_readers: bool = False
     restarts: bool = False
     rebuilds: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
 class Training:
-    """A training set: a service, a label and the times that are asked for."""
+    """A training set: a service, a label and the times that it is made for."""
 
     service: FeatureService
     label: Label
@@ -64,10 +64,10 @@ class Case:
     """Everything that one comparison needs."""
 
     events: tuple[EventType, ...]
-    asked: EventType
+    request: EventType
     views: tuple[View, ...]
     sent: tuple[Sent, ...]
-    questions: tuple[Question, ...] = ()
+    queries: tuple[Query, ...] = ()
     batches: tuple[Batch, ...] = ()
     training: Training | None = None
     partitions: int = 1
@@ -88,13 +88,13 @@ class Case:
                 for e in self.events
             ),
             f"partitions {self.partitions}, horizon {self.horizon_us}",
-            f"hold {self.least_us} to {self.most_us}, slack {self.compaction_slack}",
+            f"watermark {self.least_us} to {self.most_us}, slack {self.compaction_slack}",
             *(
                 f"sent {s.event.name}-{s.partition} at {s.emitted_ms}: {s.record}"
                 for s in self.sent
             ),
             f"batches {self.batches}",
-            *(f"asked at {q.as_of_us}: {q.record}" for q in self.questions),
+            *(f"query at {q.as_of_us}: {q.record}" for q in self.queries),
             f"training {self.training and _shown(self.training)}",
         ]
         return "Case(\n  " + "\n  ".join(shown) + "\n)"

@@ -14,8 +14,8 @@ from tests.support.generated.cases import Case, messages_of, plain_fields
 from tests.support.generated.paths import (
     history_values,
     ingested,
-    live_answers,
-    question_times,
+    online_values,
+    query_times,
 )
 from tests.support.reference.facts import Fact, Sighting, facts_of
 from tests.support.reference.training import Row, training_rows_of
@@ -29,26 +29,27 @@ def differences(
 ) -> list[str]:
     """What any path answers otherwise than the reference, a line each; none when all agree.
 
-    An online answer counts where it says that it is exact, which it has to be within the hold.
+    An online answer counts where it says that it is exact, which it has to be at the watermark and
+    later.
     """
-    found = ingested(case, online, offline=offline)
+    stores = ingested(case, online, offline=offline)
     facts = facts_of(
         sightings_of(case), horizon_us=case.horizon_us, max_future_us=case.max_future_us
     )
     lines: list[str] = []
     exact_from_us = _exact_from_us(case)
-    for view in case.views if case.questions else ():
+    for view in case.views if case.queries else ():
         expected = expected_values(case, view, facts)
         for parts in (1, 3):
-            values = history_values(case, view, found.offline, parts=parts)
+            values = history_values(case, view, stores.offline, parts=parts)
             lines += _unlike(case, view, f"history in {parts}", values, expected)
-        for name, store in found.online.items():
-            answers = live_answers(case, view, store)
+        for name, store in stores.online.items():
+            answers = online_values(case, view, store)
             lines += _unlike(case, view, name, answers.values, expected, only=answers.exact)
-            wrong = ~answers.exact & (question_times(case) >= exact_from_us)
-            lines += [f"{name}, {view.name}: question {i} is not exact" for i in _where(wrong)]
+            wrong = ~answers.exact & (query_times(case) >= exact_from_us)
+            lines += [f"{name}, {view.name}: query {i} is not exact" for i in _where(wrong)]
     if case.training is not None:
-        lines += _training_differences(case, facts, found.online, found.offline)
+        lines += _training_differences(case, facts, stores.online, stores.offline)
     return lines
 
 
@@ -68,7 +69,7 @@ def sightings_of(case: Case) -> list[Sighting]:
 
 def expected_values(case: Case, view: View, facts: Sequence[Fact]) -> Float64Array:
     """The reference's answers: NaN for nothing."""
-    rows = [view_features(view, facts, plain_fields(q.record), q.as_of_us) for q in case.questions]
+    rows = [view_features(view, facts, plain_fields(q.record), q.as_of_us) for q in case.queries]
     return np.array([[math.nan if v is None else v for v in row] for row in rows], np.float64)
 
 
@@ -103,7 +104,7 @@ def _unlike(
     different = ~same_bits(values, expected) & np.reshape(only, (-1, 1))
     for i, j in np.argwhere(different).tolist():
         yield (
-            f"{path}: {view.features[j]} of question {i} is {values[i, j]!r},"
+            f"{path}: {view.features[j]} of query {i} is {values[i, j]!r},"
             f" the reference says {expected[i, j]!r}"
         )
 
@@ -172,7 +173,7 @@ def _vector_differences(
     assert case.training is not None
     service = case.training.service
     requests = [
-        case.asked.record(**{**r.fields, "event_time_us": r.decision_time_us}) for r in expected
+        case.request.record(**{**r.fields, "event_time_us": r.decision_time_us}) for r in expected
     ]
     if not requests:
         return

@@ -1,23 +1,33 @@
 """Whole cases, drawn at random."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 from hypothesis import strategies as st
 
-from features.definitions import CalendarView, OpenView, PreviousView, View
-from tests.support.generated.cases import Batch, Case, Sent, Training
+from features.definitions import (
+    CalendarView,
+    FeatureService,
+    Label,
+    OpenView,
+    PreviousView,
+    View,
+)
+from tests.support.generated.cases import Batch, Case, Sent
 from tests.support.generated.event_types import DrawnEvent, World, event_types, worlds
 from tests.support.generated.exclusions import EXCLUDED, Exclusions
 from tests.support.generated.histories import (
+    JITTERS,
     MAX_FUTURE_UNITS,
-    Asking,
     Draft,
     Drafting,
+    QueryDraw,
     arrived,
     drafts,
     keep_within_ahead,
-    questions,
+    newest_at_an_edge,
+    queries,
 )
 from tests.support.generated.services import (
     decide_after_reports,
@@ -25,47 +35,58 @@ from tests.support.generated.services import (
     labels,
     report_at_the_edge,
     services,
-    span_of,
+    training_of,
 )
-from tests.support.generated.views import AnyView, Surroundings, any_view
+from tests.support.generated.views import (
+    AnyView,
+    Surroundings,
+    any_view,
+    open_view,
+    previous_view,
+)
 
 FOREVER_US = 10**13
+FOREVER, LONG_HORIZON = 1_000, 30  # units
+FEW_JITTERS = (0, 0, 0, 0, 0, 0, 0, 1)
+OVER_ITEMS = (open_view, previous_view)
 
 
 @st.composite
 def view_cases(draw: st.DrawFn, kind: AnyView, excluded: frozenset[Exclusions] = EXCLUDED) -> Case:
-    """One or two views of a kind, a history and questions."""
-    world = draw(worlds(excluded))
+    """One or two views of a kind, a history and queries."""
+    world = draw(worlds(excluded, null_items=kind not in OVER_ITEMS))
     made = [
         draw(event_types(f"made.e{n}", world, excluded))
         for n in range(draw(st.sampled_from([1, 2, 2, 3])))
     ]
-    asked = draw(event_types("made.asked", world, excluded, checked=False, delayed=False))
-    around = Surroundings(
-        world=world, events=tuple(made), item_events=tuple(made), excluded=excluded
-    )
+    request = draw(event_types("made.request", world, excluded, checked=False, delayed=False))
+    events = tuple(made)
+    around = Surroundings(world=world, events=events, item_events=events, excluded=excluded)
     views = tuple(kind(draw, f"view{n}", around) for n in range(draw(st.sampled_from([1, 2]))))
-    horizon_us = _horizon_us(draw, world, views, excluded)
-    found = _drafts(draw, made, views, world, excluded)
-    sent = arrived(found, world.partitions)
-    least, most = _hold(draw, world)
-    asking = Asking(
-        asked=asked,
+    horizon = _horizon(draw, views, excluded)
+    least, most = _watermark_bounds(draw, world)
+    drafted = _drafts(draw, made, views, world, excluded, horizon=horizon)
+    newest_at_an_edge(draw, drafted, views, most)
+    if Exclusions.AHEAD_EXCEEDED in excluded:
+        keep_within_ahead(drafted, views)
+    sent = arrived(drafted, world.partitions)
+    how = QueryDraw(
+        request=request,
         world=world,
         sent=sent,
         views=views,
         excluded=excluded,
-        exact_from_us=max((s.emitted_ms * 1_000 for s in sent), default=0) - least,
+        exact_from_us=max((d.known_us for d in drafted), default=0) - least,
     )
     return Case(
         events=tuple(e.event for e in made),
-        asked=asked.event,
+        request=request.event,
         views=views,
         sent=sent,
-        questions=questions(draw, asking),
+        queries=queries(draw, how),
         batches=_batches(draw, sent),
         partitions=world.partitions,
-        horizon_us=horizon_us,
+        horizon_us=_horizon_us(horizon, world),
         least_us=least,
         most_us=most,
         max_future_us=MAX_FUTURE_UNITS * world.unit_us,
@@ -77,8 +98,8 @@ def view_cases(draw: st.DrawFn, kind: AnyView, excluded: frozenset[Exclusions] =
 def training_cases(draw: st.DrawFn, excluded: frozenset[Exclusions] = EXCLUDED) -> Case:
     """A service of one or two views, with decisions and a label."""
     world = draw(worlds(excluded))
-    asked = draw(event_types("made.asked", world, excluded, checked=False, delayed=False))
-    decided = DrawnEvent(_like(asked, "made.decided"), asked.fields)
+    request = draw(event_types("made.request", world, excluded, checked=False, delayed=False))
+    decided = DrawnEvent(_like(request, "made.decided"), request.fields)
     delayed = Exclusions.DECISION_KNOWN_LATE not in excluded
     outcome = draw(event_types("made.outcome", world, excluded, delayed=delayed))
     made = draw(event_types("made.e0", world, excluded))
@@ -90,42 +111,33 @@ def training_cases(draw: st.DrawFn, excluded: frozenset[Exclusions] = EXCLUDED) 
     )
     views = tuple(any_view(draw, f"view{n}", around) for n in range(draw(st.integers(1, 2))))
     service = services(
-        draw, views=views, asked=asked, decided=decided, world=world, excluded=excluded
+        draw, views=views, request=request, decided=decided, world=world, excluded=excluded
     )
     label = labels(draw, outcome, world, excluded)
-    found = _drafts(draw, [made], views, world, excluded, at_most=12)
-    own = _drafts(draw, [decided], views, world, excluded, at_most=12, items=4)
-    if Exclusions.DECISION_KNOWN_LATE in excluded:
-        decide_after_reports(service, own, world.unit_us)
-    outcomes = _drafts(draw, [outcome], views, world, excluded, at_most=12, items=4)
-    if Exclusions.LABEL_BEFORE_DECISION in excluded and label.within is None:
-        happen_after_decisions(service, own, outcomes)
-    report_at_the_edge(draw, (service, label), own, outcomes)
-    everything = [*found, *own, *outcomes]
+    horizon = _horizon(draw, views, excluded)
+    drafting = partial(_drafts, draw, views=views, world=world, excluded=excluded, horizon=horizon)
+    others = drafting([made], at_most=12)
+    decisions, outcomes = _decisions_and_outcomes(
+        draw, drafting, (service, label), (decided, outcome), world=world, excluded=excluded
+    )
+    everything = [*others, *decisions, *outcomes]
     if Exclusions.AHEAD_EXCEEDED in excluded:
         keep_within_ahead(everything, views)
     partitions = world.partitions
     if Exclusions.LABEL_TIE in excluded and outcome.event.key != "item":
         partitions = 1
-    start, end, cutoff, slice_us = span_of(draw, world, (service, label), own, outcomes)
+    training = training_of(draw, world, (service, label), decisions, outcomes)
     sent = arrived(everything, partitions)
-    least, most = _hold(draw, world)
+    least, most = _watermark_bounds(draw, world)
     return Case(
         events=(made.event, decided.event, outcome.event),
-        asked=asked.event,
+        request=request.event,
         views=views,
         sent=sent,
         batches=_batches(draw, sent),
-        training=Training(
-            service=service,
-            label=label,
-            start_us=start,
-            end_us=end,
-            known_before_us=cutoff,
-            slice_us=slice_us,
-        ),
+        training=training,
         partitions=partitions,
-        horizon_us=_horizon_us(draw, world, views, excluded),
+        horizon_us=_horizon_us(horizon, world),
         least_us=least,
         most_us=most,
         max_future_us=MAX_FUTURE_UNITS * world.unit_us,
@@ -133,9 +145,30 @@ def training_cases(draw: st.DrawFn, excluded: frozenset[Exclusions] = EXCLUDED) 
     )
 
 
-def _like(asked: DrawnEvent, name: str) -> Any:
+def _decisions_and_outcomes(
+    draw: st.DrawFn,
+    drafting: Callable[..., list[Draft]],
+    training: tuple[FeatureService, Label],
+    events: tuple[DrawnEvent, DrawnEvent],
+    *,
+    world: World,
+    excluded: frozenset[Exclusions],
+) -> tuple[list[Draft], list[Draft]]:
+    """Events of the two types, many of them where a label begins or ceases to count."""
+    (service, label), (decided, outcome) = training, events
+    decisions = drafting([decided], at_most=24, items=6, jitters=FEW_JITTERS)
+    if Exclusions.DECISION_KNOWN_LATE in excluded:
+        decide_after_reports(service, decisions, world.unit_us)
+    outcomes = drafting([outcome], at_most=16, items=6, jitters=FEW_JITTERS)
+    if Exclusions.LABEL_BEFORE_DECISION in excluded and label.within is None:
+        happen_after_decisions(service, decisions, outcomes)
+    report_at_the_edge(draw, training, decisions, outcomes)
+    return decisions, outcomes
+
+
+def _like(request: DrawnEvent, name: str) -> Any:
     """Another event type with the same record."""
-    event = asked.event
+    event = request.event
     return type(event)(name=name, record=event.record, key=event.key, partitions=event.partitions)
 
 
@@ -146,55 +179,67 @@ def _drafts(
     world: World,
     excluded: frozenset[Exclusions],
     *,
+    horizon: int,
     at_most: int = 14,
     items: int = 8,
+    jitters: Sequence[int] = JITTERS,
 ) -> list[Draft]:
     openings = {v.opened.name for v in views if isinstance(v, OpenView | PreviousView)}
-    found: list[Draft] = []
+    drafted: list[Draft] = []
     for drawn in made:
         how = Drafting(
             drawn=drawn,
             world=world,
             excluded=excluded,
-            resends=(0, 1, 20, 30, 31, 70),
+            horizon=min(horizon, LONG_HORIZON),
+            forgets=horizon != FOREVER,
             opens=drawn.event.name in openings and Exclusions.OPENED_AGAIN in excluded,
             items=items,
+            jitters=jitters,
         )
-        found += drafts(draw, how, at_most)
+        drafted += drafts(draw, how, at_most)
     if Exclusions.AHEAD_EXCEEDED in excluded:
-        keep_within_ahead(found, views)
-    return found
+        keep_within_ahead(drafted, views)
+    return drafted
 
 
-def _horizon_us(
-    draw: st.DrawFn, world: World, views: Sequence[View], excluded: frozenset[Exclusions]
-) -> int:
-    """When an event counts as sent again. Ids are remembered for two horizons at least."""
+def _horizon(draw: st.DrawFn, views: Sequence[View], excluded: frozenset[Exclusions]) -> int:
+    """Up to how many units later an event counts as sent again. Ids are remembered for two horizons
+    at least."""
     reaches_back = any(isinstance(v, CalendarView | OpenView | PreviousView) for v in views)
     if reaches_back and Exclusions.RESENT_LONG_AGO in excluded:
-        return FOREVER_US
-    return draw(st.sampled_from([30 * world.unit_us, FOREVER_US]))
+        return FOREVER
+    return draw(st.sampled_from([10, LONG_HORIZON, FOREVER]))
 
 
-def _hold(draw: st.DrawFn, world: World) -> tuple[int, int]:
+def _horizon_us(horizon: int, world: World) -> int:
+    return FOREVER_US if horizon == FOREVER else horizon * world.unit_us
+
+
+def _watermark_bounds(draw: st.DrawFn, world: World) -> tuple[int, int]:
     """How far behind the newest event an answer is exact: at least, and without readers."""
     least = draw(st.sampled_from([0, 0, 1, 3, 15]))
-    most = draw(st.sampled_from([least, least, least, 40, 1_000]))
+    most = draw(st.sampled_from([least, least, 15, 40, 1_000]))
     return least * world.unit_us, max(least, most) * world.unit_us
 
 
 def _batches(draw: st.DrawFn, sent: Sequence[Sent]) -> tuple[Batch, ...]:
     """The events in batches of random sizes."""
-    batches, left = [], len(sent)
+    batches: list[Batch] = []
+    left = len(sent)
+    # Each restart forgets how far the readers are, so the watermark goes back.
+    alternates = draw(st.sampled_from([False, False, True]))
     while left:
         size = min(left, draw(st.sampled_from([1, 2, 3, 5, 5, 10])))
-        what = draw(st.sampled_from(["", "", "looks", "looks", "restarts", "rebuilds"]))
+        event = draw(st.sampled_from(["", "readers", "readers", "restart", "rebuild"]))
+        if alternates:
+            event = ("readers", "restart")[len(batches) % 2]
         batches.append(
             Batch(
                 size=size,
-                looks=what == "looks",
-                restarts=what == "restarts",
-                rebuilds=what == "rebuilds",
+                observes_readers=event == "readers",
+                restarts=event == "restart",
+                rebuilds=event == "rebuild",
             )
         )
         left -= size

@@ -82,17 +82,21 @@ class World:
 
 
 @st.composite
-def worlds(draw: st.DrawFn, excluded: frozenset[Exclusions]) -> World:
-    """Units of seconds or hours, keys and items of texts or numbers."""
+def worlds(draw: st.DrawFn, excluded: frozenset[Exclusions], *, null_items: bool = False) -> World:
+    """Units of seconds or hours, keys and items of texts or numbers; `null_items`: an item may be
+    null."""
+    item_kinds: list[FieldKind] = ["str", "int"]
+    if null_items:
+        item_kinds += ["str?", "int?"]
     k1_kinds: list[FieldKind] = ["str", "str?", "int", "int?"]
     if Exclusions.FLOAT_KEY not in excluded:
-        k1_kinds.append("float")
+        k1_kinds += ["float"] * 4
     if Exclusions.BOOLEAN_KEY not in excluded:
-        k1_kinds.append("bool")
+        k1_kinds += ["bool"] * 4
     return World(
         unit_us=draw(st.sampled_from([SECOND_US, HOUR_US])),
         k1_kind=draw(st.sampled_from(k1_kinds)),
-        item_kind=draw(st.sampled_from(["str", "int"])),
+        item_kind=draw(st.sampled_from(item_kinds)),
         partitions=draw(st.sampled_from([1, 2])),
         lateness=draw(st.sampled_from([CALM, LATE])),
         first_item=0 if Exclusions.WIDE_INTEGERS in excluded else _WIDE[-1],
@@ -128,6 +132,8 @@ def event_types(
     ]
     if Exclusions.CHAINED_CHECKS in excluded:
         checks = _without_chains(checks)
+    elif draw(st.booleans()):
+        checks = _chain(fields, excluded)
     known_after = draw(st.sampled_from([0, 0, 0, 3])) if delayed else 0
     key = draw(st.sampled_from(["k0", "item"])) if world.item_kind == "str" else "k0"
     event = EventType(
@@ -178,8 +184,8 @@ def _checks(
     nullified = None
     if action == "nullify":
         may = [f.name for f in fields if _may_be_nullified(f, excluded)]
-        may += ["k1"] if Exclusions.BLANKED_KEY not in excluded else []
-        may += ["at_us"] if Exclusions.BLANKED_PLACE not in excluded else []
+        may += ["k1"] if Exclusions.NULLIFIED_KEY not in excluded else []
+        may += ["at_us"] if Exclusions.NULLIFIED_PLACE not in excluded else []
         if not may:
             return None
         nullified = draw(st.sampled_from(may))
@@ -200,40 +206,63 @@ def _without_chains(checks: Sequence[Check | None]) -> list[Check | None]:
     return [*kept]
 
 
+def _chain(fields: Sequence[Field], excluded: frozenset[Exclusions]) -> list[Check | None]:
+    """A check that nullifies a field because of another, which a second check nullifies."""
+    numbers = [f for f in fields if f.is_number]
+    may = [f for f in numbers if _may_be_nullified(f, excluded)]
+    if len(may) < 2 or len(numbers) < 3:
+        return []
+    first, second = may[:2]
+    third = next(f for f in numbers if f not in (first, second))
+    chained = ((first, second), (second, third))
+    return [
+        Check(
+            name=f"chained {n}",
+            holds=at_most(read.name, 2),
+            reads=(read.name,),
+            on_failure="nullify",
+            field=nullified.name,
+        )
+        for n, (nullified, read) in enumerate(chained)
+    ]
+
+
 def _may_be_nullified(field: Field, excluded: frozenset[Exclusions]) -> bool:
     if field.kind in ("str", "str?"):
-        return Exclusions.BLANKED_TEXT not in excluded
+        return Exclusions.NULLIFIED_TEXT not in excluded
     if field.kind in ("int", "bool"):
-        return Exclusions.BLANKED_INTEGER not in excluded
+        return Exclusions.NULLIFIED_INTEGER not in excluded
     return True
 
 
 def values_of(field: Field, excluded: frozenset[Exclusions]) -> st.SearchStrategy[Any]:
     """Values for a field."""
-    found: Sequence[Any] = _TEXTS
+    values: Sequence[Any] = _TEXTS
     if field.kind in ("int", "int?"):
-        found = _INTS
+        values = _INTS
         if field.wild and Exclusions.WIDE_INTEGERS not in excluded:
-            found = (*_INTS, *_WIDE)
+            values = (*_INTS, *_WIDE)
     elif field.kind in ("float", "float?"):
-        found = _WILD_FLOATS if field.wild else _FLOATS
+        values = _WILD_FLOATS if field.wild else _FLOATS
     elif field.kind == "bool":
-        found = (False, True)
+        values = (False, True)
     elif Exclusions.TRAILING_NUL not in excluded:
-        found = (*_TEXTS, "a\0")
-    return st.sampled_from([*found, None, None, None] if field.kind.endswith("?") else list(found))
+        values = (*_TEXTS, "a\0")
+    return st.sampled_from(
+        [*values, None, None, None] if field.kind.endswith("?") else list(values)
+    )
 
 
 def keys_of(kind: FieldKind, excluded: frozenset[Exclusions]) -> Sequence[Any]:
     """The keys of entities, few, so that histories meet; the last one has no event."""
     if kind in ("int", "int?"):
-        found: list[Any] = [1, 1, 1, 1, 2, -7]
+        values: list[Any] = [1, 1, 1, 1, 2, -7]
     elif kind == "float":
-        found = [1.0, 1.0, 1.0, 2.5, 1e300]
+        values = [0.0, 0.0, -0.0, 1e-7]
     elif kind == "bool":
-        found = [True, False]
+        values = [True, False]
     else:
-        found = ["a", "a", "a", "a", "a", "b", "", "é"]
+        values = ["a", "a", "a", "a", "a", "b", "", "é"]
         if Exclusions.SEPARATOR_IN_KEY not in excluded:
-            found += ["a\x1fb", "b\x1fc"]
-    return [*found, None] if kind.endswith("?") else found
+            values = ["a", "a\x1fb", "b\x1fc", "c"]
+    return [*values, None, None] if kind.endswith("?") else values

@@ -2,7 +2,7 @@
 
 Each member is a class of declarations and histories for which the product gives a wrong answer
 today. Every one has a fixed example that is expected to fail, in
-`tests/unit/features/test_known_faults*.py`. Whoever corrects a fault deletes its member: the draw
+`tests/unit/features/test_known_faults*.py`. Who corrects a fault deletes its member: the draw
 then produces the class, and the fixed example becomes an ordinary test.
 """
 
@@ -15,16 +15,16 @@ class Exclusions(Enum):
     HOP_ON_SHORTER_WINDOW = auto()
     """A view whose longer window has a finer hop than a shorter one."""
 
-    BLANKED_INTEGER = auto()
+    NULLIFIED_INTEGER = auto()
     """A check that nullifies a field that is declared as a whole number that is never null."""
 
-    BLANKED_TEXT = auto()
+    NULLIFIED_TEXT = auto()
     """A check that nullifies a text field."""
 
-    BLANKED_KEY = auto()
+    NULLIFIED_KEY = auto()
     """A check that nullifies a key of an entity."""
 
-    BLANKED_PLACE = auto()
+    NULLIFIED_PLACE = auto()
     """A check that nullifies the time by which a view places its events or its items."""
 
     CHAINED_CHECKS = auto()
@@ -46,7 +46,7 @@ class Exclusions(Enum):
     """-0.0 where values are compared for equality: `distinct` and `exclude_self`."""
 
     FLOAT_KEY = auto()
-    """A float as the key of an entity: live and history write it as different texts."""
+    """A float as the key of an entity: 0.0 and -0.0 are two entities."""
 
     BOOLEAN_KEY = auto()
     """A truth value as the key of an entity: live and history write it as different texts."""
@@ -59,6 +59,14 @@ class Exclusions(Enum):
 
     RESENT_LONG_AGO = auto()
     """A span sent again while a view's events may have happened longer before than `reach` says."""
+
+    REPLAYED_WHEN_FORGOTTEN = auto()
+    """An event sent again after its id was forgotten, while a value that was not compacted since
+    says that it is exact for times before the watermark."""
+
+    RESENT_WITH_EARLIER_TIME = auto()
+    """An event sent again with an earlier event time: a rebuild reads no first sighting in a later
+    slice."""
 
     DECISION_KNOWN_LATE = auto()
     """An event of a decision that is reported only after the decision time."""

@@ -139,13 +139,13 @@ def item_field(name: str) -> Callable[[Columns, Columns], Any]:
 
 
 def item_since(name: str) -> Callable[[Columns, Columns], Any]:
-    """For a PreviousView: seconds from a kept time to the question."""
+    """For a PreviousView: seconds from a kept time to the query."""
 
-    def compute(item: Columns, question: Columns) -> Any:
-        return (question["as_of_us"] - item[name]) / 1_000_000
+    def compute(item: Columns, query: Columns) -> Any:
+        return (query["as_of_us"] - item[name]) / 1_000_000
 
-    def plain(item: Fields, question: Fields) -> Any:
-        return None if item[name] is None else (question["as_of_us"] - item[name]) / 1_000_000
+    def plain(item: Fields, query: Fields) -> Any:
+        return None if item[name] is None else (query["as_of_us"] - item[name]) / 1_000_000
 
     return paired(compute, plain)
 

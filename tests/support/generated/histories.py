@@ -1,24 +1,33 @@
-"""Histories: what was sent when, in which order it arrived, and what is asked about it."""
+"""Histories: what was sent when, in which order it arrived, and which queries are made about it."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from hypothesis import strategies as st
 
-from features.definitions import EventType, FeatureView, OpenView, PreviousView, View
-from tests.support.generated.cases import START_US, Question, Sent, plain_fields
+from features.definitions import (
+    CalendarView,
+    EventType,
+    FeatureView,
+    OpenView,
+    PreviousView,
+    PythonView,
+    View,
+)
+from tests.support.generated.cases import START_US, Query, Sent, plain_fields
 from tests.support.generated.event_types import DrawnEvent, World, keys_of, values_of
 from tests.support.generated.exclusions import Exclusions
 from tests.support.reference.values import us
 
 MAX_FUTURE_UNITS = 3
-_JITTERS = (0, 0, 0, 0, 1, -1)
+NULL_ITEM = 2
+JITTERS = (0, 0, 0, 0, 1, -1)
 TWINS = ("event_time_us", "k0", "k1")
 """What an event may have in common with the one before it."""
 
-QUESTIONED = 12
-"""Of so many events every edge is asked about."""
+QUERIED = 12
+"""Of so many events every edge is queried."""
 
 
 @dataclass(kw_only=True)
@@ -29,6 +38,13 @@ class Draft:
     fields: dict[str, Any]
     emitted_us: int
     arrives_us: int
+
+    @property
+    def known_us(self) -> int:
+        """When the event is known: a message says when it was emitted in milliseconds."""
+        emitted = self.emitted_us // 1_000 * 1_000
+        delay = self.event.known_after_us
+        return max(emitted, self.fields["event_time_us"] + delay) if delay else emitted
 
     def sent(self, partitions: int) -> Sent:
         """The event, in the partition that its key says."""
@@ -45,44 +61,49 @@ class Draft:
 class Drafting:
     """How the events of one type are drawn.
 
-    `opens`: each item has one event of this type only. `resends`: how much later an event may be
-    sent again, in units.
+    `opens`: each item has one event of this type only. `horizon`: how much later a sighting may be
+    a duplicate, in units. `forgets`: ids are forgotten some time after. `jitters`: microseconds by
+    which events miss the unit.
     """
 
     drawn: DrawnEvent
     world: World
     excluded: frozenset[Exclusions]
-    resends: Sequence[int]
+    horizon: int
+    forgets: bool
     opens: bool = False
     items: int = 8
+    jitters: Sequence[int] = JITTERS
 
 
 def drafts(draw: st.DrawFn, how: Drafting, at_most: int) -> list[Draft]:
     """Up to so many events, some of them sent again."""
-    found: list[Draft] = []
+    drafted: list[Draft] = []
     used: set[Any] = set()
     spread = draw(st.sampled_from([12, 40, 100]))  # units of time that the events lie in
     for n in range(draw(st.sampled_from([0, at_most // 2, at_most, at_most]))):
         fields = _fields(draw, how, f"{how.drawn.event.name}-{n}", spread)
-        if found and draw(st.sampled_from([False, False, True])):
-            fields |= {name: found[-1].fields[name] for name in TWINS}
+        if drafted and draw(st.sampled_from([False, False, True])):
+            fields |= {name: drafted[-1].fields[name] for name in TWINS}
         if how.opens and fields["item"] in used:
             continue
         used.add(fields["item"])
         emitted = fields["event_time_us"] + how.world.unit_us * draw(
             st.sampled_from(how.world.lateness)
         )
-        delay = how.world.unit_us * draw(st.sampled_from([0, 0, 0, 3, 30]))
+        delay = how.world.unit_us * draw(
+            st.sampled_from([0, 0, 0, 3, how.horizon if how.horizon >= 30 else 3])
+        )
         first = Draft(
             event=how.drawn.event, fields=fields, emitted_us=emitted, arrives_us=emitted + delay
         )
-        found += [first, *_sent_again(draw, first, how)]
-    return found
+        drafted += [first, *_sent_again(draw, first, how)]
+    return drafted
 
 
 def _fields(draw: st.DrawFn, how: Drafting, event_id: str, spread: int) -> dict[str, Any]:
     unit = how.world.unit_us
-    happened = START_US + unit * draw(st.integers(0, spread)) + draw(st.sampled_from(_JITTERS))
+    happened = START_US + unit * draw(st.integers(0, spread)) + draw(st.sampled_from(how.jitters))
     ahead = draw(st.sampled_from([0, 1, 5, 10, 10, 20, 35, 60, 80, -5]))
     fields = {
         "event_id": event_id,
@@ -98,124 +119,238 @@ def _fields(draw: st.DrawFn, how: Drafting, event_id: str, spread: int) -> dict[
 
 
 def _sent_again(draw: st.DrawFn, first: Draft, how: Drafting) -> list[Draft]:
-    """The same event once more, as it was or with other values; not at all, mostly."""
-    kind = draw(st.sampled_from(["no", "no", "no", "no", "same", "changed"]))
+    """The same event once or twice more, as it was or changed; not at all, mostly.
+
+    The spans between the sightings lie about the horizon: a third one is often a duplicate only of
+    the second.
+    """
+    kinds = ["no", "no", "no", "no", "same", "changed", "replayed"]
+    if Exclusions.RESENT_WITH_EARLIER_TIME not in how.excluded:
+        kinds += ["changed"] * 4
+    kind = draw(st.sampled_from(kinds))
     if kind == "no":
         return []
-    emitted = first.emitted_us + how.world.unit_us * draw(st.sampled_from(how.resends))
+    if kind == "replayed":  # with the time of the first sighting, as a source repeats a whole span
+        spans = [how.horizon // 2]
+        again = {Exclusions.RESENT_LONG_AGO, Exclusions.REPLAYED_WHEN_FORGOTTEN}
+        if not how.forgets or not again <= how.excluded:
+            spans += [40, 90, 200]
+        arrives = first.arrives_us + how.world.unit_us * draw(st.sampled_from(spans))
+        return [replace(first, arrives_us=arrives)]
+    horizon = how.horizon
+    chains: list[tuple[int, ...]] = [(0,), (1,), (horizon,), (horizon + 1,), (2 * horizon + 10,)]
+    chains += [(horizon, 1), (1, horizon), (2 * horizon // 3,) * 2, (horizon, horizon)]
+    chains += [(horizon + 1, horizon), (1, horizon + 1)]
     fields = first.fields
     if kind == "changed" and not how.opens and not first.event.known_after:
-        fields = dict(fields)
-        for field in how.drawn.fields[:1]:
-            fields[field.name] = draw(values_of(field, how.excluded))
-    found = [Draft(event=first.event, fields=fields, emitted_us=emitted, arrives_us=emitted)]
-    if draw(st.booleans()):  # once more, at most a horizon after the second or the first one
-        emitted += how.world.unit_us * draw(st.sampled_from(how.resends))
-        found.append(
+        fields = _corrected(draw, first, how)
+    emitted = first.emitted_us
+    sightings = []
+    for span in draw(st.sampled_from(chains)):
+        emitted += how.world.unit_us * span
+        sightings.append(
             Draft(event=first.event, fields=fields, emitted_us=emitted, arrives_us=emitted)
         )
-    return found
+    return sightings
+
+
+def _corrected(draw: st.DrawFn, first: Draft, how: Drafting) -> dict[str, Any]:
+    """The fields of an event that its source sends again with another value or another time, which
+    differs by at most a horizon."""
+    fields = dict(first.fields)
+    for field in how.drawn.fields[:1]:
+        fields[field.name] = draw(values_of(field, how.excluded))
+    shifts = [0, 0, 1, how.horizon // 2, how.horizon]
+    if Exclusions.RESENT_WITH_EARLIER_TIME not in how.excluded:
+        shifts = [-1, -how.horizon // 2, -how.horizon]
+    fields["event_time_us"] += how.world.unit_us * draw(st.sampled_from(shifts))
+    return fields
+
+
+def newest_at_an_edge(
+    draw: st.DrawFn, drafts: list[Draft], views: Sequence[View], hold_us: int
+) -> None:
+    """Let the newest event be known when another one lies exactly at the edge of what is kept.
+
+    Both are about one entity, so its value is compacted then. Later events are left out.
+    """
+    if not drafts or draw(st.sampled_from([False, False, True])):
+        return
+    kept = draw(st.sampled_from(drafts))
+    view = draw(st.sampled_from(views))
+    place = "event_time_us" if isinstance(view, FeatureView | PythonView) else "at_us"
+    kept.fields[place] = (kept.fields[place] + 500) // 1_000 * 1_000
+    reach_us = draw(st.sampled_from(_reaches(view)))
+    known_us = kept.fields[place] + reach_us + hold_us
+    happened_us = known_us - kept.event.known_after_us
+    newest = {
+        **kept.fields,
+        "event_id": f"{kept.event.name}-newest",
+        "event_time_us": happened_us,
+        "at_us": happened_us + draw(st.sampled_from([0, 1])) * reach_us,
+    }
+    if any(isinstance(v, OpenView | PreviousView) for v in views):
+        newest["item"] = _another(kept.fields["item"])
+    drafts[:] = [d for d in drafts if d.known_us <= known_us]
+    drafts.append(Draft(event=kept.event, fields=newest, emitted_us=known_us, arrives_us=known_us))
+
+
+def _another(item: Any) -> Any:
+    """The id of an item that no other event is about."""
+    return "newest" if isinstance(item, str | None) else item + 1_000
+
+
+def _reaches(view: View) -> list[int]:
+    """How far back a state keeps what it places, in whole milliseconds."""
+    if isinstance(view, FeatureView):
+        lengths = [w.length_us for w in view.windows]
+        return [*lengths, max(lengths), view.reach_us // 1_000 * 1_000]
+    return [view.reach_us]
 
 
 def item_of(world: World, number: int) -> Any:
-    """An item's id."""
-    return f"i{number}" if world.item_kind == "str" else world.first_item + number
+    """An item's id; null for one of them where it may be."""
+    if number == NULL_ITEM and world.item_kind.endswith("?"):
+        return None
+    return f"i{number}" if world.item_kind.startswith("str") else world.first_item + number
 
 
-def keep_within_ahead(found: Sequence[Draft], views: Sequence[View]) -> None:
+def keep_within_ahead(drafted: Sequence[Draft], views: Sequence[View]) -> None:
     """Move the times of items so that no event about one happens longer than `ahead` before."""
     for view in views:
         if not isinstance(view, OpenView | PreviousView):
             continue
         names = {e.name for e in view.sources}
-        for opening in found:
+        for opening in drafted:
             if opening.event != view.opened:
                 continue
             times = [
                 d.fields["event_time_us"]
-                for d in found
+                for d in drafted
                 if d.event.name in names and d.fields["item"] == opening.fields["item"]
             ]
             limit = min(times) + us(view.ahead)
             opening.fields["at_us"] = min(opening.fields["at_us"], limit)
 
 
-def arrived(found: Sequence[Draft], partitions: int) -> tuple[Sent, ...]:
+def arrived(drafted: Sequence[Draft], partitions: int) -> tuple[Sent, ...]:
     """The events in the order in which they arrive."""
-    return tuple(d.sent(partitions) for d in sorted(found, key=lambda d: d.arrives_us))
+    return tuple(d.sent(partitions) for d in sorted(drafted, key=lambda d: d.arrives_us))
 
 
 @dataclass(frozen=True, kw_only=True)
-class Asking:
-    """What questions are drawn from."""
+class QueryDraw:
+    """What queries are drawn from."""
 
-    asked: DrawnEvent
+    request: DrawnEvent
     world: World
     sent: Sequence[Sent]
     views: Sequence[View]
     excluded: frozenset[Exclusions]
     exact_from_us: int
 
-    def question(self, number: int, t: int, fields: dict[str, Any], values: Any) -> Question:
-        """A question as of `t` with the keys, the item and the time ahead in `fields`."""
+    def query(self, number: int, t: int, fields: dict[str, Any], values: Any) -> Query:
+        """A query as of `t` with the keys, the item and the time ahead in `fields`."""
         own = {name: fields[name] for name in ("k0", "k1", "item", "at_us")}
         if own["k1"] is None and not self.world.k1_kind.endswith("?"):
             own["k1"] = keys_of(self.world.k1_kind, self.excluded)[0]
-        record = self.asked.event.record(event_id=f"q{number}", event_time_us=t, **own, **values)
-        return Question(record=record, as_of_us=t)
+        record = self.request.event.record(event_id=f"q{number}", event_time_us=t, **own, **values)
+        return Query(record=record, as_of_us=t)
 
 
-def questions(draw: st.DrawFn, asking: Asking) -> tuple[Question, ...]:
-    """Some questions at random, and several about every event, where an answer changes."""
-    values = {f.name: draw(values_of(f, asking.excluded)) for f in asking.asked.fields}
-    edges = [0, 1, *(n * asking.world.unit_us for n in (1, 2, 5, 12)), *_edges(asking.views)]
-    found = _about_events(asking, values, edges, draw(st.integers(0, 20)))
+def queries(draw: st.DrawFn, how: QueryDraw) -> tuple[Query, ...]:
+    """Some queries at random, and several about every event, where an answer changes."""
+    values = {f.name: draw(values_of(f, how.excluded)) for f in how.request.fields}
+    edges = [0, 1, *(n * how.world.unit_us for n in (1, 2, 5, 12)), *_edges(how.views)]
+    drawn = _about_events(how, values, draw(st.integers(0, 20)))
     for _ in range(draw(st.integers(1, 5))):
-        found.append(_at_random(draw, asking, values, edges, len(found)))
-    return tuple(found)
+        drawn.append(_at_random(draw, how, values, edges, len(drawn)))
+    return tuple(drawn)
 
 
-def _about_events(asking: Asking, values: Any, edges: Sequence[int], turn: int) -> list[Question]:
-    """For each event: just before and after it is known, and where something ends."""
-    found: list[Question] = []
-    for n, sent in enumerate(asking.sent[:QUESTIONED]):
+def _about_events(how: QueryDraw, values: Any, turn: int) -> list[Query]:
+    """About many events: just before and after each is known, and where each no longer counts."""
+    drawn: list[Query] = []
+    for n, sent in enumerate(_queried_events(how.sent)):
         known = sent.emitted_ms * 1_000
         if sent.event.known_after_us:
             known = max(known, sent.record.event_time_us + sent.event.known_after_us)
-        edge, other = (edges[(turn + n * k) % len(edges)] for k in (1, 3))
         fields = plain_fields(sent.record)
-        happened, at = fields["event_time_us"], fields["at_us"]
-        times = [known, known + 1, happened + edge, happened + edge + 1, at + other, at + other + 1]
-        exact = max(known, asking.exact_from_us)
-        times += [exact + n % 3, exact + (n % 7 * asking.world.unit_us)]
+        ends = _ends(how.views, fields)
+        end, other = (ends[(turn + n * k) % len(ends)] for k in (1, 3))
+        exact = max(known, how.exact_from_us)
+        times = [known, known + 1, end - 1, end, other - 1, other, how.exact_from_us]
+        times += [exact + n % 3, exact + (n % 7 * how.world.unit_us)]
+        times.append(how.exact_from_us - (1 + n % 5) * how.world.unit_us)
         for k, t in enumerate(times):
-            ahead = at + 1 if (n + k) % 2 else t + (turn + k) * asking.world.unit_us
-            found.append(asking.question(len(found), t, {**fields, "at_us": ahead}, values))
-    return found
+            near = _places_near(how, fields["at_us"], t)
+            ahead = near[(turn + n + k) % len(near)]
+            drawn.append(how.query(len(drawn), t, {**fields, "at_us": ahead}, values))
+    return drawn
+
+
+def _queried_events(sent: Sequence[Sent]) -> list[Sent]:
+    """Some events: the later sightings of those that were sent again, the newest, then any."""
+    seen: set[str] = set()
+    again: list[Sent] = []
+    others: list[Sent] = []
+    for event in sent:
+        (again if event.record.event_id in seen else others).append(event)
+        seen.add(event.record.event_id)
+    chosen = [*again[: QUERIED // 2], *others[-2:]]
+    return [*chosen, *others[: QUERIED - len(chosen)]]
+
+
+def _ends(views: Sequence[View], fields: dict[str, Any]) -> list[int]:
+    """The first times as of which an event with these fields no longer counts for a view."""
+    happened, at = fields["event_time_us"], fields["at_us"]
+    ends: set[int] = set()
+    for view in views:
+        match view:
+            case FeatureView():
+                for w in view.windows:
+                    hop_start = happened // w.hop_us * w.hop_us
+                    ends.add(hop_start + w.hop_us + w.length_us)
+            case PythonView():
+                ends.add(happened + view.reach_us + 1)
+            case CalendarView() | OpenView() | PreviousView():
+                ends |= {at + 1, at + view.reach_us + 1, happened + view.lookback_us + 1}
+    return sorted(ends)
+
+
+def _places_near(how: QueryDraw, at: int, t: int) -> list[int]:
+    """Times of requests for which a span, or what comes before, begins or ends at an event."""
+    unit = how.world.unit_us
+    reaches = [v.reach_us for v in how.views if isinstance(v, PreviousView)]
+    spans = [0, 1, 5 * unit, 5 * unit + 1, -5 * unit, -5 * unit - 1, 20 * unit, 20 * unit + 1]
+    return [
+        *(at + span for span in (*spans, *reaches, *(r + 1 for r in reaches))),
+        *(t + n * unit for n in (0, 1, 3, 8, 15)),
+    ]
 
 
 def _at_random(
-    draw: st.DrawFn, asking: Asking, values: Any, edges: Sequence[int], number: int
-) -> Question:
+    draw: st.DrawFn, how: QueryDraw, values: Any, edges: Sequence[int], number: int
+) -> Query:
     """About an entity that may be unknown, at a time that some event names or any other."""
-    about = [(s.emitted_ms * 1_000, plain_fields(s.record)) for s in asking.sent]
+    about = [(s.emitted_ms * 1_000, plain_fields(s.record)) for s in how.sent]
     nothing = {"item": None, "event_time_us": START_US, "at_us": START_US}
     emitted, event = draw(st.sampled_from(about or [(START_US, nothing)]))
-    anchors = [emitted, event["event_time_us"], event["at_us"], asking.exact_from_us]
+    anchors = [emitted, event["event_time_us"], event["at_us"], how.exact_from_us]
     t = draw(st.sampled_from(anchors)) + draw(st.sampled_from(edges))
-    t += draw(st.sampled_from(_JITTERS))
-    ahead = draw(st.sampled_from([0, 1, 10, 20, 40, -3])) * asking.world.unit_us
+    t += draw(st.sampled_from(JITTERS))
+    ahead = draw(st.sampled_from([0, 1, 10, 20, 40, -3])) * how.world.unit_us
     fields = {
-        "k0": draw(st.sampled_from([*keys_of("str", asking.excluded), "never seen"])),
-        "k1": draw(st.sampled_from(keys_of(asking.world.k1_kind, asking.excluded))),
-        "item": item_of(asking.world, draw(st.integers(0, 9))),
+        "k0": draw(st.sampled_from([*keys_of("str", how.excluded), "never seen"])),
+        "k1": draw(st.sampled_from(keys_of(how.world.k1_kind, how.excluded))),
+        "item": item_of(how.world, draw(st.integers(0, 9))),
         "at_us": draw(st.sampled_from([t + ahead, event["at_us"] + 1])),
     }
-    return asking.question(number, t, fields, values)
+    return how.query(number, t, fields, values)
 
 
 def _edges(views: Sequence[View]) -> list[int]:
-    """How far a question lies behind an event where an answer changes."""
+    """How far a query lies behind an event where an answer changes."""
     edges: set[int] = set()
     for view in views:
         if isinstance(view, FeatureView):

@@ -1,4 +1,4 @@
-"""One case through every path of the product: the same question must have the same answer."""
+"""One case through every path of the product: the same query must have the same answer."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -55,31 +55,31 @@ def ingested(
     return Ingested(online=run.online, offline=run.offline)
 
 
-def live_answers(case: Case, view: View, store: OnlineStore) -> ViewValues:
-    """What an online store answers to the questions of a case."""
-    tuples = _question_fields(case)
+def online_values(case: Case, view: View, store: OnlineStore) -> ViewValues:
+    """What an online store answers to the queries of a case."""
+    tuples = _query_fields(case)
     keys, which = encode_keys(entity_keys(view.entity, tuples))
     values = store.get([(view.name, keys)])[0]
-    fields = arrays_of(tuples, case.asked.record, view.request_fields)
-    return state_of(view).read(values, which, question_times(case), fields)
+    fields = arrays_of(tuples, case.request.record, view.request_fields)
+    return state_of(view).read(values, which, query_times(case), fields)
 
 
 def history_values(case: Case, view: View, offline: OfflineStore, *, parts: int) -> Float64Array:
-    """What history says about the questions, in `parts` separate computations."""
-    frame, times = _question_frame(case, view), question_times(case)
-    found = np.empty((len(times), len(view.features)))
+    """What history says about the queries, in `parts` separate computations."""
+    frame, times = _query_frame(case, view), query_times(case)
+    values = np.empty((len(times), len(view.features)))
     for part in range(parts):
         mine = np.arange(len(times)) % parts == part
         past = EventLog(offline, horizon_us=case.horizon_us)
-        found[mine] = view_values(
-            view, past, frame.filter(mine), times[mine], decided_by=case.asked
+        values[mine] = view_values(
+            view, past, frame.filter(mine), times[mine], decided_by=case.request
         )
-    return found
+    return values
 
 
-def question_times(case: Case) -> Int64Array:
-    """As of when each question is."""
-    return np.array([q.as_of_us for q in case.questions], np.int64)
+def query_times(case: Case) -> Int64Array:
+    """As of when each query is."""
+    return np.array([q.as_of_us for q in case.queries], np.int64)
 
 
 @dataclass
@@ -123,7 +123,7 @@ class _Run:
             writer.write(decoded.good, taken)
         self._buffer.add(decoded.good, taken)
         self._buffer.flush()
-        if batch.looks:
+        if batch.observes_readers:
             for watermark in self._watermarks.values():
                 watermark.observe(ends=dict, answered=dict)
         if batch.restarts:
@@ -163,14 +163,14 @@ class _Run:
         return [Partition(e.name, n) for e in self.case.events for n in numbers]
 
 
-def _question_fields(case: Case) -> dict[str, Any]:
-    return field_tuples([q.record for q in case.questions], case.asked.fields)
+def _query_fields(case: Case) -> dict[str, Any]:
+    return field_tuples([q.record for q in case.queries], case.request.fields)
 
 
-def _question_frame(case: Case, view: View) -> pl.DataFrame:
+def _query_frame(case: Case, view: View) -> pl.DataFrame:
     polars: dict[str, Any] = {"int": pl.Int64, "float": pl.Float64, "text": pl.String}
-    types = stored_types(case.asked)
-    tuples = _question_fields(case)
+    types = stored_types(case.request)
+    tuples = _query_fields(case)
     names = dict.fromkeys((*view.entity.keys, *view.request_fields))
     return pl.DataFrame(
         {n: list(tuples[n]) for n in names}, schema={n: polars[types[n]] for n in names}

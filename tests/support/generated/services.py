@@ -6,7 +6,7 @@ from typing import Any
 from hypothesis import strategies as st
 
 from features.definitions import Decision, FeatureService, Label, RequestColumn, View
-from tests.support.generated.cases import START_US
+from tests.support.generated.cases import START_US, Training
 from tests.support.generated.event_types import DrawnEvent, Field, World
 from tests.support.generated.exclusions import Exclusions
 from tests.support.generated.formulas import at_least, is_null, is_text, plain_of, plus, same
@@ -18,7 +18,7 @@ def services(
     draw: st.DrawFn,
     *,
     views: tuple[View, ...],
-    asked: DrawnEvent,
+    request: DrawnEvent,
     decided: DrawnEvent,
     world: World,
     excluded: frozenset[Exclusions],
@@ -27,14 +27,14 @@ def services(
     after = draw(st.sampled_from([1, 1, 5, 40]))
     at = draw(st.sampled_from([plus("event_time_us", after * world.unit_us), same("at_us")]))
     columns = []
-    for n, field in enumerate(asked.fields):
+    for n, field in enumerate(request.fields):
         compute, category = draw(st.sampled_from(_request_formulas(field, excluded)))
         columns.append(
             RequestColumn(name=f"q{n}", compute=compute, reads=(field.name,), category=category)
         )
     return FeatureService(
         name="service",
-        decision=Decision(request=asked.event, source=decided.event, entity_id="item", at=at),
+        decision=Decision(request=request.event, source=decided.event, entity_id="item", at=at),
         request_columns=tuple(columns),
         views=views,
     )
@@ -45,14 +45,14 @@ def _request_formulas(field: Field, excluded: frozenset[Exclusions]) -> list[tup
     name = field.name
     if not field.is_number:
         return [(same(name), True), (is_text(name, "a"), False)]
-    found = [(same(name), False), (at_least(name, 2), False)]
+    formulas = [(same(name), False), (at_least(name, 2), False)]
     if field.kind in ("int?", "float?"):
-        found.append((is_null(name), False))
+        formulas.append((is_null(name), False))
         if Exclusions.NUMBER_CATEGORY not in excluded:
-            found.append((same(name), True))
+            formulas.append((same(name), True))
     elif field.kind == "int":
-        found.append((same(name), True))
-    return found
+        formulas.append((same(name), True))
+    return formulas
 
 
 def labels(
@@ -73,7 +73,7 @@ def labels(
         value, reads = at_least(field.name, 1 if field.kind == "bool" else 0), field.name
     else:
         value, reads = is_text(field.name, "a"), field.name
-    within = draw(st.sampled_from([None, None, 5, 30]))
+    within = draw(st.sampled_from([None, None, 5, 5, 30]))
     return Label(
         name="label",
         source=outcome.event,
@@ -129,7 +129,7 @@ def report_at_the_edge(
         return
     at = {d.fields["item"]: plain_of(service.decision.at)(d.fields) for d in decided}
     for draft in outcomes:
-        edge = draw(st.sampled_from(["no", "no", "happens", "known"]))
+        edge = draw(st.sampled_from(["no", "happens", "known", "known"]))
         decision = at.get(draft.fields["item"])
         if edge == "no" or decision is None:
             continue
@@ -141,28 +141,32 @@ def report_at_the_edge(
             same_event.emitted_us = same_event.arrives_us = known
 
 
-def span_of(
+def training_of(
     draw: st.DrawFn,
     world: World,
     training: tuple[FeatureService, Label],
     decided: Sequence[Draft],
     outcomes: Sequence[Draft],
-) -> tuple[int, int, int, int]:
+) -> Training:
     """When decisions begin and end, the cut-off, and the length of slices: often exactly where one
     row more or less would come in."""
     service, label = training
     unit, wait = world.unit_us, us(label.max_wait)
     at = [plain_of(service.decision.at)(d.fields) for d in decided]
-    start = START_US + unit * draw(st.sampled_from([-10, -10, -10, 20]))
-    known = [d.emitted_us // 1_000 * 1_000 for d in outcomes]
-    ripe = [t + wait for t in at]
-    last = max([start + unit * 300, *at, *known, *ripe]) + 1
-    edges = [t for t in (*known, *ripe) if t > start + unit]
-    cutoff = (
-        draw(st.sampled_from(edges or [last]))
-        if draw(st.sampled_from([False, False, True]))
-        else last
+    start = START_US + unit * draw(st.sampled_from([-10, -10, -10, -10, 20]))
+    known = [d.known_us for d in outcomes]
+    edges = known if label.within is None else [t + wait for t in at]
+    last = max([start + unit * 300, *at, *known, *(t + wait for t in at)]) + 1
+    late = sorted(t for t in edges if t > start + unit)
+    late = late[len(late) // 2 :] or [last]
+    cutoff = draw(st.sampled_from(late)) if draw(st.booleans()) else last
+    ends = sorted(t for t in at if start < t <= cutoff)
+    end = draw(st.sampled_from([cutoff] * 4 + ends[-2:]))
+    return Training(
+        service=service,
+        label=label,
+        start_us=start,
+        end_us=end,
+        known_before_us=cutoff,
+        slice_us=unit * draw(st.sampled_from([25, 60, 110])),
     )
-    ends = [t for t in at if start < t <= cutoff]
-    end = draw(st.sampled_from([cutoff] * 4 + ends[:2]))
-    return start, end, cutoff, unit * draw(st.sampled_from([25, 60, 110]))

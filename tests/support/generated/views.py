@@ -94,8 +94,14 @@ def feature_view(draw: st.DrawFn, name: str, around: Surroundings) -> FeatureVie
             for (operation, column), without in zip(chosen, windowless, strict=True)
         ),
         ttl=ttl,
-        exclude_self=draw(st.sampled_from([None, None, "item", "at_us"])),
+        exclude_self=draw(st.sampled_from([None, None, *_excluding(around.world)])),
     )
+
+
+def _excluding(world: World) -> list[str]:
+    """Fields that events and requests share; those that may be null more often."""
+    kinds = {"item": world.item_kind, "k1": world.k1_kind, "at_us": "int"}
+    return [name for name, kind in kinds.items() for _ in range(4 if kind.endswith("?") else 1)]
 
 
 def calendar_view(draw: st.DrawFn, name: str, around: Surroundings) -> CalendarView:
@@ -143,7 +149,7 @@ def open_view(draw: st.DrawFn, name: str, around: Surroundings) -> OpenView:
 
 
 def previous_view(draw: st.DrawFn, name: str, around: Surroundings) -> PreviousView:
-    """The item before the one that is asked about."""
+    """The item before the one that the request is about."""
     opened, *others = _item_events(draw, around)
     keeps, values = [], [ItemValue(name="known", meaning="", compute=item_known(opened.event.name))]
     kept = draw(st.integers(0, 1))
@@ -197,10 +203,10 @@ def _entity(draw: st.DrawFn) -> Entity:
 
 
 def _item_events(draw: st.DrawFn, around: Surroundings) -> list[DrawnEvent]:
-    found = list(around.item_events)
-    turn = draw(st.integers(0, len(found) - 1))
-    found = found[turn:] + found[:turn]
-    return found[: draw(st.integers(min(2, len(found)), len(found)))]
+    values = list(around.item_events)
+    turn = draw(st.integers(0, len(values) - 1))
+    values = values[turn:] + values[:turn]
+    return values[: draw(st.integers(min(2, len(values)), len(values)))]
 
 
 def _windows(
@@ -237,7 +243,7 @@ def _some(draw: st.DrawFn, windows: Sequence[Any]) -> tuple[Any, ...]:
 
 @dataclass(frozen=True)
 class _DrawnColumn:
-    """A column, and what may be asked of it: whether it adds up, whether -0.0 may be in it."""
+    """A column, and what may be computed of it: whether it adds up, whether -0.0 may be in it."""
 
     column: Column
     adds_up: bool
@@ -303,10 +309,10 @@ def _possible(
     numbers = [c.column.name for c in columns] + [f.name for f in source.fields if f.is_number]
     codes = [c.column.name for c in columns if not c.is_wild or negative_zero]
     codes += [f.name for f in source.fields if not f.is_number or not f.wild or negative_zero]
-    found: dict[str, list[str | None]] = {"count": [None]}
+    values: dict[str, list[str | None]] = {"count": [None]}
     if adding:
-        found |= {o: [*adding] for o in ADDED}
-    found["distinct"] = [*codes, "item"]
-    found |= {o: [*numbers, "at_us"] for o in OF_NUMBERS}
-    found |= {"since_first": [None], "since_last": [None]}
-    return found
+        values |= {o: [*adding] for o in ADDED}
+    values["distinct"] = [*codes, "item"]
+    values |= {o: [*numbers, "at_us"] for o in OF_NUMBERS}
+    values |= {"since_first": [None], "since_last": [None]}
+    return values

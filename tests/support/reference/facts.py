@@ -53,9 +53,9 @@ def facts_of(sightings: Iterable[Sighting], *, horizon_us: int, max_future_us: i
     return facts
 
 
-def about(entity: Entity, facts: Sequence[Fact], asked: Mapping[str, Any]) -> list[Fact]:
+def about(entity: Entity, facts: Sequence[Fact], request: Mapping[str, Any]) -> list[Fact]:
     """The facts about the entity that a request names; none where a key of it is null."""
-    keys = [asked[key] for key in entity.keys]
+    keys = [request[key] for key in entity.keys]
     if None in keys:
         return []
     return [f for f in facts if [f.says[key] for key in entity.keys] == keys]

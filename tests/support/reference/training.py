@@ -10,8 +10,6 @@ from tests.support.reference.facts import Fact
 from tests.support.reference.values import us
 from tests.support.reference.views import view_features
 
-DAY_US = 86_400_000_000
-
 
 @dataclass(frozen=True, kw_only=True)
 class Row:
@@ -57,18 +55,18 @@ def training_rows_of(
 
 
 def service_values(
-    service: FeatureService, facts: Sequence[Fact], asked: Mapping[str, Any], as_of_us: int
+    service: FeatureService, facts: Sequence[Fact], request: Mapping[str, Any], as_of_us: int
 ) -> dict[str, Any]:
     """Categories and numbers of a service by name; "" for a category without a value."""
     values: dict[str, Any] = {}
     for column in service.request_columns:
-        value = plain_of(column.compute)(asked)
+        value = plain_of(column.compute)(request)
         if column.category:
             values[column.name] = "" if value is None else str(value)
         else:
             values[column.name] = None if value is None else float(value)
     for view in service.views:
-        features = view_features(view, facts, asked, as_of_us)
+        features = view_features(view, facts, request, as_of_us)
         values |= dict(zip(view.features, features, strict=True))
     return values
 
@@ -81,16 +79,16 @@ def _label(
     ]
     if label.within is not None:
         return _happens_within(label, own, at, known_before_us)
-    told = [
+    reported = [
         f
         for f in own
         if f.known_us < known_before_us
-        and f.happened_us >= at - DAY_US
+        and f.happened_us > at
         and all(f.says[name] is not None for name in label.reads)  # null is no value
     ]
-    if not told:
+    if not reported:
         return None, None
-    first = min(told, key=lambda f: (f.known_us, f.partition, f.offset))
+    first = min(reported, key=lambda f: (f.known_us, f.partition, f.offset))
     return int(plain_of(label.value)(first.says)), first.known_us
 
 

@@ -1,4 +1,4 @@
-"""The value of every kind of view for one question, written from `docs/explanation/features.md`."""
+"""The value of every kind of view for one query, written from `docs/explanation/features.md`."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -17,42 +17,44 @@ from tests.support.reference.digest import digest
 from tests.support.reference.facts import Fact, about
 from tests.support.reference.values import MINUTE_US, Value, aggregate, us
 
-Asked = Mapping[str, Any]
+Request = Mapping[str, Any]
 
 
-def view_features(view: View, facts: Sequence[Fact], asked: Asked, as_of_us: int) -> list[Value]:
+def view_features(
+    view: View, facts: Sequence[Fact], request: Request, as_of_us: int
+) -> list[Value]:
     """The features of a view, in its order, for a request with these fields."""
     sources = {event.name for event in view.sources}
     known = [
         f
-        for f in about(view.entity, [f for f in facts if f.event in sources], asked)
+        for f in about(view.entity, [f for f in facts if f.event in sources], request)
         if f.known_us < as_of_us
     ]
     match view:
         case FeatureView():
-            return _windows(view, known, asked, as_of_us)
+            return _windows(view, known, request, as_of_us)
         case CalendarView():
-            return _calendar(view, known, asked, as_of_us)
+            return _calendar(view, known, request, as_of_us)
         case OpenView():
             return _open(view, known, as_of_us)
         case PreviousView():
-            return _previous(view, known, asked, as_of_us)
+            return _previous(view, known, request, as_of_us)
         case PythonView():
             return _python(view, known, as_of_us)
 
 
-def _windows(view: FeatureView, known: list[Fact], asked: Asked, as_of_us: int) -> list[Value]:
-    own = None if view.exclude_self is None else asked[view.exclude_self]
+def _windows(view: FeatureView, known: list[Fact], request: Request, as_of_us: int) -> list[Value]:
+    own = None if view.exclude_self is None else request[view.exclude_self]
     if own is not None:
         known = [f for f in known if f.says[str(view.exclude_self)] != own]
     columns = {c.name: c for c in view.columns}
-    found = []
+    values = []
     for a in view.aggregations:
         assert a.windows or view.ttl is not None
         for window in a.windows or (view.ttl,):
             inside = [f for f in known if f.happened_us >= _edge(window, as_of_us)]
-            found.append(aggregate(a, columns, inside, as_of_us))
-    return found
+            values.append(aggregate(a, columns, inside, as_of_us))
+    return values
 
 
 def _edge(window: Any, as_of_us: int) -> int:
@@ -63,17 +65,20 @@ def _edge(window: Any, as_of_us: int) -> int:
     return start // us(window.hop) * us(window.hop)
 
 
-def _calendar(view: CalendarView, known: list[Fact], asked: Asked, as_of_us: int) -> list[Value]:
-    near = [f for f in known if f.says[view.at] - f.happened_us <= us(view.ahead)]
+def _calendar(
+    view: CalendarView, known: list[Fact], request: Request, as_of_us: int
+) -> list[Value]:
+    placed = [f for f in known if f.says[view.at] is not None]
+    near = [f for f in placed if f.says[view.at] - f.happened_us <= us(view.ahead)]
     columns = {c.name: c for c in view.columns}
-    found: list[Value] = []
+    values: list[Value] = []
     for a in view.aggregations:
         for span in view.spans:
-            start, end = plain_of(span.start)(asked), plain_of(span.end)(asked)
+            start, end = plain_of(span.start)(request), plain_of(span.end)(request)
             inside = [f for f in near if start <= f.says[view.at] < end]
             reached = start >= as_of_us - us(view.reach)
-            found.append(aggregate(a, columns, inside, as_of_us) if reached else None)
-    return found
+            values.append(aggregate(a, columns, inside, as_of_us) if reached else None)
+    return values
 
 
 def _open(view: OpenView, known: list[Fact], as_of_us: int) -> list[Value]:
@@ -81,7 +86,7 @@ def _open(view: OpenView, known: list[Fact], as_of_us: int) -> list[Value]:
     closed = {f.says[view.item] for f in known if f.event in closed_by}
     waited = []
     for item in {f.says[view.item] for f in known if f.event == view.opened.name} - closed:
-        due = _told_first(known, view.opened.name, view.item, item, [view.due])[view.due]
+        due = _first_reported(known, view.opened.name, view.item, item, [view.due])[view.due]
         if due is not None and as_of_us - us(view.reach) <= due < as_of_us:
             waited.append(as_of_us - due)
     mean = sum(waited) / len(waited) / MINUTE_US if waited else None
@@ -89,19 +94,21 @@ def _open(view: OpenView, known: list[Fact], as_of_us: int) -> list[Value]:
     return [values[what] for what in view.gives]
 
 
-def _previous(view: PreviousView, known: list[Fact], asked: Asked, as_of_us: int) -> list[Value]:
-    item = _item_before(view, known, asked[view.before], as_of_us)
+def _previous(
+    view: PreviousView, known: list[Fact], request: Request, as_of_us: int
+) -> list[Value]:
+    item = _item_before(view, known, request[view.before], as_of_us)
     columns: dict[str, Any] = {}
     kept = dict(view.keeps)
     for event in view.sources:
         fields = kept.get(event, ())
         own = [f for f in known if f.event == event.name and f.says[view.item] == item]
         columns[event.name] = item is not None and bool(own)
-        told = _told_first(known, event.name, view.item, item, fields) if own else {}
+        reported = _first_reported(known, event.name, view.item, item, fields) if own else {}
         for field in fields:
-            columns[f"{event.name}.{field}"] = told.get(field)
-    question = {**asked, "as_of_us": as_of_us}
-    values = [plain_of(v.compute)(columns, question) for v in view.values]
+            columns[f"{event.name}.{field}"] = reported.get(field)
+    query = {**request, "as_of_us": as_of_us}
+    values = [plain_of(v.compute)(columns, query) for v in view.values]
     return [None if v is None else float(v) for v in values]
 
 
@@ -113,22 +120,22 @@ def _item_before(view: PreviousView, known: list[Fact], before: int, as_of_us: i
     gone = {f.says[view.item] for f in known if f.event in unless}
     candidates = []
     for item in {f.says[view.item] for f in known if f.event == view.opened.name} - gone:
-        order = _told_first(known, view.opened.name, view.item, item, [view.order])[view.order]
+        order = _first_reported(known, view.opened.name, view.item, item, [view.order])[view.order]
         if order is not None and before - us(view.reach) <= order < before:
             candidates.append((order, _tie(item), item))
     return max(candidates)[2] if candidates else None
 
 
-def _told_first(
+def _first_reported(
     known: Sequence[Fact], event: str, key: str, item: Any, fields: Sequence[str]
 ) -> dict[str, Any]:
     """Of several events of one kind about an item the one known first counts. Of two known at one
     moment each field has the smaller value, and none where one of them has none."""
     own = [f for f in known if f.event == event and f.says[key] == item]
     first = min(f.known_us for f in own)
-    told = [f.says for f in own if f.known_us == first]
+    reported = [f.says for f in own if f.known_us == first]
     return {
-        field: None if any(s[field] is None for s in told) else min(s[field] for s in told)
+        field: None if any(s[field] is None for s in reported) else min(s[field] for s in reported)
         for field in fields
     }
 

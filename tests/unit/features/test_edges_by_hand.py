@@ -7,7 +7,7 @@ import pytest
 from features.definitions import Aggregation, Decision, Entity, FeatureService, FeatureView, Label
 from features.retrieval.historical import training_rows
 from features.stores.memory import MemoryOnlineStore
-from tests.support.by_hand import SECOND_US, an_event, asked, assert_answers, at, seconds, sent
+from tests.support.by_hand import SECOND_US, an_event, assert_values, at, query, seconds, sent
 from tests.support.generated.cases import Batch, Case
 from tests.support.generated.formulas import at_least, plus
 from tests.support.generated.paths import ingested
@@ -45,7 +45,7 @@ def label_of(*, cutoff: int, known: int, within: timedelta | None) -> int | None
         within=within,
     )
     events = (sent(PLACED, 0, order="o"), sent(RETURNED, 20, known=known, order="o", late=True))
-    case = Case(events=(PLACED, RETURNED), asked=PLACED, views=(COUNT,), sent=events)
+    case = Case(events=(PLACED, RETURNED), request=PLACED, views=(COUNT,), sent=events)
     made = training_rows(
         service,
         label,
@@ -55,9 +55,9 @@ def label_of(*, cutoff: int, known: int, within: timedelta | None) -> int | None
         known_before_us=at(cutoff),
         ready_tolerance_us=10**12,
     )
-    found: list[int | None] = made.frame["label"].to_list()
-    assert len(found) == 1
-    return found[0]
+    values: list[int | None] = made.frame["label"].to_list()
+    assert len(values) == 1
+    return values[0]
 
 
 @pytest.mark.parametrize(("cutoff", "label"), [(30, None), (31, 1)])
@@ -82,27 +82,27 @@ def test_a_dropped_sighting_counts_as_one_too() -> None:
     again = [sent(PLACED, 0, known=k, order="o") for k in (20, 40)]
     case = Case(
         events=(PLACED,),
-        asked=PLACED,
+        request=PLACED,
         views=(COUNT,),
         sent=(first, *again),
-        questions=(asked(PLACED, 50, order=""),),
+        queries=(query(PLACED, 50, order=""),),
         horizon_us=30 * SECOND_US,
     )
-    assert_answers(case, [1])
+    assert_values(case, [1])
 
 
 def test_compaction_keeps_what_lies_at_the_edge_of_the_longest_window() -> None:
     events = [sent(PLACED, second, order=f"o{second}") for second in (0, 100, 100.001)]
     case = Case(
         events=(PLACED,),
-        asked=PLACED,
+        request=PLACED,
         views=(COUNT,),
         sent=(*events[:2], sent(PLACED, 100, order="other")),
         batches=tuple(Batch(size=1) for _ in range(3)),
-        questions=(asked(PLACED, 100, order=""), asked(PLACED, 100.000001, order="")),
+        queries=(query(PLACED, 100, order=""), query(PLACED, 100.000001, order="")),
         least_us=0,
         most_us=0,
         compaction_slack=0,
     )
     assert "memory" in ingested(case, {"memory": MemoryOnlineStore()}).online
-    assert_answers(case, [1], [2])
+    assert_values(case, [1], [2])

@@ -17,16 +17,18 @@ from features.definitions import (
     TimeWindow,
 )
 from features.errors import DeclarationError
+from features.stores.memory import MemoryOnlineStore
 from tests.support.by_hand import (
     an_event,
-    answers,
-    asked,
-    assert_answers,
+    assert_values,
     known_fault,
+    query,
     seconds,
     sent,
+    values_by_path,
 )
 from tests.support.generated.cases import Batch, Case
+from tests.support.generated.paths import ingested, online_values
 
 SHOP = Entity(name="shop", keys=("shop",))
 HOUR, DAY = 3_600, 86_400
@@ -74,19 +76,21 @@ def test_a_longer_window_with_a_finer_hop_keeps_its_edge() -> None:
     morning = 10 * HOUR
     case = Case(
         events=(sold,),
-        asked=sold,
+        request=sold,
         views=(view,),
         sent=(sent(sold, morning + 1_800), sent(sold, morning + 2_400)),
         batches=(Batch(size=1), Batch(size=1)),
-        questions=(asked(sold, DAY + morning + 900),),
+        queries=(query(sold, DAY + morning + 900),),
         least_us=0,
         most_us=0,
         compaction_slack=0,
     )
-    assert_answers(case, [0, 2])
+    assert_values(case, [0, 2])
 
 
-@known_fault("a nullified whole number becomes the smallest number of 64 bits in sums")
+@known_fault(
+    "a nullified whole number becomes the smallest number of 64 bits in sums", raises=RuntimeWarning
+)
 def test_a_nullified_whole_number_does_not_count_in_sums() -> None:
     sold = an_event(cents=int, checks=[nullify("cents", lambda e: e["cents"] < 1_000)])
     view = counted(
@@ -95,7 +99,7 @@ def test_a_nullified_whole_number_does_not_count_in_sums() -> None:
         ("mean", "price"),
         columns=(column("price", lambda e: e["cents"], "cents"),),
     )
-    assert_answers(_three_prices(sold, view), [300, 150])
+    assert_values(_three_prices(sold, view), [300, 150])
 
 
 @known_fault(
@@ -105,17 +109,17 @@ def test_a_nullified_whole_number_does_not_count_in_rates() -> None:
     sold = an_event(cents=int, checks=[nullify("cents", lambda e: e["cents"] < 1_000)])
     large = column("large", lambda e: e["cents"] >= 150, "cents")
     view = counted(sold, ("rate", "large"), columns=(large,))
-    assert_answers(_three_prices(sold, view), [0.5])
+    assert_values(_three_prices(sold, view), [0.5])
 
 
 def _three_prices(sold: EventType, view: FeatureView) -> Case:
     prices = [100, 200, 5_000]
     return Case(
         events=(sold,),
-        asked=sold,
+        request=sold,
         views=(view,),
         sent=tuple(sent(sold, n, cents=c) for n, c in enumerate(prices)),
-        questions=(asked(sold, 10, cents=0),),
+        queries=(query(sold, 10, cents=0),),
     )
 
 
@@ -124,12 +128,12 @@ def test_a_nullified_text_is_no_value_of_distinct() -> None:
     sold = an_event(city=str, checks=[nullify("city", lambda e: e["city"] != "test")])
     case = Case(
         events=(sold,),
-        asked=sold,
+        request=sold,
         views=(counted(sold, ("distinct", "city")),),
         sent=(sent(sold, 1, city="x"), sent(sold, 2, city="test")),
-        questions=(asked(sold, 10, city=""),),
+        queries=(query(sold, 10, city=""),),
     )
-    assert_answers(case, [1])
+    assert_values(case, [1])
 
 
 @known_fault("a check does not nullify the key of an entity")
@@ -137,16 +141,17 @@ def test_an_event_whose_key_is_nullified_is_about_no_entity() -> None:
     sold = an_event(city=str, checks=[nullify("city", lambda e: e["city"] != "test")])
     case = Case(
         events=(sold,),
-        asked=sold,
+        request=sold,
         views=(counted(sold, ("count", ""), entity=Entity(name="city", keys=("city",))),),
         sent=(sent(sold, 1, city="test"),),
-        questions=(asked(sold, 10, city="test"),),
+        queries=(query(sold, 10, city="test"),),
     )
-    assert_answers(case, [0])
+    assert_values(case, [0])
 
 
 @known_fault(
-    "ingest raises KeyError when a check nullifies a field that another nullifying check reads"
+    "ingest raises KeyError when a check nullifies a field that another nullifying check reads",
+    raises=KeyError,
 )
 def test_a_check_may_nullify_what_another_check_reads() -> None:
     sold = an_event(
@@ -160,12 +165,12 @@ def test_a_check_may_nullify_what_another_check_reads() -> None:
     )
     case = Case(
         events=(sold,),
-        asked=sold,
+        request=sold,
         views=(counted(sold, ("last", "a")),),
         sent=(sent(sold, 1, a=7.0, b=1.0, c=1.0),),
-        questions=(asked(sold, 10, a=0.0, b=0.0, c=0.0),),
+        queries=(query(sold, 10, a=0.0, b=0.0, c=0.0),),
     )
-    assert_answers(case, [7])
+    assert_values(case, [7])
 
 
 @known_fault("`distinct` tells whole numbers apart only up to 2^53")
@@ -173,12 +178,12 @@ def test_distinct_counts_wide_numbers() -> None:
     sold = an_event(customer=int)
     case = Case(
         events=(sold,),
-        asked=sold,
+        request=sold,
         views=(counted(sold, ("distinct", "customer")),),
         sent=tuple(sent(sold, n, customer=S + n) for n in range(4)),
-        questions=(asked(sold, 10, customer=0),),
+        queries=(query(sold, 10, customer=0),),
     )
-    assert_answers(case, [4])
+    assert_values(case, [4])
 
 
 @known_fault("`exclude_self` excludes other events whose number is beyond 2^53 and near")
@@ -186,12 +191,12 @@ def test_wide_numbers_exclude_only_their_own_events() -> None:
     sold = an_event(order=int)
     case = Case(
         events=(sold,),
-        asked=sold,
+        request=sold,
         views=(counted(sold, ("count", ""), exclude_self="order"),),
         sent=tuple(sent(sold, n, order=S + n) for n in range(4)),
-        questions=(asked(sold, 10, order=S),),
+        queries=(query(sold, 10, order=S),),
     )
-    assert_answers(case, [3])
+    assert_values(case, [3])
 
 
 @known_fault("a sum beyond 64 bits wraps round")
@@ -202,7 +207,8 @@ def test_a_sum_never_wraps() -> None:
 
 
 @known_fault(
-    "a value times its scale that is beyond 64 bits becomes the smallest number of 64 bits"
+    "a value times its scale that is beyond 64 bits becomes the smallest number of 64 bits",
+    raises=RuntimeWarning,
 )
 def test_a_scaled_value_never_wraps() -> None:
     sold = an_event(cents=float)
@@ -213,13 +219,13 @@ def test_a_scaled_value_never_wraps() -> None:
 def _assert_refused_or_not_wrapped(sold: EventType, view: FeatureView, value: float) -> None:
     case = Case(
         events=(sold,),
-        asked=sold,
+        request=sold,
         views=(view,),
         sent=tuple(sent(sold, n, cents=value) for n in range(3)),
-        questions=(asked(sold, 10, cents=value),),
+        queries=(query(sold, 10, cents=value),),
     )
     try:
-        found = np.concatenate(list(answers(case).values()))
+        found = np.concatenate(list(values_by_path(case).values()))
     except DeclarationError:
         return
     assert (np.isnan(found) | (found > 0)).all()
@@ -230,12 +236,12 @@ def test_zero_is_one_value_of_distinct() -> None:
     sold = an_event(weight=float)
     case = Case(
         events=(sold,),
-        asked=sold,
+        request=sold,
         views=(counted(sold, ("distinct", "weight")),),
         sent=(sent(sold, 1, weight=0.0), sent(sold, 2, weight=-0.0)),
-        questions=(asked(sold, 10, weight=0.0),),
+        queries=(query(sold, 10, weight=0.0),),
     )
-    assert_answers(case, [1])
+    assert_values(case, [1])
 
 
 @known_fault("texts that differ in a NUL at their end are one value")
@@ -243,12 +249,12 @@ def test_a_nul_at_the_end_makes_another_text() -> None:
     sold = an_event(city=str)
     case = Case(
         events=(sold,),
-        asked=sold,
+        request=sold,
         views=(counted(sold, ("distinct", "city")),),
         sent=(sent(sold, 1, city="x"), sent(sold, 2, city="x\0")),
-        questions=(asked(sold, 10, city=""),),
+        queries=(query(sold, 10, city=""),),
     )
-    assert_answers(case, [2])
+    assert_values(case, [2])
 
 
 @known_fault("a truth value as a key is another text live than in history")
@@ -257,13 +263,13 @@ def test_a_truth_value_is_one_key_on_every_path() -> None:
     view = counted(sold, ("count", ""), entity=Entity(name="online", keys=("online", "shop")))
     case = Case(
         events=(sold,),
-        asked=sold,
+        request=sold,
         views=(view,),
         sent=(sent(sold, 1, online=True),),
         batches=(Batch(size=1, rebuilds=True),),
-        questions=(asked(sold, 10, online=True),),
+        queries=(query(sold, 10, online=True),),
     )
-    assert_answers(case, [1])
+    assert_values(case, [1])
 
 
 @known_fault("keys of several fields are joined by a character that they may hold")
@@ -272,12 +278,12 @@ def test_keys_that_hold_the_separator_are_told_apart() -> None:
     view = counted(sold, ("count", ""), entity=Entity(name="city", keys=("shop", "city")))
     case = Case(
         events=(sold,),
-        asked=sold,
+        request=sold,
         views=(view,),
         sent=(sent(sold, 1, shop="a\x1fb", city="c"),),
-        questions=(asked(sold, 10, shop="a", city="b\x1fc"),),
+        queries=(query(sold, 10, shop="a", city="b\x1fc"),),
     )
-    assert_answers(case, [0])
+    assert_values(case, [0])
 
 
 @known_fault("one view that is listed twice counts every event twice")
@@ -286,9 +292,46 @@ def test_a_view_that_is_listed_twice_counts_once() -> None:
     view = counted(sold, ("count", ""))
     case = Case(
         events=(sold,),
-        asked=sold,
+        request=sold,
         views=(view, view),
         sent=(sent(sold, 1),),
-        questions=(asked(sold, 10),),
+        queries=(query(sold, 10),),
     )
-    assert_answers(case, [1])
+    assert_values(case, [1])
+
+
+@known_fault("a rebuild counts an event twice that was sent again with a time of the day before")
+def test_an_event_sent_again_with_an_earlier_time_counts_once_in_a_rebuild() -> None:
+    sold = an_event()
+    case = Case(
+        events=(sold,),
+        request=sold,
+        views=(counted(sold, ("count", "")),),
+        sent=(
+            sent(sold, 10, event_id="one"),
+            sent(sold, -10, known=20, event_id="one"),  # the day begins at second 0
+        ),
+        queries=(query(sold, 50),),
+    )
+    assert_values(case, [1])
+
+
+@known_fault("a value that was not compacted says that it is exact after an id was forgotten")
+def test_an_event_that_is_replayed_when_its_id_is_forgotten_counts_once() -> None:
+    sold = an_event()
+    first = sent(sold, 0)
+    case = Case(
+        events=(sold,),
+        request=sold,
+        views=(counted(sold, ("count", "")),),
+        sent=(first, *(sent(sold, n, shop="b") for n in (150, 300)), first),
+        batches=tuple(Batch(size=1) for _ in range(4)),
+        queries=(query(sold, 50),),
+        horizon_us=30_000_000,
+        least_us=0,
+        most_us=0,
+        compaction_slack=50,
+    )
+    store = ingested(case, {"memory": MemoryOnlineStore()}).online["memory"]
+    read = online_values(case, case.views[0], store)
+    assert read.values[0, 0] == 1 or not read.exact[0]
