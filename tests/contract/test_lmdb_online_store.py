@@ -224,11 +224,11 @@ _SLOW_REPLACER = textwrap.dedent("""
         yield from content(sale("8"), sale("9"), positions={}).values
         if sys.argv[2] == "content":
             stop()
-    read_aside = lmdb._read_aside
+    staged_items = lmdb._staged_items
     def half(waiting):
-        yield next(read_aside(waiting))
+        yield next(staged_items(waiting))
         stop()
-    lmdb._read_aside = half
+    lmdb._staged_items = half
     lmdb.LmdbOnlineStore(sys.argv[1]).replace(
         OnlineContent(values=values(), positions={P0: 9}, seen=[], schemas={})
     )
