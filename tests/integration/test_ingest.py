@@ -147,6 +147,7 @@ def test_ingest_waits_for_an_unavailable_store_and_loses_nothing(site: Installat
                 lambda: str(offline) in process.get("/readyz")[1],
                 what="ingest says which store it waits for",
                 limit_s=60,
+                details=lambda: process.get("/readyz")[1] + process.text()[-3_000:],
             )
             assert process.get("/healthz")[0] == 200
             assert reached(site.kafka) == reached_before

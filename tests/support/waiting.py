@@ -6,15 +6,20 @@ from typing import Never
 
 
 def wait_until(
-    condition: Callable[[], bool], *, what: str, limit_s: float = 30.0, pause_s: float = 0.05
+    condition: Callable[[], bool],
+    *,
+    what: str,
+    limit_s: float = 30.0,
+    pause_s: float = 0.05,
+    details: Callable[[], str] = str,
 ) -> None:
-    """Return as soon as the condition holds.
+    """Return as soon as the condition holds. `details`: what else to say if it does not.
 
     Raises:
         AssertionError: it did not hold within the limit.
     """
     assert holds_within(condition, limit_s=limit_s, pause_s=pause_s), (
-        f"not within {limit_s:.0f} s: {what}"
+        f"not within {limit_s:.0f} s: {what} {details()}"
     )
 
 
