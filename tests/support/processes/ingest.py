@@ -157,12 +157,15 @@ def all_ingested(kafka: KafkaSettings) -> bool:
 
 
 def wait_until_done(kafka: KafkaSettings, *processes: IngestProcess, limit_s: float = 90) -> None:
-    """Wait until everything that was sent is ingested; processes that end are started again."""
+    """Wait until everything that was sent is ingested; processes that end are started again.
+
+    All of them then run: one that still starts would not notice a SIGTERM, and die of it.
+    """
 
     def condition() -> bool:
         for process in processes:
             process.restart_if_ended()
-        return all_ingested(kafka)
+        return all_ingested(kafka) and all(process.get("/healthz")[0] for process in processes)
 
     wait_until(condition, what="everything is ingested", limit_s=limit_s, pause_s=0.2)
 
