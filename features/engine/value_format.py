@@ -86,6 +86,8 @@ class ValueFormat:
         self._view, self._schema_id = view, schema_id
         self.base_row = _row_layout("row_key", "count", *columns)
         self.delta_row = _row_layout("row_key", "known_us", *columns)
+        self._base_size = int(self.base_row.itemsize)
+        self._delta_size = int(self.delta_row.itemsize)
         none = np.empty(0, np.int64)
         self.empty = self.pack(
             ValueRows(
@@ -153,13 +155,14 @@ class ValueFormat:
             ViewSchemaMismatch: the value belongs to another declaration.
             CorruptValue: its header is damaged.
         """
-        header = value[:_HEADER_SIZE]
-        fields = _HEADER_STRUCT.unpack_from(header.ljust(_HEADER_SIZE, b"\0"))
-        schema_id, _, base, deltas_left, _ = fields
-        if schema_id != self._schema_id or len(header) < _HEADER_SIZE:
-            self._headers([header])  # tells damage from another declaration
-        delta_bytes = len(value) - _HEADER_SIZE - base * self.base_row.itemsize
-        return -(-delta_bytes // self.delta_row.itemsize), deltas_left
+        # Once a value and update: nothing is copied, and sizes are not looked up in the dtypes.
+        if len(value) < _HEADER_SIZE:
+            self._headers([value])
+        schema_id, _, base, deltas_left, _ = _HEADER_STRUCT.unpack_from(value)
+        if schema_id != self._schema_id:
+            self._headers([value])  # tells damage from another declaration
+        delta_bytes = len(value) - _HEADER_SIZE - base * self._base_size
+        return -(-delta_bytes // self._delta_size), deltas_left
 
     def _headers(self, values: Sequence[bytes]) -> NDArray[np.void]:
         """The headers, undamaged and of this declaration."""
