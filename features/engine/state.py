@@ -2,7 +2,8 @@
 
 One rule keeps it exact and small: rows that no allowed query can tell apart are merged, rows that
 no allowed query can reach are dropped, all others are kept. Queries are allowed for any
-`t >= compacted_through`, the time up to which a value has been compacted.
+`t >= compacted_through`, the time up to which a value has been compacted. A value may also have
+marks: rows that say from when on it is exact, because an event may be in it twice.
 
 Appending only adds delta rows behind the others, without parsing, so the appends of several writers
 commute. Compaction merges the delta rows that were known before a given time into the base rows,
@@ -22,7 +23,7 @@ from features.definitions.views import View
 from features.engine.fingerprints import schema_id
 from features.engine.queries import PointInTimeQueries
 from features.engine.rows import PointInTimeRows
-from features.engine.sorting import UNSET
+from features.engine.sorting import HIGHEST, UNSET
 from features.engine.value_format import ValueFormat, ValueRows
 
 COMPACTION_SLACK = 16
@@ -30,10 +31,15 @@ COMPACTION_SLACK = 16
 left."""
 
 
+MARK = HIGHEST
+"""`known_us` of a mark. Its row key is the time from which on the value is exact; as an event it is
+never known."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class ViewValues:
     """`values`: float64 (queries, features of the view), NaN for null. `exact`: False where the
-    query is for a time before the value was compacted."""
+    query is for a time before the value was compacted, or before a mark."""
 
     values: Float64Array
     exact: BoolArray
@@ -118,6 +124,13 @@ class ViewState(ABC):
             deltas[name] = rows.columns[name]
         return self.format.seal(deltas)
 
+    def pack_marks(self, exact_from_us: Int64Array) -> NDArray[np.void]:
+        """Delta rows, one for each time, that make the values that they are appended to exact only
+        from that time on."""
+        marks = np.zeros(len(exact_from_us), self.format.delta_row)
+        marks["row_key"], marks["known_us"] = exact_from_us, MARK
+        return self.format.seal(marks)
+
     def append(self, value: bytes | None, delta_rows: bytes) -> tuple[bytes, bool]:
         """The value with packed delta rows added, and whether it is time to compact it.
 
@@ -142,7 +155,7 @@ class ViewState(ABC):
             ViewSchemaMismatch: a value belongs to another declaration.
             CorruptValue: a value is damaged.
         """
-        rows = self.format.parse(values)
+        rows = _without_marks(self.format.parse(values))
         compacted_through = np.maximum(rows.compacted_through_us, compacted_through_us)
         compactable = self.compactable(rows.deltas, compacted_through[rows.delta_group])
         group = np.concatenate([rows.base_group, rows.delta_group[compactable]])
@@ -177,7 +190,7 @@ class ViewState(ABC):
             CorruptValue: a value is damaged.
         """
         # One more value, an empty one, for queries about no entity.
-        rows = self.format.parse([*(v or self.empty for v in values), self.empty])
+        rows = _without_marks(self.format.parse([*(v or self.empty for v in values), self.empty]))
         which = np.where(which < 0, len(values), which)
         queries = PointInTimeQueries(group=which, as_of_us=as_of_us, fields=fields or {})
         return ViewValues(
@@ -223,6 +236,22 @@ class ViewState(ABC):
         starts = np.flatnonzero(new)
         merged = self.merge_runs(rows[order], starts)
         return self.format.seal(merged), group[order][starts]
+
+
+def _without_marks(rows: ValueRows) -> ValueRows:
+    """The rows without marks, which become the time from which on each value is exact."""
+    is_mark = rows.deltas["known_us"] == MARK
+    if not is_mark.any():
+        return rows
+    exact_from = rows.compacted_through_us.copy()
+    np.maximum.at(exact_from, rows.delta_group[is_mark], rows.deltas["row_key"][is_mark])
+    return ValueRows(
+        compacted_through_us=exact_from,
+        base=rows.base,
+        base_group=rows.base_group,
+        deltas=rows.deltas[~is_mark],
+        delta_group=rows.delta_group[~is_mark],
+    )
 
 
 def reduce_runs(

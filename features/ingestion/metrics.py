@@ -5,6 +5,11 @@ from prometheus_client import Counter, Gauge, Histogram
 RECORDS = Counter("eventide_ingest_records", "Records read", ["topic", "outcome"])
 DEAD_LETTERS = Counter("eventide_ingest_dead_letters", "Dead letters", ["error"])
 DUPLICATES = Gauge("eventide_ingest_duplicates", "Re-sent events that the online store dropped")
+LEFT_OUT = Gauge(
+    "eventide_ingest_events_left_out",
+    "Events that a view does not count: they happened more than its `ahead` before their time",
+    ["view"],
+)
 DAMAGED = Counter("eventide_ingest_online_values_damaged", "Damaged values in the online store")
 REPAIRS = Counter("eventide_ingest_online_mended", "Rebuilds of a damaged online store")
 BUFFERED = Gauge("eventide_ingest_rows_buffered", "Rows not committed offline yet")

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from features.definitions import FeatureService, Int64Array
-from features.retrieval.event_log import EARLY_US, EventLog, arrays_in
+from features.engine.deduplication import EARLY_US
+from features.retrieval.event_log import EventLog, arrays_in
 from features.retrieval.field_sets import decision_fields, decision_time_fields, distinct
 
 if TYPE_CHECKING:

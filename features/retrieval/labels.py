@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from features.definitions import Entity, Int64Array, Label
+from features.engine.deduplication import EARLY_US
 from features.engine.label_windows import happened_within
 from features.retrieval.decisions import Decisions
-from features.retrieval.event_log import EARLY_US, EventLog, arrays_in, entity_codes
+from features.retrieval.event_log import EventLog, arrays_in, entity_codes
 from features.retrieval.field_sets import distinct
 from infra.clock import DAY, span_us
 

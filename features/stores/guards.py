@@ -1,11 +1,12 @@
 """Whether a store is still the one that its writer or reader expects: its positions and views."""
 
+from collections import Counter
 from collections.abc import Iterable, Mapping
 
 from features.definitions import View
 from features.engine.value_format import ViewSchemaMismatch
 from features.engine.view_states import state_of
-from features.errors import OffsetConflict
+from features.errors import DeclarationError, OffsetConflict
 from features.stores.ports import OnlineStore
 from infra.kafka.partitions import Positions
 
@@ -24,9 +25,29 @@ def check_positions(stored: Positions, expected: Positions, *, store: str) -> No
             raise OffsetConflict(partition, expected=offset, actual=actual, store=store)
 
 
+def each_once(views: Iterable[View]) -> list[View]:
+    """The views, also one that several domains list, each once: its values are those of its name.
+
+    Raises:
+        DeclarationError: two views have one name.
+    """
+    distinct = list(dict.fromkeys(views))
+    names = Counter(view.name for view in distinct)
+    if repeated := sorted(name for name, n in names.items() if n > 1):
+        raise DeclarationError(
+            f"several views are called {', '.join(repeated)}: their values would be stored in one"
+            " place, so give each its own name, or list one and the same view"
+        )
+    return distinct
+
+
 def schema_ids(views: Iterable[View]) -> dict[str, int]:
-    """The schema id of each view, by its name."""
-    return {view.name: state_of(view).schema_id for view in views}
+    """The schema id of each view, by its name.
+
+    Raises:
+        DeclarationError: two views have one name.
+    """
+    return {view.name: state_of(view).schema_id for view in each_once(views)}
 
 
 def check_schemas(store: OnlineStore, expected: Mapping[str, int]) -> None:

@@ -131,9 +131,11 @@ class OfflineStore(Protocol):
         columns: Sequence[str],
         event_from_us: int | None = None,
         event_until_us: int | None = None,
+        known_from_us: int | None = None,
         version: int | None = None,
     ) -> pl.DataFrame:
-        """Rows with `event_from_us <= event_time_us < event_until_us`, in any order.
+        """Rows with `event_from_us <= event_time_us < event_until_us` and
+        `known_from_us <= known_at_us`, in any order.
 
         `columns` are fields of the record or names in `META`. Duplicates are included.
         """

@@ -7,12 +7,8 @@ from typing import Any
 from hypothesis import strategies as st
 
 from features.definitions import (
-    CalendarView,
     FeatureService,
     Label,
-    OpenView,
-    PreviousView,
-    View,
 )
 from tests.support.generated.cases import Batch, Case, Sent
 from tests.support.generated.event_types import DrawnEvent, World, event_types, worlds
@@ -25,7 +21,6 @@ from tests.support.generated.histories import (
     QueryDraw,
     arrived,
     drafts,
-    keep_within_ahead,
     newest_at_an_edge,
     queries,
 )
@@ -63,12 +58,10 @@ def view_cases(draw: st.DrawFn, kind: AnyView, excluded: frozenset[Exclusions] =
     events = tuple(made)
     around = Surroundings(world=world, events=events, item_events=events, excluded=excluded)
     views = tuple(kind(draw, f"view{n}", around) for n in range(draw(st.sampled_from([1, 2]))))
-    horizon = _horizon(draw, views, excluded)
+    horizon = _horizon(draw)
     least, most = _watermark_bounds(draw, world)
-    drafted = _drafts(draw, made, views, world, excluded, horizon=horizon)
+    drafted = _drafts(draw, made, world, excluded, horizon=horizon)
     newest_at_an_edge(draw, drafted, views, most)
-    if Exclusions.AHEAD_EXCEEDED in excluded:
-        keep_within_ahead(drafted, views)
     sent = arrived(drafted, world.partitions)
     how = QueryDraw(
         request=request,
@@ -114,15 +107,13 @@ def training_cases(draw: st.DrawFn, excluded: frozenset[Exclusions] = EXCLUDED) 
         draw, views=views, request=request, decided=decided, world=world, excluded=excluded
     )
     label = labels(draw, outcome, world, excluded)
-    horizon = _horizon(draw, views, excluded)
-    drafting = partial(_drafts, draw, views=views, world=world, excluded=excluded, horizon=horizon)
+    horizon = _horizon(draw)
+    drafting = partial(_drafts, draw, world=world, excluded=excluded, horizon=horizon)
     others = drafting([made], at_most=12)
     decisions, outcomes = _decisions_and_outcomes(
         draw, drafting, (service, label), (decided, outcome), world=world, excluded=excluded
     )
     everything = [*others, *decisions, *outcomes]
-    if Exclusions.AHEAD_EXCEEDED in excluded:
-        keep_within_ahead(everything, views)
     partitions = world.partitions
     if Exclusions.LABEL_TIE in excluded and outcome.event.key != "item":
         partitions = 1
@@ -156,10 +147,10 @@ def _decisions_and_outcomes(
 ) -> tuple[list[Draft], list[Draft]]:
     """Events of the two types, many of them where a label begins or ceases to count."""
     (service, label), (decided, outcome) = training, events
-    decisions = drafting([decided], at_most=24, items=6, jitters=FEW_JITTERS)
+    decisions = drafting([decided], at_most=24, items=6, jitters=FEW_JITTERS, moves=False)
     if Exclusions.DECISION_KNOWN_LATE in excluded:
         decide_after_reports(service, decisions, world.unit_us)
-    outcomes = drafting([outcome], at_most=16, items=6, jitters=FEW_JITTERS)
+    outcomes = drafting([outcome], at_most=16, items=6, jitters=FEW_JITTERS, moves=False)
     if Exclusions.LABEL_BEFORE_DECISION in excluded and label.within is None:
         happen_after_decisions(service, decisions, outcomes)
     report_at_the_edge(draw, training, decisions, outcomes)
@@ -175,7 +166,6 @@ def _like(request: DrawnEvent, name: str) -> Any:
 def _drafts(
     draw: st.DrawFn,
     made: Sequence[DrawnEvent],
-    views: Sequence[View],
     world: World,
     excluded: frozenset[Exclusions],
     *,
@@ -183,8 +173,8 @@ def _drafts(
     at_most: int = 14,
     items: int = 8,
     jitters: Sequence[int] = JITTERS,
+    moves: bool = True,
 ) -> list[Draft]:
-    openings = {v.opened.name for v in views if isinstance(v, OpenView | PreviousView)}
     drafted: list[Draft] = []
     for drawn in made:
         how = Drafting(
@@ -192,23 +182,17 @@ def _drafts(
             world=world,
             excluded=excluded,
             horizon=min(horizon, LONG_HORIZON),
-            forgets=horizon != FOREVER,
-            opens=drawn.event.name in openings and Exclusions.OPENED_AGAIN in excluded,
             items=items,
             jitters=jitters,
+            moves=moves,
         )
         drafted += drafts(draw, how, at_most)
-    if Exclusions.AHEAD_EXCEEDED in excluded:
-        keep_within_ahead(drafted, views)
     return drafted
 
 
-def _horizon(draw: st.DrawFn, views: Sequence[View], excluded: frozenset[Exclusions]) -> int:
+def _horizon(draw: st.DrawFn) -> int:
     """Up to how many units later an event counts as sent again. Ids are remembered for two horizons
     at least."""
-    reaches_back = any(isinstance(v, CalendarView | OpenView | PreviousView) for v in views)
-    if reaches_back and Exclusions.RESENT_LONG_AGO in excluded:
-        return FOREVER
     return draw(st.sampled_from([10, LONG_HORIZON, FOREVER]))
 
 

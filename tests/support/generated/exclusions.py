@@ -30,12 +30,6 @@ class Exclusions(Enum):
     CHAINED_CHECKS = auto()
     """A check that nullifies a field which another check that nullifies reads."""
 
-    AHEAD_EXCEEDED = auto()
-    """An event about an item that happens longer before the item's time than `ahead` says."""
-
-    OPENED_AGAIN = auto()
-    """A second opening of an item, which the state no longer recognises once the first is gone."""
-
     WIDE_INTEGERS = auto()
     """Whole numbers beyond 2^53, and numbers as ids: they pass through float64."""
 
@@ -56,17 +50,6 @@ class Exclusions(Enum):
 
     TRAILING_NUL = auto()
     """Texts that end with NUL: numpy's texts lose it."""
-
-    RESENT_LONG_AGO = auto()
-    """A span sent again while a view's events may have happened longer before than `reach` says."""
-
-    REPLAYED_WHEN_FORGOTTEN = auto()
-    """An event sent again after its id was forgotten, while a value that was not compacted since
-    says that it is exact for times before the watermark."""
-
-    RESENT_WITH_EARLIER_TIME = auto()
-    """An event sent again with an earlier event time: a rebuild reads no first sighting in a later
-    slice."""
 
     DECISION_KNOWN_LATE = auto()
     """An event of a decision that is reported only after the decision time."""

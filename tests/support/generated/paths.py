@@ -29,10 +29,11 @@ FAR_FUTURE_US = 4 * 10**15
 
 @dataclass(kw_only=True)
 class Ingested:
-    """The stores after all events of a case. `online` by the name of its path."""
+    """The stores after all events of a case, and who wrote them; both by the name of the path."""
 
     online: dict[str, OnlineStore]
     offline: OfflineStore
+    sinks: dict[str, OnlineSink]
 
 
 def ingested(
@@ -52,7 +53,7 @@ def ingested(
         start += batch.size
     run.take(messages[start:], Batch(size=0))
     run.rebuild()
-    return Ingested(online=run.online, offline=run.offline)
+    return Ingested(online=run.online, offline=run.offline, sinks=run.sinks)
 
 
 def online_values(case: Case, view: View, store: OnlineStore) -> ViewValues:
@@ -89,7 +90,7 @@ class _Run:
     case: Case
     offline: OfflineStore
     online: dict[str, OnlineStore] = field(default_factory=dict)
-    _writers: dict[str, OnlineSink] = field(default_factory=dict)
+    sinks: dict[str, OnlineSink] = field(default_factory=dict)
     _watermarks: dict[str, CompactionWatermark] = field(default_factory=dict)
     _is_rebuilt: bool = False
 
@@ -105,10 +106,11 @@ class _Run:
             self.case.views,
             duplicate_horizon_us=self.case.horizon_us,
             watermark=watermark,
+            max_future_us=self.case.max_future_us,
             compaction_slack=self.case.compaction_slack,
         )
         writer.load(self._partitions)
-        self._writers[name], self._watermarks[name] = writer, watermark
+        self.sinks[name], self._watermarks[name] = writer, watermark
 
     def take(self, messages: Sequence[MadeMessage], batch: Batch) -> None:
         """Ingest a batch into every store."""
@@ -119,7 +121,7 @@ class _Run:
             clock_us=FAR_FUTURE_US,
         )
         taken = {Partition(m.topic(), m.partition()): m.offset() + 1 for m in messages}
-        for writer in self._writers.values():
+        for writer in self.sinks.values():
             writer.write(decoded.good, taken)
         self._buffer.add(decoded.good, taken)
         self._buffer.flush()
@@ -139,7 +141,11 @@ class _Run:
             return
         self._is_rebuilt = True
         store = MemoryOnlineStore()
-        rules = RebuildRules(duplicate_horizon_us=self.case.horizon_us, hold_us=self.case.most_us)
+        rules = RebuildRules(
+            duplicate_horizon_us=self.case.horizon_us,
+            hold_us=self.case.most_us,
+            max_future_us=self.case.max_future_us,
+        )
         rebuild(
             self.case.views,
             self.case.events,
