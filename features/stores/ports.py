@@ -186,7 +186,7 @@ class OnlineUpdate:
     `compacted_through_us`. `forget` names slices of seen ids (partition, first offset) that are too
     old to matter. `schemas`: the schema id of every view that the writer maintains, with or without
     rows in this update. Any other view may miss events from now on, so `schema_ids` no longer lists
-    it. `newest_us`: the newest `known_at_us` that was applied of a partition, this update included;
+    it. `newest_us`: the newest emission that was applied of a partition, this update included;
     other partitions do not change.
     """
 
@@ -252,7 +252,10 @@ class OnlineStore(Protocol):
         ...
 
     def newest_known_at_us(self) -> Mapping[Partition, int]:
-        """The newest `known_at_us` in the values, for each partition with any event."""
+        """The newest emission in the values, for each partition with any event.
+
+        An event may be known later than it was emitted (`known_after`).
+        """
         ...
 
     def seen_ids(self, partition: Partition) -> list[SeenIds]:
