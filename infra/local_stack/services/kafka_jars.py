@@ -55,10 +55,13 @@ def install() -> Path:
     from jgo.maven import MavenContext
 
     locked, maven = LockFile.load(LOCK).dependencies, MavenContext(timeout=60)
-    # jgo writes a jar into its cache under its final name, so another process would read half of it.
-    with exclusive_lock(maven.repo_cache / ".eventide-lock"), atomic_folder(folder) as draft:
-        with ThreadPoolExecutor(max_workers=8) as pool:
-            list(pool.map(lambda jar: _fetch(maven, jar, draft), locked))
+    # jgo writes a jar into its cache under its final name: another process would read half of it.
+    with (
+        exclusive_lock(maven.repo_cache / ".eventide-lock"),
+        atomic_folder(folder) as draft,
+        ThreadPoolExecutor(max_workers=8) as pool,
+    ):
+        list(pool.map(lambda jar: _fetch(maven, jar, draft), locked))
     return folder
 
 
