@@ -5,6 +5,7 @@ import shutil
 from pathlib import Path
 
 from ml.bundle.format import MANIFEST
+from ml.bundle.verify import read_manifest
 from serving.errors import ModelUnavailable
 from serving.model import ModelVersion
 
@@ -32,12 +33,10 @@ class FolderModelSource:
         )
 
     def fetch(self, version: ModelVersion, folder: Path) -> None:
-        """Copy the files; if they are replaced during the copy, their sha256 shows it."""
+        """Copy what the manifest lists; files that are replaced during the copy show by sha256."""
         try:
-            files = [f for f in self._folder.iterdir() if f.is_file()]
-            if not files:
-                raise ModelUnavailable(f"{self._folder} is empty: {version.version} is gone")
-            for file in files:
-                shutil.copyfile(file, folder / file.name)
+            shutil.copyfile(self._folder / MANIFEST, folder / MANIFEST)
+            for name in read_manifest((folder / MANIFEST).read_bytes()).files:
+                shutil.copyfile(self._folder / name, folder / name)
         except OSError as error:
             raise ModelUnavailable(f"{version.version}: {error}") from error
