@@ -122,7 +122,7 @@ def convert(project: Project, json: Json = False) -> None:
 
     Serving reads the trees of this format only. Converted are the versions that an alias names
     (champion, previous, challenger). Each keeps its number; its new bundle has to give the scores
-    that were stored at its training. A bundle of this format stays as it is.
+    that were stored at its training. A bundle that serving reads stays as it is.
 
     Exit code 1: a bundle was refused, or its stored scores are gone.
     """

@@ -12,7 +12,7 @@ import msgspec
 import numpy as np
 import polars as pl
 
-from ml.bundle.format import FORMAT, MANIFEST
+from ml.bundle.format import FORMAT, MANIFEST, TREES
 from ml.bundle.scoring import Bundle
 from ml.bundle.verify import read_manifest
 from ml.errors import BundleRefused, MlError
@@ -50,7 +50,7 @@ def convert_all(
 ) -> list[Conversion]:
     """Convert the bundle of every version of the model that an alias names.
 
-    A bundle that is in today's format stays as it is, so a second call changes nothing.
+    A bundle that serving reads stays as it is, so a second call changes nothing.
 
     Raises:
         MlError: no alias names a version, or stored scores are gone.
@@ -67,18 +67,22 @@ def convert_all(
 
 
 def convert(version: RegisteredVersion, *, registry: Registry, work: Path) -> Conversion:
-    """Convert the bundle of one version; see `convert_all`."""
-    old_sha256 = version.tags[SHA256_TAG]
+    """Convert the bundle of one version; see `convert_all`.
+
+    The tag of its place is the last that changes: after a crash the next call finds the old bundle.
+    """
+    old_sha256 = version.tags.get(CONVERTED_FROM_TAG, version.tags[SHA256_TAG])
     with TemporaryDirectory() as temporary:
         old, new = Path(temporary, "old"), Path(temporary, "new")
         old.mkdir()
         registry.download(version, old)
-        if read_manifest((old / MANIFEST).read_bytes()).format == FORMAT:
-            return _outcome(version, old_sha256, changed=False)
+        manifest = read_manifest((old / MANIFEST).read_bytes())
+        if manifest.format == FORMAT or TREES not in manifest.files:
+            return _outcome(version, version.tags[SHA256_TAG], changed=False)
         sha256 = convert_in_a_process(old, old_sha256, new)
         rows = check_scores(Bundle.load(new, sha256), _fit_folder(version, work))
         registry.upload(version, new, NEW_PATH)
-    registry.tag(version, {CONVERTED_FROM_TAG: old_sha256, PATH_TAG: NEW_PATH, SHA256_TAG: sha256})
+    registry.tag(version, {CONVERTED_FROM_TAG: old_sha256, SHA256_TAG: sha256, PATH_TAG: NEW_PATH})
     return _outcome(version, sha256, changed=True, rows=rows)
 
 
@@ -131,6 +135,6 @@ def describe(conversions: Sequence[Conversion]) -> list[str]:
     return [
         f"{c.name} {c.version}: converted; {c.rows:,} stored scores are the same"
         if c.changed
-        else f"{c.name} {c.version}: its bundle is in today's format"
+        else f"{c.name} {c.version}: serving reads its bundle as it is"
         for c in conversions
     ]
