@@ -61,7 +61,7 @@ class Champion:
         try:
             version = msgspec.json.decode(raw, type=ModelVersion)
             self._put_in_service(version, self._load(version))
-        except (BundleRefused, ModelRefused, msgspec.MsgspecError) as error:
+        except (BundleRefused, ModelRefused, msgspec.MsgspecError, UnicodeDecodeError) as error:
             self._report("local_model_refused", error)
 
     def refresh(self) -> None:

@@ -97,7 +97,7 @@ def decode(raw: bytes, kind: type[Any], name: str) -> Any:
     """
     try:
         return msgspec.json.decode(raw, type=kind)
-    except msgspec.MsgspecError as error:
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise BundleRefused(f"{name} cannot be read: {error}") from error
 
 
