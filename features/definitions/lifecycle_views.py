@@ -75,7 +75,9 @@ class OpenView(ItemReach):
 
     `gives`: the features, of `count` (0 if there are none) and `mean_minutes`: how many minutes the
     open items have been due on average (NaN if there are none). `ahead`: how long before its `due`
-    events about an item happen at most; earlier ones may be missed.
+    an item may be opened; an earlier `opened` event does not count. Of several the one known first
+    counts until its `due` lies `reach + ahead` back. An event of `closed_by` counts if it was known
+    at most `reach + ahead` before `due`.
     """
 
     name: str
@@ -158,8 +160,9 @@ class PreviousView(ItemReach):
 
     `keeps`: (event, its fields, numbers only) that the values read; of two events of one type about
     one item the one that was known first counts. `asks_for`: the fields of the request that the
-    values read. `ahead`: how long before its `order` events about an item happen at most; earlier
-    ones may be missed.
+    values read. `ahead`: how long before its `order` an item may be opened; an earlier `opened`
+    event does not count. Of several the one known first counts until its `order` lies
+    `reach + ahead` back. Other events count if they were known at most `reach + ahead` before.
     """
 
     name: str
