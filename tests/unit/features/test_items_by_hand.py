@@ -154,6 +154,44 @@ def test_the_earlier_announcement_decides_in_whatever_order_they_arrive(known: f
     assert_values(case_of(view, [later, earlier], (69, 0), (71, 0)), [0], [1])
 
 
+def test_the_item_before_follows_the_opening_that_counts() -> None:
+    events = [planned("x", 0, 10), planned("x", 45, 65)]
+    view = previous_view(ahead=30, reach=30)
+    asked = [(70, 80.0), (70.000001, 80.0)]
+    assert_values(case_of(view, events, *asked), [None] * 2, [at(65), None])
+
+
+def test_three_openings_count_one_after_the_other() -> None:
+    """Each gives way 60 s after it was due; one due no later than another never counts."""
+    events = [
+        planned("x", 0, 10),
+        planned("x", 1, 9),
+        planned("x", 45, 65),
+        planned("x", 46, 65),
+        planned("x", 100, 125),
+    ]
+    view = open_view(CLOSED, ahead=30, reach=30)
+    asked = [(t, 0.0) for t in (11, 40.5, 70, 71, 95.5, 125, 125.000001, 155.000001)]
+    expected = [[n] for n in (1, 0, 0, 1, 0, 0, 1, 0)]
+    assert_values(case_of(view, events, *asked), *expected)
+    assert_values(case_of(view, events[::-1], *asked), *expected)
+
+
+def test_of_several_closings_that_count_the_first_known_one_decides() -> None:
+    events = [planned("x", 0, 10), closed("x", 12, 2, known=16), closed("x", 13, 3, known=14)]
+    view = previous_view(ahead=100, reach=100)
+    asked = [(13.5, 20.0), (14.001, 20.0), (17, 20.0)]
+    rows = [at(10), None], [at(10), 3], [at(10), 3]
+    assert_values(case_of(view, events, *asked), *rows)
+    assert_values(compacted(case_of(view, events, (17, 20))), [at(10), 3])
+
+
+def test_of_two_closings_at_one_moment_the_smaller_value_counts() -> None:
+    events = [planned("x", 0, 10), closed("x", 12, 5), closed("x", 12, 4, event_id="other")]
+    view = previous_view(ahead=100, reach=100)
+    assert_values(case_of(view, events, (13, 20)), [at(10), 4])
+
+
 def test_a_closing_of_the_first_opening_closes_the_second_one_too() -> None:
     events = [planned("x", 0, 10), closed("x", 20), planned("x", 45, 65)]
     view = open_view(CLOSED, ahead=30, reach=30)
@@ -169,7 +207,25 @@ def test_an_event_known_at_the_time_of_the_query_does_not_count() -> None:
     events = [planned("x", 0, 10), closed("x", 12)]
     view = open_view(CLOSED, ahead=100, reach=100)
     assert_values(case_of(view, events, (12, 0), (12.000001, 0)), [1], [0])
-    assert_values(case_of(previous_view(ahead=100, reach=100), events, (12, 20)), [at(10), None])
+    view = previous_view(ahead=100, reach=100)
+    asked = [(0, 20.0), (0.000001, 20.0), (12, 20.0), (12.000001, 20.0)]
+    rows = [None, None], [at(10), None], [at(10), None], [at(10), 1]
+    assert_values(case_of(view, events, *asked), *rows)
+
+
+def test_an_item_is_gone_once_an_event_says_so_not_before() -> None:
+    events = [planned("x", 0, 10), closed("x", 12)]
+    view = previous_view(ahead=100, reach=100, unless=(CLOSED,))
+    asked = [(12, 20.0), (12.000001, 20.0)]
+    assert_values(case_of(view, events, *asked), [at(10), None], [None, None])
+
+
+def test_a_request_looks_back_from_a_time_that_is_not_past() -> None:
+    """Its `before` is at the query or later, and the item at most `reach` before that."""
+    view = previous_view(ahead=100, reach=5)
+    asked = [(12, 12.0), (12, 11.999999), (12, 15.0), (12, 15.000001)]
+    rows = [at(10), None], [None, None], [at(10), None], [None, None]
+    assert_values(case_of(view, [planned("x", 0, 10)], *asked), *rows)
 
 
 def test_an_item_at_the_time_that_is_asked_about_is_not_the_one_before() -> None:
