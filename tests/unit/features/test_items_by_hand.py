@@ -213,6 +213,13 @@ def test_an_event_known_at_the_time_of_the_query_does_not_count() -> None:
     assert_values(case_of(view, events, *asked), *rows)
 
 
+def test_an_item_that_is_not_known_yet_hides_none_before_it() -> None:
+    events = [planned("x", 0, 10), planned("y", 5, 12)]
+    asked = [(5, 20.0), (5.000001, 20.0)]
+    view = previous_view(ahead=100, reach=100)
+    assert_values(case_of(view, events, *asked), [at(10), None], [at(12), None])
+
+
 def test_an_item_is_gone_once_an_event_says_so_not_before() -> None:
     events = [planned("x", 0, 10), closed("x", 12)]
     view = previous_view(ahead=100, reach=100, unless=(CLOSED,))
