@@ -154,6 +154,19 @@ def test_the_earlier_announcement_decides_in_whatever_order_they_arrive(known: f
     assert_values(case_of(view, [later, earlier], (69, 0), (71, 0)), [0], [1])
 
 
+def test_a_compacted_state_still_knows_the_first_opening_when_it_counts_for_the_last_time() -> None:
+    events = [planned("x", 0, 10), planned("x", 45, 65), planned("z", 70, 100)]
+    view = open_view(CLOSED, ahead=30, reach=30)
+    assert_values(compacted(case_of(view, events, (70, 0), (70.000001, 0))), [0], [1])
+
+
+def test_a_compacted_state_still_knows_an_early_closing_when_it_counts_for_the_last_time() -> None:
+    """The opening arrives when the closing is as old as one may be; the item is in reach still."""
+    events = [closed("x", 5, known=50), planned("z", 180, 250), planned("x", 80, 150)]
+    view = open_view(CLOSED, ahead=70, reach=30)
+    assert_values(compacted(case_of(view, events, (180, 0))), [0])
+
+
 def test_the_item_before_follows_the_opening_that_counts() -> None:
     events = [planned("x", 0, 10), planned("x", 45, 65)]
     view = previous_view(ahead=30, reach=30)
