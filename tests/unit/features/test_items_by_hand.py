@@ -15,6 +15,7 @@ from features.definitions import (
     PreviousView,
     Span,
 )
+from features.engine.view_states import state_of
 from features.stores.memory import MemoryOnlineStore
 from tests.support.by_hand import SECOND_US, an_event, assert_values, at, query, seconds, sent
 from tests.support.generated.cases import Batch, Case, Sent
@@ -126,6 +127,21 @@ def test_a_later_closing_counts_where_the_first_one_came_too_early() -> None:
     kept = previous_view(ahead=70, reach=30)
     events = [closed("x", 40, 1), closed("x", 130, 2), closed("x", 131, 3), planned("x", 80, 150)]
     assert_values(case_of(kept, events, (140, 151)), [at(150), 2])
+
+
+def test_the_earliest_closing_that_counts_decides_also_where_there_are_several() -> None:
+    events = [closed("x", 5, known=50), closed("x", 160), planned("x", 80, 150)]
+    assert_values(case_of(open_view(CLOSED, ahead=70, reach=30), events, (151, 0)), [0])
+
+
+def test_an_item_that_is_announced_again_and_again_takes_one_row() -> None:
+    events = [planned("x", t, due) for t, due in [(0, 40), (1, 40), (2, 30), (3, 40), (4, 20)]]
+    case = compacted(case_of(open_view(CLOSED, ahead=100, reach=100), events, (50, 0)))
+    store = ingested(case, {"memory": MemoryOnlineStore()}).online["memory"]
+    state = state_of(case.views[0])
+    values = state.compact(store.page("made", after=b"", limit=9).values, at(10))
+    assert len(state.format.parse(values).base) == 1
+    assert_values(case, [1])
 
 
 def test_an_item_that_is_opened_again_keeps_its_first_due_time() -> None:

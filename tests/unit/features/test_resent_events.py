@@ -16,7 +16,8 @@ from features.definitions import (
     Span,
     View,
 )
-from features.stores.memory import MemoryOnlineStore
+from features.retrieval.event_log import EventLog
+from features.stores.memory import MemoryOfflineStore, MemoryOnlineStore
 from tests.support.by_hand import SECOND_US, an_event, assert_values, at, query, seconds, sent
 from tests.support.generated.cases import Batch, Case, Sent
 from tests.support.generated.paths import ingested, online_values
@@ -159,6 +160,53 @@ def test_a_copy_after_its_id_was_forgotten_is_never_marked_exact_where_it_counts
         wrong = answers.values[:, 0] != np.array([1, 1 if view.name == "calendar" else 0])
         assert not (wrong & answers.exact).any(), name
         assert answers.exact[1], name
+
+
+@ALL
+@pytest.mark.parametrize(("known", "latest"), [(5, 5), (-3, 0)], ids=["late", "early"])
+def test_a_doubtful_event_leaves_its_entity_exact_from_when_it_cannot_count(
+    view: View, known: float, latest: float
+) -> None:
+    """A view's look back after the event happened, or became known if that was later."""
+    others = [sold(t, f"other{t}", shop="b") for t in (100 * DAY, 200 * DAY)]
+    end = latest + view.lookback_us / SECOND_US
+    asked = (end, end + 0.000001)
+    late = sold(0, "late", known=known)
+    case = case_of(view, sold(-10_000, "first"), *others, late, asked=asked, horizon=30)
+    case = replace(case, least_us=0, most_us=0, compaction_slack=100)
+    store = ingested(case, {"memory": MemoryOnlineStore()}).online["memory"]
+    assert online_values(case, view, store).exact.tolist() == [False, True]
+
+
+@ALL
+def test_a_rebuilt_store_knows_the_last_sighting_of_an_id(view: View) -> None:
+    """The copy came with a time stamp long before what is kept; the next one is an event again."""
+    events = [sold(40_000), sold(40_000, known=100), sold(40_020, "e")]
+    batches = (Batch(size=2, rebuilds=True), Batch(size=1))
+    case = case_of(view, *events, asked=(40_030,), horizon=30)
+    case = replace(case, batches=batches, least_us=0, most_us=0, max_future_us=10**12)
+    first_counts = 0 if view.name == "open" else 1  # as an item it is opened again
+    assert_values(case, [first_counts + 1])
+
+
+def test_history_finds_copies_in_whatever_order_slices_are_read() -> None:
+    """Each slice needs the duplicates known since its own first event; the table may grow too."""
+    late, copy = sold(20 * DAY, "late"), sold(0.5, "early", known=2)
+    case = case_of(views()[0], sold(0, "early"), copy, late, asked=())
+    offline = ingested(case, {}).offline
+    log = EventLog(offline, horizon_us=case.horizon_us)
+    spans = [(at(20 * DAY), at(21 * DAY)), (at(-1), at(10)), (at(-1), at(30 * DAY))]
+    assert [log.events(SOLD, (), from_us=a, until_us=b).height for a, b in spans] == [1, 1, 2]
+
+
+def test_history_finds_copies_that_came_since_the_last_read() -> None:
+    case = case_of(views()[0], sold(0, "a"), asked=())
+    offline = MemoryOfflineStore()
+    log = EventLog(offline, horizon_us=case.horizon_us)
+    for size in (1, 2):
+        more = replace(case, sent=(sold(0, "a"),) * size, batches=())
+        ingested(more, {}, offline=offline)
+        assert log.events(SOLD, ()).height == 1
 
 
 def test_a_late_event_makes_only_its_own_entity_inexact() -> None:
