@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from features.stores.ports import OfflineStore
 
 ROWS_AT_ONCE = 500_000  # of a few columns, where all of a table is read in blocks
+IDS_AT_ONCE = 1_000_000  # that several events have: where a source sends everything twice
 _OFFSET_BITS = 44
 """Of a place as one number: 2^44 offsets, half a million partitions."""
 
@@ -41,18 +42,12 @@ def duplicates(
     """
     earliest = None if known_from_us is None else known_from_us - horizon_us
     repeated = _repeated_hashes(store, event, version, earliest)
-    if not len(repeated):
-        return np.empty(0, np.int64)
-    # Of these every sighting counts: an earlier one may have been emitted at any time.
-    suspects = _with_hashes(store, event, version, repeated)
-    first = first_sightings(
-        ids=_codes(suspects["event_id"]),
-        partitions=suspects["partition"].to_numpy(),
-        offsets=suspects["offset"].to_numpy(),
-        known_at_us=suspects["known_at_us"].to_numpy(),
-        horizon_us=horizon_us,
-    )
-    return np.sort(places(suspects)[~first])
+    found = [np.empty(0, np.int64)]
+    for first in range(0, len(repeated), IDS_AT_ONCE):
+        # Of these every sighting counts: an earlier one may have been emitted at any time.
+        suspects = _with_hashes(store, event, version, repeated[first : first + IDS_AT_ONCE])
+        found.append(_duplicates_among(suspects, horizon_us))
+    return np.sort(np.concatenate(found))
 
 
 def places(frame: pl.DataFrame) -> Int64Array:
@@ -124,6 +119,17 @@ def _with_hashes(
             for ids in _id_blocks(store, event, version, columns, None)
         ]
     )
+
+
+def _duplicates_among(sightings: pl.DataFrame, horizon_us: int) -> Int64Array:
+    first = first_sightings(
+        ids=_codes(sightings["event_id"]),
+        partitions=sightings["partition"].to_numpy(),
+        offsets=sightings["offset"].to_numpy(),
+        known_at_us=sightings["known_at_us"].to_numpy(),
+        horizon_us=horizon_us,
+    )
+    return places(sightings)[~first]
 
 
 def _id_blocks(
