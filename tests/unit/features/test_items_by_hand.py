@@ -232,6 +232,43 @@ def test_of_two_announcements_at_one_moment_the_earlier_time_counts() -> None:
     assert_values(case_of(previous_view(ahead=100, reach=100), events, (12, 20)), [at(10), None])
 
 
+def test_of_two_announcements_at_one_moment_each_field_has_the_smaller_value() -> None:
+    """Until the one that is due first gives way: then the other one stands alone."""
+    gated = an_event("item.gated", item=str, due_us=int, gate=int)
+    view = PreviousView(
+        name="made",
+        entity=SHOP,
+        item="item",
+        opened=gated,
+        order="due_us",
+        before="due_us",
+        reach=seconds(100),
+        ahead=seconds(10),
+        keeps=((gated, ("due_us", "gate")),),
+        values=(
+            ItemValue(name="due", meaning="", compute=lambda i, _: i["item.gated.due_us"]),
+            ItemValue(name="gate", meaning="", compute=lambda i, _: i["item.gated.gate"]),
+        ),
+    )
+    both = [
+        sent(gated, 5, item=item, due_us=at(due), gate=gate, shop=item)
+        for item, due, gate in [("x", 10, 7), ("x", 15, 5), ("y", 10, 5), ("y", 15, 7)]
+    ]
+    case = Case(
+        events=(gated,),
+        request=gated,
+        views=(view,),
+        sent=tuple(both),
+        queries=tuple(
+            query(gated, t, item="", gate=0, due_us=at(t), shop=shop)
+            for t in (100, 110, 110.000001)
+            for shop in ("x", "y")
+        ),
+    )
+    early, late_x, late_y = [at(10), 5], [at(15), 5], [at(15), 7]
+    assert_values(case, early, early, early, early, late_x, late_y)
+
+
 def test_an_event_known_at_the_time_of_the_query_does_not_count() -> None:
     events = [planned("x", 0, 10), closed("x", 12)]
     view = open_view(CLOSED, ahead=100, reach=100)
