@@ -252,7 +252,7 @@ def test_of_two_announcements_at_one_moment_each_field_has_the_smaller_value() -
     )
     both = [
         sent(gated, 5, item=item, due_us=at(due), gate=gate, shop=item)
-        for item, due, gate in [("x", 10, 7), ("x", 15, 5), ("y", 10, 5), ("y", 15, 7)]
+        for item, due, gate in [("x", -10, 7), ("x", 15, 5), ("y", -10, 5), ("y", 15, 7)]
     ]
     case = Case(
         events=(gated,),
@@ -261,12 +261,12 @@ def test_of_two_announcements_at_one_moment_each_field_has_the_smaller_value() -
         sent=tuple(both),
         queries=tuple(
             query(gated, t, item="", gate=0, due_us=at(t), shop=shop)
-            for t in (100, 110, 110.000001)
+            for t in (90, 100, 100.000001)
             for shop in ("x", "y")
         ),
     )
-    early, late_x, late_y = [at(10), 5], [at(15), 5], [at(15), 7]
-    assert_values(case, early, early, early, early, late_x, late_y)
+    early, none = [at(-10), 5], [None, None]
+    assert_values(case, early, early, none, none, [at(15), 5], [at(15), 7])
 
 
 def test_an_event_known_at_the_time_of_the_query_does_not_count() -> None:
