@@ -224,6 +224,7 @@ def _batches(draw: st.DrawFn, sent: Sequence[Sent]) -> tuple[Batch, ...]:
                 observes_readers=event == "readers",
                 restarts=event == "restart",
                 rebuilds=event == "rebuild",
+                slack=draw(st.sampled_from([None, 0, 50])),
             )
         )
         left -= size

@@ -117,10 +117,19 @@ def _sent_again(draw: st.DrawFn, first: Draft, how: Drafting) -> list[Draft]:
     The spans between the sightings lie about the horizon: a third one is often a duplicate only of
     the second.
     """
-    kinds = ["no", "no", "no", "no", "same", "changed", "changed", "replayed"]
+    kinds = ["no", "no", "no", "no", "same", "changed", "changed", "replayed", "older"]
     kind = draw(st.sampled_from(kinds))
     if kind == "no":
         return []
+    if kind == "older":  # with a time stamp before that of the first sighting
+        unit = how.world.unit_us
+        emitted = first.emitted_us - unit * draw(st.sampled_from([1, how.horizon, 200]))
+        arrives = first.arrives_us + unit * draw(st.sampled_from([0, 1, how.horizon, 90]))
+        fields = _corrected(draw, first, how)
+        return [
+            Draft(event=first.event, fields=fields, emitted_us=emitted, arrives_us=arrives),
+            *draw(st.sampled_from([[], [replace(first, arrives_us=arrives + unit)]])),
+        ]
     if kind == "replayed":  # with the time of the first sighting, as a source repeats a whole span
         spans = [how.horizon // 2, 40, 90, 200]
         arrives = first.arrives_us + how.world.unit_us * draw(st.sampled_from(spans))

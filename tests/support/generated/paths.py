@@ -93,8 +93,10 @@ class _Run:
     sinks: dict[str, OnlineSink] = field(default_factory=dict)
     _watermarks: dict[str, CompactionWatermark] = field(default_factory=dict)
     _is_rebuilt: bool = False
+    _slack: int = 0
 
     def __post_init__(self) -> None:
+        self._slack = self.case.compaction_slack
         self._load_buffer()
 
     def add(self, name: str, store: OnlineStore) -> None:
@@ -107,7 +109,7 @@ class _Run:
             duplicate_horizon_us=self.case.horizon_us,
             watermark=watermark,
             max_future_us=self.case.max_future_us,
-            compaction_slack=self.case.compaction_slack,
+            compaction_slack=self._slack,
         )
         writer.load(self._partitions)
         self.sinks[name], self._watermarks[name] = writer, watermark
@@ -129,6 +131,7 @@ class _Run:
             for watermark in self._watermarks.values():
                 watermark.observe(ends=dict, answered=dict)
         if batch.restarts:
+            self._slack = self._slack if batch.slack is None else batch.slack
             self._load_buffer()
             for name, store in list(self.online.items()):
                 self.add(name, store)
