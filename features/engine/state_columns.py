@@ -1,18 +1,28 @@
 """The int64 columns that aggregations keep of events: how they are computed and merged."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 import numpy as np
+from msgspec import Struct
 from numpy.typing import NDArray
 
 from features.definitions.events import Column, Columns, Int64Array
 from features.definitions.operations import StateColumnKind
 from features.definitions.views import CalendarView, FeatureView
+from features.engine.columns import may_be_wide, never_null
 from features.engine.digests import digests
-from features.engine.numbers import sortable, whole
+from features.engine.formulas import FAILURES, Formula, numbers
+from features.engine.numbers import (
+    LARGEST,
+    as_formula_input,
+    nulls,
+    number_codes,
+    sortable,
+    whole,
+)
 from features.engine.rows import ColumnMaker
 from features.engine.sorting import HIGHEST, UNSET
 
@@ -24,17 +34,23 @@ _COMBINE: Mapping[StateColumnKind, np.ufunc] = {
 }
 
 
+BEYOND = "beyond the range of sums"
+
+
 @dataclass(frozen=True)
 class StateColumn:
     """One column of the state: a kind (see `StateColumnKind`) and what it is kept of.
 
     `of`: the name of the declared column or of the field. `declared`: the declared column; None for
-    a field.
+    a field. `strict`: the fields that it reads whose record allows no null, while a check may
+    nullify them. `view`: the name of its view.
     """
 
     kind: StateColumnKind
     of: str
     declared: Column | None
+    strict: tuple[str, ...] = ()
+    view: str = ""
 
     @property
     def name(self) -> str:
@@ -64,42 +80,88 @@ def column_name(kind: StateColumnKind, of: str) -> str:
 
 def state_columns(view: FeatureView | CalendarView) -> tuple[StateColumn, ...]:
     """The columns that the operations of a view need, each once."""
-    declared = {c.name: c for c in view.columns}
     columns = []
     for aggregation in view.aggregations:
         of = aggregation.column or ""
-        column = declared.get(of)
         for kind in aggregation.definition.keeps:
-            columns.append(StateColumn(kind, of, column))
-            if kind == "sum" and column is not None and column.scale is not None:
-                columns.append(StateColumn("number", of, column))
+            column = _state_column(view, kind, of)
+            columns.append(column)
+            if kind == "sum" and column.declared is not None and column.declared.scale is not None:
+                columns.append(_state_column(view, "number", of))
     if isinstance(view, FeatureView) and view.exclude_self is not None:
-        field = view.exclude_self
-        columns.append(StateColumn("code", field, declared.get(field)))
+        columns.append(_state_column(view, "code", view.exclude_self))
     return tuple(dict.fromkeys(columns))
 
 
 def codes(values: NDArray[Any]) -> Int64Array:
     """Texts and numbers as int64 that are equal where they are; UNSET for null."""
-    return digests(values) if values.dtype == object else sortable(values)
+    return digests(values) if values.dtype.kind in "OU" else number_codes(values)
+
+
+def may_have_wide_codes(record: type[Struct], columns: Iterable[StateColumn]) -> tuple[str, ...]:
+    """The columns whose codes are of integers that may lie beyond 2^53. They were the codes of
+    floats, which do not tell such integers apart; so they are of another schema."""
+    return tuple(
+        c.name
+        for c in columns
+        if c.kind == "code" and any(may_be_wide(record, field) for field in c.reads)
+    )
+
+
+def _state_column(view: FeatureView | CalendarView, kind: StateColumnKind, of: str) -> StateColumn:
+    declared = next((c for c in view.columns if c.name == of), None)
+    event = view.source
+    nullified = {c.field for c in event.checks_with("nullify")} & never_null(event.record)
+    reads = declared.reads if declared is not None else ()
+    strict = tuple(field for field in reads if field in nullified)
+    return StateColumn(kind, of, declared, strict, view.name)
 
 
 def _column_values(column: StateColumn, events: Columns) -> Int64Array:
     kind, declared = column.kind, column.declared
     if declared is None:
-        values = events[column.of]
-        return codes(values) if kind == "code" else _field_values(kind, values)
-    values = declared.compute(events)
+        return _kept(kind, events[column.of])
+    formula = Formula(
+        name=f"{column.view}.{column.of}",
+        compute=declared.compute,
+        reads=declared.reads,
+        strict=column.strict,
+    )
+    values = formula.values(events)
+    if kind != "code" or declared.scale is not None:
+        values = numbers(values, name=formula.name)
     if declared.scale is None:
-        return _field_values(kind, values)
+        return _added(formula.name, values) if kind == "sum" else _kept(kind, values)
     if kind in ("sum", "number"):
-        exists = ~np.isnan(values)
-        rounded = np.where(exists, np.rint(values * declared.scale), 0)
-        return whole(exists if kind == "number" else rounded)
-    return _field_values(kind, np.rint(values * declared.scale) / declared.scale)
+        units = _scaled(values, declared.scale)
+        if kind == "number":
+            return (units != UNSET).astype(np.int64)
+        FAILURES.add(formula.name, BEYOND, int(((units == UNSET) & ~nulls(values)).sum()))
+        return np.where(units == UNSET, 0, units)
+    with np.errstate(over="ignore"):
+        rounded = np.rint(as_formula_input(values) * declared.scale) / declared.scale
+    return _kept(kind, np.where(np.isfinite(rounded), rounded, np.nan))
 
 
-def _field_values(kind: StateColumnKind, values: NDArray[Any]) -> Int64Array:
-    if kind == "sum":
-        return whole(values)
+def _kept(kind: StateColumnKind, values: NDArray[Any]) -> Int64Array:
+    if kind == "code":
+        return codes(values)
     return sortable(values, missing=HIGHEST if kind == "lowest" else UNSET)
+
+
+def _added(name: str, values: NDArray[Any]) -> Int64Array:
+    """Whole numbers to add; UNSET where there is none."""
+    added = whole(values)
+    if (added == UNSET).any():
+        FAILURES.add(name, BEYOND, int(((added == UNSET) & ~nulls(values)).sum()))
+    return added
+
+
+def _scaled(values: NDArray[Any], scale: int) -> Int64Array:
+    """`round(value * scale)`; UNSET for null and for what does not fit into 64 bits."""
+    if values.dtype.kind in "biu":
+        integers = whole(values)
+        fits = (np.abs(integers) <= LARGEST // scale) & (integers != UNSET)
+        return np.where(fits, np.where(fits, integers, 0) * scale, UNSET)
+    with np.errstate(over="ignore"):
+        return whole(np.rint(values * scale))

@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 
 from features.definitions import EventType, FeatureService, View
+from features.engine.checks import required_fields
 from features.engine.columns import kinds
 from features.engine.view_states import state_of
 
@@ -13,8 +14,9 @@ def distinct(*groups: Iterable[str]) -> tuple[str, ...]:
 
 
 def source_fields(view: View, event: EventType) -> tuple[str, ...]:
-    """What a view reads of one of its events: the keys of its entity and what it aggregates."""
-    return distinct(view.entity.keys, state_of(view).fields(event))
+    """What a view reads of one of its events: the keys of its entity, what it aggregates, and what
+    the checks of those fields read."""
+    return required_fields(event, distinct(view.entity.keys, state_of(view).fields(event)))
 
 
 def query_fields(view: View) -> tuple[str, ...]:

@@ -1,0 +1,162 @@
+"""Runs the formulas of declarations. Whatever they do, each row has a value or none.
+
+A formula is code of the user: it may raise on a strange row, or give something else than one value
+a row. Then that row has no value, the others keep theirs, and the failure is counted under the
+formula's name. The same rows have no value live, in history and in a rebuild.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from threading import Lock
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from features.definitions.events import BoolArray, Columns, Float64Array, Int64Array
+from features.engine.numbers import as_formula_input, as_formula_inputs, nulls
+
+Inputs = Mapping[Any, NDArray[Any]]
+Compute = Callable[[Inputs], Any]
+
+
+class FailureCounts:
+    """How many rows had no usable value, by formula and reason, since they were last taken."""
+
+    def __init__(self) -> None:
+        self._counts: Counter[tuple[str, str]] = Counter()
+        self._lock = Lock()
+
+    def add(self, formula: str, reason: str, rows: int) -> None:
+        """Count rows of a formula; `reason` is one of few words, such as the name of an error."""
+        if rows:
+            with self._lock:
+                self._counts[formula, reason] += rows
+
+    def take(self) -> Mapping[tuple[str, str], int]:
+        """What was counted since the last call."""
+        with self._lock:
+            taken, self._counts = self._counts, Counter()
+        return taken
+
+
+FAILURES = FailureCounts()
+"""Of this process; who has a place for it takes the counts: metrics, the log."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Formula:
+    """A formula of a declaration, and what it reads.
+
+    `name` says where it stands, such as `shop_sales.price`. `strict`: the fields of `reads` that
+    their record declares without null. Where a check has nullified one, the formula is not asked.
+    """
+
+    name: str
+    compute: Compute
+    reads: Sequence[str]
+    strict: Collection[str] = ()
+
+    def values(self, columns: Columns) -> NDArray[Any]:
+        """One value a row, as an array of the engine: masked, NaN or None where there is none."""
+        exact = {field: columns[field] for field in self.reads}
+        n = len(next(iter(exact.values()))) if exact else 0
+        absent = self._nullified(exact, n)
+        if absent is None:
+            return self._ask(exact, n)
+        rows = np.flatnonzero(~absent)
+        asked = {field: values[rows] for field, values in exact.items()}
+        for field in self.strict:
+            if isinstance(asked[field], np.ma.MaskedArray):
+                asked[field] = asked[field].data
+        return scattered(self._ask(asked, len(rows)), rows, n)
+
+    def _nullified(self, exact: Columns, n: int) -> BoolArray | None:
+        """Where a strict field has no value; None: nowhere."""
+        absent = np.zeros(n, bool)
+        for field in self.strict:
+            absent |= nulls(exact[field])
+        return absent if absent.any() else None
+
+    def _ask(self, exact: Columns, n: int) -> NDArray[Any]:
+        """The values; of a formula that gives a field as it is, the field with all its bits."""
+        inputs = as_formula_inputs(exact)
+        values = run(self.compute, inputs, n, name=self.name)
+        same = (exact[field] for field, given in inputs.items() if values is given)
+        return next(same, values)
+
+
+def run(compute: Compute, inputs: Inputs, n: int, *, name: str) -> NDArray[Any]:
+    """The values of a formula for `n` rows; none where it fails, which is counted."""
+    values = _attempt(compute, inputs, n)
+    if not isinstance(values, str):
+        return values
+    pieces = list(_pieces(compute, inputs, np.arange(n), name))
+    rows = np.concatenate([np.empty(0, np.int64), *(rows for rows, _ in pieces)])
+    found = [values for _, values in pieces] or [np.empty(0, np.float64)]
+    return scattered(np.concatenate(found), rows, n)
+
+
+def numbers(values: NDArray[Any], *, name: str) -> NDArray[Any]:
+    """What a formula gave, as numbers; none where it gave anything else."""
+    if values.dtype.kind not in "OU":
+        return values
+    try:
+        return values.astype(np.float64)  # None becomes NaN
+    except (TypeError, ValueError, OverflowError):
+        FAILURES.add(name, "not a number", len(values))
+        return np.full(len(values), np.nan)
+
+
+def floats(values: NDArray[Any], *, name: str) -> Float64Array:
+    """What a formula gave, as float64; NaN where it gave no number."""
+    return np.asarray(as_formula_input(numbers(values, name=name)), np.float64)
+
+
+def scattered(values: NDArray[Any], rows: Int64Array, n: int) -> NDArray[Any]:
+    """An array of `n` rows with these values at `rows`, and without a value elsewhere."""
+    if values.dtype.kind == "f" and not isinstance(values, np.ma.MaskedArray):
+        floats = np.full(n, np.nan)
+        floats[rows] = values
+        return floats
+    if values.dtype.kind in "OU":
+        texts = np.full(n, None, object)
+        texts[rows] = values
+        return texts
+    integers = np.ma.MaskedArray(np.zeros(n, np.int64), mask=np.ones(n, bool))
+    integers[rows] = values
+    return integers
+
+
+def _attempt(compute: Compute, inputs: Inputs, n: int) -> NDArray[Any] | str:
+    """The formula's values, or why there are none."""
+    try:
+        with np.errstate(all="ignore"):
+            values = np.asarray(compute(inputs))
+    except MemoryError:
+        raise
+    except Exception as error:  # noqa: BLE001  # whatever a formula raises on a strange row
+        return type(error).__name__
+    if values.shape == ():  # a constant
+        values = np.full(n, values)
+    if values.shape != (n,):
+        return "not one value a row"
+    return values if values.dtype.kind in "biufOU" else "not a number or a text"
+
+
+def _pieces(
+    compute: Compute, inputs: Inputs, rows: Int64Array, name: str
+) -> Iterator[tuple[Int64Array, NDArray[Any]]]:
+    """(rows, values) of the parts for which a formula works: halves, until the rows on which it
+    fails are alone. One bad row among n costs 2 log2 n attempts."""
+    if not len(rows):
+        return
+    values = _attempt(compute, {f: v[rows] for f, v in inputs.items()}, len(rows))
+    if not isinstance(values, str):
+        yield rows, values
+    elif len(rows) == 1:
+        FAILURES.add(name, values, 1)
+    else:
+        for half in np.array_split(rows, 2):
+            yield from _pieces(compute, inputs, half, name)
