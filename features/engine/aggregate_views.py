@@ -10,7 +10,7 @@ from features.definitions.events import BoolArray, Column, Columns, EventType, I
 from features.definitions.views import CalendarView, FeatureView
 from features.engine.columns import Kind, array_of, kinds
 from features.engine.fingerprints import fingerprint
-from features.engine.numbers import whole
+from features.engine.numbers import INVALID, whole
 from features.engine.rows import LazyColumns, PointInTimeRows
 from features.engine.sorting import UNSET
 from features.engine.state import ViewState, reduce_runs
@@ -54,7 +54,7 @@ class AggregateState(ViewState):
         return tuple(dict.fromkeys(("event_time_us", *read, self._time_field)))
 
     def rows_of(
-        self, event: EventType, events: Columns, known_at_us: Int64Array
+        self, _event: EventType, /, events: Columns, known_at_us: Int64Array
     ) -> PointInTimeRows:
         """One row for each event that has a time. Columns are computed when they are needed."""
         n = len(known_at_us)
@@ -70,10 +70,10 @@ class AggregateState(ViewState):
         return rows if len(placed) == n else rows.select(placed, placed)
 
     def merge_keys(self, rows: NDArray[np.void]) -> list[NDArray[Any]]:
-        """The codes, and which sums have no value: rows that differ in them stay apart."""
+        """The codes, and the marks of sums without a value: rows that differ in them stay apart."""
         codes = [rows[c.name] for c in self._state_columns if c.combine is None]
-        empty = [rows[name] == UNSET for name in self._sums]
-        return [*codes, *(flags for flags in empty if flags.any())]
+        marks = [np.minimum(rows[name], INVALID + 1) for name in self._sums]
+        return [*codes, *(mark for mark in marks if (mark <= INVALID).any())]
 
     def runs(self, rows: NDArray[np.void], starts: Int64Array) -> Int64Array:
         """A run is cut where its sum would not fit into 64 bits."""
@@ -84,7 +84,8 @@ class AggregateState(ViewState):
         combine = {c.name: c.combine for c in self._state_columns if c.combine is not None}
         merged = reduce_runs(rows, starts, {"count": np.add, **combine})
         for name in self._sums:
-            merged[name] = np.where(rows[name][starts] == UNSET, UNSET, merged[name])
+            first = rows[name][starts]
+            merged[name] = np.where(first <= INVALID, first, merged[name])
         return merged
 
     def reachable(self, rows: NDArray[np.void], compacted_through: Int64Array) -> BoolArray:

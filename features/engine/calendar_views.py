@@ -69,7 +69,7 @@ def _edges(view: str, span: Span, queries: PointInTimeQueries) -> tuple[Int64Arr
     """
     inputs = as_formula_inputs({field: queries.fields[field] for field in span.reads})
     start, end = (
-        _times(run(edge, inputs, len(queries), name=f"{view}.{span.name}"))
+        _times(run(edge, inputs, len(queries), name=f"{view}.{span.name}").values)
         for edge in (span.start, span.end)
     )
     start = np.where(end == UNSET, UNSET, start)

@@ -3,31 +3,46 @@
 Every check judges the event as it came, whatever another check nullifies.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any
 
+import msgspec
 import numpy as np
 
 from features.definitions.events import BoolArray, Check, Columns, EventType
-from features.engine.columns import arrays_of
+from features.engine.columns import arrays_of, never_null
 from features.engine.formulas import run
 from features.engine.numbers import nulls
 
 
 def required_fields(event: EventType, fields: Sequence[str]) -> tuple[str, ...]:
-    """The fields, and those that their checks with `nullify` read; each once."""
+    """The fields, those that their checks with `nullify` read, those that the checks of these read,
+    and so on; each once."""
     reads = [f for c in event.checks_with("nullify") if c.field in fields for f in c.reads]
-    return tuple(dict.fromkeys((*fields, *reads)))
+    needed = tuple(dict.fromkeys((*fields, *reads)))
+    return needed if len(needed) == len(set(fields)) else required_fields(event, needed)
 
 
-def nullified(event: EventType, fields: Mapping[str, Sequence[Any]]) -> Mapping[str, Sequence[Any]]:
-    """The fields, with None in place of the values that fail a check with `nullify`.
+def nullifiable_fields(events: Iterable[EventType], record: type[msgspec.Struct]) -> frozenset[str]:
+    """The fields that the record declares without null, and that a check of the events nullifies
+    all the same."""
+    nullified = {c.field for event in events for c in event.checks_with("nullify")}
+    return never_null(record) & nullified
 
-    `fields` has at least the `required_fields` of those that are used.
+
+def nullified(
+    event: EventType,
+    fields: Mapping[str, Sequence[Any]],
+    *,
+    record: type[msgspec.Struct] | None = None,
+) -> Mapping[str, Sequence[Any]]:
+    """The fields, with None in place of the values that fail a check of `event` with `nullify`.
+
+    `fields` has at least the `required_fields` of those that are used. `record`: whose fields they
+    are, if not the event's.
     """
-    wrong = dict(
-        nullified_rows(event, fields, lambda reads: arrays_of(fields, event.record, reads))
-    )
+    wrong = dict(nullified_rows(event, fields, partial(arrays_of, fields, record or event.record)))
     if not wrong:
         return fields
     return {
@@ -39,18 +54,19 @@ def nullified(event: EventType, fields: Mapping[str, Sequence[Any]]) -> Mapping[
 
 
 def nullified_rows(
-    event: EventType, fields: Mapping[str, Any] | Sequence[str], arrays: Any
+    event: EventType,
+    fields: Collection[str],
+    arrays: Callable[[Sequence[str]], Columns],
 ) -> Iterator[tuple[str, BoolArray]]:
     """For each of the fields that counts as null somewhere: where.
 
     `arrays(reads)`: the arrays of these fields, as they came.
     """
     where: dict[str, BoolArray] = {}
-    for check in event.checks_with("nullify"):
-        if check.field is None or check.field not in fields:
-            continue
+    checks = [c for c in event.checks_with("nullify") if c.field in fields]
+    for check in checks:
         failed = violations(check, arrays(check.reads))
-        if failed.any():
+        if check.field is not None and failed.any():
             where[check.field] = where.get(check.field, False) | failed
     yield from where.items()
 
@@ -60,8 +76,8 @@ def violations(check: Check, events: Columns) -> BoolArray:
     for which the check fails with an error does."""
     columns = {field: events[field] for field in check.reads}
     n = len(columns[check.reads[0]])
-    holds = run(check.holds, columns, n, name=f"check {check.name}")
-    failed: BoolArray = nulls(holds) | ~np.asarray(holds).astype(bool)
+    holds, raised = run(check.holds, columns, n, name=f"check {check.name}")
+    failed: BoolArray = raised | ~np.ma.getdata(holds).astype(bool)
     if not failed.any():
         return failed
     for values in columns.values():

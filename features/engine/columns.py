@@ -64,8 +64,12 @@ def field_tuples(records: Sequence[msgspec.Struct], fields: Sequence[str]) -> di
 
 
 def array_of(values: Sequence[Any], kind: Kind) -> NDArray[Any]:
-    """The array that a declaration's `compute` is given for a field."""
-    return np.array(values, dtype=_DTYPES[kind])
+    """The array that a declaration's `compute` is given for a field; of integers that a check has
+    nullified in part, float64 with NaN."""
+    try:
+        return np.array(values, dtype=_DTYPES[kind])
+    except TypeError:  # numpy makes no integer of None
+        return np.array(values, np.float64)
 
 
 def exact_array_of(values: Sequence[Any], kind: Kind) -> NDArray[Any]:
@@ -76,10 +80,8 @@ def exact_array_of(values: Sequence[Any], kind: Kind) -> NDArray[Any]:
     """
     if kind == "nullable_int":
         return _masked_integers(values)
-    try:
-        return array_of(values, kind)
-    except TypeError:  # numpy makes no integer of None
-        return _masked_integers(values)
+    array = array_of(values, kind)
+    return _masked_integers(values) if kind == "int" and array.dtype.kind == "f" else array
 
 
 def arrays_of(

@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from threading import Lock
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -58,44 +58,50 @@ class Formula:
     reads: Sequence[str]
     strict: Collection[str] = ()
 
-    def values(self, columns: Columns) -> NDArray[Any]:
+    def values(self, columns: Columns) -> "Outcome":
         """One value a row, as an array of the engine: masked, NaN or None where there is none."""
         exact = {field: columns[field] for field in self.reads}
         n = len(next(iter(exact.values()))) if exact else 0
-        absent = self._nullified(exact, n)
-        if absent is None:
+        absent = np.zeros(n, bool)
+        for field in self.strict:
+            absent |= nulls(exact[field])
+        if not absent.any():
             return self._ask(exact, n)
         rows = np.flatnonzero(~absent)
         asked = {field: values[rows] for field, values in exact.items()}
         for field in self.strict:
-            if isinstance(asked[field], np.ma.MaskedArray):
-                asked[field] = asked[field].data
-        return scattered(self._ask(asked, len(rows)), rows, n)
+            asked[field] = np.ma.getdata(asked[field])
+        outcome = self._ask(asked, len(rows))
+        failed = np.zeros(n, bool)
+        failed[rows] = outcome.failed
+        return Outcome(scattered(outcome.values, rows, n), failed)
 
-    def _nullified(self, exact: Columns, n: int) -> BoolArray | None:
-        """Where a strict field has no value; None: nowhere."""
-        absent = np.zeros(n, bool)
-        for field in self.strict:
-            absent |= nulls(exact[field])
-        return absent if absent.any() else None
-
-    def _ask(self, exact: Columns, n: int) -> NDArray[Any]:
+    def _ask(self, exact: Columns, n: int) -> "Outcome":
         """The values; of a formula that gives a field as it is, the field with all its bits."""
         inputs = as_formula_inputs(exact)
-        values = run(self.compute, inputs, n, name=self.name)
-        same = (exact[field] for field, given in inputs.items() if values is given)
-        return next(same, values)
+        outcome = run(self.compute, inputs, n, name=self.name)
+        same = (exact[field] for field, given in inputs.items() if outcome.values is given)
+        return Outcome(next(same, outcome.values), outcome.failed)
 
 
-def run(compute: Compute, inputs: Inputs, n: int, *, name: str) -> NDArray[Any]:
+class Outcome(NamedTuple):
+    """The values of a formula, and on which rows it failed, which have none."""
+
+    values: NDArray[Any]
+    failed: BoolArray
+
+
+def run(compute: Compute, inputs: Inputs, n: int, *, name: str) -> Outcome:
     """The values of a formula for `n` rows; none where it fails, which is counted."""
     values = _attempt(compute, inputs, n)
     if not isinstance(values, str):
-        return values
+        return Outcome(values, np.zeros(n, bool))
     pieces = list(_pieces(compute, inputs, np.arange(n), name))
     rows = np.concatenate([np.empty(0, np.int64), *(rows for rows, _ in pieces)])
     found = [values for _, values in pieces] or [np.empty(0, np.float64)]
-    return scattered(np.concatenate(found), rows, n)
+    failed = np.ones(n, bool)
+    failed[rows] = False
+    return Outcome(scattered(np.concatenate(found), rows, n), failed)
 
 
 def numbers(values: NDArray[Any], *, name: str) -> NDArray[Any]:

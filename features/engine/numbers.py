@@ -16,8 +16,10 @@ EXACT_IN_FLOATS = 1 << 53
 """Up to here every whole number is a float64 of its own."""
 
 LARGEST = int(np.iinfo(np.int64).max)
-"""The largest sum and value that a state column holds; the smallest is its negative, for UNSET
-means no value."""
+"""The largest integer of 64 bits."""
+
+INVALID = UNSET + 1
+"""In a sum column: the event has a value that the column cannot hold, so its sums have none."""
 
 _CODE_OF_UNSET = -1  # the code of -0.0, which is no integer
 
@@ -25,9 +27,11 @@ _CODE_OF_UNSET = -1  # the code of -0.0, which is no integer
 def nulls(values: NDArray[Any]) -> BoolArray:
     """Where an array of the engine has no value."""
     if isinstance(values, np.ma.MaskedArray):
-        return np.ma.getmaskarray(values)
+        masked: BoolArray = np.ma.getmaskarray(values)
+        return masked
     if values.dtype.kind == "f":
-        return np.isnan(values)
+        missing: BoolArray = np.isnan(values)
+        return missing
     if values.dtype == object:
         return np.array([v is None for v in values.tolist()], bool)
     return np.zeros(len(values), bool)

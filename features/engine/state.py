@@ -73,12 +73,12 @@ class ViewState(ABC):
         return self.view.name
 
     @abstractmethod
-    def fields(self, event: EventType) -> tuple[str, ...]:
+    def fields(self, event: EventType, /) -> tuple[str, ...]:
         """The fields of that event that `rows_of` reads; without the keys of the entity."""
 
     @abstractmethod
     def rows_of(
-        self, event: EventType, events: Columns, known_at_us: Int64Array
+        self, event: EventType, /, events: Columns, known_at_us: Int64Array
     ) -> PointInTimeRows:
         """The rows that the view keeps of events. `group` is the index of the event; an event that
         does not count for the view has no row."""

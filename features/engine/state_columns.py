@@ -9,13 +9,15 @@ import numpy as np
 from msgspec import Struct
 from numpy.typing import NDArray
 
-from features.definitions.events import Column, Columns, Int64Array
+from features.definitions.events import BoolArray, Column, Columns, Int64Array
 from features.definitions.operations import StateColumnKind
 from features.definitions.views import CalendarView, FeatureView
-from features.engine.columns import may_be_wide, never_null
+from features.engine.checks import nullifiable_fields
+from features.engine.columns import may_be_wide
 from features.engine.digests import digests
 from features.engine.formulas import FAILURES, Formula, numbers
 from features.engine.numbers import (
+    INVALID,
     LARGEST,
     as_formula_input,
     nulls,
@@ -34,7 +36,7 @@ _COMBINE: Mapping[StateColumnKind, np.ufunc] = {
 }
 
 
-BEYOND = "beyond the range of sums"
+UNFIT = "no whole number of 64 bits"
 
 
 @dataclass(frozen=True)
@@ -110,10 +112,9 @@ def may_have_wide_codes(record: type[Struct], columns: Iterable[StateColumn]) ->
 
 def _state_column(view: FeatureView | CalendarView, kind: StateColumnKind, of: str) -> StateColumn:
     declared = next((c for c in view.columns if c.name == of), None)
-    event = view.source
-    nullified = {c.field for c in event.checks_with("nullify")} & never_null(event.record)
+    nullifiable = nullifiable_fields([view.source], view.source.record)
     reads = declared.reads if declared is not None else ()
-    strict = tuple(field for field in reads if field in nullified)
+    strict = tuple(field for field in reads if field in nullifiable)
     return StateColumn(kind, of, declared, strict, view.name)
 
 
@@ -127,17 +128,15 @@ def _column_values(column: StateColumn, events: Columns) -> Int64Array:
         reads=declared.reads,
         strict=column.strict,
     )
-    values = formula.values(events)
+    values, failed = formula.values(events)
     if kind != "code" or declared.scale is not None:
         values = numbers(values, name=formula.name)
+    if kind == "number":
+        return (failed | ~nulls(values)).astype(np.int64)
+    if kind == "sum":
+        return _added(formula.name, declared.scale, values, failed)
     if declared.scale is None:
-        return _added(formula.name, values) if kind == "sum" else _kept(kind, values)
-    if kind in ("sum", "number"):
-        units = _scaled(values, declared.scale)
-        if kind == "number":
-            return (units != UNSET).astype(np.int64)
-        FAILURES.add(formula.name, BEYOND, int(((units == UNSET) & ~nulls(values)).sum()))
-        return np.where(units == UNSET, 0, units)
+        return _kept(kind, values)
     with np.errstate(over="ignore"):
         rounded = np.rint(as_formula_input(values) * declared.scale) / declared.scale
     return _kept(kind, np.where(np.isfinite(rounded), rounded, np.nan))
@@ -149,19 +148,24 @@ def _kept(kind: StateColumnKind, values: NDArray[Any]) -> Int64Array:
     return sortable(values, missing=HIGHEST if kind == "lowest" else UNSET)
 
 
-def _added(name: str, values: NDArray[Any]) -> Int64Array:
-    """Whole numbers to add; UNSET where there is none."""
-    added = whole(values)
-    if (added == UNSET).any():
-        FAILURES.add(name, BEYOND, int(((added == UNSET) & ~nulls(values)).sum()))
-    return added
+def _added(name: str, scale: int | None, values: NDArray[Any], failed: BoolArray) -> Int64Array:
+    """Whole numbers to add. An event without a value has UNSET, or 0 where there is a scale and so
+    a `number` beside it; one with a value that does not fit has INVALID."""
+    missing = nulls(values)
+    added = whole(values, missing=INVALID) if scale is None else _scaled(values, scale)
+    unfit = (added <= INVALID) & ~missing
+    if unfit.any():
+        FAILURES.add(name, UNFIT, int(unfit.sum()))
+    if failed.any() or missing.any():
+        added = np.where(missing, UNSET if scale is None else 0, added)
+    return np.where(unfit | failed, INVALID, added)
 
 
 def _scaled(values: NDArray[Any], scale: int) -> Int64Array:
-    """`round(value * scale)`; UNSET for null and for what does not fit into 64 bits."""
+    """`round(value * scale)`; INVALID for what does not fit into 64 bits."""
     if values.dtype.kind in "biu":
-        integers = whole(values)
-        fits = (np.abs(integers) <= LARGEST // scale) & (integers != UNSET)
-        return np.where(fits, np.where(fits, integers, 0) * scale, UNSET)
-    with np.errstate(over="ignore"):
-        return whole(np.rint(values * scale))
+        integers = whole(values, missing=INVALID)
+        fits = np.abs(np.maximum(integers, -LARGEST)) <= LARGEST // scale
+        return np.where(fits, np.where(fits, integers, 0) * scale, INVALID)
+    with np.errstate(over="ignore", invalid="ignore"):
+        return whole(np.rint(values * scale), missing=INVALID)

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from features.definitions.events import BoolArray, Float64Array, Int64Array
 from features.engine.merge_tree import MergeTree
-from features.engine.numbers import from_sortable
+from features.engine.numbers import INVALID, from_sortable
 from features.engine.point_in_time import PointInTimeIndex
 from features.engine.queries import SlidingWindow
 from features.engine.rows import PointInTimeRows
@@ -22,7 +22,7 @@ from features.engine.window_sums import WindowSums, distinct_count
 from infra.clock import MINUTE
 
 COUNT = "count"
-_UPPER, _LOWER = "upper:", "lower:"
+_UPPER, _LOWER, _UNFIT = "upper:", "lower:", "unfit:"
 
 
 @dataclass(frozen=True)
@@ -70,17 +70,18 @@ class FilledTable:
 
 
 def _with_wide_sums(columns: Mapping[str, Int64Array]) -> dict[str, Int64Array]:
-    """The columns, with two halves in place of each sum, and how many events have a value in it."""
+    """The columns, with two halves in place of each sum, how many events have a value in it, and
+    how many one that does not fit."""
     wide: dict[str, Int64Array] = {}
     for name, values in columns.items():
         kind, _, of = name.partition(":")
         if kind != "sum":
             wide[name] = values
             continue
-        exists = values != UNSET
-        wide[_UPPER + name], wide[_LOWER + name] = halves(np.where(exists, values, 0))
+        wide[_UPPER + name], wide[_LOWER + name] = halves(np.where(values > INVALID, values, 0))
+        wide[_UNFIT + name] = np.where(values == INVALID, columns[COUNT], 0)
         if (number := column_name("number", of)) not in columns:
-            wide[number] = np.where(exists, columns[COUNT], 0)
+            wide[number] = np.where(values == UNSET, 0, columns[COUNT])
     return wide
 
 
@@ -109,7 +110,8 @@ class TableSums:
         totals = self._totals
         if name in totals.place:
             return totals[name]
-        return joined(totals[_UPPER + name], totals[_LOWER + name])
+        sums = joined(totals[_UPPER + name], totals[_LOWER + name])
+        return np.where(totals[_UNFIT + name] > 0, np.nan, sums)
 
     @cached_property
     def _totals(self) -> FilledTable:

@@ -168,14 +168,17 @@ def drop_duplicates_mask(frame: pl.DataFrame, *, horizon_us: int) -> BoolArray:
     return counts
 
 
-def nullified_frame(event: EventType, frame: pl.DataFrame) -> pl.DataFrame:
-    """The events, with null in place of the values that fail a check with `nullify`.
+def nullified_frame(
+    event: EventType, frame: pl.DataFrame, *, of: EventType | None = None
+) -> pl.DataFrame:
+    """The events, with null in place of the values that fail a check of `event` with `nullify`.
 
-    The frame has the `required_fields` of those that are used.
+    The frame has the `required_fields` of those that are used. `of`: whose events they are, if not
+    of `event`.
     """
     import polars as pl
 
-    wrong = nullified_rows(event, frame.columns, partial(arrays_in, event, frame))
+    wrong = nullified_rows(event, frame.columns, partial(arrays_in, of or event, frame))
     return frame.with_columns(
         pl.when(pl.Series(~rows)).then(pl.col(field)).alias(field) for field, rows in wrong
     )

@@ -30,8 +30,10 @@ def column_fields(service: FeatureService) -> tuple[str, ...]:
 
 
 def request_fields(service: FeatureService) -> tuple[str, ...]:
-    """All that a service reads of a request: for its views and for its request columns."""
-    return distinct(*(query_fields(view) for view in service.views), column_fields(service))
+    """All that a service reads of a request: for its views, for its request columns, and for the
+    checks of those fields."""
+    fields = distinct(*(query_fields(view) for view in service.views), column_fields(service))
+    return distinct(fields, *(required_fields(e, fields) for e in service.decision.checked_as))
 
 
 def decision_time_fields(service: FeatureService) -> tuple[str, ...]:

@@ -85,7 +85,7 @@ def _open(view: OpenView, known: list[Fact], as_of_us: int) -> list[Value]:
     closed_by = {event.name for event in view.closed_by}
     closed = {f.says[view.item] for f in known if f.event in closed_by}
     waited = []
-    for item in {f.says[view.item] for f in known if f.event == view.opened.name} - closed:
+    for item in {f.says[view.item] for f in known if f.event == view.opened.name} - closed - {None}:
         due = _first_reported(known, view.opened.name, view.item, item, [view.due])[view.due]
         if due is not None and as_of_us - us(view.reach) <= due < as_of_us:
             waited.append(as_of_us - due)
@@ -119,7 +119,7 @@ def _item_before(view: PreviousView, known: list[Fact], before: int, as_of_us: i
     unless = {event.name for event in view.unless}
     gone = {f.says[view.item] for f in known if f.event in unless}
     candidates = []
-    for item in {f.says[view.item] for f in known if f.event == view.opened.name} - gone:
+    for item in {f.says[view.item] for f in known if f.event == view.opened.name} - gone - {None}:
         order = _first_reported(known, view.opened.name, view.item, item, [view.order])[view.order]
         if order is not None and before - us(view.reach) <= order < before:
             candidates.append((order, _tie(item), item))
