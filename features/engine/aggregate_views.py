@@ -10,7 +10,7 @@ from features.definitions.events import BoolArray, Column, Columns, EventType, I
 from features.definitions.views import CalendarView, FeatureView
 from features.engine.columns import Kind, array_of, kinds
 from features.engine.fingerprints import fingerprint
-from features.engine.numbers import INVALID, whole
+from features.engine.numbers import INVALID, as_formula_inputs, whole
 from features.engine.rows import LazyColumns, PointInTimeRows
 from features.engine.sorting import UNSET
 from features.engine.state import ViewState, reduce_runs
@@ -109,7 +109,7 @@ def _check_declaration(view: FeatureView | CalendarView, columns: tuple[StateCol
 def _check_column(
     view: str, column: Column, field_kinds: Mapping[str, Kind], *, added: bool
 ) -> None:
-    no_events = {f: array_of((), field_kinds[f]) for f in column.reads}
+    no_events = as_formula_inputs({f: array_of((), field_kinds[f]) for f in column.reads})
     dtype = np.asarray(column.compute(no_events)).dtype
     if added and column.scale is None and dtype.kind not in "iub":
         raise DeclarationError(

@@ -13,7 +13,7 @@ import numpy as np
 from features.definitions.events import BoolArray, Check, Columns, EventType
 from features.engine.columns import arrays_of, never_null
 from features.engine.formulas import run
-from features.engine.numbers import nulls
+from features.engine.numbers import as_formula_inputs, nulls
 
 
 def required_fields(event: EventType, fields: Sequence[str]) -> tuple[str, ...]:
@@ -76,7 +76,8 @@ def violations(check: Check, events: Columns) -> BoolArray:
     for which the check fails with an error does."""
     columns = {field: events[field] for field in check.reads}
     n = len(columns[check.reads[0]])
-    holds, raised = run(check.holds, columns, n, name=f"check {check.name}")
+    inputs = as_formula_inputs(columns)
+    holds, raised = run(check.holds, inputs, n, name=f"check {check.name}")
     failed: BoolArray = raised | ~np.ma.getdata(holds).astype(bool)
     if not failed.any():
         return failed

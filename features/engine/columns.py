@@ -15,8 +15,8 @@ from features.engine.numbers import EXACT_IN_FLOATS
 from features.errors import DeclarationError
 
 Kind = Literal["int", "nullable_int", "float", "text"]
-"""How a field looks in an array: int64, float64 with NaN for null (also a nullable integer), or
-objects that are str or None."""
+"""How a field looks in an array of the engine: int64, masked int64, float64 with NaN for null, or
+objects that are str or None. A formula is given float64 with NaN for a nullable integer."""
 
 KEY_SEPARATOR = "\x1f"  # between the parts of an entity's key
 _DTYPES: Mapping[Kind, type] = {
@@ -64,15 +64,6 @@ def field_tuples(records: Sequence[msgspec.Struct], fields: Sequence[str]) -> di
 
 
 def array_of(values: Sequence[Any], kind: Kind) -> NDArray[Any]:
-    """The array that a declaration's `compute` is given for a field; of integers that a check has
-    nullified in part, float64 with NaN."""
-    try:
-        return np.array(values, dtype=_DTYPES[kind])
-    except TypeError:  # numpy makes no integer of None
-        return np.array(values, np.float64)
-
-
-def exact_array_of(values: Sequence[Any], kind: Kind) -> NDArray[Any]:
     """The array that the engine computes with: integers are exact, and masked where they are null.
 
     A check may have nullified a value of any kind. The array of a nullable integer is always
@@ -80,24 +71,18 @@ def exact_array_of(values: Sequence[Any], kind: Kind) -> NDArray[Any]:
     """
     if kind == "nullable_int":
         return _masked_integers(values)
-    array = array_of(values, kind)
-    return _masked_integers(values) if kind == "int" and array.dtype.kind == "f" else array
+    try:
+        return np.array(values, dtype=_DTYPES[kind])
+    except TypeError:  # numpy makes no integer of None
+        return _masked_integers(values)
 
 
 def arrays_of(
     tuples: Mapping[str, Sequence[Any]], record: type[msgspec.Struct], fields: Sequence[str]
 ) -> dict[str, NDArray[Any]]:
-    """The arrays of the given fields, as formulas are given them."""
-    field_kinds = kinds(record)
-    return {f: array_of(tuples[f], field_kinds[f]) for f in fields}
-
-
-def exact_arrays_of(
-    tuples: Mapping[str, Sequence[Any]], record: type[msgspec.Struct], fields: Sequence[str]
-) -> dict[str, NDArray[Any]]:
     """The arrays of the given fields, as the engine computes with them."""
     field_kinds = kinds(record)
-    return {f: exact_array_of(tuples[f], field_kinds[f]) for f in fields}
+    return {f: array_of(tuples[f], field_kinds[f]) for f in fields}
 
 
 def entity_keys(entity: Entity, tuples: Mapping[str, Sequence[Any]]) -> list[str | None]:

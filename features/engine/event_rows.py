@@ -9,7 +9,7 @@ import numpy as np
 
 from features.definitions import BoolArray, EventType, Int64Array, View
 from features.engine.checks import nullified
-from features.engine.columns import encode_keys, entity_keys, exact_arrays_of
+from features.engine.columns import arrays_of, encode_keys, entity_keys
 from features.engine.state import COMPACTION_SLACK
 from features.engine.view_rows import ViewRows
 from features.engine.view_states import state_of
@@ -64,7 +64,7 @@ def view_rows(
     if not entities:
         return None
     state = state_of(view, compaction_slack=compaction_slack)
-    arrays = exact_arrays_of(fields, rows.event.record, state.fields(rows.event))
+    arrays = arrays_of(fields, rows.event.record, state.fields(rows.event))
     state_rows = state.rows_of(rows.event, arrays, rows.known_at_us)
     codes = codes[state_rows.group]
     deltas = state.pack_rows(state_rows)

@@ -9,7 +9,7 @@ import numpy as np
 
 from features.definitions import BoolArray, FeatureService, Float64Array, Int64Array
 from features.engine.checks import nullified
-from features.engine.columns import encode_keys, entity_keys, exact_arrays_of, field_tuples
+from features.engine.columns import arrays_of, encode_keys, entity_keys, field_tuples
 from features.engine.request_columns import request_values
 from features.engine.view_states import state_of
 from features.retrieval.field_sets import column_fields, request_fields
@@ -51,7 +51,7 @@ class FeatureReader:
         """
         check_schemas(self._store, self._schemas)
         record, fields = self._event.record, self._believed(requests)
-        columns = exact_arrays_of(fields, record, self._column_fields)
+        columns = arrays_of(fields, record, self._column_fields)
         own = request_values(self._service, columns, len(requests))
         numbers, exact = [own.numbers], np.ones(len(requests), bool)
         keys_of = {e: encode_keys(entity_keys(e, fields)) for e in self._entities}
@@ -60,7 +60,7 @@ class FeatureReader:
             [(v.name, keys) for v, (keys, _) in zip(self._service.views, view_keys, strict=True)]
         )
         for view, (_, which), values in zip(self._service.views, view_keys, stored, strict=True):
-            query = exact_arrays_of(fields, record, view.request_fields)
+            query = arrays_of(fields, record, view.request_fields)
             result = state_of(view).read(values, which, as_of_us, query)
             numbers.append(result.values)
             exact &= result.exact
