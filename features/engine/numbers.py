@@ -94,13 +94,14 @@ def number_codes(values: NDArray[Any]) -> Int64Array:
     wide = (integers > EXACT_IN_FLOATS) | (integers < -EXACT_IN_FLOATS)
     if wide.any():
         codes[wide] = _swapped(integers[wide])
-        codes[integers == UNSET] = _CODE_OF_UNSET
+        codes[integers == UNSET] = _CODE_OF_UNSET  # UNSET itself stands for null
     return codes
 
 
 def integers_of_codes(codes: Int64Array) -> Int64Array:
-    """The integers that `number_codes` was given; it is its own inverse."""
-    return number_codes(codes)
+    """The integers that `number_codes` was given."""
+    integers = number_codes(codes)  # each has changed places with its code
+    return np.where(codes == _CODE_OF_UNSET, UNSET, integers)
 
 
 def _swapped(wide: Int64Array) -> Int64Array:

@@ -104,7 +104,7 @@ class EventLog:
         for check in stops:
             _stop_unless(check, event, frame)
         self._note(event, version, frame)
-        frame = nullified_frame(event, frame)
+        frame = nullified_frame(event, frame, needed)
         return frame if "event_id" in fields else frame.drop("event_id")
 
     def blocks(
@@ -169,16 +169,16 @@ def drop_duplicates_mask(frame: pl.DataFrame, *, horizon_us: int) -> BoolArray:
 
 
 def nullified_frame(
-    event: EventType, frame: pl.DataFrame, *, of: EventType | None = None
+    event: EventType, frame: pl.DataFrame, fields: Sequence[str], *, of: EventType | None = None
 ) -> pl.DataFrame:
-    """The events, with null in place of the values that fail a check of `event` with `nullify`.
+    """The events, with null in place of the values of `fields` that fail a check of `event` with
+    `nullify`.
 
-    The frame has the `required_fields` of those that are used. `of`: whose events they are, if not
-    of `event`.
+    The frame has the `required_fields` of these. `of`: whose events they are, if not of `event`.
     """
     import polars as pl
 
-    wrong = nullified_rows(event, frame.columns, partial(arrays_in, of or event, frame))
+    wrong = nullified_rows(event, fields, partial(arrays_in, of or event, frame))
     return frame.with_columns(
         pl.when(pl.Series(~rows)).then(pl.col(field)).alias(field) for field, rows in wrong
     )

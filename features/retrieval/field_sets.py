@@ -32,8 +32,14 @@ def column_fields(service: FeatureService) -> tuple[str, ...]:
 def request_fields(service: FeatureService) -> tuple[str, ...]:
     """All that a service reads of a request: for its views, for its request columns, and for the
     checks of those fields."""
-    fields = distinct(*(query_fields(view) for view in service.views), column_fields(service))
-    return distinct(fields, *(required_fields(e, fields) for e in service.decision.checked_as))
+    views = (query_fields(view) for view in service.views)
+    return _with_checks(service, distinct(*views, column_fields(service)))
+
+
+def _with_checks(service: FeatureService, fields: tuple[str, ...]) -> tuple[str, ...]:
+    """The fields, and all that the checks of them read."""
+    needed = distinct(fields, *(required_fields(e, fields) for e in service.decision.checked_as))
+    return needed if needed == fields else _with_checks(service, needed)
 
 
 def decision_time_fields(service: FeatureService) -> tuple[str, ...]:

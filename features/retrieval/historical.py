@@ -24,7 +24,7 @@ from features.retrieval.event_log import (
     exact_arrays_in,
     nullified_frame,
 )
-from features.retrieval.field_sets import column_fields
+from features.retrieval.field_sets import column_fields, request_fields
 from features.retrieval.labels import labels_of
 from features.retrieval.manifest import RowsManifest, TableUse
 from features.retrieval.view_values import SliceEvents, view_values
@@ -187,7 +187,7 @@ def _frame(service: FeatureService, event_log: EventLog, decisions: Decisions) -
 
     source, frame = service.decision.source, decisions.frame
     for event in service.decision.checked_as[1:]:  # those of the source were applied by the log
-        frame = nullified_frame(event, frame, of=source)
+        frame = nullified_frame(event, frame, request_fields(service), of=source)
     columns = exact_arrays_in(source, frame, column_fields(service))
     own = request_values(service, columns, len(decisions.as_of_us))
     slice_events = SliceEvents(service.views, event_log, decisions.as_of_us)

@@ -64,7 +64,7 @@ def view_cases(draw: st.DrawFn, kind: AnyView, excluded: frozenset[Exclusions] =
     horizon = _horizon(draw, views, excluded)
     least, most = _watermark_bounds(draw, world)
     drafted = _drafts(draw, made, views, world, excluded, horizon=horizon)
-    newest_at_an_edge(draw, drafted, views, most)
+    newest_at_an_edge(draw, drafted, views, world, most)
     if Exclusions.AHEAD_EXCEEDED in excluded:
         keep_within_ahead(drafted, views)
     sent = arrived(drafted, world.partitions)

@@ -39,7 +39,7 @@ def training_rows_of(
         for f in facts
         if f.event == decision.source.name
         and f.known_us < known_before_us
-        and f.says["at_us"] is not None
+        and plain_of(decision.at)(f.says) is not None
         and f.says[decision.entity_id] is not None
     ]
     rows: dict[tuple[int, Any], Row] = {}

@@ -102,8 +102,9 @@ def _previous(
     kept = dict(view.keeps)
     for event in view.sources:
         fields = kept.get(event, ())
-        own = [f for f in known if f.event == event.name and f.says[view.item] == item]
-        columns[event.name] = item is not None and bool(own)
+        of_type = [f for f in known if f.event == event.name]
+        own = [f for f in of_type if item is not None and f.says[view.item] == item]
+        columns[event.name] = bool(own)
         reported = _first_reported(known, event.name, view.item, item, fields) if own else {}
         for field in fields:
             columns[f"{event.name}.{field}"] = reported.get(field)
