@@ -109,7 +109,7 @@ def encode_keys(keys: Sequence[str | None]) -> tuple[list[bytes], Int64Array]:
 def _masked_integers(values: Sequence[Any]) -> NDArray[Any]:
     floats = np.array(values, np.float64)  # None becomes NaN
     missing = np.isnan(floats)
-    if (np.abs(floats[~missing]) <= EXACT_IN_FLOATS).all():
+    if (np.abs(floats[~missing]) < EXACT_IN_FLOATS).all():
         known = np.where(missing, 0, floats).astype(np.int64)
     else:
         known = np.array([0 if v is None else v for v in values], np.int64)

@@ -5,6 +5,7 @@ a row. Then that row has no value, the others keep theirs, and the failure is co
 formula's name. The same rows have no value live, in history and in a rebuild.
 """
 
+import math
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -104,20 +105,32 @@ def run(compute: Compute, inputs: Inputs, n: int, *, name: str) -> Outcome:
     return Outcome(scattered(np.concatenate(found), rows, n), failed)
 
 
-def numbers(values: NDArray[Any], *, name: str) -> NDArray[Any]:
-    """What a formula gave, as numbers; none where it gave anything else."""
+def numbers(outcome: Outcome, *, name: str) -> Outcome:
+    """The outcome as numbers: the formula failed where it gave anything else."""
+    values, failed = outcome
     if values.dtype.kind not in "OU":
-        return values
+        return outcome
+    found = [_number(v) for v in values.tolist()]
+    wrong = np.array([f is None for f in found], bool)
+    FAILURES.add(name, "not a number", int(wrong.sum()))
+    return Outcome(np.array([math.nan if f is None else f for f in found]), failed | wrong)
+
+
+def floats(outcome: Outcome, *, name: str) -> Float64Array:
+    """The outcome as float64; NaN where the formula gave no number."""
+    return np.asarray(as_formula_input(numbers(outcome, name=name).values), np.float64)
+
+
+def _number(value: Any) -> float | None:
+    """NaN for null, None for what is no number."""
+    if value is None:
+        return math.nan
+    if isinstance(value, str):
+        return None
     try:
-        return values.astype(np.float64)  # None becomes NaN
+        return float(value)
     except (TypeError, ValueError, OverflowError):
-        FAILURES.add(name, "not a number", len(values))
-        return np.full(len(values), np.nan)
-
-
-def floats(values: NDArray[Any], *, name: str) -> Float64Array:
-    """What a formula gave, as float64; NaN where it gave no number."""
-    return np.asarray(as_formula_input(numbers(values, name=name)), np.float64)
+        return None
 
 
 def scattered(values: NDArray[Any], rows: Int64Array, n: int) -> NDArray[Any]:

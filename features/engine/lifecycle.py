@@ -249,7 +249,7 @@ class PreviousState(LifecycleState):
             of_request = {field: v for (of, field), v in columns.items() if of == "request"}
             return value.compute(of_item, of_request)
 
-        return floats(run(compute, inputs, n, name=name).values, name=name)
+        return floats(run(compute, inputs, n, name=name), name=name)
 
     def _previous_items(
         self, items: PointInTimeRows, queries: PointInTimeQueries, before: Int64Array

@@ -29,11 +29,11 @@ def request_values(service: FeatureService, columns: Columns, n: int) -> Request
     numbers: list[Float64Array] = []
     for column in service.request_columns:
         formula = _formula(service, column)
-        values = formula.values(columns).values
+        outcome = formula.values(columns)
         if column.category:
-            categories[column.name] = _texts(values)
+            categories[column.name] = _texts(outcome.values)
         else:
-            numbers.append(floats(values, name=formula.name))
+            numbers.append(floats(outcome, name=formula.name))
     table = np.column_stack(numbers) if numbers else np.empty((n, 0))
     return RequestValues(categories=categories, numbers=table)
 

@@ -128,9 +128,10 @@ def _column_values(column: StateColumn, events: Columns) -> Int64Array:
         reads=declared.reads,
         strict=column.strict,
     )
-    values, failed = formula.values(events)
+    outcome = formula.values(events)
     if kind != "code" or declared.scale is not None:
-        values = numbers(values, name=formula.name)
+        outcome = numbers(outcome, name=formula.name)
+    values, failed = outcome
     if kind == "number":
         return (failed | ~nulls(values)).astype(np.int64)
     if kind == "sum":
