@@ -12,8 +12,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
+import structlog
 
 from features.definitions import EventType, FeatureService, Label
+from features.engine.formulas import FAILURES
 from features.engine.request_columns import request_values
 from features.errors import FeatureError
 from features.retrieval.content_hash import ContentDigest
@@ -34,6 +36,8 @@ from infra.process.progress import ProgressCallback
 
 if TYPE_CHECKING:
     import polars as pl
+
+log = structlog.get_logger()
 
 READY_TOLERANCE_US = 6 * HOUR  # nights without a flight are shorter
 SLICE_US = 30 * DAY  # a third of the memory of a year at once, for a seventh more CPU
@@ -173,6 +177,8 @@ def training_slices(
         yield _frame(service, event_log, decisions).hstack(
             labels_of(label, event_log, decisions, known_before_us=known_before_us)
         )
+    for (formula, reason), rows in FAILURES.take().items():
+        log.warning("formula_failed", formula=formula, reason=reason, rows=rows)
 
 
 def sources(service: FeatureService, label: Label) -> list[EventType]:
