@@ -75,6 +75,9 @@ def _calendar(
     for a in view.aggregations:
         for span in view.spans:
             start, end = plain_of(span.start)(request), plain_of(span.end)(request)
+            if start is None or end is None:
+                values.append(None)
+                continue
             inside = [f for f in near if start <= f.says[view.at] < end]
             reached = start >= as_of_us - us(view.reach)
             values.append(aggregate(a, columns, inside, as_of_us) if reached else None)
@@ -113,9 +116,9 @@ def _previous(
     return [None if v is None else float(v) for v in values]
 
 
-def _item_before(view: PreviousView, known: list[Fact], before: int, as_of_us: int) -> Any:
+def _item_before(view: PreviousView, known: list[Fact], before: int | None, as_of_us: int) -> Any:
     """The item with the latest `order` in reach before `before`, which is not earlier than `t`."""
-    if before < as_of_us:
+    if before is None or before < as_of_us:
         return None
     unless = {event.name for event in view.unless}
     gone = {f.says[view.item] for f in known if f.event in unless}
