@@ -10,6 +10,7 @@ from confluent_kafka import (
     IsolationLevel,
     KafkaError,
     KafkaException,
+    TopicCollection,
     TopicPartition,
 )
 from confluent_kafka.admin import (  # type: ignore[attr-defined]  # its re-exports are implicit
@@ -21,6 +22,7 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]  # its re-expo
 
 from infra.kafka.config import OPERATION_TIMEOUT_S, client_config
 from infra.kafka.errors import KafkaFailed
+from infra.kafka.logs import Log
 from infra.kafka.partitions import Partition, Positions
 from infra.kafka.retry import retry_transient
 from infra.settings import KafkaSettings
@@ -71,6 +73,30 @@ def topic_partitions(kafka: KafkaSettings, topics: Iterable[str]) -> list[Partit
     return [Partition(topic, n) for topic in wanted for n in range(counts[topic])]
 
 
+def topic_ids(kafka: KafkaSettings, topics: Iterable[str]) -> dict[str, str]:
+    """The id of each topic: a topic that is deleted and created again gets another one.
+
+    Raises:
+        KafkaFailed: a topic does not exist, or the brokers do not respond.
+    """
+    with _admin(kafka) as admin:
+        return _topic_ids(admin, list(topics))
+
+
+def logs_of(kafka: KafkaSettings, topics: Iterable[str]) -> dict[Partition, Log]:
+    """The log of each partition of the topics.
+
+    Raises:
+        KafkaFailed: a topic does not exist, or the brokers do not respond.
+    """
+    names = list(topics)
+    before = topic_ids(kafka, names)
+    firsts, ends = first_offsets(kafka, names), end_offsets(kafka, names)
+    if topic_ids(kafka, names) != before:
+        raise KafkaFailed("a topic was created again at this moment", hint="try again")
+    return {p: Log(before[p.topic], first, ends[p]) for p, first in firsts.items()}
+
+
 def first_offsets(kafka: KafkaSettings, topics: Iterable[str]) -> Positions:
     """Where each partition begins."""
     return _offsets(kafka, topics, OffsetSpec.earliest())
@@ -107,6 +133,16 @@ def _list_offsets(
     return {
         Partition(p.topic, p.partition): future.result(OPERATION_TIMEOUT_S).offset
         for p, future in futures.items()
+    }
+
+
+def _topic_ids(admin: AdminClient, names: list[str]) -> dict[str, str]:
+    if not names:
+        return {}
+    futures = admin.describe_topics(TopicCollection(names), request_timeout=OPERATION_TIMEOUT_S)
+    return {
+        name: str(_result(future, doing=f"read the id of topic {name}").topic_id)
+        for name, future in futures.items()
     }
 
 
