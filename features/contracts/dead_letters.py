@@ -71,7 +71,7 @@ def _fitting(key: bytes | None, headers: Headers, value: bytes | None, *, limit:
         key, cut = None, ["key"]
     if sum(len(name) + len(content or b"") + 8 for name, content in headers) > limit // 8:
         headers, cut = [], [*cut, "headers"]
-    if value is not None and len(value) > limit // 2:
+    if value is not None and len(value) > limit // 4 * 3:
         value, cut = None, [*cut, "value"]
     return _Kept(key, headers, value, cut)
 

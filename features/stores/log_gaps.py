@@ -99,11 +99,18 @@ def find_gaps(
     gaps = []
     for partition, log in sorted(logs.items()):
         of_partition = sinks.get(partition, ())
-        current = current_origin(log, of_partition)
-        kinds = {s.sink: kind for s in of_partition if (kind := _kind(log, current, s)) is not None}
-        if kinds:
-            gaps.append(Gap(partition=partition, log=log, kinds=kinds, sinks=of_partition))
+        gap = gap_of(partition, log, of_partition, current=current_origin(log, of_partition))
+        if gap is not None:
+            gaps.append(gap)
     return gaps
+
+
+def gap_of(
+    partition: Partition, log: Log, sinks: Sequence[SinkPosition], *, current: LogOrigin
+) -> Gap | None:
+    """The gap of one partition, whose stored positions are those of `current`; None without one."""
+    kinds = {s.sink: kind for s in sinks if (kind := _kind(log, current, s)) is not None}
+    return Gap(partition=partition, log=log, kinds=kinds, sinks=sinks) if kinds else None
 
 
 def current_origin(log: Log, sinks: Iterable[SinkPosition]) -> LogOrigin:

@@ -97,6 +97,17 @@ def logs_of(kafka: KafkaSettings, topics: Iterable[str]) -> dict[Partition, Log]
     return {p: Log(before[p.topic], first, ends[p]) for p, first in firsts.items()}
 
 
+def members_of(kafka: KafkaSettings, group: str) -> int:
+    """How many members a consumer group has; 0 when there is no such group.
+
+    Raises:
+        KafkaFailed: the brokers do not respond.
+    """
+    with _admin(kafka) as admin:
+        future = admin.describe_consumer_groups([group], request_timeout=OPERATION_TIMEOUT_S)[group]
+        return len(_result(future, doing=f"describe the group {group}").members)
+
+
 def first_offsets(kafka: KafkaSettings, topics: Iterable[str]) -> Positions:
     """Where each partition begins."""
     return _offsets(kafka, topics, OffsetSpec.earliest())

@@ -51,3 +51,21 @@ def newest_written(
         if start == firsts or found.keys() >= set(wanted):
             return Written(found, whole)
         step *= GROWTH
+
+
+def newest_of_all(
+    kafka: KafkaSettings,
+    topics: Collection[str],
+    *,
+    source_of: SourceOf,
+    wanted: Collection[Partition],
+) -> Written:
+    """`newest_written` of several output topics together."""
+    of_topics = [
+        newest_written(kafka, topic, source_of=source_of, wanted=wanted) for topic in topics
+    ]
+    newest: dict[Partition, int] = {}
+    for written in of_topics:
+        for partition, position in written.next.items():
+            newest[partition] = max(newest.get(partition, 0), position)
+    return Written(newest, all(written.whole for written in of_topics))
