@@ -9,13 +9,14 @@ from pathlib import Path
 import structlog
 
 from features.bootstrap.stores import open_online
-from features.catalog import domain
+from features.catalog import domain, domains
 from features.contracts.codec import decode_message
 from features.contracts.predictions import source_of_outcome
+from features.contracts.topics import topic_specs
 from features.definitions import FeatureService
 from features.retrieval.online import FeatureReader
 from features.stores.ports import OnlineStore
-from infra.kafka.admin import logs_of, topic_partitions
+from infra.kafka.admin import check_topics, logs_of, topic_partitions
 from infra.kafka.consumer import GroupConsumer
 from infra.kafka.logs import stored_positions
 from infra.kafka.observers import end_observer
@@ -154,7 +155,9 @@ def _check_all(checks: Sequence[Callable[[], None]]) -> None:
 def _topics(settings: Settings, project: ModelProject) -> Topics:
     requests = project.service.decision.request.name
     predictions = domain(project.domain).predictions_topic
-    partitions = topic_partitions(settings.kafka, [requests, predictions, DEAD_LETTERS])
+    used = (requests, predictions, DEAD_LETTERS)
+    check_topics(settings.kafka, [s for s in topic_specs(domains()) if s.name in used])
+    partitions = topic_partitions(settings.kafka, used)
     counts = [sum(p.topic == topic for p in partitions) for topic in (requests, predictions)]
     return Topics(
         requests=requests, predictions=predictions, same_partitions=counts[0] == counts[1]

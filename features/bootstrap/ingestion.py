@@ -9,6 +9,7 @@ from features.bootstrap.maintenance import rebuild_stores
 from features.bootstrap.stores import declared_views, open_offline, open_online
 from features.catalog import domains, event_types
 from features.contracts.dead_letters import source_of_dead_letter
+from features.contracts.topics import topic_specs
 from features.ingestion.compaction_watermark import CompactionWatermark, ReaderWatch
 from features.ingestion.dead_letter_sink import DEAD_LETTERS, DeadLetterSink
 from features.ingestion.loop import Connections, Ingest, Limits
@@ -18,7 +19,7 @@ from features.ingestion.scrubber import Scrubber
 from features.ingestion.sinks import Sinks
 from features.stores.ports import OfflineStore, OnlineStore
 from infra.clock import now_us
-from infra.kafka.admin import logs_of, topic_partitions
+from infra.kafka.admin import check_topics, logs_of, topic_partitions
 from infra.kafka.consumer import GroupConsumer, StartPositions
 from infra.kafka.logs import Logs
 from infra.kafka.observers import end_observer, group_observer
@@ -145,7 +146,7 @@ def _request_ends(kafka: KafkaSettings) -> Iterator[Callable[[], Positions]]:
 def _open_producer(
     kafka: KafkaSettings, events: Collection[str], producer: TransactionalProducer
 ) -> None:
-    topic_partitions(kafka, events)  # all of them are there
+    check_topics(kafka, [s for s in topic_specs(domains()) if s.name in {*events, DEAD_LETTERS}])
     producer.open()
 
 

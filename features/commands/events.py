@@ -10,16 +10,28 @@ from infra.command_options import Json, print_result
 
 
 def topics(context: typer.Context, as_json: Json = False) -> None:
-    """Create every declared topic that does not exist yet. Running it again changes nothing."""
+    """Create every declared topic that does not exist yet. Running it again changes nothing.
+
+    A topic that exists is checked: a setting by which it could delete, merge or refuse an event is
+    an error that names the remedy.
+    """
     if context.invoked_subcommand is not None:
         return
     from features.catalog import domains
-    from features.contracts.topics import topic_specs
-    from infra.kafka.admin import ensure_topics
+    from features.contracts.topics import OFFSETS_RETENTION_MINUTES, topic_specs
+    from infra.kafka.admin import ensure_topics, forgets_groups_after_minutes
     from infra.settings import load_settings
 
-    specs = topic_specs(domains())
-    created = ensure_topics(load_settings().kafka, specs)
+    kafka, specs = load_settings().kafka, topic_specs(domains())
+    created = ensure_topics(kafka, specs)
+    minutes = forgets_groups_after_minutes(kafka)
+    if minutes is not None and minutes < OFFSETS_RETENTION_MINUTES:
+        typer.echo(
+            f"the brokers forget a group without members after {minutes} minutes: ingest and"
+            " serving then look for their positions in what they wrote, which takes longer;"
+            f" set offsets.retention.minutes={OFFSETS_RETENTION_MINUTES} or more",
+            err=True,
+        )
     print_result(
         {"created": created, "topics": [s.name for s in specs]},
         lambda: f"{len(specs)} topics, {len(created)} created: {', '.join(created) or '-'}",
