@@ -15,6 +15,7 @@ from msgspec import inspect
 from features.definitions import EventType
 from features.errors import MalformedEvent
 from infra.clock import now_us
+from infra.kafka.message import UnreadableHeaders, UnreadableMessage, headers_of
 
 SCHEMA_HEADER: Final = "schema"
 MAX_BYTES: Final = 256 * 1024
@@ -92,7 +93,13 @@ def decode_message(
     Raises:
         MalformedEvent: retrying cannot help.
     """
-    record = decode(event, message.value(), message.headers())
+    if isinstance(message, UnreadableMessage):
+        raise MalformedEvent(code="not_json", reason=f"the client cannot read it: {message.why}")
+    try:
+        headers = headers_of(message)
+    except UnreadableHeaders as error:
+        raise MalformedEvent(code="unknown_schema", reason=str(error)) from None
+    record = decode(event, message.value(), headers)
     check_key(event, record, message.key())
     check_times(
         record,
