@@ -9,7 +9,6 @@ from features.definitions.events import BoolArray, Column, Columns, EventType, I
 from features.definitions.views import CalendarView, FeatureView
 from features.engine.checks import nullify_invalid, required_fields
 from features.engine.columns import Kind, array_of, kinds
-from features.engine.fingerprints import fingerprint
 from features.engine.rows import LazyColumns, PointInTimeRows
 from features.engine.state import ViewState, reduce_runs
 from features.engine.state_columns import StateColumn, state_columns
@@ -34,7 +33,7 @@ class AggregateState(ViewState):
         self._state_columns = state_columns(view)
         self._sum_table = SumTable(self._state_columns)
         declared = [c.declared for c in self._state_columns if c.declared is not None]
-        formulas = [(c.name, c.reads, c.scale, fingerprint(c.compute)) for c in declared]
+        formulas = [(c.name, c.reads, c.scale, c.compute) for c in declared]
         super().__init__(
             view,
             [c.name for c in self._state_columns],
