@@ -59,12 +59,14 @@ def _record(kind: type) -> Iterator[tuple[str, Any]]:
         yield "fields", kind.__struct_fields__
         yield "defaults", [d for d in kind.__struct_defaults__ if d not in _MISSING]
         yield "types", [str(kind.__annotations__.get(f)) for f in kind.__struct_fields__]
-    elif issubclass(kind, tuple) and hasattr(kind, "_fields"):
+    elif _is_named_tuple(kind):
         yield "fields", (kind._fields, getattr(kind, "_field_defaults", {}))
 
 
 def _is_generated(kind: type, name: str, member: Any) -> bool:
     if isinstance(member, _NO_MEMBERS) or name.startswith(("_abc_", "__dataclass_")):
+        return True
+    if _is_named_tuple(kind) and (name in ("_fields", "_field_defaults") or name in kind._fields):
         return True
     if isinstance(member, (types.FunctionType, classmethod, staticmethod)):
         function: Any = getattr(member, "__func__", member)
@@ -80,8 +82,11 @@ def _is_generated(kind: type, name: str, member: Any) -> bool:
 
 
 def _has_generated_methods(kind: type) -> bool:
-    is_named_tuple = issubclass(kind, tuple) and hasattr(kind, "_fields")
-    return dataclasses.is_dataclass(kind) or is_named_tuple or issubclass(kind, enum.Enum)
+    return dataclasses.is_dataclass(kind) or _is_named_tuple(kind) or issubclass(kind, enum.Enum)
+
+
+def _is_named_tuple(kind: Any) -> bool:
+    return issubclass(kind, tuple) and hasattr(kind, "_fields")
 
 
 def _is_sunder(name: str) -> bool:

@@ -16,7 +16,7 @@ import types
 import typing
 import uuid
 import zoneinfo
-from collections import deque
+from collections import Counter, OrderedDict, defaultdict, deque
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -148,6 +148,12 @@ _CONTAINERS: Mapping[type, Callable[[Any, Inner], Token]] = {
     frozenset: _set,
     dict: _mapping,
     types.MappingProxyType: _mapping,
+    Counter: _mapping,
+    OrderedDict: _mapping,
+    defaultdict: lambda value, inner: (
+        *("default dict", inner(value.default_factory, "its factory")),
+        _mapping(value, inner),
+    ),
     deque: _deque,
     bytearray: lambda value, _: ("bytearray", bytes(value)),
     types.SimpleNamespace: lambda value, inner: ("namespace", _mapping(vars(value), inner)),
