@@ -77,6 +77,7 @@ def test_its_schema_ids_are_replaced_by_those_of_today_once(state: Path) -> None
     writer_of(online).load(partitions())
     assert online.declarations() == recorded
     adopted = {**stored_features(state), "schema_ids": online.schema_ids()}
+    online.close()
     assert computed_features(state) == adopted
 
 
