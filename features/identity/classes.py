@@ -13,7 +13,7 @@ _NO_MEMBERS = (types.MemberDescriptorType, types.GetSetDescriptorType)
 _MISSING = (dataclasses.MISSING, msgspec.NODEFAULT)
 
 
-def class_members(kind: type) -> Iterator[tuple[str, Any]]:
+def class_members(kind: Any) -> Iterator[tuple[str, Any]]:
     """The members of a class that its author wrote, by name; for records their fields too."""
     yield from _record(kind)
     if issubclass(kind, enum.Enum):
@@ -47,7 +47,7 @@ def state_of_object(value: Any) -> list[tuple[str, Any]] | None:
     return sorted((named | attributes).items())
 
 
-def _record(kind: type) -> Iterator[tuple[str, Any]]:
+def _record(kind: Any) -> Iterator[tuple[str, Any]]:
     if dataclasses.is_dataclass(kind):
         parameters: Any = vars(kind).get("__dataclass_params__")
         if parameters is not None:
@@ -63,7 +63,7 @@ def _record(kind: type) -> Iterator[tuple[str, Any]]:
         yield "fields", (kind._fields, getattr(kind, "_field_defaults", {}))
 
 
-def _is_generated(kind: type, name: str, member: Any) -> bool:
+def _is_generated(kind: Any, name: str, member: Any) -> bool:
     if isinstance(member, _NO_MEMBERS) or name.startswith(("_abc_", "__dataclass_")):
         return True
     if _is_named_tuple(kind) and (name in ("_fields", "_field_defaults") or name in kind._fields):

@@ -45,6 +45,7 @@ def library_name(thing: Any) -> str | None:
     return None
 
 
+@cache
 def version_of(package: str) -> str | None:
     """The version of an installed package; None for what has none, such as Python's modules."""
     try:

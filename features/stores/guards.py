@@ -1,9 +1,7 @@
 """Whether a store is still the one that its writer or reader expects."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 
-from features.definitions import View
-from features.engine.view_states import state_of
 from features.errors import OffsetConflict, StoreReplaced
 from features.stores.ports import DeclaredView
 from infra.kafka.partitions import Positions
@@ -37,8 +35,3 @@ def store_replaced() -> StoreReplaced:
 def adopted_ids(stored: Mapping[str, int], declared: Mapping[str, DeclaredView]) -> dict[str, int]:
     """The schema ids of a store after views were declared: no view is added."""
     return {view: declared[view].schema_id if view in declared else s for view, s in stored.items()}
-
-
-def schema_ids(views: Iterable[View]) -> dict[str, int]:
-    """The schema id of each view, by its name."""
-    return {view.name: state_of(view).schema_id for view in views}

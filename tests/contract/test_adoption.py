@@ -18,7 +18,7 @@ TODAY = {view.name: state_of(view).schema_id for view in VIEWS}
 
 def declared(schema_id: int, **more: object) -> DeclaredView:
     texts = {"eventide": "0.2.0", "python": "3.11.7"}
-    parts = {"parts": {}, "packages": {}, "read_formulas": {}}
+    parts: dict[str, object] = {"parts": {}, "packages": {}, "read_formulas": {}}
     return DeclaredView(schema_id=schema_id, **{**parts, **texts, **more})  # type: ignore[arg-type]
 
 
