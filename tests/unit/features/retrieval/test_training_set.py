@@ -230,7 +230,7 @@ def test_a_manifest_names_the_views_whose_declaration_was_changed_since(tmp_path
     views = {view.name: state_of(view).identity for view in SERVICE.views}
     assert changed_views(manifest, views) == {}
     first, *others = manifest.schema_ids
-    older = {first: manifest.parts[first] | {"its reach": "of before"}}
+    older = {first: {**manifest.parts[first], "its reach": "of before"}}
     changed = structs.replace(
         manifest,
         schema_ids={first: 1, **{v: views[v].earlier_id for v in others}},  # as 0.1.0 wrote them
