@@ -19,7 +19,7 @@ class Service(msgspec.Struct, frozen=True, kw_only=True):
     name: str
     command: tuple[str, ...]
     healthy: Callable[[float], bool] = lambda _: True
-    """Checks the server itself, given when its process started (seconds since 1970): what a former
+    """Checks the server itself, given for how many seconds its process has run: what a former
     process left behind does not count. Blocks for seconds at most. An OSError means "not yet"."""
     after: tuple[str, ...] = ()
     """Services that must be healthy before this one starts, and end after it."""

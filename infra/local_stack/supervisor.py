@@ -36,7 +36,7 @@ class Supervisor:
         self._processes = ServiceProcesses(
             files, env=env, reaper=identify(self._reaper_pid), supervisor=identify(os.getpid())
         )
-        self._began_s = time.time()
+        self._started_s, self._began_s = time.time(), time.monotonic()
         self._machines = {
             service.name: ServiceStateMachine(service, self._processes, began_s=self._began_s)
             for service in services
@@ -88,7 +88,7 @@ class Supervisor:
         self._housekeeping_due_s = 0.0  # a new state may mean new processes
         if self._state == "starting" and self._status().is_ready:
             self._state = "up"
-            self._log.info("stack_up", seconds=round(time.time() - self._began_s, 1))
+            self._log.info("stack_up", seconds=round(time.monotonic() - self._began_s, 1))
         self._write_status()
 
     def _log_state(self, machine: ServiceStateMachine) -> None:
@@ -103,7 +103,7 @@ class Supervisor:
     def _status(self) -> StackStatus:
         return StackStatus(
             state=self._state,
-            started_s=self._began_s,
+            started_s=self._started_s,
             services=[machine.status for machine in self._machines.values()],
         )
 

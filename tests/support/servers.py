@@ -51,7 +51,7 @@ class Server:
         """Start it and return when it is healthy."""
         assert self.permitted, "mark a test that starts servers with @pytest.mark.servers"
         self._service.prepare()
-        self._started_s = time.time()
+        self._started_s = time.monotonic()
         self._process = start(self._service, log=self._log, env=dict(os.environ))
         wait_until(self._is_healthy, what=f"{self._service.name} is healthy", limit_s=START_LIMIT_S)
 
@@ -85,7 +85,7 @@ class Server:
                 f"{self._service.name} ended ({self._process.returncode}):\n{text}"
             )
         try:
-            return self._service.healthy(self._started_s)
+            return self._service.healthy(time.monotonic() - self._started_s)
         except OSError:
             return False
 

@@ -3,6 +3,8 @@
 import hashlib
 import importlib.metadata
 import sys
+import time
+from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
 
@@ -126,7 +128,7 @@ def _part(plan: AirflowPlan, name: str, *options: str, after: tuple[str, ...]) -
     return Service(
         name=name,
         command=(str(Path(sys.executable).with_name("airflow")), name, *options),
-        healthy=lambda started_s: _is_healthy(plan.url, name, started_s),
+        healthy=lambda age_s: _is_healthy(plan.url, name, age_s, now_s=time.time()),
         env=airflow_environment(plan),
         cwd=plan.home,
         after=after,
@@ -136,15 +138,21 @@ def _part(plan: AirflowPlan, name: str, *options: str, after: tuple[str, ...]) -
     )
 
 
-def _is_healthy(url: str, name: str, started_s: float) -> bool:
+def _is_healthy(url: str, name: str, age_s: float, *, now_s: float) -> bool:
     if name == API:
         # The execution API is built at its first call: this check pays for it, not the first task.
         return responds_ok(f"{url}/api/v2/version") and responds_ok(f"{url}/execution/health")
     key = name.replace("-", "_")
-    health = get_json(f"{url}/api/v2/monitor/health")[key]
+    return beats(get_json(f"{url}/api/v2/monitor/health")[key], key, age_s=age_s, now_s=now_s)
+
+
+def beats(health: Mapping[str, str | None], key: str, *, age_s: float, now_s: float) -> bool:
+    """Whether the last heartbeat came from the process that has run for `age_s`.
+
+    Compares two lengths of time, for a wall clock that has stepped since the start says nothing of
+    it. A heartbeat from the future was written before the clock went back: it counts.
+    """
     heartbeat = health[f"latest_{key}_heartbeat"]
-    return (
-        health["status"] == "healthy"
-        and heartbeat is not None
-        and datetime.fromisoformat(heartbeat).timestamp() >= started_s
-    )
+    if health["status"] != "healthy" or heartbeat is None:
+        return False
+    return now_s - datetime.fromisoformat(heartbeat).timestamp() <= age_s
