@@ -15,6 +15,7 @@ from infra.kafka.admin import topic_partitions
 from infra.kafka.consumer import GroupConsumer
 from infra.kafka.observers import end_observer
 from infra.kafka.transactions import TransactionalProducer
+from infra.local_stack.logins import mlflow_login
 from infra.process.runner import run_loop
 from infra.process.watchdog import Watchdog
 from infra.settings import Settings
@@ -75,7 +76,7 @@ def build_source(settings: Settings, *, project: str, bundle: Path | None) -> Mo
     """The registry, or a bundle on disk when one is given."""
     if bundle is not None:
         return FolderModelSource(bundle, name=project)
-    return MlflowModelSource(settings.mlflow_url, name=project)
+    return MlflowModelSource(settings.mlflow_url, name=project, login=mlflow_login(settings))
 
 
 def build_champion(settings: Settings, *, project: str, bundle: Path | None) -> Champion:

@@ -41,7 +41,7 @@ def start(service: Service, *, log: Path, env: Mapping[str, str]) -> "subprocess
 
     Call from a thread that lives as long as the process shall: its end ends the process.
     """
-    log.parent.mkdir(parents=True, exist_ok=True)
+    log.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     uid = -1 if service.uid is None else service.uid
     with log.open("ab") as output:
         return subprocess.Popen(

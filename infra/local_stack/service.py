@@ -28,6 +28,9 @@ class Service(msgspec.Struct, frozen=True, kw_only=True):
     is_done: Callable[[], bool] = lambda: False
     """For a `once` service: whether it has nothing to do, so that it need not start."""
     env: Mapping[str, str] = {}
+    """Variables of its own."""
+    inherits: tuple[str, ...] = ()
+    """Names and patterns of the operator's variables that it gets, beside those that all get."""
     cwd: Path | None = None
     uid: int | None = None
     """Run as this user; None: as ourselves."""

@@ -4,6 +4,7 @@ import subprocess
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 
+from infra.local_stack.environment import inherited
 from infra.local_stack.process_table import ProcessId, families, identify, kill_all, start
 from infra.local_stack.service import Service
 from infra.local_stack.state_files import ProcessTable, StackFiles
@@ -29,7 +30,8 @@ class ServiceProcesses:
 
     def start(self, service: Service) -> int:
         """Start the service's process and record it; returns its pid."""
-        process = start(service, log=self._files.log(service.name), env=self._env)
+        env = inherited(self._env, service.inherits)
+        process = start(service, log=self._files.log(service.name), env=env)
         self._running[service.name] = process
         if leader := identify(process.pid):
             self._leaders[service.name] = leader

@@ -74,6 +74,7 @@ class Supervisor:
             return
         self._housekeeping_due_s = time.monotonic() + HOUSEKEEPING_S
         self._processes.refresh_families()
+        self._write_status()
         trim(self._files.logs, limit_bytes=LOG_LIMIT_BYTES)
 
     def _publish_changes(self) -> None:

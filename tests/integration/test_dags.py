@@ -10,6 +10,7 @@ import pytest
 from ml.projects import projects
 from tests.support.data.flight_events import write_synthetic_flights
 from tests.support.processes.airflow import environment, run_module
+from tests.support.servers import MLFLOW_LOGIN_SETTINGS
 
 RUN_DAY = "2013-02-15"
 LEARNERS = 3
@@ -88,7 +89,12 @@ def test_maintenance_of_the_offline_store_runs_daily_and_one_at_a_time(facts: An
 def installation(tmp_path_factory: pytest.TempPathFactory, mlflow_url: str) -> dict[str, str]:
     """An Airflow with its database, and an offline store of 47 synthetic days."""
     home = tmp_path_factory.mktemp("airflow_run")
-    env = environment(home, EVENTIDE_STATE_DIR=str(home / "state"), EVENTIDE_MLFLOW_URL=mlflow_url)
+    env = environment(
+        home,
+        EVENTIDE_STATE_DIR=str(home / "state"),
+        EVENTIDE_MLFLOW_URL=mlflow_url,
+        **MLFLOW_LOGIN_SETTINGS,
+    )
     write_synthetic_flights(str(home / "state" / "offline"), days=47, flights_a_day=700)
     airflow = Path(sys.executable).with_name("airflow")
     subprocess.run([airflow, "db", "migrate"], env=env, capture_output=True, check=True)
