@@ -82,8 +82,10 @@ def check_location(location: str | None) -> None:
     Raises:
         ValueError: they would not.
     """
-    rest = (location or ARTIFACTS).removeprefix(ARTIFACTS)
-    if rest == location or rest.startswith("/") or ".." in rest.split("/"):
+    if not location:
+        return  # the server's own choice
+    rest = location.removeprefix(ARTIFACTS)
+    if not location.startswith(ARTIFACTS) or rest.startswith("/") or ".." in rest.split("/"):
         raise ValueError(f"artifacts of this server lie at {ARTIFACTS}, not at {location!r}")
 
 
@@ -114,5 +116,8 @@ def guard_stores(registry: Any, *, schemes: Sequence[str] = ("postgresql", "sqli
             checked(value if key == MLFLOW_ARTIFACT_LOCATION else None)
             return super().set_trace_tag(trace_id, key, value)
 
+    def build(store_uri: str, artifact_uri: str) -> Store:
+        return Store(store_uri, artifact_uri)
+
     for scheme in schemes:
-        registry.register(scheme, Store)
+        registry.register(scheme, build)
