@@ -27,9 +27,17 @@ class ProxyUnusable(EventideError):
     hint = "unset the variable, or name an http:// proxy; NO_PROXY does not help"
 
 
+def host_of(url: str) -> str:
+    """The host that a URL names, in lower case; empty when it names none."""
+    try:
+        return urlsplit(url).hostname or ""
+    except ValueError:
+        return ""
+
+
 def is_local(url: str) -> bool:
     """Whether the URL is one of this machine, by its name or its loopback address."""
-    host = urlsplit(url).hostname or ""
+    host = host_of(url)
     try:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
@@ -49,7 +57,7 @@ def http_client(url: str, *, timeout_s: float, login: Login | None = None) -> ht
             base_url=url, timeout=timeout_s, auth=login, trust_env=not is_local(url)
         )
     except (ImportError, ValueError) as error:
-        raise ProxyUnusable(f"the proxy for {urlsplit(url).hostname} cannot be used") from error
+        raise ProxyUnusable(f"the proxy for {host_of(url)} cannot be used") from error
 
 
 def local_without_proxy(env: Mapping[str, str]) -> dict[str, str]:

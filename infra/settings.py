@@ -236,12 +236,22 @@ class Settings(BaseSettings):
     health_host: str = Field(
         default="127.0.0.1", description="address where health and metrics are served"
     )
+    health_names: str = Field(
+        default="",
+        description="further host names, separated by commas, by which others ask for them",
+    )
     log_json: bool = False
     log_level: str = "INFO"
     ingest: IngestSettings = IngestSettings()
     upkeep: UpkeepSettings = UpkeepSettings()
     serving: ServingSettings = ServingSettings()
     stack: StackSettings = StackSettings()
+
+    @property
+    def health_host_names(self) -> frozenset[str]:
+        """`health_names`, one by one."""
+        names = (name.strip().lower() for name in self.health_names.split(","))
+        return frozenset(name for name in names if name)
 
     @property
     def online_store_is_remote(self) -> bool:

@@ -68,6 +68,7 @@ def serve_until(
             watchdog=watchdog,
             health_port=health_port,
             health_host=settings.health_host,
+            health_names=settings.health_host_names,
             project=project,
         )
 

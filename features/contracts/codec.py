@@ -11,6 +11,7 @@ from typing import Any, Final
 
 import msgspec
 
+from features.contracts.printable import unprintable_field
 from features.definitions import EventType
 from features.errors import MalformedEvent
 from infra.clock import now_us
@@ -49,11 +50,14 @@ def decode(event: EventType, value: bytes | None, headers: Headers = None) -> An
     if headers:
         _check_schema(event, headers)
     try:
-        return _decoder(event.record).decode(value)
+        record = _decoder(event.record).decode(value)
     except msgspec.ValidationError as error:
         raise MalformedEvent(code=_code(str(error)), reason=_shortened(str(error))) from None
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         raise MalformedEvent(code="not_json", reason="the value is not JSON") from None
+    if field := unprintable_field(record, value):
+        raise MalformedEvent(code="out_of_range", reason=f"{field!r} holds a control character")
+    return record
 
 
 def check_key(event: EventType, record: Any, key: bytes | None) -> None:
