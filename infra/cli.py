@@ -73,6 +73,7 @@ def _print_masked(
 def _print_error(message: str, hint: str | None) -> None:
     console = Console(stderr=True, highlight=False)
     console.print("error:", style="bold red", end=" ")
-    console.print(masked(message), markup=False)
+    # Not wrapped: a path or an address that is broken over two lines cannot be copied.
+    console.print(masked(message), markup=False, soft_wrap=True)
     if hint:
-        console.print(f"  {hint}", markup=False)
+        console.print(f"  {hint}", markup=False, soft_wrap=True)

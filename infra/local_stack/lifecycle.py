@@ -12,7 +12,6 @@ from pathlib import Path
 import msgspec
 
 from infra.local_stack.folders import check_owner
-from infra.local_stack.locks import hold, is_held, locked
 from infra.local_stack.process_table import ProcessId, is_alive, kill_all
 from infra.local_stack.service import StackError
 from infra.local_stack.startup import (
@@ -23,6 +22,7 @@ from infra.local_stack.startup import (
     wait_until_ready,
 )
 from infra.local_stack.state_files import ServiceStatus, StackFiles, StackStatus
+from infra.locks import exclusive_lock, hold, is_held
 from infra.process.waiting import wait_until
 from infra.settings import Settings
 
@@ -53,7 +53,7 @@ def up(
     """
     files = StackFiles(settings.state_dir)
     check_machine(settings, environ, on_progress)
-    with locked(files.lock):  # a second `up` waits, and then attaches
+    with exclusive_lock(files.lock):  # a second `up` waits, and then attaches
         _await_process_table(files)
         _wait_for_a_stack_that_is_stopping(files)
         if running_supervisor(files) is None:
@@ -100,7 +100,7 @@ def clean(settings: Settings, *, on_progress: Callable[[str], None]) -> list[str
     names = sorted(entry.name for entry in settings.state_dir.glob("*"))
     if not names:
         return []
-    with locked(files.lock):
+    with exclusive_lock(files.lock):
         running = hold(files.running)
         if running is None:
             raise _runs()

@@ -13,9 +13,9 @@ from typing import Any
 
 import psutil
 
-from infra.local_stack.locks import hold
 from infra.local_stack.process_table import ProcessId, family, identify, send_kill
 from infra.local_stack.state_files import ProcessTable, StackFiles
+from infra.locks import hold
 from infra.process.waiting import wait_until
 
 _PR_SET_CHILD_SUBREAPER = 36

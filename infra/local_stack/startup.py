@@ -6,7 +6,6 @@ from collections.abc import Callable
 
 from infra.local_stack import definition
 from infra.local_stack.environment import stack_environment, unusable_proxies
-from infra.local_stack.locks import is_held
 from infra.local_stack.logs import last_lines
 from infra.local_stack.ports import choose_ports
 from infra.local_stack.preflight import check_state_folder, unusable
@@ -19,6 +18,7 @@ from infra.local_stack.state_files import (
     StackStatus,
     StartRequest,
 )
+from infra.locks import is_held
 from infra.process.waiting import wait_until
 from infra.settings import Settings
 

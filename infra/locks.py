@@ -27,8 +27,11 @@ def is_held(file: Path) -> bool:
 
 
 @contextmanager
-def locked(file: Path) -> Iterator[None]:
-    """Wait for the lock, and hold it during the block."""
+def exclusive_lock(file: Path) -> Iterator[None]:
+    """One process at a time holds the lock of that file; the others wait.
+
+    The file is created, with its parent folders, and stays. The lock ends with its process.
+    """
     descriptor = _lock(file, fcntl.LOCK_EX)
     assert descriptor is not None, "a lock that is waited for"
     try:
