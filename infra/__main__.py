@@ -38,6 +38,7 @@ def up(
     """
     from infra.local_stack import lifecycle
 
+    os.umask(0o077)  # what the stack keeps is for its user
     settings, console = load_settings(), Console(highlight=False)
     status = lifecycle.up(
         settings,
