@@ -8,7 +8,7 @@ _WORDS = r"passw(?:or)?d|passphrase|pwd|secret|token|credential|jaas|oauthbearer
 _KEY = r"(?:api|access|account|private|sas)[._-]?key|key[._-]pem|\bsig\b"
 # Greedy up to the last @: a password may hold a slash, a colon or an @ that nobody escaped, and
 # the scheme before it may be mistyped.
-_USER_AND_PASSWORD = re.compile(r"([\w+.-]+:/{1,3})?([^\s:/@'\"]*):([^\s'\"]+)@")
+_USER_AND_PASSWORD = re.compile(r"((?:[\w+.-]+:+/{1,3})?[^\s:/@'\"]*):(?!/)([^\s'\"]+)@")
 _TOKEN = re.compile(r"(://)[^\s:/@'\"]+@")
 _PROPERTY = re.compile(
     rf"""([\w.-]*(?:{_WORDS}|{_KEY})[\w.-]*["']?\s*(?:=|:)\s*)("[^"]*"|'[^']*'|[^\s,;&'"}}]+)""",
@@ -23,7 +23,7 @@ def masked(text: str) -> str:
     behind = or a colon. Rather too much is masked than too little.
     """
     if "@" in text:
-        text = _USER_AND_PASSWORD.sub(rf"\1\2:{MASK}@", text)
+        text = _USER_AND_PASSWORD.sub(rf"\1:{MASK}@", text)
         text = _TOKEN.sub(rf"\1{MASK}@", text)
     return _PROPERTY.sub(_without_value, text)
 

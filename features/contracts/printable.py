@@ -4,11 +4,12 @@ A pattern of msgspec would cost a microsecond an event. JSON has a control chara
 only, so a value without a backslash holds none, and only the others are looked at.
 """
 
-from collections.abc import Iterator
 from functools import cache
-from typing import Any, Final
+from typing import Annotated, Any, Final, get_args, get_origin, get_type_hints
 
 import msgspec
+
+from features.definitions.events import PRINTABLE
 
 _CONTROLS: Final = frozenset(map(chr, (*range(0x20), *range(0x7F, 0xA0))))
 
@@ -27,14 +28,12 @@ def _holds_one(record: msgspec.Struct, name: str) -> bool:
 
 @cache
 def _fields(record: type[msgspec.Struct]) -> tuple[str, ...]:
-    info: Any = msgspec.inspect.type_info(record)
-    return tuple(field.name for field in info.fields if any(map(_is_printable, _parts(field.type))))
+    hints = get_type_hints(record, include_extras=True)
+    return tuple(name for name, hint in hints.items() if _is_printable(hint))
 
 
-def _parts(kind: Any) -> Iterator[Any]:
-    yield kind
-    yield from getattr(kind, "types", ())
-
-
-def _is_printable(kind: Any) -> bool:
-    return (getattr(kind, "extra", None) or {}).get("printable") is True
+def _is_printable(hint: Any) -> bool:
+    """Whether the annotation, or one of a union's, says so."""
+    if get_origin(hint) is Annotated:
+        return PRINTABLE in get_args(hint)[1:]
+    return any(map(_is_printable, get_args(hint)))

@@ -23,12 +23,9 @@ int64 for integers, float64 with NaN for null for numbers that may be null, and 
 None) for text.
 """
 
-PRINTABLE: Mapping[str, Any] = {
-    "extra": {"printable": True},
-    "extra_json_schema": {"pattern": r"^[^\x00-\x1f\x7f-\x9f]*$"},
-}
-"""For ids and codes, `Annotated[str, Meta(max_length=10, **PRINTABLE)]`: an event whose text holds
-a control character is refused, for terminals and pages would obey it."""
+PRINTABLE = "printable"
+"""For ids and codes, `Annotated[str, Meta(max_length=10), PRINTABLE]`: an event whose text holds a
+control character is refused, for terminals and pages would obey it."""
 
 CheckAction = Literal["nullify", "dead_letter", "stop"]
 

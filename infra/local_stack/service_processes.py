@@ -3,6 +3,7 @@
 import subprocess
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 
 from infra.local_stack.environment import inherited
 from infra.local_stack.process_table import ProcessId, families, identify, kill_all, start
@@ -69,17 +70,20 @@ class ServiceProcesses:
         self.record()
 
     def record(self) -> None:
-        """Record every known process, so that the reaper or a later `up` can end them."""
+        """Record every known process, so that the reaper or a later `up` can end them.
+
+        A disk that is full ends no stack: the next record comes within seconds.
+        """
         leaders = list(self._leaders.values())
         known = set[ProcessId]().union(*self._families.values())
-        self._files.write_processes(
-            ProcessTable(
-                reaper=self._reaper,
-                supervisor=self._supervisor,
-                session_leaders=leaders,
-                descendants=sorted(known - set(leaders)),
-            )
+        table = ProcessTable(
+            reaper=self._reaper,
+            supervisor=self._supervisor,
+            session_leaders=leaders,
+            descendants=sorted(known - set(leaders)),
         )
+        with suppress(OSError):
+            self._files.write_processes(table)
 
     def close(self) -> None:
         """Start no more work."""

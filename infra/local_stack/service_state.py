@@ -129,7 +129,11 @@ class ServiceStateMachine:
             self._schedule_restart(f"cannot be prepared: {error}")
             return
         self._started_s = self._clock()
-        self.pid = self._processes.start(self.service)
+        try:
+            self.pid = self._processes.start(self.service)
+        except OSError as error:  # no process or no file is to be had: a full disk, a limit
+            self._schedule_restart(f"cannot be started: {error}")
+            return
         self.state, self._next_step_s, self._missed = "starting", 0.0, 0
 
     def _watch_process(self) -> None:

@@ -3,6 +3,7 @@
 import os
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any
 
 from infra.local_stack.logs import trim
@@ -75,7 +76,8 @@ class Supervisor:
         self._housekeeping_due_s = time.monotonic() + HOUSEKEEPING_S
         self._processes.refresh_families()
         self._write_status()
-        trim(self._files.logs, limit_bytes=LOG_LIMIT_BYTES)
+        with suppress(OSError):
+            trim(self._files.logs, limit_bytes=LOG_LIMIT_BYTES)
 
     def _publish_changes(self) -> None:
         """Log each service whose state has changed, and write the status when any has."""
@@ -109,7 +111,8 @@ class Supervisor:
         )
 
     def _write_status(self) -> None:
-        self._files.write_status(self._status())
+        with suppress(OSError):  # a full disk: it is written again within seconds
+            self._files.write_status(self._status())
 
     def _shut_down(self) -> None:
         """In waves: a service ends when all that need it have ended."""

@@ -10,7 +10,7 @@ from msgspec import Meta, Struct
 
 from features.definitions import PRINTABLE, EventType
 
-Id = Annotated[str, Meta(min_length=1, max_length=100, **PRINTABLE)]
+Id = Annotated[str, Meta(min_length=1, max_length=100), PRINTABLE]
 TimeUs = Annotated[int, Meta(ge=631_152_000_000_000, le=4_102_444_800_000_000)]  # 1990 to 2100
 
 

@@ -12,7 +12,7 @@ from features.contracts.codec import decode
 from features.definitions import PRINTABLE, EventType
 from features.errors import MalformedEvent
 
-Code = Annotated[str, Meta(max_length=10, **PRINTABLE)]
+Code = Annotated[str, Meta(max_length=10), PRINTABLE]
 
 
 class Sold(Struct, frozen=True, kw_only=True):
