@@ -12,6 +12,7 @@ from typing import Any, Final
 import msgspec
 from msgspec import inspect
 
+from features.contracts.printable import unprintable_field
 from features.definitions import EventType
 from features.errors import MalformedEvent
 from infra.clock import now_us
@@ -58,6 +59,8 @@ def decode(event: EventType, value: bytes | None, headers: Headers = None) -> An
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         raise MalformedEvent(code="not_json", reason="the value is not JSON") from None
     _check_integers(record)
+    if field := unprintable_field(record, value):
+        raise MalformedEvent(code="out_of_range", reason=f"{field!r} holds a control character")
     return record
 
 
