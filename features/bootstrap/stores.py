@@ -3,7 +3,7 @@
 from features.catalog import domains, event_types
 from features.definitions import View
 from features.errors import StoreDamaged
-from features.stores.guards import each_once
+from features.stores.declared_views import each_once
 from features.stores.ports import OfflineStore, OnlineStore
 from infra.settings import Settings
 

@@ -2,12 +2,14 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from features.definitions import BoolArray, EventType, Int64Array, View
+from features.engine.checks import nullified
 from features.engine.columns import arrays_of, encode_keys, entity_keys
 from features.engine.sorting import UNSET
 from features.engine.state import COMPACTION_SLACK, ViewState
@@ -34,6 +36,11 @@ class EventRows:
 
     def __len__(self) -> int:
         return len(self.offset)
+
+    @cached_property
+    def believed(self) -> Mapping[str, Sequence[Any]]:
+        """The fields, with None where a check nullifies them: what every feature is made of."""
+        return nullified(self.event, self.fields)
 
     def where(self, keep: BoolArray) -> "EventRows":
         """The rows that `keep` marks."""
@@ -68,11 +75,12 @@ def view_rows(
     duplicates; their entities are not exact for as long as they can count. `compaction_slack`: see
     `state_of`.
     """
-    entities, entity_of = encode_keys(entity_keys(view.entity, rows.fields))
+    fields = rows.believed
+    entities, entity_of = encode_keys(entity_keys(view.entity, fields))
     if not entities:
         return None
     state = state_of(view, compaction_slack=compaction_slack)
-    arrays = arrays_of(rows.fields, rows.event.record, state.fields(rows.event))
+    arrays = arrays_of(fields, rows.event.record, state.fields(rows.event))
     state_rows = state.rows_of(rows.event, arrays, rows.known_at_us)
     codes = entity_of[state_rows.group]
     deltas = state.pack_rows(state_rows)

@@ -75,6 +75,9 @@ def _calendar(
     for a in view.aggregations:
         for span in view.spans:
             start, end = plain_of(span.start)(request), plain_of(span.end)(request)
+            if start is None or end is None:
+                values.append(None)
+                continue
             inside = [f for f in near if start <= f.says[view.at] < end]
             reached = start >= as_of_us - us(view.reach)
             values.append(aggregate(a, columns, inside, as_of_us) if reached else None)
@@ -112,6 +115,7 @@ def _openings(
         f
         for f in known
         if f.event == view.opened.name
+        and f.says[view.item] is not None
         and f.says[place] is not None
         and f.says[place] - f.happened_us <= us(view.ahead)
         and f.says[place] >= as_of_us - us(view.reach + view.ahead)
@@ -156,11 +160,11 @@ def _item_before(
     view: PreviousView,
     known: Sequence[Fact],
     places: Mapping[Any, int],
-    before: int,
+    before: int | None,
     as_of_us: int,
 ) -> Any:
     """The item with the latest `order` in reach before `before`, which is not earlier than `t`."""
-    if before < as_of_us:
+    if before is None or before < as_of_us:
         return None
     unless = {event.name for event in view.unless}
     candidates = []

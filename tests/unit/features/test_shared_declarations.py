@@ -10,7 +10,7 @@ from features.errors import DeclarationError
 from features.ingestion.compaction_watermark import CompactionWatermark
 from features.ingestion.online_sink import OnlineSink
 from features.maintenance.rebuild import RebuildRules, rebuild
-from features.stores.guards import each_once, schema_ids
+from features.stores.declared_views import DeclaredViews, each_once
 from features.stores.memory import MemoryOfflineStore, MemoryOnlineStore
 from infra.clock import HOUR
 from tests.support.by_hand import an_event, assert_values, query, seconds, sent
@@ -56,7 +56,7 @@ def test_two_views_of_one_name_are_refused_wherever_a_store_is_opened_with_them(
             rules=rules,
             on_progress=lambda _: None,
         )
-    for guard in (each_once, schema_ids):
+    for guard in (each_once, DeclaredViews):
         with pytest.raises(DeclarationError, match="several views are called sales"):
             guard(both)
 
