@@ -273,10 +273,9 @@ def test_an_event_known_at_the_time_of_the_query_does_not_count() -> None:
     events = [planned("x", 0, 10), closed("x", 12)]
     view = open_view(CLOSED, ahead=100, reach=100)
     assert_values(case_of(view, events, (12, 0), (12.000001, 0)), [1], [0])
-    view = previous_view(ahead=100, reach=100)
     asked = [(0, 20.0), (0.000001, 20.0), (12, 20.0), (12.000001, 20.0)]
     rows = [None, None], [at(10), None], [at(10), None], [at(10), 1]
-    assert_values(case_of(view, events, *asked), *rows)
+    assert_values(case_of(previous_view(ahead=100, reach=100), events, *asked), *rows)
 
 
 def test_an_item_that_is_not_known_yet_hides_none_before_it() -> None:
