@@ -154,9 +154,9 @@ def test_a_rebuild_keeps_items_that_were_announced_long_before_they_are_due() ->
     assert_values(case, [1])
 
 
-@pytest.mark.parametrize(("known", "value"), [(29, 7.0), (30, None), (31, None)])
-def test_a_previous_item_that_is_known_at_the_very_time_of_the_query_is_not_known(
-    known: int, value: float | None
+@pytest.mark.parametrize(("known", "value"), [(29, 7), (30, 5), (31, 5)])
+def test_a_previous_item_that_is_known_at_the_very_time_of_the_query_hides_no_other(
+    known: int, value: int
 ) -> None:
     view = PreviousView(
         name="made",
@@ -174,7 +174,10 @@ def test_a_previous_item_that_is_known_at_the_very_time_of_the_query_is_not_know
         events=(DUE,),
         request=DUE,
         views=(view,),
-        sent=(sent(DUE, 1, known=known, item="i", due=at(7)),),
+        sent=(
+            sent(DUE, 1, known=10, item="earlier", due=at(5)),
+            sent(DUE, 2, known=known, item="later", due=at(7)),
+        ),
         queries=(query(DUE, 30, item="", due=at(40)),),
     )
     assert_values(case, [value])

@@ -164,7 +164,8 @@ def test_another_measure_may_excuse_a_value_up_to_itself() -> None:
 
 
 @pytest.mark.parametrize(
-    ("value", "text"), [(28_250.0, "28,250"), (0.014_762, "0.01476"), (-3.0, "-3"), (2.5, "2.5")]
+    ("value", "text"),
+    [(28_250.0, "28,250"), (0.014_762, "0.01476"), (-3.0, "-3"), (2.5, "2.5"), (-2.5, "-2.5")],
 )
 def test_a_number_is_written_whole_or_with_four_digits(value: float, text: str) -> None:
     gate = Gate(measure="roc_auc", at_least=-10, why="a test")
