@@ -4,7 +4,6 @@ SHELL := bash
 .DEFAULT_GOAL := help
 MAKEFLAGS += --no-print-directory
 
-UV_VERSION := 0.13.9
 # The first of these that exists and is new enough; or `make PYTHON=/path/to/python3.12 ...`.
 PYTHON ?= $(shell for p in python3.12 python3.11 python3; do $$p -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 13))' 2>/dev/null && echo $$p && break; done)
 BIN := .venv/bin
@@ -33,7 +32,9 @@ setup: .venv/.ready .tools/.ready ## create the environment in .venv and .tools 
 .venv/.ready: requirements.lock pyproject.toml
 	@test -n "$(PYTHON)" || { echo "Eventide needs Python 3.11 or 3.12: make PYTHON=/path/to/python3.12"; exit 1; }
 	@echo "== environment: $$($(PYTHON) --version) in .venv, packages from requirements.lock"
-	@test -x $(BIN)/uv || { $(PYTHON) -m venv .venv && $(BIN)/python -m pip install -q --disable-pip-version-check uv==$(UV_VERSION); }
+	@# uv too comes from the lock, by its hash: pip checks the hashes of a file only.
+	@test -x $(BIN)/uv || { $(PYTHON) -m venv .venv && awk '/^[^ ]/ { keep = /^uv==/ } keep' requirements.lock > .venv/uv.txt \
+	  && $(BIN)/python -m pip install -q --disable-pip-version-check --require-hashes --no-deps -r .venv/uv.txt; }
 	@$(BIN)/uv pip sync -q --python $(BIN)/python --require-hashes --compile-bytecode requirements.lock
 	@$(BIN)/uv pip install -q --python $(BIN)/python --no-deps --no-build-isolation -e .
 	@touch $@

@@ -13,7 +13,9 @@ from features.engine.view_rows import ViewRows
 from features.ingestion.compaction_watermark import CompactionWatermark
 from features.stores.declared_views import DeclaredViews
 from features.stores.guards import check_positions
+from features.stores.log_gaps import ONLINE, SinkPosition
 from features.stores.ports import OnlineStore, OnlineUpdate
+from infra.kafka.logs import Origins
 from infra.kafka.partitions import Partition, Positions
 
 
@@ -44,6 +46,21 @@ class OnlineSink:
         self._seen: dict[Partition, DeduplicationWindow] = {}
         self._newest_us: dict[Partition, int] = {}
         self.duplicates = 0  # dropped since the start
+
+    def find(self, partitions: Collection[Partition]) -> dict[Partition, SinkPosition]:
+        """Where the store stands, and in which logs; partitions without a position are left out."""
+        stored, origins = self._store.positions(), self._store.origins()
+        return {
+            p: SinkPosition(sink=ONLINE, position=stored[p], origin=origins.get(p))
+            for p in partitions
+            if p in stored
+        }
+
+    def adopt(self, origins: Origins) -> None:
+        """Note the logs of positions in the store that do not have theirs noted yet."""
+        stored = self._store.origins()
+        if new := {p: origin for p, origin in origins.items() if stored.get(p) != origin}:
+            self._store.set_origins(new)
 
     def load(self, partitions: Collection[Partition]) -> Positions:
         """Read positions and seen ids from the store; partitions without a position are left out.

@@ -9,10 +9,11 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
-import msgspec
+from msgspec import Struct
 
 from features.definitions import EventType
 from features.engine.deduplication import SeenIds
+from infra.kafka.logs import LogOrigin, Origins
 from infra.kafka.partitions import Partition, Positions
 
 if TYPE_CHECKING:
@@ -68,6 +69,42 @@ class Pin:
     name: str
 
 
+class LogEntry(Struct, frozen=True, kw_only=True):
+    """From which log a partition's positions are, since when; the newest entry of one holds.
+
+    An entry with a `gap` also records what was lost before that log, and who accepted it.
+    """
+
+    topic: str
+    partition: int
+    origin: LogOrigin
+    since_us: int
+    number: int = 0  # in the order in which the entries were added
+    gap: AcceptedGap | None = None
+
+    @property
+    def place(self) -> Partition:
+        """The partition."""
+        return Partition(self.topic, self.partition)
+
+
+class AcceptedGap(Struct, frozen=True, kw_only=True):
+    """Records that are lost for good. Positions are stored ones, by the name of the sink.
+
+    `positions`: where the sinks stood. `resume`: where they continue. `first`, `end`: what the log
+    held at that moment, as offsets. `previous_topic_id`: of the log that they had read before.
+    """
+
+    kind: str
+    positions: dict[str, int]
+    resume: dict[str, int]
+    first: int
+    end: int
+    previous_topic_id: str
+    by: str
+    reason: str
+
+
 class OfflineStore(Protocol):
     """Every event that was ever ingested, raw, once for each time it was sent.
 
@@ -88,6 +125,18 @@ class OfflineStore(Protocol):
         Raises:
             OffsetConflict: the positions of the store are not `batch.starts`; nothing was written.
             StoreUnavailable: not known to be written; read `positions`.
+        """
+        ...
+
+    def log_entries(self) -> Sequence[LogEntry]:
+        """From which logs the positions are: every entry, in order."""
+        ...
+
+    def add_log_entries(self, entries: Sequence[LogEntry]) -> None:
+        """Add entries after those that are there; their numbers are set.
+
+        Raises:
+            StoreUnavailable: nothing was added.
         """
         ...
 
@@ -200,7 +249,7 @@ class OnlineUpdate:
     newest_us: Mapping[Partition, int] = field(default_factory=dict)
 
 
-class DeclaredView(msgspec.Struct, frozen=True, kw_only=True):
+class DeclaredView(Struct, frozen=True, kw_only=True):
     """The declaration under which a view's values were written; see `ViewIdentity`.
 
     `adopted`: the ids of earlier rules under which some of its values are still sealed. `eventide`,
@@ -227,6 +276,7 @@ class OnlineContent:
     positions: Positions
     seen: Sequence[SeenIds]
     schemas: Mapping[str, int]
+    origins: Origins = field(default_factory=dict)  # without any, those of the store stay
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -265,6 +315,14 @@ class OnlineStore(Protocol):
 
     def positions(self) -> Positions:
         """The next offset of each partition: all events below it are in the values."""
+        ...
+
+    def origins(self) -> Origins:
+        """The logs that the positions belong to; `clear` and `replace` keep them."""
+        ...
+
+    def set_origins(self, origins: Origins) -> None:
+        """Add or replace the origins of these partitions."""
         ...
 
     def newest_known_at_us(self) -> Mapping[Partition, int]:

@@ -29,6 +29,11 @@ class Names:
         return PREFIX + b"{%s}:generation" % self.tags[0]
 
     @property
+    def origins(self) -> bytes:
+        """The logs that the positions belong to; the same in every generation."""
+        return PREFIX + b"{%s}:origins" % self.tags[0]
+
+    @property
     def positions(self) -> list[bytes]:
         """The positions of each shard; those of the first one decide."""
         return [self._of(shard, b"positions") for shard in range(len(self.tags))]

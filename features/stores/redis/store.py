@@ -37,16 +37,20 @@ from features.stores.redis.names import (
     Names,
     is_before,
     is_newest,
+    partition_name,
     partition_of,
 )
 from features.stores.redis.scripts import DECLARE, FINISH, SWAP
 from features.stores.redis.servers import Command, Servers, connect, script
 from features.stores.redis.update import GrownValue, RedoRecord, ShardedUpdate
 from features.stores.seen_ids import unpack_seen
+from infra.kafka.logs import LogOrigin, Origins
 from infra.kafka.partitions import Partition, Positions
 
 log = structlog.get_logger()
 
+_encode_origin = msgspec.msgpack.Encoder().encode
+_decode_origin = msgspec.msgpack.Decoder(LogOrigin).decode
 COMPACTION_TRIES = 3  # another writer may append to a value while it is being compacted
 _UNLINKED = 500  # keys a round trip
 
@@ -111,6 +115,18 @@ class RedisOnlineStore:
             for name, least in self._least_of_shards().items()
             if not is_newest(name)
         }
+
+    def origins(self) -> Origins:
+        fields = self._servers.execute([("HGETALL", self._names.origins)])[0]
+        return {partition_of(name): _decode_origin(value) for name, value in fields.items()}
+
+    def set_origins(self, origins: Origins) -> None:
+        self._servers.execute(
+            [
+                ("HSET", self._names.origins, partition_name(p), _encode_origin(origin))
+                for p, origin in origins.items()
+            ]
+        )
 
     def newest_known_at_us(self) -> Mapping[Partition, int]:
         """The smallest of all shards."""
@@ -183,6 +199,7 @@ class RedisOnlineStore:
         self._check_servers()
         self._execute(lambda _: [])
         self._names = put_content(content, self._names, self._servers)
+        self.set_origins(content.origins)
         self._delete_before(int(self._names.generation))
 
     def _delete_before(self, generation: int) -> None:
