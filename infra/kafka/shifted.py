@@ -1,7 +1,7 @@
 """Records whose offset is their stored position: see `infra.kafka.logs`."""
 
 from infra.kafka.logs import Origins
-from infra.kafka.message import ClientError, Headers, Message, partition_of
+from infra.kafka.message import ClientError, Headers, Message, headers_of, partition_of
 
 
 def as_stored(message: Message, origins: Origins) -> Message:
@@ -36,7 +36,7 @@ class ShiftedMessage:
         return self._message.value()
 
     def headers(self) -> Headers | None:
-        return self._message.headers()
+        return headers_of(self._message)
 
     def timestamp(self) -> tuple[int, int]:
         return self._message.timestamp()

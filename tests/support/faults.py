@@ -19,6 +19,8 @@ class FaultCounts:
     rebuild_kills: int
     redis_writer_kills: int
     lmdb_writer_kills: int
+    hostile_messages: int  # polls of up to five
+    lost_log_kills: tuple[int, int]  # of ingest and of serving, with a lost log in between
 
 
 SHORT = FaultCounts(
@@ -34,6 +36,8 @@ SHORT = FaultCounts(
     rebuild_kills=4,
     redis_writer_kills=12,
     lmdb_writer_kills=12,
+    hostile_messages=300,
+    lost_log_kills=(4, 3),
 )
 LONG = FaultCounts(
     ingest_kills=150,  # at most two a round
@@ -48,5 +52,7 @@ LONG = FaultCounts(
     rebuild_kills=25,
     redis_writer_kills=100,
     lmdb_writer_kills=100,
+    hostile_messages=100_000,
+    lost_log_kills=(25, 20),
 )
 BY_NAME = {"short": SHORT, "long": LONG}
