@@ -26,6 +26,7 @@ from infra.kafka.partitions import Partition, Positions
 from infra.kafka.topic_watch import TopicWatch
 from infra.kafka.transactions import TransactionalProducer
 from infra.kafka.written import Written, newest_written
+from infra.local_stack.logins import mlflow_login
 from infra.process.runner import run_loop
 from infra.process.watchdog import Watchdog
 from infra.settings import Settings
@@ -82,6 +83,7 @@ def serve_until(
             watchdog=watchdog,
             health_port=health_port,
             health_host=settings.health_host,
+            health_names=settings.health_host_names,
             project=project,
         )
 
@@ -90,7 +92,7 @@ def build_source(settings: Settings, *, project: str, bundle: Path | None) -> Mo
     """The registry, or a bundle on disk when one is given."""
     if bundle is not None:
         return FolderModelSource(bundle, name=project)
-    return MlflowModelSource(settings.mlflow_url, name=project)
+    return MlflowModelSource(settings.mlflow_url, name=project, login=mlflow_login(settings))
 
 
 def build_champion(settings: Settings, *, project: str, bundle: Path | None) -> Champion:

@@ -68,6 +68,7 @@ def ingest_until(stop: threading.Event, settings: Settings, *, health_port: int)
             watchdog=watchdog,
             health_port=health_port,
             health_host=settings.health_host,
+            health_names=settings.health_host_names,
         )
 
 

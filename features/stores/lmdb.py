@@ -21,8 +21,8 @@ import msgspec
 from features.engine.deduplication import SeenIds
 from features.engine.view_rows import merge_rows
 from features.errors import StoreDamaged, StoreUnavailable
-from features.stores.guards import check_positions
-from features.stores.ports import OnlineContent, OnlineUpdate, ValuePage
+from features.stores.guards import adopted_ids, check_positions, check_schema_ids
+from features.stores.ports import DeclaredView, OnlineContent, OnlineUpdate, ValuePage
 from features.stores.seen_ids import pack_seen, unpack_seen
 from infra.kafka.logs import LogOrigin, Origins
 from infra.kafka.partitions import Partition, Positions
@@ -36,7 +36,8 @@ MAX_READERS = 512
 # freed since is used again, and the file grows with each write.
 FREE_SLOTS_EVERY_S = 1.0
 
-_VALUE, _POSITION, _NEWEST, _SEEN, _SCHEMA, _ORIGIN = b"v", b"p", b"n", b"s", b"m", b"o"
+_VALUE, _POSITION, _NEWEST, _SEEN, _SCHEMA, _DECLARED = b"v", b"p", b"n", b"s", b"m", b"d"
+_ORIGIN = b"o"
 _FILES = ("lock.mdb", "data.mdb")
 _DAMAGES = (
     lmdb.InvalidError,
@@ -116,7 +117,30 @@ class LmdbOnlineStore:
 
     def schema_ids(self) -> Mapping[str, int]:
         with self._transaction() as txn:
-            return {key[1:].decode(): _number(value) for key, value in _items(txn, _SCHEMA)}
+            return _stored_schemas(txn)
+
+    def declarations(self) -> Mapping[str, DeclaredView]:
+        with self._transaction() as txn:
+            return {
+                key[1:].decode(): msgspec.msgpack.decode(value, type=DeclaredView)
+                for key, value in _items(txn, _DECLARED)
+            }
+
+    def declare(
+        self, declared: Mapping[str, DeclaredView], *, replacing: Mapping[str, int]
+    ) -> None:
+        while True:
+            try:
+                with self._transaction(write=True) as txn:
+                    stored = _stored_schemas(txn)
+                    check_schema_ids(stored, replacing)
+                    for view, declaration in declared.items():
+                        txn.put(_DECLARED + view.encode(), msgspec.msgpack.encode(declaration))
+                    _write_schemas(txn, adopted_ids(stored, declared))
+            except lmdb.MapFullError as error:
+                self._grow(error)
+            else:
+                return
 
     def entities(self, view: str) -> int:
         with self._transaction() as txn:
@@ -287,6 +311,10 @@ def _write(txn: Any, update: OnlineUpdate) -> None:
         txn.put(_POSITION + _name(partition), _bytes(end))
     for partition, newest_us in update.newest_us.items():
         txn.put(_NEWEST + _name(partition), _bytes(newest_us))
+
+
+def _stored_schemas(txn: Any) -> dict[str, int]:
+    return {key[1:].decode(): _number(value) for key, value in _items(txn, _SCHEMA)}
 
 
 def _write_schemas(txn: Any, schemas: Mapping[str, int]) -> None:

@@ -8,10 +8,11 @@ from features.definitions import EventType
 from features.engine.deduplication import SeenIds
 from features.engine.view_rows import merge_rows
 from features.errors import StoreUnavailable
-from features.stores.guards import check_positions
+from features.stores.guards import adopted_ids, check_positions, check_schema_ids
 from features.stores.log_entries import numbered
 from features.stores.ports import (
     META,
+    DeclaredView,
     EventBatch,
     LogEntry,
     OnlineContent,
@@ -39,6 +40,7 @@ class MemoryOnlineStore:
         self._seen: dict[tuple[Partition, int], SeenIds] = {}
         self._schemas: dict[str, int] = {}
         self._origins: dict[Partition, LogOrigin] = {}
+        self._declared: dict[str, DeclaredView] = {}
 
     def apply(self, update: OnlineUpdate) -> None:
         check_positions(self._positions, update.starts, store="online")
@@ -78,6 +80,16 @@ class MemoryOnlineStore:
     def schema_ids(self) -> Mapping[str, int]:
         return dict(self._schemas)
 
+    def declarations(self) -> Mapping[str, DeclaredView]:
+        return dict(self._declared)
+
+    def declare(
+        self, declared: Mapping[str, DeclaredView], *, replacing: Mapping[str, int]
+    ) -> None:
+        check_schema_ids(self._schemas, replacing)
+        self._declared |= declared
+        self._schemas = adopted_ids(self._schemas, declared)
+
     def entities(self, view: str) -> int:
         return len(self._values.get(view, {}))
 
@@ -89,7 +101,7 @@ class MemoryOnlineStore:
 
     def clear(self) -> None:
         self._values, self._positions, self._seen = {}, {}, {}
-        self._schemas, self._newest_us = {}, {}
+        self._schemas, self._newest_us, self._declared = {}, {}, {}
 
     def replace(self, content: OnlineContent) -> None:
         values: dict[str, dict[bytes, bytes]] = {}
@@ -97,7 +109,7 @@ class MemoryOnlineStore:
             values.setdefault(view, {}).update(batch)
         self._values, self._positions = values, dict(content.positions)
         self._seen = {(s.partition, s.first_offset): s for s in content.seen}
-        self._schemas = dict(content.schemas)
+        self._schemas, self._declared = dict(content.schemas), {}
         self._origins |= content.origins
 
     def close(self) -> None:

@@ -249,6 +249,22 @@ class OnlineUpdate:
     newest_us: Mapping[Partition, int] = field(default_factory=dict)
 
 
+class DeclaredView(Struct, frozen=True, kw_only=True):
+    """The declaration under which a view's values were written; see `ViewIdentity`.
+
+    `adopted`: the ids of earlier rules under which some of its values are still sealed. `eventide`,
+    `python`: the versions of the process that recorded it last; they do not count.
+    """
+
+    schema_id: int
+    parts: Mapping[str, str]
+    packages: Mapping[str, str]
+    read_formulas: Mapping[str, str]
+    eventide: str
+    python: str
+    adopted: tuple[int, ...] = ()
+
+
 @dataclass(frozen=True, kw_only=True)
 class OnlineContent:
     """The whole content of an online store, computed elsewhere.
@@ -319,6 +335,21 @@ class OnlineStore(Protocol):
 
     def schema_ids(self) -> Mapping[str, int]:
         """The views that have every event from the first one on: name -> schema id."""
+        ...
+
+    def declarations(self) -> Mapping[str, DeclaredView]:
+        """What was recorded of the declarations of views, by name."""
+        ...
+
+    def declare(
+        self, declared: Mapping[str, DeclaredView], *, replacing: Mapping[str, int]
+    ) -> None:
+        """Record the declarations of views. Those in `schema_ids` get their new id there too, and
+        no value changes.
+
+        Raises:
+            StoreReplaced: `schema_ids` is not `replacing` any more; nothing was written.
+        """
         ...
 
     def entities(self, view: str) -> int:

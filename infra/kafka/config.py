@@ -21,7 +21,7 @@ def client_config(kafka: KafkaSettings) -> dict[str, Any]:
         "reconnect.backoff.max.ms": 500,  # back soon after a broker's restart
         "allow.auto.create.topics": False,  # a misspelled topic is an error
         "log_level": 2,  # what it would log of lost connections comes through `error_cb`
-        **kafka.client,
+        **kafka.properties,
     }
 
 
@@ -56,7 +56,7 @@ def consumer_config(kafka: KafkaSettings, *, group: str, instance: str) -> dict[
         "fetch.wait.max.ms": 50,
         "fetch.queue.backoff.ms": 50,  # the default of 1000 stalls after a full queue
         "check.crcs": True,
-        **kafka.client,
+        **kafka.properties,
     }
 
 
@@ -81,4 +81,4 @@ def producer_config(kafka: KafkaSettings, *, transactional_id: str | None) -> di
     }
     if transactional_id is not None:
         config |= {"transactional.id": transactional_id, "transaction.timeout.ms": 15_000}
-    return {**config, **kafka.client}
+    return {**config, **kafka.properties}

@@ -78,6 +78,10 @@ class UnreadableMessage:
     def __init__(self, partition: Partition, offset: int, *, why: str) -> None:
         self._partition, self._offset, self.why = partition, offset, why
 
+    def at(self, offset: int) -> "UnreadableMessage":
+        """The same record under another offset."""
+        return UnreadableMessage(self._partition, offset, why=self.why)
+
     def topic(self) -> str:
         return self._partition.topic
 

@@ -14,10 +14,13 @@ import mlflow.sklearn
 from mlflow.data.polars_dataset import from_polars
 from mlflow.data.sources import LocalArtifactDatasetSource  # type: ignore[attr-defined]
 from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, RunTag
+from mlflow.environment_variables import MLFLOW_TRACKING_PASSWORD, MLFLOW_TRACKING_USERNAME
 from mlflow.exceptions import MlflowException
 from mlflow.models import infer_signature
 
-from ml.errors import RegistryUnavailable
+from infra.http_client import Login
+from ml.bundle.format import MAX_BYTES
+from ml.errors import BundleRefused, RegistryUnavailable
 from ml.ports import DataSet, DayRuns, RegisteredVersion, RunContents
 from ml.registry_tags import CHAMPION, DAY, KEY_TAG, KIND_TAG, LEARNER, PATH_TAG
 from ml.steps.register import TRUSTED_TYPES, requirements
@@ -30,9 +33,8 @@ _EXISTS = "RESOURCE_ALREADY_EXISTS"
 class MlflowExperiments:
     """One experiment a project: a run a day, and below it one for each learner."""
 
-    def __init__(self, url: str) -> None:
-        mlflow.set_tracking_uri(url)
-        self._client = mlflow.MlflowClient(url)
+    def __init__(self, url: str, *, login: Login | None = None) -> None:
+        self._client = _client(url, login)
 
     def finished(self, project: str, key: str) -> str | None:
         """By its key, its kind and its status."""
@@ -118,9 +120,8 @@ class MlflowExperiments:
 class MlflowRegistry:
     """Registered models. Aliases are read as a map: asking for a missing one raises."""
 
-    def __init__(self, url: str) -> None:
-        mlflow.set_tracking_uri(url)
-        self._client = mlflow.MlflowClient(url)
+    def __init__(self, url: str, *, login: Login | None = None) -> None:
+        self._client = _client(url, login)
 
     def champion(self, name: str) -> RegisteredVersion | None:
         """The version at the alias `champion`."""
@@ -163,11 +164,25 @@ class MlflowRegistry:
         return _version(version)
 
     def download(self, version: RegisteredVersion, folder: Path) -> None:
-        """The folder of the run that the version's tag names. What arrives is not checked here."""
+        """From the place that the version's tag names. What arrives is not checked here.
+
+        Only the files that a bundle may have are fetched, and none that is too large for one.
+        """
         with _errors_translated(), tempfile.TemporaryDirectory() as temporary:
             place = version.tags[PATH_TAG]
-            downloaded = Path(self._client.download_artifacts(version.run_id, place, temporary))
-            shutil.copytree(downloaded, folder, dirs_exist_ok=True)
+            for entry in self._client.list_artifacts(version.run_id, place):
+                name = entry.path.rsplit("/", 1)[-1]
+                if entry.is_dir or (entry.file_size or 0) > MAX_BYTES.get(name, 0):
+                    raise BundleRefused(
+                        f"version {version.version} of {version.name} holds {entry.path}, which is"
+                        " no file of a bundle, or is too large for one"
+                    )
+                fetched = self._client.download_artifacts(version.run_id, entry.path, temporary)
+                shutil.copyfile(fetched, folder / name)
+
+    def upload(self, version: RegisteredVersion, folder: Path, place: str) -> None:
+        with _errors_translated():
+            self._client.log_artifacts(version.run_id, str(folder), place)
 
     def tag(self, version: RegisteredVersion, tags: Mapping[str, str]) -> None:
         with _errors_translated():
@@ -193,6 +208,15 @@ class MlflowRegistry:
         except MlflowException as error:
             if error.error_code != _EXISTS:
                 raise
+
+
+def _client(url: str, login: Login | None) -> mlflow.MlflowClient:
+    """Where MLflow keeps a login: in the environment of the process, for all of its clients."""
+    if login is not None:
+        MLFLOW_TRACKING_USERNAME.set(login[0])
+        MLFLOW_TRACKING_PASSWORD.set(login[1])
+    mlflow.set_tracking_uri(url)
+    return mlflow.MlflowClient(url)
 
 
 class _Missing(RegistryUnavailable):

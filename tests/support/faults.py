@@ -21,6 +21,7 @@ class FaultCounts:
     lmdb_writer_kills: int
     hostile_messages: int  # polls of up to five
     lost_log_kills: tuple[int, int]  # of ingest and of serving, with a lost log in between
+    hostile_bundles: int  # changed copies of a model's files
 
 
 SHORT = FaultCounts(
@@ -38,6 +39,7 @@ SHORT = FaultCounts(
     lmdb_writer_kills=12,
     hostile_messages=300,
     lost_log_kills=(4, 3),
+    hostile_bundles=1_000,
 )
 LONG = FaultCounts(
     ingest_kills=150,  # at most two a round
@@ -54,5 +56,6 @@ LONG = FaultCounts(
     lmdb_writer_kills=100,
     hostile_messages=100_000,
     lost_log_kills=(25, 20),
+    hostile_bundles=100_000,
 )
 BY_NAME = {"short": SHORT, "long": LONG}

@@ -54,6 +54,11 @@ class Names:
         return self._of(0, b"declared")
 
     @property
+    def declarations(self) -> bytes:
+        """What that declaration consists of."""
+        return self._of(0, b"declarations")
+
+    @property
     def redo(self) -> bytes:
         """Records of updates that were decided, by id."""
         return self._of(0, b"redo")

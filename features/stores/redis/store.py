@@ -27,14 +27,9 @@ import structlog
 
 from features.engine.deduplication import SeenIds
 from features.engine.value_format import ViewSchemaMismatch
-from features.errors import (
-    OffsetConflict,
-    StalePositions,
-    StoreDamaged,
-    StoreReplaced,
-    StoreUnavailable,
-)
-from features.stores.ports import OnlineContent, OnlineUpdate, ValuePage
+from features.errors import OffsetConflict, StalePositions, StoreDamaged, StoreUnavailable
+from features.stores.guards import store_replaced
+from features.stores.ports import DeclaredView, OnlineContent, OnlineUpdate, ValuePage
 from features.stores.redis.content import put_content
 from features.stores.redis.evictions import EvictionCheck
 from features.stores.redis.names import (
@@ -47,7 +42,7 @@ from features.stores.redis.names import (
     partition_name,
     partition_of,
 )
-from features.stores.redis.scripts import FINISH, SWAP
+from features.stores.redis.scripts import DECLARE, FINISH, SWAP
 from features.stores.redis.servers import Command, Servers, connect, script
 from features.stores.redis.update import GrownValue, RedoRecord, ShardedUpdate
 from features.stores.seen_ids import unpack_seen
@@ -152,6 +147,31 @@ class RedisOnlineStore:
     def schema_ids(self) -> Mapping[str, int]:
         fields = self._execute(lambda names: [("HGETALL", names.schemas)])[0]
         return {view.decode(): int(schema_id) for view, schema_id in fields.items()}
+
+    def declarations(self) -> Mapping[str, DeclaredView]:
+        fields = self._execute(lambda names: [("HGETALL", names.declarations)])[0]
+        return {
+            view.decode(): msgspec.msgpack.decode(content, type=DeclaredView)
+            for view, content in fields.items()
+        }
+
+    def declare(
+        self, declared: Mapping[str, DeclaredView], *, replacing: Mapping[str, int]
+    ) -> None:
+        self._evictions.check(self._names)
+        arguments = [
+            part
+            for view, declaration in declared.items()
+            for part in (
+                *(view, str(replacing.get(view, "")), str(declaration.schema_id)),
+                msgspec.msgpack.encode(declaration),
+            )
+        ]
+        names = self._names
+        keys = (names.counter, names.schemas, names.declared, names.declarations)
+        reply = self._servers.execute([script(DECLARE, keys, names.generation, *arguments)])[0]
+        if reply[0] != b"done":
+            raise store_replaced()
 
     def entities(self, view: str) -> int:
         """Scans all keys of the servers."""
@@ -272,7 +292,7 @@ def _raise_unless_decided(reply: Sequence[Any], update: OnlineUpdate) -> None:
             partition, expected=update.starts[partition], actual=actual, store="online"
         )
     if verdict == b"emptied":
-        raise StoreReplaced("the online store was cleared or replaced by another process")
+        raise store_replaced()
     raise StalePositions(
         f"an update of {details[0].decode()} was decided but not finished by its writer"
     )

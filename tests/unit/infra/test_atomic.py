@@ -1,7 +1,10 @@
 """Files and folders are written completely or not at all."""
 
+import os
 from contextlib import suppress
 from pathlib import Path
+
+import pytest
 
 from infra.atomic import atomic_file, atomic_folder, write_atomic
 
@@ -47,3 +50,15 @@ def test_a_private_file_is_readable_by_its_owner_only(tmp_path: Path) -> None:
     file = tmp_path / "secret"
     write_atomic(file, b"one", mode=0o600)
     assert file.stat().st_mode & 0o777 == 0o600
+
+
+def test_the_files_of_a_new_folder_are_on_disk_before_its_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synced: list[int] = []
+    monkeypatch.setattr(os, "fsync", lambda fd: synced.append(os.fstat(fd).st_ino))
+    with atomic_folder(tmp_path / "model") as draft:
+        (draft / "inner").mkdir()
+        (draft / "inner" / "file").write_bytes(b"content")
+        inodes = {path.stat().st_ino for path in (draft, *draft.rglob("*"))}
+    assert inodes <= set(synced)
