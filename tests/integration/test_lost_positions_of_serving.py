@@ -49,6 +49,22 @@ def serve_all(site: Site, feeder: Feeder, *, project: str = "") -> None:
         assert process.stop() == 0
 
 
+def refused(site: Site) -> str:
+    """What serving says when it refuses to start."""
+    process = ServingProcess(site)
+    try:
+        wait_until(
+            lambda: process.ended is not None,
+            what="serving ends",
+            limit_s=60,
+            details=lambda: process.text()[-3_000:] + process.why_not_ready(),
+        )
+    finally:
+        if process.ended is None:
+            process.kill()
+    return " ".join(process.text().split())  # it wraps its last words
+
+
 def an_open_outcome(site: Site) -> Producer:
     """A transaction with a later outcome in it, which is aborted: it must not count."""
     config = producer_config(site.kafka, transactional_id="crashed")
@@ -94,9 +110,7 @@ def test_an_output_whose_records_were_deleted_is_said_and_accepted(site: Site) -
     delete_records(site.kafka, end_offsets(site.kafka, [PREDICTIONS]))
     feeder.send(20)
     feeder.flush()
-    process = ServingProcess(site)
-    wait_until(lambda: process.ended is not None, what="serving ends", limit_s=60)
-    said = " ".join(process.text().split())
+    said = refused(site)
     assert "its outcomes were deleted" in said
     assert "accept-gap" in said
     env = environment(site.state, site.kafka.bootstrap_servers)
@@ -118,9 +132,7 @@ def test_a_topic_of_requests_that_is_created_again_is_noticed_and_accepted(site:
     create_again(site.kafka, REQUESTED.name)
     feeder.send(200)
     feeder.flush()
-    process = ServingProcess(site)
-    wait_until(lambda: process.ended is not None, what="serving ends", limit_s=60)
-    assert "deleted and created again" in " ".join(process.text().split())
+    assert "deleted and created again" in refused(site)
     env = environment(site.state, site.kafka.bootstrap_servers)
     run("topics", "accept-gap", "--reason", "a test", env=env)
     serve_all(site, feeder)
