@@ -25,6 +25,7 @@ from features.errors import DataNotReady
 from features.retrieval.event_log import drop_duplicates_mask
 from features.retrieval.field_sets import distinct, source_fields
 from features.stores.declared_views import DeclaredViews
+from features.stores.log_entries import origins_of
 from features.stores.ports import OfflineStore, OnlineContent, OnlineStore, TableSnapshot
 from infra.clock import DAY, from_us, to_us
 from infra.kafka.partitions import Partition
@@ -95,6 +96,7 @@ def rebuild(
             positions={p: o for s in tables.values() for p, o in s.positions.items()},
             seen=seen,
             schemas=declared.schema_ids,
+            origins=origins_of(offline.log_entries()),
         )
     )
     declared.adopt(online)

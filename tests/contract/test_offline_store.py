@@ -22,9 +22,11 @@ from features.definitions import EventType
 from features.errors import OffsetConflict, SchemaChanged, StoreUnavailable
 from features.stores.delta.store import DeltaOfflineStore
 from features.stores.delta.tables import arrow_of
+from features.stores.log_entries import origins_of
 from features.stores.memory import MemoryOfflineStore
-from features.stores.ports import META, EventBatch, OfflineStore, Pin
+from features.stores.ports import META, AcceptedGap, EventBatch, LogEntry, OfflineStore, Pin
 from infra.clock import DAY, SECOND
+from infra.kafka.logs import LogOrigin
 from infra.kafka.partitions import Partition
 from tests.support.data.sales import SOLD, START_US, sale
 from tests.support.offline_batches import SECONDS_A_DAY, batch, ids
@@ -407,3 +409,33 @@ _WRITER = textwrap.dedent("""
         except OffsetConflict:
             pass
 """)
+
+
+def test_entries_about_logs_are_kept_in_order_and_the_newest_one_holds(
+    store: OfflineStore,
+) -> None:
+    assert list(store.log_entries()) == []
+    gap = AcceptedGap(
+        kind="expired",
+        positions={"offline": 3},
+        resume={"offline": 9},
+        first=9,
+        end=20,
+        previous_topic_id="a",
+        by="me; drop table",
+        reason='"why"',
+    )
+    first = LogEntry(topic="t", partition=0, origin=LogOrigin(topic_id="a"), since_us=1)
+    other = LogEntry(topic="t", partition=1, origin=LogOrigin(topic_id="a"), since_us=1)
+    later = LogEntry(
+        topic="t", partition=0, origin=LogOrigin(topic_id="b", base=7), since_us=0, gap=gap
+    )
+    store.add_log_entries([first, other])
+    store.add_log_entries([later])
+    entries = list(store.log_entries())
+    assert [e.number for e in entries] == [1, 2, 3]
+    assert entries[2].gap == gap
+    assert origins_of(entries) == {
+        Partition("t", 0): LogOrigin(topic_id="b", base=7),
+        Partition("t", 1): LogOrigin(topic_id="a"),
+    }

@@ -14,6 +14,7 @@ from features.engine.view_states import state_of
 from features.errors import OffsetConflict, StoreUnavailable
 from features.stores.ports import OnlineContent, OnlineStore, OnlineUpdate
 from infra.clock import SECOND
+from infra.kafka.logs import LogOrigin
 from tests.support.data.sales import CITY_SALES, SHOP_SALES, START_US, reference, sale
 from tests.support.stores import P0, P1, content, count, update
 
@@ -252,3 +253,22 @@ def _of_another_schema(change: ViewRows) -> ViewRows:
     # The same name and rows, but a stored value of the state of another view.
     state = state_of(replace(CITY_SALES, entity=SHOP_SALES.entity))
     return replace(change, state=state)
+
+
+def test_the_logs_of_positions_are_kept_when_the_content_is_cleared_or_replaced(
+    store: OnlineStore,
+) -> None:
+    assert store.origins() == {}
+    old, new = LogOrigin(topic_id="uHh+2/w=="), LogOrigin(topic_id="b", base=500)
+    store.set_origins({P0: old})
+    store.set_origins({P1: old})
+    store.apply(update(sale("1")))
+    assert store.origins() == {P0: old, P1: old}
+    store.clear()
+    assert store.origins() == {P0: old, P1: old}
+    store.replace(content(sale("1"), positions={P0: 1}))
+    assert store.origins() == {P0: old, P1: old}
+    store.replace(content(sale("1"), positions={P0: 1}, origins={P0: new}))
+    assert store.origins() == {P0: new, P1: old}
+    store.set_origins({})
+    assert store.positions() == {P0: 1}
