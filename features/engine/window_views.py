@@ -1,6 +1,7 @@
 """Aggregations over windows that end at the time of the query."""
 
 from functools import cached_property
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,10 +25,9 @@ class WindowState(AggregateState):
     view: FeatureView
 
     def __init__(self, view: FeatureView, *, compaction_slack: int = COMPACTION_SLACK) -> None:
-        hops = [(w.length_us, w.hop_us) for w in view.windows]
         super().__init__(
             view,
-            hops if any(hop > 1 for _, hop in hops) else (),
+            *_hops(view),
             view.exclude_self,
             time_field="event_time_us",
             compaction_slack=compaction_slack,
@@ -43,16 +43,21 @@ class WindowState(AggregateState):
     def truncated_to_hop(
         self, rows: NDArray[np.void], compacted_through: Int64Array, /
     ) -> NDArray[np.void]:
-        """A row moves to the beginning of the hop of the shortest window that can still reach it.
-        Longer windows begin there or at one of its multiples, for hops divide each other."""
+        """A row moves back to the last moment at which a window of an allowed query can begin.
+
+        Each window that can still begin at the row or before it allows the beginning of its own
+        hop. The latest of these moments is the only one that all of them allow.
+        """
         if not self._rounds_to_hops or not len(rows):
             return rows
-        rows = rows.copy()
-        event_time = rows["row_key"].copy()
-        for window in reversed(self.view.windows):
+        event_time = rows["row_key"]
+        moved = np.full(len(rows), UNSET)
+        for window in self.view.windows:
             within = event_time >= _sliding(window).start(compacted_through)
             hop_start = event_time - event_time % window.hop_us
-            rows["row_key"] = np.where(within, hop_start, rows["row_key"])
+            np.maximum(moved, hop_start, out=moved, where=within)
+        rows = rows.copy()
+        rows["row_key"] = np.where(moved == UNSET, event_time, moved)
         return rows
 
     @cached_property
@@ -103,3 +108,16 @@ class WindowState(AggregateState):
 
 def _sliding(window: TimeWindow) -> SlidingWindow:
     return SlidingWindow(length_us=window.length_us, hop_us=window.hop_us)
+
+
+def _hops(view: FeatureView) -> tuple[object, ...]:
+    """What the stored values of a view depend on because of its hops.
+
+    Until 0.1 rows moved too far where a longer window has a finer hop: those values are of another
+    declaration.
+    """
+    hops = [(w.length_us, w.hop_us) for w in view.windows]
+    if all(hop == 1 for _, hop in hops):
+        return ((),)
+    rise = all(longer % shorter == 0 for (_, shorter), (_, longer) in pairwise(hops))
+    return (hops,) if rise else (hops, "moved as far as every window allows")

@@ -12,9 +12,6 @@ from enum import Enum, auto
 class Exclusions(Enum):
     """The classes of cases that are not drawn."""
 
-    HOP_ON_SHORTER_WINDOW = auto()
-    """A view whose longer window has a finer hop than a shorter one."""
-
     NULLIFIED_INTEGER = auto()
     """A check that nullifies a field that is declared as a whole number that is never null."""
 

@@ -14,7 +14,6 @@ from features.definitions import (
     Entity,
     EventType,
     FeatureView,
-    TimeWindow,
 )
 from features.errors import DeclarationError
 from features.stores.memory import MemoryOnlineStore
@@ -31,7 +30,6 @@ from tests.support.generated.cases import Batch, Case
 from tests.support.generated.paths import ingested, online_values
 
 SHOP = Entity(name="shop", keys=("shop",))
-HOUR, DAY = 3_600, 86_400
 S = 1234567890123456789
 
 
@@ -57,35 +55,6 @@ def nullify(field: str, holds: Any, *reads: str) -> Check:
     return Check(
         name="believable", holds=holds, reads=reads or (field,), on_failure="nullify", field=field
     )
-
-
-@known_fault("a row is moved to the hop of a short window although a longer window has a finer one")
-def test_a_longer_window_with_a_finer_hop_keeps_its_edge() -> None:
-    sold = an_event()
-    view = FeatureView(
-        name="made",
-        source=sold,
-        entity=SHOP,
-        aggregations=(
-            Aggregation(
-                operation="count",
-                windows=(TimeWindow(length=seconds(HOUR), hop=seconds(HOUR)), seconds(DAY)),
-            ),
-        ),
-    )
-    morning = 10 * HOUR
-    case = Case(
-        events=(sold,),
-        request=sold,
-        views=(view,),
-        sent=(sent(sold, morning + 1_800), sent(sold, morning + 2_400)),
-        batches=(Batch(size=1), Batch(size=1)),
-        queries=(query(sold, DAY + morning + 900),),
-        least_us=0,
-        most_us=0,
-        compaction_slack=0,
-    )
-    assert_values(case, [0, 2])
 
 
 @known_fault(
