@@ -1,22 +1,33 @@
 """The bytes of one value of the online store: the state of one view for one entity.
 
-    value = header | base rows, by key              | delta rows, as they arrived
-                   | key, count, int64 columns      | key, known_us, int64 columns
+    value = header, sum | base rows, by key              | delta rows, as they arrived
+                        | key, count, int64 columns      | key, known_us, int64 columns
 
 Base rows are what compaction has merged; delta rows are events, a row each, that were appended
-since. Header and rows end in a checksum, so damage is noticed and never served. All numbers are
-int64, little endian.
+since. All numbers are int64, little endian.
+
+Damage is noticed and never served. Header and rows end in a checksum, which depends on the entity:
+rows of another entity are damage. The sum adds up the checksums of all rows, each times its place
+in the value: so is a value that lacks a row, or has one twice or in another place. Who appends rows
+adds to the sum and reads no other row. It is an unsigned number of 32 bits, big endian, as the
+command BITFIELD of Redis has it.
+
+Values that were written until 0.1 have no sum, and checksums that do not depend on the entity. They
+are read as they are, and the next compaction writes them anew. In a header with a sum the schema id
+has its highest bit set.
 """
 
 import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
+from hashlib import blake2b
 from itertools import pairwise
+from zlib import crc32
 
 import numpy as np
 from numpy.typing import NDArray
 
-from features.definitions.events import Int64Array
+from features.definitions.events import BoolArray, Int64Array
 from features.engine.sorting import UNSET
 from features.errors import FeatureError
 
@@ -33,8 +44,18 @@ _HEADER = np.dtype(
 )
 _HEADER_SIZE = _HEADER.itemsize
 _HEADER_STRUCT = struct.Struct("<qqqqq")
+_SUM = struct.Struct(">I")
+_HAS_SUM = -(1 << 63)  # the highest bit of the schema id
 _CHECKSUM_FACTOR = np.uint64(0x9E3779B97F4A7C15)
 _HEADER_SALT = 0x51ED270B
+_ENTITY_FACTOR = np.uint64(0xC2B2AE3D27D4EB4F)
+
+# Lua adds up the same sum, and has 53 bits for a number.
+_CHECKSUM_BITS = 0xFFFFFF
+_PLACE_BITS = 0x7FFFFFF
+_SUM_BITS = 0xFFFFFFFF
+
+LONGEST_NAME = 500
 
 
 class ViewSchemaMismatch(FeatureError):
@@ -79,7 +100,8 @@ class ValueRows:
 class ValueFormat:
     """Packs the rows of one view into values and parses them again.
 
-    `base_row`, `delta_row`: the layouts of the rows. `empty`: the value of an entity without rows.
+    `base_row`, `delta_row`: the layouts of the rows. `empty`: the value of an entity without rows,
+    whichever it is. `tags`: the tag of the entity of each row or value (`entity_tags`).
     """
 
     def __init__(self, view: str, columns: Sequence[str], schema_id: int) -> None:
@@ -96,58 +118,74 @@ class ValueFormat:
                 base_group=none,
                 deltas=np.empty(0, self.delta_row),
                 delta_group=none,
-            )
+            ),
+            np.zeros(1, np.int64),
         )[0]
 
-    def seal(self, rows: NDArray[np.void]) -> NDArray[np.void]:
+    def seal(self, rows: NDArray[np.void], tags: Int64Array) -> NDArray[np.void]:
         """Set the checksums of the rows, in place; returns the rows."""
-        rows[CHECKSUM] = _checksums(rows, self._schema_id)
+        rows[CHECKSUM] = _checksums(rows, self._row_salts(tags))
         return rows
 
-    def pack(self, rows: ValueRows) -> list[bytes]:
-        """The values of sealed rows, which are sorted by group."""
+    def pack(self, rows: ValueRows, tags: Int64Array) -> list[bytes]:
+        """The values of rows, which are sorted by group; seals the rows."""
+        self.seal(rows.base, tags[rows.base_group])
+        self.seal(rows.deltas, tags[rows.delta_group])
         n = len(rows.compacted_through_us)
         values = np.arange(n + 1)
         base_edges = np.searchsorted(rows.base_group, values)
         delta_edges = np.searchsorted(rows.delta_group, values)
         headers = np.zeros(n, _HEADER)
-        headers["schema_id"] = self._schema_id
+        headers["schema_id"] = self._schema_id | _HAS_SUM
         headers["compacted_through_us"] = rows.compacted_through_us
         headers["base"], headers["deltas_left"] = np.diff(base_edges), np.diff(delta_edges)
-        headers[CHECKSUM] = _checksums(headers, _HEADER_SALT)
+        headers[CHECKSUM] = _checksums(headers, _header_salts(headers, tags))
         parts = (
             _bytes_between(headers, values),
+            map(_SUM.pack, self._sums(rows, base_edges, delta_edges).tolist()),
             _bytes_between(rows.base, base_edges),
             _bytes_between(rows.deltas, delta_edges),
         )
-        return [header + base + deltas for header, base, deltas in zip(*parts, strict=True)]
+        return [b"".join(of_value) for of_value in zip(*parts, strict=True)]
 
-    def parse(self, values: Sequence[bytes]) -> ValueRows:
+    def append(self, value: bytes, delta_rows: bytes) -> bytes:
+        """The value with packed delta rows added. Neither is checked."""
+        if not _has_sum(value):
+            return value + delta_rows
+        added = self._sum_of_appended(delta_rows, len(value))
+        total = (_SUM.unpack_from(value, _HEADER_SIZE)[0] + added) & _SUM_BITS
+        rest = memoryview(value)[_HEADER_SIZE + _SUM.size :]
+        return b"".join((value[:_HEADER_SIZE], _SUM.pack(total), rest, delta_rows))
+
+    def parse(self, values: Sequence[bytes], tags: Int64Array) -> ValueRows:
         """The rows of values.
 
         Raises:
             ViewSchemaMismatch: a value belongs to another declaration.
-            CorruptValue: a value is damaged.
+            CorruptValue: a value is damaged, or belongs to another entity.
         """
-        headers = self._headers(values)
+        headers = self._headers(values, tags)
+        has_sum = headers["schema_id"] < 0
         lengths = np.fromiter(map(len, values), np.int64, len(values))
-        ends = _HEADER_SIZE + headers["base"] * self.base_row.itemsize
-        torn = (ends > lengths) | ((lengths - ends) % self.delta_row.itemsize != 0)
+        starts = _HEADER_SIZE + _SUM.size * has_sum
+        ends = starts + headers["base"] * self._base_size
+        torn = (ends > lengths) | ((lengths - ends) % self._delta_size != 0)
         if torn.any():
             raise CorruptValue(self._view, np.flatnonzero(torn).tolist())
-        cuts = list(zip(values, ends.tolist(), strict=True))
+        cuts = list(zip(values, starts.tolist(), ends.tolist(), strict=True))
         groups = np.arange(len(values))
         rows = ValueRows(
             compacted_through_us=headers["compacted_through_us"],
-            base=np.frombuffer(b"".join([v[_HEADER_SIZE:e] for v, e in cuts]), self.base_row),
+            base=np.frombuffer(b"".join([v[a:e] for v, a, e in cuts]), self.base_row),
             base_group=np.repeat(groups, headers["base"]),
-            deltas=np.frombuffer(b"".join([v[e:] for v, e in cuts]), self.delta_row),
-            delta_group=np.repeat(groups, (lengths - ends) // self.delta_row.itemsize),
+            deltas=np.frombuffer(b"".join([v[e:] for v, _, e in cuts]), self.delta_row),
+            delta_group=np.repeat(groups, (lengths - ends) // self._delta_size),
         )
-        self._verify(rows)
+        self._verify_rows(rows, tags, has_sum)
+        self._verify_sums(rows, values, has_sum)
         return rows
 
-    def delta_counts(self, value: bytes) -> tuple[int, int]:
+    def delta_counts(self, value: bytes, entity: bytes) -> tuple[int, int]:
         """Number of delta rows of a value (a torn one counts), and how many of them the last
         compaction left. Only the header is read.
 
@@ -157,41 +195,98 @@ class ValueFormat:
         """
         # Once a value and update: nothing is copied, and sizes are not looked up in the dtypes.
         if len(value) < _HEADER_SIZE:
-            self._headers([value])
+            raise CorruptValue(self._view, [0])
         schema_id, _, base, deltas_left, _ = _HEADER_STRUCT.unpack_from(value)
-        if schema_id != self._schema_id:
-            self._headers([value])  # tells damage from another declaration
-        delta_bytes = len(value) - _HEADER_SIZE - base * self._base_size
+        if schema_id not in (self._schema_id, self._schema_id | _HAS_SUM):
+            self._headers([value], entity_tags([entity]))  # tells damage from another declaration
+        start = _HEADER_SIZE + (_SUM.size if schema_id < 0 else 0)
+        delta_bytes = len(value) - start - base * self._base_size
         return -(-delta_bytes // self._delta_size), deltas_left
 
-    def _headers(self, values: Sequence[bytes]) -> NDArray[np.void]:
+    def _headers(self, values: Sequence[bytes], tags: Int64Array) -> NDArray[np.void]:
         """The headers, undamaged and of this declaration."""
         padded = [v[:_HEADER_SIZE].ljust(_HEADER_SIZE, b"\0") for v in values]
         headers: NDArray[np.void] = np.frombuffer(b"".join(padded), _HEADER)
-        damaged = _checksums(headers, _HEADER_SALT) != headers[CHECKSUM]
+        damaged = _checksums(headers, _header_salts(headers, tags)) != headers[CHECKSUM]
         if (damaged | (headers["base"] < 0)).any():
             raise CorruptValue(self._view, np.flatnonzero(damaged).tolist())
-        if (headers["schema_id"] != self._schema_id).any():
+        if ((headers["schema_id"] & ~_HAS_SUM) != self._schema_id).any():
             raise ViewSchemaMismatch(self._view)
         return headers
 
-    def _verify(self, rows: ValueRows) -> None:
+    def _verify_rows(self, rows: ValueRows, tags: Int64Array, has_sum: BoolArray) -> None:
         damaged = [
-            group[_checksums(part, self._schema_id) != part[CHECKSUM]]
-            for part, group in (
-                (rows.base, rows.base_group),
-                (rows.deltas, rows.delta_group),
-            )
+            group[~self._are_sealed(part, tags[group], old=~has_sum[group])]
+            for part, group in ((rows.base, rows.base_group), (rows.deltas, rows.delta_group))
         ]
         values = np.unique(np.concatenate(damaged))
         if len(values):
             raise CorruptValue(self._view, values.tolist())
+
+    def _are_sealed(self, rows: NDArray[np.void], tags: Int64Array, *, old: BoolArray) -> BoolArray:
+        """Which rows have their checksum. `old`: rows of values without a sum, which may have the
+        one that does not depend on the entity."""
+        sealed: BoolArray = _checksums(rows, self._row_salts(tags)) == rows[CHECKSUM]
+        if old.any():
+            sealed |= old & (_checksums(rows, np.uint64(self._schema_id)) == rows[CHECKSUM])
+        return sealed
+
+    def _verify_sums(self, rows: ValueRows, values: Sequence[bytes], has_sum: BoolArray) -> None:
+        numbers = np.arange(len(values) + 1)
+        base_edges = np.searchsorted(rows.base_group, numbers)
+        sums = self._sums(rows, base_edges, np.searchsorted(rows.delta_group, numbers))
+        stored = b"".join([v[_HEADER_SIZE : _HEADER_SIZE + _SUM.size] for v in values])
+        damaged = has_sum & (np.frombuffer(stored.ljust(_SUM.size), ">u4")[: len(values)] != sums)
+        if damaged.any():
+            raise CorruptValue(self._view, np.flatnonzero(damaged).tolist())
+
+    def _sums(
+        self, rows: ValueRows, base_edges: Int64Array, delta_edges: Int64Array
+    ) -> NDArray[np.uint64]:
+        """The sum of each value; the edges say where its rows begin and end."""
+        base_start = np.full(len(base_edges) - 1, _HEADER_SIZE + _SUM.size)
+        delta_start = base_start + np.diff(base_edges) * self._base_size
+        sums = _sums_of_part(rows.base, base_edges, base_start)
+        sums += _sums_of_part(rows.deltas, delta_edges, delta_start)
+        return sums & np.uint64(_SUM_BITS)
+
+    def _sum_of_appended(self, delta_rows: bytes, start: int) -> int:
+        """What rows add to the sum of a value that was so long."""
+        total, size = 0, self._delta_size
+        for end in range(size, len(delta_rows) + 1, size):
+            checksum = int.from_bytes(delta_rows[end - 8 : end - 5], "little")
+            total += checksum * ((start + end) // 4 & _PLACE_BITS)
+        return total
+
+    def _row_salts(self, tags: Int64Array) -> NDArray[np.uint64]:
+        return _entity_salts(tags) + np.uint64(self._schema_id)
 
 
 def compacted_through_us(value: bytes) -> int:
     """The time from which on a value is exact."""
     time_us: int = _HEADER_STRUCT.unpack_from(value)[1]
     return time_us
+
+
+def short_name(entity: bytes) -> bytes:
+    """The entity, or the digest of a very long one."""
+    if len(entity) <= LONGEST_NAME:
+        return entity
+    return b"#" + blake2b(entity, digest_size=32).digest()
+
+
+def entity_tag(entity: bytes) -> int:
+    """32 bits that tell one entity from another. `entity` may be its `short_name`."""
+    return crc32(short_name(entity))
+
+
+def entity_tags(entities: Sequence[bytes]) -> Int64Array:
+    """The tag of each entity."""
+    return np.fromiter(map(entity_tag, entities), np.int64, len(entities))
+
+
+def _has_sum(value: bytes) -> bool:
+    return len(value) > _HEADER_SIZE and value[7] >= 0x80
 
 
 def _row_layout(*columns: str) -> np.dtype[np.void]:
@@ -204,9 +299,32 @@ def _bytes_between(rows: NDArray[np.void], edges: Int64Array) -> list[bytes]:
     return [packed[a:b] for a, b in pairwise(byte_edges)]
 
 
-def _checksums(rows: NDArray[np.void], salt: int) -> Int64Array:
+def _sums_of_part(
+    rows: NDArray[np.void], edges: Int64Array, start: Int64Array
+) -> NDArray[np.uint64]:
+    """What the rows between each two edges add to their value's sum; they begin there in it."""
+    first = np.repeat(start - edges[:-1] * rows.itemsize, np.diff(edges))
+    place = (np.arange(1, len(rows) + 1) * rows.itemsize + first) // 4
+    factor = (place & _PLACE_BITS).view(np.uint64)
+    running = np.zeros(len(rows) + 1, np.uint64)
+    np.cumsum((rows[CHECKSUM] & _CHECKSUM_BITS).view(np.uint64) * factor, out=running[1:])
+    return running[edges[1:]] - running[edges[:-1]]
+
+
+def _entity_salts(tags: Int64Array) -> NDArray[np.uint64]:
+    return (tags.astype(np.uint64) + np.uint64(1)) * _ENTITY_FACTOR
+
+
+def _header_salts(headers: NDArray[np.void], tags: Int64Array) -> NDArray[np.uint64]:
+    """An old header does not say whose it is, nor does one that no compaction wrote: Redis appends
+    to the empty value of a view."""
+    is_owned = (headers["schema_id"] < 0) & (headers["compacted_through_us"] != UNSET)
+    return np.where(is_owned, _entity_salts(tags), np.uint64(0)) + np.uint64(_HEADER_SALT)
+
+
+def _checksums(rows: NDArray[np.void], salt: NDArray[np.uint64] | np.uint64) -> Int64Array:
     """For each row a number that a changed bit changes; that of a row of zeros is not zero."""
-    checksums = np.full(len(rows), salt, np.int64).view(np.uint64)
+    checksums = np.full(len(rows), salt, np.uint64)
     assert rows.dtype.names is not None
     for name in rows.dtype.names[:-1]:
         checksums = (checksums ^ rows[name].astype(np.uint64)) * _CHECKSUM_FACTOR

@@ -73,9 +73,11 @@ class MemoryOnlineStore:
 
     def page(self, view: str, *, after: bytes, limit: int) -> ValuePage:
         values = self._values.get(view, {})
-        following = sorted(entity for entity in values if entity > after or not after)
-        last = following[limit - 1] if len(following) > limit else b""
-        return ValuePage(values=[values[entity] for entity in following[:limit]], after=last)
+        # An entity may be the empty text, so what comes after it is told by a prefix.
+        following = sorted(entity for entity in values if b"=" + entity > after)
+        page = following[:limit]
+        last = b"=" + page[-1] if len(following) > limit else b""
+        return ValuePage(values=[values[e] for e in page], entities=page, after=last)
 
     def clear(self) -> None:
         self._values, self._positions, self._seen = {}, {}, {}

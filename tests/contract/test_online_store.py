@@ -160,9 +160,10 @@ def test_late_and_equal_times_from_two_writers_give_the_reference_values(
         reached[partition] += len(part)
     assert store.positions() == reached
     queries = [(shop, t) for shop in "ab" for t in (30, 33, 36, 40, 50)]
-    values = store.get([(SHOP_SALES.name, [shop.encode() for shop, _ in queries])])[0]
+    keys = [shop.encode() for shop, _ in queries]
+    values = store.get([(SHOP_SALES.name, keys)])[0]
     as_of = np.array([START_US + t * SECOND for _, t in queries])
-    features = state_of(SHOP_SALES).read(values, np.arange(len(queries)), as_of)
+    features = state_of(SHOP_SALES).read(values, keys, np.arange(len(queries)), as_of)
     np.testing.assert_array_equal(features.values, reference(sales, queries))
     assert features.exact.all()
 

@@ -18,8 +18,6 @@ from features.definitions import (
     Label,
     RequestColumn,
 )
-from features.engine.value_format import CorruptValue
-from features.engine.view_states import state_of
 from features.errors import CheckFailed, DataNotReady, DeclarationError, SchemaChanged
 from features.retrieval.historical import training_rows
 from features.retrieval.online import FeatureReader
@@ -29,7 +27,7 @@ from infra.clock import DAY
 from infra.kafka.partitions import Partition
 from tests.support.by_hand import DID_NOT_RAISE, SECOND_US, an_event, at, known_fault, query, sent
 from tests.support.generated.cases import Case, Sent
-from tests.support.generated.paths import ingested, online_values
+from tests.support.generated.paths import ingested
 
 SHOP = Entity(name="shop", keys=("shop",))
 PLACED = an_event("order.placed", key="order", order=str)
@@ -272,42 +270,6 @@ def test_a_field_that_is_no_longer_nullable_is_another_schema() -> None:
     store.append(EventBatch(event=old, columns=columns, starts={place: 0}, ends={place: 1}))
     with pytest.raises(SchemaChanged):
         store.read(new, columns=["cents"])
-
-
-@known_fault(
-    "a value that is cut off exactly between two rows passes as whole", raises=DID_NOT_RAISE
-)
-def test_a_value_torn_between_rows_is_damaged() -> None:
-    view = counting(PLACED)
-    events = tuple(sent(PLACED, n, order=f"o{n}") for n in range(3))
-    case = Case(events=(PLACED,), request=PLACED, views=(view,), sent=events, compaction_slack=50)
-    store = ingested(case, {"memory": MemoryOnlineStore()}).online["memory"]
-    (value,) = store.get([(view.name, [b"a"])])[0]
-    assert value is not None
-    with pytest.raises(CorruptValue):
-        state_of(view).verify([value[: -state_of(view).format.delta_row.itemsize]])
-
-
-@known_fault("a value that belongs to another entity passes as its own", raises=DID_NOT_RAISE)
-def test_rows_of_another_entity_are_damage() -> None:
-    view = counting(PLACED)
-    events = (sent(PLACED, 1, order="o1"), sent(PLACED, 2, order="o2", shop="b"))
-    case = Case(
-        events=(PLACED,),
-        request=PLACED,
-        views=(view,),
-        sent=events,
-        queries=(query(PLACED, 10, order=""),),
-        compaction_slack=50,
-    )
-    store = ingested(case, {"memory": MemoryOnlineStore()}).online["memory"]
-    own, other = store.get([(view.name, [b"a", b"b"])])[0]
-    assert own is not None
-    assert other is not None
-    row = state_of(view).format.delta_row.itemsize
-    with pytest.raises(CorruptValue):
-        state_of(view).verify([own[:-row] + other[-row:]])
-    assert online_values(case, view, store).exact.all()
 
 
 @known_fault(
