@@ -1,6 +1,8 @@
 """The model columns that come from the request itself: the same online and in history."""
 
+import math
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -22,8 +24,13 @@ def request_values(service: FeatureService, columns: Columns, n: int) -> Request
     for column in service.request_columns:
         values = column.compute(columns)
         if column.category:
-            categories[column.name] = ["" if v is None else str(v) for v in values.tolist()]
+            categories[column.name] = list(map(_category, values.tolist()))
         else:
             numbers.append(np.asarray(values, np.float64))
     table = np.column_stack(numbers) if numbers else np.empty((n, 0))
     return RequestValues(categories=categories, numbers=table)
+
+
+def _category(value: Any) -> str:
+    is_missing = value is None or (isinstance(value, float) and math.isnan(value))
+    return "" if is_missing else str(value)

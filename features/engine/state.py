@@ -18,12 +18,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from features.definitions.events import BoolArray, Columns, EventType, Float64Array, Int64Array
+from features.definitions.field_types import FLOAT, TRUTH_VALUE, value_type
+from features.definitions.lifecycle_views import OpenView, PreviousView
 from features.definitions.views import View
 from features.engine.fingerprints import schema_id
 from features.engine.queries import PointInTimeQueries
 from features.engine.rows import PointInTimeRows
 from features.engine.sorting import UNSET
 from features.engine.value_format import ValueFormat, ValueRows, entity_tags
+from features.errors import DeclarationError
 
 COMPACTION_SLACK = 16
 """A value is compacted when it has so many delta rows beyond twice those that the last compaction
@@ -60,8 +63,9 @@ class ViewState(ABC):
     ) -> None:
         """`columns`: names of the int64 columns of a row. `dependencies`: what the numbers in them
         depend on; a change of it is another schema."""
+        _check_ids(view)
         self.view, self.columns = view, tuple(columns)
-        self.schema_id = schema_id(view, self.columns, dependencies)
+        self.schema_id = schema_id(view, self.columns, [*dependencies, *_key_texts_of(view)])
         self.format = ValueFormat(view.name, self.columns, self.schema_id)
         self.empty = self.format.empty
         self._compaction_slack = compaction_slack
@@ -238,6 +242,33 @@ class ViewState(ABC):
         starts = np.flatnonzero(new)
         merged = self.merge_runs(rows[order], starts)
         return merged, group[order][starts]
+
+
+def _check_ids(view: View) -> None:
+    """Refuses what cannot identify an entity or an item: numbers that are equal and differ in their
+    texts, such as 0.0 and -0.0; and items of different types, which never meet."""
+    items = (view.item,) if isinstance(view, OpenView | PreviousView) else ()
+    for field in (*view.entity.keys, *items):
+        for event in view.sources:
+            if value_type(event.record, field) == FLOAT:
+                raise DeclarationError(
+                    f"view {view.name}: {field!r} of {event.name} is a number with a fraction,"
+                    " which identifies nothing; make it text or a whole number"
+                )
+    for field in items:
+        types = {value_type(event.record, field) for event in view.sources}
+        if len(types) > 1:
+            raise DeclarationError(
+                f"view {view.name}: {field!r} is {' and '.join(sorted(types))} in its events, so"
+                " these are never about one item"
+            )
+
+
+def _key_texts_of(view: View) -> tuple[object, ...]:
+    """Until 0.1 a truth value in a key was another text live than after a rebuild: the values of
+    such views are of another declaration."""
+    types = {value_type(e.record, k) for e in view.sources for k in view.entity.keys}
+    return (f"keys hold {TRUTH_VALUE} as 0 and 1",) if TRUTH_VALUE in types else ()
 
 
 def reduce_runs(

@@ -42,18 +42,6 @@ class Exclusions(Enum):
     NEGATIVE_ZERO_CODE = auto()
     """-0.0 where values are compared for equality: `distinct` and `exclude_self`."""
 
-    FLOAT_KEY = auto()
-    """A float as the key of an entity: 0.0 and -0.0 are two entities."""
-
-    BOOLEAN_KEY = auto()
-    """A truth value as the key of an entity: live and history write it as different texts."""
-
-    SEPARATOR_IN_KEY = auto()
-    """A key of several fields whose text holds the character that joins them."""
-
-    TRAILING_NUL = auto()
-    """Texts that end with NUL: numpy's texts lose it."""
-
     RESENT_LONG_AGO = auto()
     """A span sent again while a view's events may have happened longer before than `reach` says."""
 
@@ -73,9 +61,6 @@ class Exclusions(Enum):
 
     LABEL_BEFORE_DECISION = auto()
     """A label (without `within`) that happened before the decision."""
-
-    NUMBER_CATEGORY = auto()
-    """A number without a value as a category of a request."""
 
     NULL_LABEL = auto()
     """A label that is made of a field without a value."""

@@ -39,6 +39,15 @@ def same(field: str) -> Callable[[Columns], Any]:
     return paired(compute, lambda e: e[field])
 
 
+def as_float(field: str) -> Callable[[Columns], Any]:
+    """The field as its array has it where a number may be null: as a float."""
+
+    def compute(e: Columns) -> Any:
+        return e[field]
+
+    return paired(compute, lambda e: None if e[field] is None else float(e[field]))
+
+
 def twice_less_one(field: str) -> Callable[[Columns], Any]:
     """Twice the field less one: stays a whole number."""
 

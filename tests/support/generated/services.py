@@ -9,7 +9,15 @@ from features.definitions import Decision, FeatureService, Label, RequestColumn,
 from tests.support.generated.cases import START_US, Training
 from tests.support.generated.event_types import DrawnEvent, Field, World
 from tests.support.generated.exclusions import Exclusions
-from tests.support.generated.formulas import at_least, is_null, is_text, plain_of, plus, same
+from tests.support.generated.formulas import (
+    as_float,
+    at_least,
+    is_null,
+    is_text,
+    plain_of,
+    plus,
+    same,
+)
 from tests.support.generated.histories import Draft
 from tests.support.reference.values import us
 
@@ -28,7 +36,7 @@ def services(
     at = draw(st.sampled_from([plus("event_time_us", after * world.unit_us), same("at_us")]))
     columns = []
     for n, field in enumerate(request.fields):
-        compute, category = draw(st.sampled_from(_request_formulas(field, excluded)))
+        compute, category = draw(st.sampled_from(_request_formulas(field)))
         columns.append(
             RequestColumn(name=f"q{n}", compute=compute, reads=(field.name,), category=category)
         )
@@ -40,16 +48,14 @@ def services(
     )
 
 
-def _request_formulas(field: Field, excluded: frozenset[Exclusions]) -> list[tuple[Any, bool]]:
+def _request_formulas(field: Field) -> list[tuple[Any, bool]]:
     """Formulas of a field, and whether they give a category."""
     name = field.name
     if not field.is_number:
         return [(same(name), True), (is_text(name, "a"), False)]
     formulas = [(same(name), False), (at_least(name, 2), False)]
     if field.kind in ("int?", "float?"):
-        formulas.append((is_null(name), False))
-        if Exclusions.NUMBER_CATEGORY not in excluded:
-            formulas.append((same(name), True))
+        formulas += [(is_null(name), False), (as_float(name), True)]
     elif field.kind == "int":
         formulas.append((same(name), True))
     return formulas

@@ -196,16 +196,6 @@ def test_a_request_column_of_the_time_means_one_thing() -> None:
     assert vectors.numbers[0, 0] == then["when"]
 
 
-@known_fault("a number without a value as a category is the text 'nan'")
-def test_a_category_without_a_value_is_empty() -> None:
-    placed = an_event("order.placed", key="order", order=str, size=int | None)
-    column = RequestColumn(name="size", compute=lambda e: e["size"], reads=("size",), category=True)
-    made = rows(
-        [sent(placed, 1, order="o1", size=None)], of=service(placed, request_columns=(column,))
-    )
-    assert made[0]["size"] == ""
-
-
 @known_fault("two features of one name are made of different views", raises=DID_NOT_RAISE)
 def test_two_features_of_one_name_are_refused() -> None:
     placed = an_event("order.placed", key="order", order=str, last_x=int, x=int)
@@ -237,20 +227,6 @@ def test_a_reserved_column_name_is_refused(name: str) -> None:
     )
     with pytest.raises(DeclarationError):
         service(request_columns=(column,))
-
-
-@known_fault("a key may be of another type in the request than in history", raises=DID_NOT_RAISE)
-def test_a_request_with_another_type_of_key_is_refused() -> None:
-    placed = an_event("order.placed", key="order", order=str, zone=int)
-    request = an_event("order.query", key="order", order=str, zone=float)
-    zone = Entity(name="zone", keys=("zone",))
-    with pytest.raises(DeclarationError):
-        service(
-            decision=Decision(
-                request=request, source=placed, entity_id="order", at=lambda e: e["event_time_us"]
-            ),
-            views=(counting(placed, entity=zone),),
-        )
 
 
 @known_fault("a field that may no longer be null fits a table that has nulls", raises=DID_NOT_RAISE)

@@ -213,48 +213,6 @@ def test_zero_is_one_value_of_distinct() -> None:
     assert_values(case, [1])
 
 
-@known_fault("texts that differ in a NUL at their end are one value")
-def test_a_nul_at_the_end_makes_another_text() -> None:
-    sold = an_event(city=str)
-    case = Case(
-        events=(sold,),
-        request=sold,
-        views=(counted(sold, ("distinct", "city")),),
-        sent=(sent(sold, 1, city="x"), sent(sold, 2, city="x\0")),
-        queries=(query(sold, 10, city=""),),
-    )
-    assert_values(case, [2])
-
-
-@known_fault("a truth value as a key is another text live than in history")
-def test_a_truth_value_is_one_key_on_every_path() -> None:
-    sold = an_event(online=bool)
-    view = counted(sold, ("count", ""), entity=Entity(name="online", keys=("online", "shop")))
-    case = Case(
-        events=(sold,),
-        request=sold,
-        views=(view,),
-        sent=(sent(sold, 1, online=True),),
-        batches=(Batch(size=1, rebuilds=True),),
-        queries=(query(sold, 10, online=True),),
-    )
-    assert_values(case, [1])
-
-
-@known_fault("keys of several fields are joined by a character that they may hold")
-def test_keys_that_hold_the_separator_are_told_apart() -> None:
-    sold = an_event(city=str)
-    view = counted(sold, ("count", ""), entity=Entity(name="city", keys=("shop", "city")))
-    case = Case(
-        events=(sold,),
-        request=sold,
-        views=(view,),
-        sent=(sent(sold, 1, shop="a\x1fb", city="c"),),
-        queries=(query(sold, 10, shop="a", city="b\x1fc"),),
-    )
-    assert_values(case, [0])
-
-
 @known_fault("one view that is listed twice counts every event twice")
 def test_a_view_that_is_listed_twice_counts_once() -> None:
     sold = an_event()
