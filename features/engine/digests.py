@@ -19,17 +19,18 @@ _FEW = 16  # so few texts are faster one character after the other than column b
 
 
 def digests(texts: NDArray[Any]) -> Int64Array:
-    """The digest of each text, never negative; UNSET for None.
+    """The digest of each text, never negative; UNSET for what is no text (None, or NaN where a
+    check has nullified it).
 
     Costs as much as the texts are long together, however much their lengths differ.
     """
-    given: list[str | None] = texts.tolist()
-    missing = np.fromiter((t is None for t in given), bool, len(given))
-    state = _states(["" if t is None else t for t in given])
+    given = texts.tolist()
+    exists = np.fromiter((isinstance(t, str) for t in given), bool, len(given))
+    state = _states(given if exists.all() else [t if isinstance(t, str) else "" for t in given])
     for factor in _MIX:
         state = (state ^ (state >> _SHIFT)) * factor
     state ^= state >> _SHIFT
-    return np.where(missing, UNSET, (state & _DROP_SIGN).astype(np.int64))
+    return np.where(exists, (state & _DROP_SIGN).astype(np.int64), UNSET)
 
 
 def _states(texts: Sequence[str]) -> NDArray[np.uint64]:

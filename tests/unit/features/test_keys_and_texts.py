@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from features.definitions import (
     Aggregation,
     CalendarView,
+    Check,
     Decision,
     Entity,
     EventType,
@@ -334,3 +335,22 @@ def test_keys_are_encoded_once_each() -> None:
     keys, codes = encode_keys(["b", None, "a\0", "b", ""])
     assert keys == [b"b", b"a\0", b""]
     assert codes.tolist() == [0, -1, 1, 0, 2]
+
+
+def test_a_nullified_text_is_no_value_of_distinct() -> None:
+    believed = Check(
+        name="believable",
+        holds=lambda e: e["city"] != "test",
+        reads=("city",),
+        on_failure="nullify",
+        field="city",
+    )
+    sold = an_event(city=str, checks=[believed])
+    distinct = (Aggregation(operation="distinct", column="city", windows=WINDOW),)
+    case = case_of(
+        counting(sold, "shop", aggregations=distinct),
+        sent(sold, 1, city="x"),
+        sent(sold, 2, city="test"),
+        queries=[query(sold, 10, city="")],
+    )
+    assert_values(case, [1])

@@ -92,19 +92,6 @@ def _three_prices(sold: EventType, view: FeatureView) -> Case:
     )
 
 
-@known_fault("a nullified text is counted as the text 'nan'")
-def test_a_nullified_text_is_no_value_of_distinct() -> None:
-    sold = an_event(city=str, checks=[nullify("city", lambda e: e["city"] != "test")])
-    case = Case(
-        events=(sold,),
-        request=sold,
-        views=(counted(sold, ("distinct", "city")),),
-        sent=(sent(sold, 1, city="x"), sent(sold, 2, city="test")),
-        queries=(query(sold, 10, city=""),),
-    )
-    assert_values(case, [1])
-
-
 @known_fault("a check does not nullify the key of an entity")
 def test_an_event_whose_key_is_nullified_is_about_no_entity() -> None:
     sold = an_event(city=str, checks=[nullify("city", lambda e: e["city"] != "test")])

@@ -108,7 +108,10 @@ def test_a_mistake_is_named_with_its_file_and_line(
             ),
             "is not of whole numbers",
         ),
-        (replace(ADDED, entity=Entity(name="w", keys=("weight",))), "'weight' of order.placed is a number with a fraction"),
+        (
+            replace(ADDED, entity=Entity(name="w", keys=("weight",))),
+            "'weight' of order.placed is a number with a fraction",
+        ),
         (replace(PREVIOUS, keeps=((PLACED, ("customer",)),)), "'customer' is text, not a number"),
         (replace(SPREAD, keeps=((PLACED, ("customer",)),)), "'customer' is text, not a number"),
     ],
