@@ -110,7 +110,7 @@ def test_a_mistake_is_named_with_its_file_and_line(
         ),
         (
             replace(ADDED, entity=Entity(name="w", keys=("weight",))),
-            "'weight' of order.placed is a number with a fraction",
+            "'weight' of .* is a number with",
         ),
         (replace(PREVIOUS, keeps=((PLACED, ("customer",)),)), "'customer' is text, not a number"),
         (replace(SPREAD, keeps=((PLACED, ("customer",)),)), "'customer' is text, not a number"),
