@@ -18,7 +18,15 @@ from features.stores.ports import (
     TableSnapshot,
     ValuePage,
 )
-from features.stores.schema_evolution import Stored, added_fields, filling, stored_types
+from features.stores.schema_evolution import (
+    Stored,
+    added_fields,
+    check_declared,
+    check_nulls,
+    declared_types,
+    filling,
+    stored_types,
+)
 from infra.clock import DAY, from_us
 from infra.kafka.partitions import Partition, Positions
 
@@ -101,6 +109,7 @@ class MemoryOfflineStore:
     def __init__(self) -> None:
         self._commits: dict[str, list[pl.DataFrame]] = {}
         self._stored: dict[str, dict[str, Stored]] = {}  # the fields that a table has
+        self._declared: dict[str, dict[str, str]] = {}
         self._positions: dict[Partition, int] = {}
         self._pins: set[tuple[str, int, str]] = set()
 
@@ -116,6 +125,7 @@ class MemoryOfflineStore:
         frame = pl.DataFrame(dict(batch.columns), schema=_schema(batch.event))
         self._commits.setdefault(batch.event.name, []).append(frame)
         self._stored[batch.event.name] = stored_types(batch.event)
+        self._declared[batch.event.name] = declared_types(batch.event)
         self._positions |= batch.ends
 
     def version(self, event: EventType) -> int | None:
@@ -159,7 +169,9 @@ class MemoryOfflineStore:
             frame = frame.filter(pl.col("event_time_us") >= event_from_us)
         if event_until_us is not None:
             frame = frame.filter(pl.col("event_time_us") < event_until_us)
-        return frame.select(columns)
+        frame = frame.select(columns)
+        check_nulls(event, frame)
+        return frame
 
     def pin(self, event: EventType, version: int, name: str) -> None:
         if not 0 < version <= len(self._commits.get(event.name, [])):
@@ -175,6 +187,7 @@ class MemoryOfflineStore:
     def _check_fit(self, event: EventType) -> None:
         if event.name in self._stored:
             added_fields(event, self._stored[event.name])
+            check_declared(event, self._declared[event.name])
 
 
 def _schema(event: EventType) -> "dict[str, Any]":

@@ -18,13 +18,11 @@ from features.definitions import (
     Label,
     RequestColumn,
 )
-from features.errors import CheckFailed, DataNotReady, DeclarationError, SchemaChanged
+from features.errors import CheckFailed, DataNotReady, DeclarationError
 from features.retrieval.historical import training_rows
 from features.retrieval.online import FeatureReader
-from features.stores.memory import MemoryOfflineStore, MemoryOnlineStore
-from features.stores.ports import META, EventBatch
+from features.stores.memory import MemoryOnlineStore
 from infra.clock import DAY
-from infra.kafka.partitions import Partition
 from tests.support.by_hand import DID_NOT_RAISE, SECOND_US, an_event, at, known_fault, query, sent
 from tests.support.generated.cases import Case, Sent
 from tests.support.generated.paths import ingested
@@ -227,25 +225,6 @@ def test_a_reserved_column_name_is_refused(name: str) -> None:
     )
     with pytest.raises(DeclarationError):
         service(request_columns=(column,))
-
-
-@known_fault("a field that may no longer be null fits a table that has nulls", raises=DID_NOT_RAISE)
-def test_a_field_that_is_no_longer_nullable_is_another_schema() -> None:
-    old = an_event("order.placed", key="order", order=str, cents=int | None)
-    new = an_event("order.placed", key="order", order=str, cents=int)
-    store = MemoryOfflineStore()
-    columns: dict[str, Any] = {
-        "event_id": ["e"],
-        "event_time_us": [at(1)],
-        "shop": ["a"],
-        "order": ["o1"],
-        "cents": [None],
-        **{name: np.array([at(1)]) for name in META},
-    }
-    place = Partition(old.name, 0)
-    store.append(EventBatch(event=old, columns=columns, starts={place: 0}, ends={place: 1}))
-    with pytest.raises(SchemaChanged):
-        store.read(new, columns=["cents"])
 
 
 @known_fault(
