@@ -45,15 +45,17 @@ _HEADER = np.dtype(
 _HEADER_SIZE = _HEADER.itemsize
 _HEADER_STRUCT = struct.Struct("<qqqqq")
 _SUM = struct.Struct(">I")
+_BIG = np.dtype(">u4")
 _HAS_SUM = -(1 << 63)  # the highest bit of the schema id
 _CHECKSUM_FACTOR = np.uint64(0x9E3779B97F4A7C15)
 _HEADER_SALT = 0x51ED270B
 _ENTITY_FACTOR = np.uint64(0xC2B2AE3D27D4EB4F)
 
-# Lua adds up the same sum, and has 53 bits for a number.
+# Lua adds up the same sum and has 53 bits for a number: 24 of a checksum times 27 of a place. A
+# value of Redis has at most 512 MiB, and its places are counted in four bytes.
 _CHECKSUM_BITS = 0xFFFFFF
-_PLACE_BITS = 0x7FFFFFF
 _SUM_BITS = 0xFFFFFFFF
+_PLACE_BYTES = 4
 
 LONGEST_NAME = 500
 
@@ -108,8 +110,8 @@ class ValueFormat:
         self._view, self._schema_id = view, schema_id
         self.base_row = _row_layout("row_key", "count", *columns)
         self.delta_row = _row_layout("row_key", "known_us", *columns)
-        self._base_size = int(self.base_row.itemsize)
-        self._delta_size = int(self.delta_row.itemsize)
+        self._row_size = int(self.base_row.itemsize)  # base rows and delta rows have one size
+        self._row_checksum = struct.Struct(f"<{self._row_size - 8}xI4x")
         none = np.empty(0, np.int64)
         self.empty = self.pack(
             ValueRows(
@@ -142,7 +144,7 @@ class ValueFormat:
         headers[CHECKSUM] = _checksums(headers, _header_salts(headers, tags))
         parts = (
             _bytes_between(headers, values),
-            map(_SUM.pack, self._sums(rows, base_edges, delta_edges).tolist()),
+            map(_SUM.pack, self._sums_of(rows, base_edges, delta_edges).tolist()),
             _bytes_between(rows.base, base_edges),
             _bytes_between(rows.deltas, delta_edges),
         )
@@ -150,12 +152,15 @@ class ValueFormat:
 
     def append(self, value: bytes, delta_rows: bytes) -> bytes:
         """The value with packed delta rows added. Neither is checked."""
-        if not _has_sum(value):
+        if len(value) <= _HEADER_SIZE or value[7] < 0x80:  # of 0.1, or damaged
             return value + delta_rows
-        added = self._sum_of_appended(delta_rows, len(value))
-        total = (_SUM.unpack_from(value, _HEADER_SIZE)[0] + added) & _SUM_BITS
+        total = _SUM.unpack_from(value, _HEADER_SIZE)[0]
+        place, step = len(value) // _PLACE_BYTES, self._row_size // _PLACE_BYTES
+        for (checksum,) in self._row_checksum.iter_unpack(delta_rows):
+            place += step
+            total += (checksum & _CHECKSUM_BITS) * place
         rest = memoryview(value)[_HEADER_SIZE + _SUM.size :]
-        return b"".join((value[:_HEADER_SIZE], _SUM.pack(total), rest, delta_rows))
+        return b"".join((value[:_HEADER_SIZE], _SUM.pack(total & _SUM_BITS), rest, delta_rows))
 
     def parse(self, values: Sequence[bytes], tags: Int64Array) -> ValueRows:
         """The rows of values.
@@ -166,24 +171,28 @@ class ValueFormat:
         """
         headers = self._headers(values, tags)
         has_sum = headers["schema_id"] < 0
-        lengths = np.fromiter(map(len, values), np.int64, len(values))
         starts = _HEADER_SIZE + _SUM.size * has_sum
-        ends = starts + headers["base"] * self._base_size
-        torn = (ends > lengths) | ((lengths - ends) % self._delta_size != 0)
-        if torn.any():
-            raise CorruptValue(self._view, np.flatnonzero(torn).tolist())
-        cuts = list(zip(values, starts.tolist(), ends.tolist(), strict=True))
-        groups = np.arange(len(values))
-        rows = ValueRows(
+        lengths = np.fromiter(map(len, values), np.int64, len(values)) - starts
+        counts, base_counts = lengths // self._row_size, headers["base"]
+        self._refuse((lengths % self._row_size != 0) | (counts < base_counts))
+        body = b"".join([v[start:] for v, start in zip(values, starts.tolist(), strict=True)])
+        rows = np.frombuffer(body, self.base_row)
+        group = np.repeat(np.arange(len(values)), counts)
+        number = np.arange(len(rows)) - (np.cumsum(counts) - counts)[group]
+        sealed = self._are_sealed(rows, tags[group], old=~has_sum[group])
+        if not sealed.all():
+            self._refuse(np.bincount(group[~sealed], minlength=len(values)) > 0)
+        sums = self._sums(rows, group, number, len(values))
+        stored = b"".join([v[_HEADER_SIZE : _HEADER_SIZE + _SUM.size] for v in values])
+        self._refuse(has_sum & (np.frombuffer(stored.ljust(_SUM.size), _BIG)[: len(sums)] != sums))
+        is_base = number < base_counts[group]
+        return ValueRows(
             compacted_through_us=headers["compacted_through_us"],
-            base=np.frombuffer(b"".join([v[a:e] for v, a, e in cuts]), self.base_row),
-            base_group=np.repeat(groups, headers["base"]),
-            deltas=np.frombuffer(b"".join([v[e:] for v, _, e in cuts]), self.delta_row),
-            delta_group=np.repeat(groups, (lengths - ends) // self._delta_size),
+            base=rows[is_base],
+            base_group=group[is_base],
+            deltas=rows[~is_base].view(self.delta_row),
+            delta_group=group[~is_base],
         )
-        self._verify_rows(rows, tags, has_sum)
-        self._verify_sums(rows, values, has_sum)
-        return rows
 
     def delta_counts(self, value: bytes, entity: bytes) -> tuple[int, int]:
         """Number of delta rows of a value (a torn one counts), and how many of them the last
@@ -200,28 +209,23 @@ class ValueFormat:
         if schema_id not in (self._schema_id, self._schema_id | _HAS_SUM):
             self._headers([value], entity_tags([entity]))  # tells damage from another declaration
         start = _HEADER_SIZE + (_SUM.size if schema_id < 0 else 0)
-        delta_bytes = len(value) - start - base * self._base_size
-        return -(-delta_bytes // self._delta_size), deltas_left
+        delta_bytes = len(value) - start - base * self._row_size
+        return -(-delta_bytes // self._row_size), deltas_left
 
     def _headers(self, values: Sequence[bytes], tags: Int64Array) -> NDArray[np.void]:
         """The headers, undamaged and of this declaration."""
         padded = [v[:_HEADER_SIZE].ljust(_HEADER_SIZE, b"\0") for v in values]
         headers: NDArray[np.void] = np.frombuffer(b"".join(padded), _HEADER)
         damaged = _checksums(headers, _header_salts(headers, tags)) != headers[CHECKSUM]
-        if (damaged | (headers["base"] < 0)).any():
-            raise CorruptValue(self._view, np.flatnonzero(damaged).tolist())
+        self._refuse(damaged | (headers["base"] < 0))
         if ((headers["schema_id"] & ~_HAS_SUM) != self._schema_id).any():
             raise ViewSchemaMismatch(self._view)
         return headers
 
-    def _verify_rows(self, rows: ValueRows, tags: Int64Array, has_sum: BoolArray) -> None:
-        damaged = [
-            group[~self._are_sealed(part, tags[group], old=~has_sum[group])]
-            for part, group in ((rows.base, rows.base_group), (rows.deltas, rows.delta_group))
-        ]
-        values = np.unique(np.concatenate(damaged))
-        if len(values):
-            raise CorruptValue(self._view, values.tolist())
+    def _refuse(self, damaged: BoolArray) -> None:
+        """Raises CorruptValue if any value is damaged."""
+        if damaged.any():
+            raise CorruptValue(self._view, np.flatnonzero(damaged).tolist())
 
     def _are_sealed(self, rows: NDArray[np.void], tags: Int64Array, *, old: BoolArray) -> BoolArray:
         """Which rows have their checksum. `old`: rows of values without a sum, which may have the
@@ -231,32 +235,27 @@ class ValueFormat:
             sealed |= old & (_checksums(rows, np.uint64(self._schema_id)) == rows[CHECKSUM])
         return sealed
 
-    def _verify_sums(self, rows: ValueRows, values: Sequence[bytes], has_sum: BoolArray) -> None:
-        numbers = np.arange(len(values) + 1)
-        base_edges = np.searchsorted(rows.base_group, numbers)
-        sums = self._sums(rows, base_edges, np.searchsorted(rows.delta_group, numbers))
-        stored = b"".join([v[_HEADER_SIZE : _HEADER_SIZE + _SUM.size] for v in values])
-        damaged = has_sum & (np.frombuffer(stored.ljust(_SUM.size), ">u4")[: len(values)] != sums)
-        if damaged.any():
-            raise CorruptValue(self._view, np.flatnonzero(damaged).tolist())
-
-    def _sums(
+    def _sums_of(
         self, rows: ValueRows, base_edges: Int64Array, delta_edges: Int64Array
     ) -> NDArray[np.uint64]:
         """The sum of each value; the edges say where its rows begin and end."""
-        base_start = np.full(len(base_edges) - 1, _HEADER_SIZE + _SUM.size)
-        delta_start = base_start + np.diff(base_edges) * self._base_size
-        sums = _sums_of_part(rows.base, base_edges, base_start)
-        sums += _sums_of_part(rows.deltas, delta_edges, delta_start)
+        of_base = np.arange(len(rows.base)) - base_edges[rows.base_group]
+        before_deltas = np.diff(base_edges) - delta_edges[:-1]
+        of_deltas = np.arange(len(rows.deltas)) + before_deltas[rows.delta_group]
+        n = len(rows.compacted_through_us)
+        sums = self._sums(rows.base, rows.base_group, of_base, n)
+        sums += self._sums(rows.deltas, rows.delta_group, of_deltas, n)
         return sums & np.uint64(_SUM_BITS)
 
-    def _sum_of_appended(self, delta_rows: bytes, start: int) -> int:
-        """What rows add to the sum of a value that was so long."""
-        total, size = 0, self._delta_size
-        for end in range(size, len(delta_rows) + 1, size):
-            checksum = int.from_bytes(delta_rows[end - 8 : end - 5], "little")
-            total += checksum * ((start + end) // 4 & _PLACE_BITS)
-        return total
+    def _sums(
+        self, rows: NDArray[np.void], group: Int64Array, number: Int64Array, n: int
+    ) -> NDArray[np.uint64]:
+        """What rows add to the sums of `n` values: row `number[i]` of value `group[i]`."""
+        end = _HEADER_SIZE + _SUM.size + self._row_size
+        place = (number * self._row_size + end) // _PLACE_BYTES
+        sums = np.zeros(n, np.int64)
+        np.add.at(sums, group, (rows[CHECKSUM] & _CHECKSUM_BITS) * place)  # it may wrap
+        return sums.view(np.uint64) & np.uint64(_SUM_BITS)
 
     def _row_salts(self, tags: Int64Array) -> NDArray[np.uint64]:
         return _entity_salts(tags) + np.uint64(self._schema_id)
@@ -285,10 +284,6 @@ def entity_tags(entities: Sequence[bytes]) -> Int64Array:
     return np.fromiter(map(entity_tag, entities), np.int64, len(entities))
 
 
-def _has_sum(value: bytes) -> bool:
-    return len(value) > _HEADER_SIZE and value[7] >= 0x80
-
-
 def _row_layout(*columns: str) -> np.dtype[np.void]:
     return np.dtype([(c, "<i8") for c in (*columns, CHECKSUM)])
 
@@ -297,18 +292,6 @@ def _bytes_between(rows: NDArray[np.void], edges: Int64Array) -> list[bytes]:
     """The bytes of the rows between each two edges."""
     packed, byte_edges = rows.tobytes(), (edges * rows.itemsize).tolist()
     return [packed[a:b] for a, b in pairwise(byte_edges)]
-
-
-def _sums_of_part(
-    rows: NDArray[np.void], edges: Int64Array, start: Int64Array
-) -> NDArray[np.uint64]:
-    """What the rows between each two edges add to their value's sum; they begin there in it."""
-    first = np.repeat(start - edges[:-1] * rows.itemsize, np.diff(edges))
-    place = (np.arange(1, len(rows) + 1) * rows.itemsize + first) // 4
-    factor = (place & _PLACE_BITS).view(np.uint64)
-    running = np.zeros(len(rows) + 1, np.uint64)
-    np.cumsum((rows[CHECKSUM] & _CHECKSUM_BITS).view(np.uint64) * factor, out=running[1:])
-    return running[edges[1:]] - running[edges[:-1]]
 
 
 def _entity_salts(tags: Int64Array) -> NDArray[np.uint64]:

@@ -76,7 +76,7 @@ def test_an_undamaged_value_is_whole(value: bytes) -> None:
     assert not is_damage(value)
 
 
-@examples(50)
+@examples(10)
 @given(values)
 def test_every_changed_bit_is_noticed(value: bytes) -> None:
     for bit in range(8 * len(value)):
@@ -85,7 +85,7 @@ def test_every_changed_bit_is_noticed(value: bytes) -> None:
         assert is_damage(bytes(damaged))
 
 
-@examples(50)
+@examples(20)
 @given(values)
 def test_every_cut_is_noticed(value: bytes) -> None:
     assert all(is_damage(value[:length]) for length in range(len(value)))
@@ -94,7 +94,7 @@ def test_every_cut_is_noticed(value: bytes) -> None:
             assert is_damage(value[:start] + value[end:])
 
 
-@examples(50)
+@examples(20)
 @given(values)
 def test_every_swap_and_every_doubled_row_is_noticed(value: bytes) -> None:
     rows = [value[a : a + ROW] for a in edges(value)[:-1]]
@@ -191,7 +191,7 @@ def test_a_value_of_an_earlier_release_is_read_grows_and_is_written_anew() -> No
     assert compacted == value_of(b"a", [5], compacted=2)
 
 
-@examples(20)
+@examples(4)
 @given(st.integers(1, 4))
 def test_every_changed_bit_of_a_value_of_an_earlier_release_is_noticed(rows: int) -> None:
     value = old_value(range(rows))
