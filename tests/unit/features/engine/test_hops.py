@@ -3,6 +3,7 @@
 from datetime import timedelta
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -83,8 +84,16 @@ def test_compaction_changes_no_count_of_a_later_query(
         assert found.values[:, column].tolist() == expected.tolist()
 
 
-def test_rows_of_one_hop_are_merged() -> None:
-    state = state_of(counting(TimeWindow(length=seconds(40), hop=seconds(10))))
+@pytest.mark.parametrize(
+    ("of", "rows"),
+    [
+        ((TimeWindow(length=seconds(40), hop=seconds(10)),), 2),
+        # The short window tells the seconds apart, but only the last five of them.
+        ((seconds(5), TimeWindow(length=seconds(40), hop=seconds(10))), 7),
+    ],
+)
+def test_rows_of_one_hop_are_merged(of: tuple[TimeWindow, ...], rows: int) -> None:
+    state = state_of(counting(*of))
     value = appended(state, np.arange(20) * SECOND)
     compacted = state.compact([value], [b"a"], 20 * SECOND)[0]
-    assert len(compacted) == len(state.empty) + 2 * state.format.base_row.itemsize
+    assert len(compacted) == len(state.empty) + rows * state.format.base_row.itemsize
