@@ -20,7 +20,7 @@ from features.engine.queries import PointInTimeQueries, SlidingWindow
 from features.engine.rows import PointInTimeRows
 from features.engine.sorting import UNSET, two_highest
 from features.engine.state_columns import column_name
-from features.engine.window_aggregates import RowsInWindow, SharedLookups, SumTable
+from features.engine.window_aggregates import FilledTable, RowsInWindow, SharedLookups, SumTable
 from features.engine.window_sums import WindowSums
 from infra.clock import MINUTE
 
@@ -54,9 +54,10 @@ class LookupsAmongOthers(SharedLookups):
         super().__init__(index, table)
         self._codes, self._own = codes, own
 
-    def sums_over(self, window: SlidingWindow) -> Int64Array:
-        """The sums of the table over a window."""
-        return super().sums_over(window) - self._own_sums.over(window)
+    def totals_over(self, window: SlidingWindow) -> FilledTable:
+        """What the rows in a window add up to."""
+        totals = super().totals_over(window)
+        return totals.holding(totals.cells - self._own_sums.over(window))
 
     def lowest(self, ranked: Int64Array, start: Int64Array) -> Int64Array:
         """The row with the smallest of `ranked` and key >= start of each query; -1 for none."""
@@ -75,7 +76,7 @@ class LookupsAmongOthers(SharedLookups):
     def _own_sums(self) -> WindowSums:
         rows, queries = self.index.rows, self.index.queries
         group, query_group = _pairs((rows.group, self._codes), (queries.group, self._own))
-        return _sums_of(rows, group, queries, query_group, self.table.of(rows))
+        return _sums_of(rows, group, queries, query_group, self.table.cells)
 
 
 class OthersInWindow(RowsInWindow):

@@ -63,10 +63,15 @@ LONGEST_NAME = 500
 class ViewSchemaMismatch(FeatureError):
     """A value was written under another declaration of its view and must not be served."""
 
-    def __init__(self, view: str) -> None:
+    hint = "rebuild the online store: `eventide features rebuild`"
+
+    def __init__(self, view: str, *, why: str = "", hint: str | None = None) -> None:
+        self.view = view
+        reason = f": {why}" if why else ""
         super().__init__(
-            f"the online values of view {view} were computed under another declaration of it",
-            hint="rebuild the online store: `eventide features rebuild`",
+            f"the online values of view {view} were computed under another declaration of"
+            f" it{reason}",
+            hint=hint,
         )
 
 
@@ -108,6 +113,7 @@ class ValueFormat:
 
     def __init__(self, view: str, columns: Sequence[str], schema_id: int) -> None:
         self._view, self._schema_id = view, schema_id
+        self._ids = [schema_id]  # under which values may have been sealed, the current one first
         self.base_row = _row_layout("row_key", "count", *columns)
         self.delta_row = _row_layout("row_key", "known_us", *columns)
         self._row_size = int(self.base_row.itemsize)  # base rows and delta rows have one size
@@ -124,9 +130,17 @@ class ValueFormat:
             np.zeros(1, np.int64),
         )[0]
 
+    def accept(self, earlier_id: int) -> None:
+        """Take values and rows too that were sealed under this id of the same declaration.
+
+        Rows that are appended to such a value are sealed under the current id, behind the header of
+        before.
+        """
+        self._ids.append(earlier_id)
+
     def seal(self, rows: NDArray[np.void], tags: Int64Array) -> NDArray[np.void]:
         """Set the checksums of the rows, in place; returns the rows."""
-        rows[CHECKSUM] = _checksums(rows, self._row_salts(tags))
+        rows[CHECKSUM] = _checksums(rows, _entity_salts(tags) + np.uint64(self._schema_id))
         return rows
 
     def pack(self, rows: ValueRows, tags: Int64Array) -> list[bytes]:
@@ -206,7 +220,7 @@ class ValueFormat:
         if len(value) < _HEADER_SIZE:
             raise CorruptValue(self._view, [0])
         schema_id, _, base, deltas_left, _ = _HEADER_STRUCT.unpack_from(value)
-        if schema_id not in (self._schema_id, self._schema_id | _HAS_SUM):
+        if schema_id & ~_HAS_SUM not in self._ids:
             self._headers([value], entity_tags([entity]))  # tells damage from another declaration
         start = _HEADER_SIZE + (_SUM.size if schema_id < 0 else 0)
         delta_bytes = len(value) - start - base * self._row_size
@@ -218,7 +232,8 @@ class ValueFormat:
         headers: NDArray[np.void] = np.frombuffer(b"".join(padded), _HEADER)
         damaged = _checksums(headers, _header_salts(headers, tags)) != headers[CHECKSUM]
         self._refuse(damaged | (headers["base"] < 0))
-        if ((headers["schema_id"] & ~_HAS_SUM) != self._schema_id).any():
+        ids = headers["schema_id"] & ~_HAS_SUM
+        if (ids != self._schema_id).any() and not {*ids.tolist()} <= {*self._ids}:
             raise ViewSchemaMismatch(self._view)
         return headers
 
@@ -230,9 +245,14 @@ class ValueFormat:
     def _are_sealed(self, rows: NDArray[np.void], tags: Int64Array, *, old: BoolArray) -> BoolArray:
         """Which rows have their checksum. `old`: rows of values without a sum, which may have the
         one that does not depend on the entity."""
-        sealed: BoolArray = _checksums(rows, self._row_salts(tags)) == rows[CHECKSUM]
-        if old.any():
-            sealed |= old & (_checksums(rows, np.uint64(self._schema_id)) == rows[CHECKSUM])
+        sealed = np.zeros(len(rows), bool)
+        salts = _entity_salts(tags)
+        for schema_id in map(np.uint64, self._ids):
+            sealed |= _checksums(rows, salts + schema_id) == rows[CHECKSUM]
+            if old.any():
+                sealed |= old & (_checksums(rows, schema_id) == rows[CHECKSUM])
+            if sealed.all():
+                break
         return sealed
 
     def _sums_of(
@@ -256,9 +276,6 @@ class ValueFormat:
         sums = np.zeros(n, np.int64)
         np.add.at(sums, group, (rows[CHECKSUM] & _CHECKSUM_BITS) * place)  # it may wrap
         return sums.view(np.uint64) & np.uint64(_SUM_BITS)
-
-    def _row_salts(self, tags: Int64Array) -> NDArray[np.uint64]:
-        return _entity_salts(tags) + np.uint64(self._schema_id)
 
 
 def compacted_through_us(value: bytes) -> int:

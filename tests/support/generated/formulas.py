@@ -39,15 +39,6 @@ def same(field: str) -> Callable[[Columns], Any]:
     return paired(compute, lambda e: e[field])
 
 
-def as_float(field: str) -> Callable[[Columns], Any]:
-    """The field as its array has it where a number may be null: as a float."""
-
-    def compute(e: Columns) -> Any:
-        return e[field]
-
-    return paired(compute, lambda e: None if e[field] is None else float(e[field]))
-
-
 def twice_less_one(field: str) -> Callable[[Columns], Any]:
     """Twice the field less one: stays a whole number."""
 
@@ -117,7 +108,7 @@ def plus(field: str, more: int) -> Callable[[Columns], Any]:
     def compute(e: Columns) -> Any:
         return e[field] + more
 
-    return paired(compute, lambda e: e[field] + more)
+    return paired(compute, lambda e: None if e[field] is None else e[field] + more)
 
 
 def floored(field: str, step: int, more: int = 0) -> Callable[[Columns], Any]:
@@ -126,7 +117,10 @@ def floored(field: str, step: int, more: int = 0) -> Callable[[Columns], Any]:
     def compute(e: Columns) -> Any:
         return e[field] - e[field] % step + more
 
-    return paired(compute, lambda e: e[field] - e[field] % step + more)
+    def plain(e: Fields) -> Any:
+        return None if e[field] is None else e[field] - e[field] % step + more
+
+    return paired(compute, plain)
 
 
 def item_known(event: str) -> Callable[[Columns, Columns], Any]:

@@ -10,7 +10,6 @@ from tests.support.generated.cases import START_US, Training
 from tests.support.generated.event_types import DrawnEvent, Field, World
 from tests.support.generated.exclusions import Exclusions
 from tests.support.generated.formulas import (
-    as_float,
     at_least,
     is_null,
     is_text,
@@ -29,7 +28,6 @@ def services(
     request: DrawnEvent,
     decided: DrawnEvent,
     world: World,
-    excluded: frozenset[Exclusions],
 ) -> FeatureService:
     """A service of these views, with request columns of the request's fields."""
     after = draw(st.sampled_from([1, 1, 5, 40]))
@@ -55,7 +53,8 @@ def _request_formulas(field: Field) -> list[tuple[Any, bool]]:
         return [(same(name), True), (is_text(name, "a"), False)]
     formulas = [(same(name), False), (at_least(name, 2), False)]
     if field.kind in ("int?", "float?"):
-        formulas += [(is_null(name), False), (as_float(name), True)]
+        formulas.append((is_null(name), False))
+        formulas.append((same(name), True))
     elif field.kind == "int":
         formulas.append((same(name), True))
     return formulas
