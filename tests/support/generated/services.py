@@ -9,7 +9,14 @@ from features.definitions import Decision, FeatureService, Label, RequestColumn,
 from tests.support.generated.cases import START_US, Training
 from tests.support.generated.event_types import DrawnEvent, Field, World
 from tests.support.generated.exclusions import Exclusions
-from tests.support.generated.formulas import at_least, is_null, is_text, plain_of, plus, same
+from tests.support.generated.formulas import (
+    at_least,
+    is_null,
+    is_text,
+    plain_of,
+    plus,
+    same,
+)
 from tests.support.generated.histories import Draft
 from tests.support.reference.values import us
 
