@@ -61,11 +61,13 @@ class Trainer:
         """Decisions with features and labels, from the offline store."""
         from features.bootstrap.stores import open_offline
         from features.retrieval.historical import training_rows
+        from infra.kafka.admin import offsets_at
 
         return partial(
             training_rows,
             store=open_offline(self._settings),
             duplicate_horizon_us=self._settings.ingest.duplicate_horizon_us,
+            ends=partial(offsets_at, self._settings.kafka),
         )
 
     @cached_property

@@ -1,5 +1,6 @@
 """Puts the export of training sets together."""
 
+from functools import partial
 from pathlib import Path
 
 from features.bootstrap.stores import open_offline
@@ -11,6 +12,7 @@ from features.retrieval.training_set import (
     repeat_training_set,
     write_training_set,
 )
+from infra.kafka.admin import offsets_at
 from infra.process.progress import ProgressCallback
 from infra.settings import Settings
 
@@ -45,5 +47,6 @@ def _read_options(settings: Settings, slice_us: int, on_progress: ProgressCallba
     return ReadOptions(
         slice_us=slice_us,
         duplicate_horizon_us=settings.ingest.duplicate_horizon_us,
+        ends=partial(offsets_at, settings.kafka),
         on_progress=on_progress,
     )

@@ -221,8 +221,7 @@ class PreviousState(LifecycleState):
         before = np.asarray(queries.fields[self.view.before], np.int64)
         previous = self._previous_items(items, queries, before)
         item = self._known_values(items, previous, queries.as_of_us)
-        request = {**queries.fields, "as_of_us": queries.as_of_us}
-        values = [np.asarray(v.compute(item, request), np.float64) for v in self.view.values]
+        values = [np.asarray(v.compute(item, queries.fields), np.float64) for v in self.view.values]
         return np.column_stack(values)
 
     def _previous_items(

@@ -4,7 +4,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from features.definitions import Columns, FeatureService, Float64Array
+from features.definitions import Columns, FeatureService, Float64Array, Int64Array
+from features.definitions.lifecycle_views import AS_OF
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -15,8 +16,12 @@ class RequestValues:
     numbers: Float64Array
 
 
-def request_values(service: FeatureService, columns: Columns, n: int) -> RequestValues:
-    """The values of the service's request columns for `n` requests or decisions."""
+def request_values(
+    service: FeatureService, columns: Columns, as_of_us: Int64Array
+) -> RequestValues:
+    """The values of the service's request columns for requests or decisions at these times."""
+    n = len(as_of_us)
+    columns = {**columns, AS_OF: as_of_us}
     categories: dict[str, list[str]] = {}
     numbers: list[Float64Array] = []
     for column in service.request_columns:

@@ -50,7 +50,7 @@ class FeatureReader:
         check_schemas(self._store, self._schemas)
         fields = field_tuples(requests, self._fields)
         own = request_values(
-            self._service, arrays_of(fields, self._event.record, self._column_fields), len(requests)
+            self._service, arrays_of(fields, self._event.record, self._column_fields), as_of_us
         )
         numbers, exact = [own.numbers], np.ones(len(requests), bool)
         keys_of = {e: encode_keys(entity_keys(e, fields)) for e in self._entities}

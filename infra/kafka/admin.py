@@ -86,6 +86,17 @@ def end_offsets(kafka: KafkaSettings, topics: Iterable[str]) -> Positions:
     return _offsets(kafka, topics, OffsetSpec.latest())
 
 
+def offsets_at(kafka: KafkaSettings, topics: Iterable[str], time_us: int) -> Positions:
+    """For each partition the offset of the first record that was emitted at the time or later.
+
+    The end of the partition, if it has none: everything that was sent was emitted before.
+    """
+    names = list(topics)
+    ends = end_offsets(kafka, names)  # first: a record that comes in between is not passed over
+    found = _offsets(kafka, names, OffsetSpec.for_timestamp(-(-time_us // 1_000)))
+    return {p: found[p] if found.get(p, -1) >= 0 else end for p, end in ends.items()}
+
+
 def _offsets(kafka: KafkaSettings, topics: Iterable[str], spec: OffsetSpec) -> Positions:
     partitions = topic_partitions(kafka, topics)
     with _admin(kafka) as admin:

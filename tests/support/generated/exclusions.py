@@ -68,20 +68,8 @@ class Exclusions(Enum):
     """An event sent again with an earlier event time: a rebuild reads no first sighting in a later
     slice."""
 
-    DECISION_KNOWN_LATE = auto()
-    """An event of a decision that is reported only after the decision time."""
-
-    LABEL_TIE = auto()
-    """Two labels of one entity, known at one moment, in two partitions."""
-
-    LABEL_BEFORE_DECISION = auto()
-    """A label (without `within`) that happened before the decision."""
-
     NUMBER_CATEGORY = auto()
     """A number without a value as a category of a request."""
-
-    NULL_LABEL = auto()
-    """A label that is made of a field without a value."""
 
 
 EXCLUDED = frozenset(Exclusions)
