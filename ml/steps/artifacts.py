@@ -1,7 +1,9 @@
 """The work folder: results appear whole or not at all, under the key of their data."""
 
+import fcntl
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -13,21 +15,30 @@ from ml.project import Candidate, ModelProject
 from ml.results import R
 
 RESULT = "result.json"
+LOCK = ".lock"
 
 
 def once(folder: Path, kind: type[R], work: Callable[[Path], R]) -> R:
     """The result of `work`, which fills the folder that it is given.
 
-    A result that an earlier call has left in `folder` is read instead. What a call without a
-    result has left there is deleted.
+    A result that another call has left in `folder` is read instead, also if that happened during
+    this call: whoever comes second keeps what is there. What a call without a result has left there
+    is deleted.
     """
-    earlier = folder / RESULT
-    if earlier.is_file():
-        return msgspec.json.decode(earlier.read_bytes(), type=kind)
-    with atomic_folder(folder) as fresh:
-        result = work(fresh)
-        write_json(fresh / RESULT, result)
-    return result
+    file = folder / RESULT
+    if not file.is_file():
+        with atomic_folder(folder, unless_holds=RESULT) as fresh:
+            write_json(fresh / RESULT, work(fresh))
+    return msgspec.json.decode(file.read_bytes(), type=kind)
+
+
+@contextmanager
+def one_at_a_time(folder: Path) -> Iterator[None]:
+    """Held by one process at a time for the same folder; a process that dies releases it."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / LOCK).open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
 
 
 def write_json(file: Path, content: Struct | Mapping[str, Any]) -> None:
