@@ -193,7 +193,7 @@ def _infinite_columns(
     infinite = pl.concat([training, evaluation]).select(numbers.is_infinite().sum())
     return (
         [
-            f"the column {name} has {count} infinite values: correct its formula, or let it give NaN"
+            f"the column {name} has {count} infinite values: let its formula give NaN"
             for name, count in infinite.row(0, named=True).items()
             if count
         ]

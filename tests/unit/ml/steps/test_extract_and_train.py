@@ -1,13 +1,17 @@
 """Extract and train, without a server: when a run is held, and what is repeated."""
 
 from collections.abc import Callable
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import polars as pl
 import pytest
 
-from infra.clock import DAY
+from features.definitions import FeatureService, Label
+from features.retrieval.historical import TrainingRows
+from infra.clock import DAY, HOUR, to_us
 from ml.errors import UnsupportedPipeline
 from ml.evaluation.split import window_of
 from ml.project import Candidate
@@ -53,10 +57,64 @@ def test_columns_are_in_the_order_of_the_model(snapshot: Snapshot) -> None:
     assert tuple(read(snapshot, "training").columns[2:-2]) == PROJECT.columns
 
 
+@dataclass(frozen=True, kw_only=True)
+class GrownHistory:
+    """A history that has gone on: labels and decisions that became known after the cut-off."""
+
+    def __call__(
+        self,
+        service: FeatureService,
+        label: Label,
+        *,
+        start_us: int,
+        end_us: int,
+        known_before_us: int,
+    ) -> TrainingRows:
+        rows = SyntheticHistory(rows_a_day=ROWS_A_DAY)(
+            service, label, start_us=start_us, end_us=end_us, known_before_us=known_before_us
+        )
+        if known_before_us <= WINDOW.cutoff_us:
+            return rows
+        news = rows.frame.head(50).with_columns(
+            entity_id=pl.lit("news ") + pl.col("entity_id"), label=1 - pl.col("label")
+        )
+        return replace(rows, frame=pl.concat([news, rows.frame]))
+
+
 def test_events_known_after_the_cut_off_change_nothing(snapshot: Snapshot, tmp_path: Path) -> None:
-    later = snapshot_of(tmp_path, change=lambda f: f.filter(pl.lit(value=True)))
+    later = extract(PROJECT, RUN_DAY, history=GrownHistory(), work=tmp_path)
     assert later.sha256 == snapshot.sha256
     assert later.key == snapshot.key
+
+
+def test_a_run_reads_what_was_known_at_its_cut_off_and_decided_a_wait_before(
+    tmp_path: Path,
+) -> None:
+    spans: list[tuple[int, int, int]] = []
+
+    def history(service: FeatureService, label: Label, **span: int) -> TrainingRows:
+        spans.append((span["start_us"], span["end_us"], span["known_before_us"]))
+        return SyntheticHistory(rows_a_day=ROWS_A_DAY)(service, label, **span)
+
+    extract(PROJECT, RUN_DAY, history=history, work=tmp_path)
+    cutoff = to_us(RUN_DAY) + 9 * HOUR
+    assert spans == [(cutoff - DAY - 7 * DAY - 400 * DAY, cutoff - DAY, cutoff)]
+
+
+def test_whoever_comes_second_keeps_what_is_there(tmp_path: Path) -> None:
+    """Another process extracts and trains the same day while this one reads."""
+    fits: list[Fit] = []
+
+    def history(service: FeatureService, label: Label, **span: int) -> TrainingRows:
+        other = snapshot_of(tmp_path)
+        fits.append(train(PROJECT, other, "logistic"))
+        return SyntheticHistory(rows_a_day=ROWS_A_DAY)(service, label, **span)
+
+    snapshot = extract(PROJECT, RUN_DAY, history=history, work=tmp_path)
+    (fit,) = fits
+    assert fit.file("model.skops").is_file()
+    assert train(PROJECT, snapshot, "logistic") == fit
+    assert [p for p in Path(snapshot.folder).parent.iterdir() if p.name.startswith(".new")] == []
 
 
 def test_the_same_data_give_the_same_folder_unchanged(snapshot: Snapshot) -> None:
@@ -99,6 +157,8 @@ def without_a_day(frame: pl.DataFrame) -> pl.DataFrame:
     return frame.filter(~pl.col("decision_time_us").is_between(start, start + DAY, closed="left"))
 
 
+SEVENTH = pl.int_range(pl.len()) == 7
+
 HOLDS: dict[str, tuple[Any, str]] = {
     "too few rows to learn from": ({"first_day": "2013-01-12"}, "training_rows"),
     "too few rows to judge on": (
@@ -118,6 +178,30 @@ HOLDS: dict[str, tuple[Any, str]] = {
     "all flights were on time": (
         {"change": lambda f: f.with_columns(label=pl.col("label") * 0)},
         "both outcomes",
+    ),
+    "all later flights were on time": (
+        {"change": lambda f: f.with_columns(label=pl.col("label") * (~EVALUATED).cast(pl.Int8))},
+        "the evaluation needs decisions of both outcomes",
+    ),
+    "a number is infinite": (
+        {
+            "change": lambda f: f.with_columns(
+                weekday=pl.when(pl.int_range(pl.len()) == 7)
+                .then(-np.inf)
+                .otherwise(pl.col("weekday"))
+            )
+        },
+        "the column weekday has 1 infinite values",
+    ),
+    "a label was known before its decision": (
+        {
+            "change": lambda f: f.with_columns(
+                label_known_at_us=pl.when(SEVENTH)
+                .then(pl.col("decision_time_us") - 1)
+                .otherwise(pl.col("label_known_at_us"))
+            )
+        },
+        "labels_before_decision 1, wanted at most 0",
     ),
     "there is nothing at all": ({"first_day": "2013-03-01"}, "training_rows"),
 }
