@@ -1,6 +1,7 @@
-"""Files and folders that appear whole or not at all."""
+"""Files and folders that appear whole or not at all, and locks between processes."""
 
 import errno
+import fcntl
 import os
 import tempfile
 from collections.abc import Iterator
@@ -68,6 +69,18 @@ def _renamed(draft: Path, folder: Path) -> bool:
             raise
         return False
     return True
+
+
+@contextmanager
+def exclusive_lock(file: Path) -> Iterator[None]:
+    """One process at a time holds the lock of that file; the others wait.
+
+    The file is created, with its parent folders, and stays. The lock ends with its process.
+    """
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with file.open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
 
 
 def _sync(path: Path) -> None:

@@ -1,16 +1,15 @@
 """The work folder: results appear whole or not at all, under the key of their data."""
 
-import fcntl
 import hashlib
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
 import msgspec
 from msgspec import Struct
 
-from infra.atomic import atomic_folder
+from infra.atomic import atomic_folder, exclusive_lock
 from ml.project import Candidate, ModelProject
 from ml.results import R
 
@@ -32,13 +31,9 @@ def once(folder: Path, kind: type[R], work: Callable[[Path], R]) -> R:
     return msgspec.json.decode(file.read_bytes(), type=kind)
 
 
-@contextmanager
-def one_at_a_time(folder: Path) -> Iterator[None]:
+def one_at_a_time(folder: Path) -> AbstractContextManager[None]:
     """Held by one process at a time for the same folder; a process that dies releases it."""
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / LOCK).open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
+    return exclusive_lock(folder / LOCK)
 
 
 def write_json(file: Path, content: Struct | Mapping[str, Any]) -> None:

@@ -96,6 +96,11 @@ class MemoryRegistry:
                 file.parent.mkdir(parents=True, exist_ok=True)
                 file.write_bytes(content)
 
+    def upload(self, version: RegisteredVersion, folder: Path, place: str) -> None:
+        files = self._experiments.runs[version.run_id].files
+        for file in (f for f in folder.rglob("*") if f.is_file()):
+            files[f"{place}/{file.relative_to(folder)}"] = file.read_bytes()
+
     def tag(self, version: RegisteredVersion, tags: Mapping[str, str]) -> None:
         known = self.versions[version.version]
         self.versions[version.version] = replace(known, tags={**known.tags, **tags})
