@@ -121,7 +121,7 @@ class Trainer:
             NothingToReport: the store is empty, or no prediction of the span has a label.
         """
         from features.bootstrap.stores import open_offline
-        from ml.live_performance import live_report
+        from ml.live_performance import for_reference, live_report
 
         newest = open_offline(self._settings).newest_known_at_us(self.project.label.source)
         if newest is None:
@@ -132,7 +132,7 @@ class Trainer:
         return live_report(
             self.project,
             self._outcomes(),
-            history=self.history,
+            history=for_reference(self.project, self.history),
             start_us=start_us,
             end_us=end_us,
             as_of_us=newest + 1,

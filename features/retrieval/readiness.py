@@ -3,8 +3,10 @@
 No data is never good news: a source without a new event may be quiet, or not ingested.
 """
 
+from __future__ import annotations
+
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from features.definitions import EventType, FeatureService, Label
 from features.errors import HistoryTooShort, SourceNotReady
@@ -12,6 +14,9 @@ from features.retrieval.event_log import EventLog
 from features.retrieval.field_sets import sources
 from infra.clock import HOUR, MILLISECOND
 from infra.kafka.partitions import Partition, Positions
+
+if TYPE_CHECKING:
+    import polars as pl
 
 Ends = Callable[[Sequence[str], int], Positions]
 """(topics, time) -> for each partition of the topics the offset below which everything lies that
@@ -34,7 +39,8 @@ def require_ready(
     Some event has to be at most `tolerance_us` older than the cut-off. With `ends` the store has to
     have passed, in each partition of each event, what was emitted before the cut-off: a source that
     is quiet is ready when its end is reached. Without it nobody can say where a topic ends; then
-    neither the decisions nor the labels may be quiet for longer than the tolerance.
+    neither the source of the decisions nor that of the labels may be quiet for longer than the
+    tolerance and one of its earlier pauses.
 
     Raises:
         DataNotReady: the store is not complete; the sentence names the topic.
@@ -49,8 +55,8 @@ def require_ready(
     if latest_us is None or latest_us < until_us:
         raise HistoryTooShort(newest_us=latest_us, needed_until_us=until_us)
     if ends is None:
-        own = {e.name: newest[e.name] for e in (service.decision.source, label.source)}
-        _require_no_silence(event_log, events, own, until_us)
+        own = (service.decision.source, label.source)
+        _require_no_silence(event_log, events, own, newest, until_us)
     else:
         _require_passed(positions, ends([e.name for e in events], cutoff_us), cutoff_us)
 
@@ -77,24 +83,35 @@ def _require_passed(positions: Positions, ends: Positions, cutoff_us: int) -> No
 def _require_no_silence(
     event_log: EventLog,
     events: Sequence[EventType],
+    own: Sequence[EventType],
     newest: Mapping[str, int | None],
     until_us: int,
 ) -> None:
-    """A source without any event has been silent for as long as the store has events at all."""
-    oldest = _oldest_us(event_log, events) if None in newest.values() else None
-    for name, newest_us in newest.items():
-        since_us = oldest if newest_us is None else newest_us
-        if since_us is not None and since_us < until_us:
-            raise HistoryTooShort(newest_us=newest_us, needed_until_us=until_us, event=name)
+    """A source may be quiet for as long as it was before, such as a timetable of once a day.
+
+    One without any event has been quiet for as long as the store has events at all.
+    """
+    for event in own:
+        newest_us = newest[event.name]
+        since_us = _oldest_us(event_log, events) if newest_us is None else newest_us
+        if since_us is None or since_us >= until_us:
+            continue
+        if until_us - since_us > _longest_pause_us(event_log, event):
+            raise HistoryTooShort(newest_us=newest_us, needed_until_us=until_us, event=event.name)
+
+
+def _longest_pause_us(event_log: EventLog, event: EventType) -> int:
+    """The longest time between two events of the source; 0 for fewer than two."""
+    longest: Any = _known_at_us(event_log, event).sort().diff().max()
+    return int(longest or 0)
 
 
 def _oldest_us(event_log: EventLog, events: Sequence[EventType]) -> int | None:
-    versions = event_log.versions or {}
-    times: list[Any] = [
-        event_log.store.read(e, columns=["known_at_us"], version=versions[e.name])[
-            "known_at_us"
-        ].min()
-        for e in events
-        if e.name in versions
-    ]
+    times: list[Any] = [_known_at_us(event_log, e).min() for e in events]
     return min((t for t in times if t is not None), default=None)
+
+
+def _known_at_us(event_log: EventLog, event: EventType) -> pl.Series:
+    version = (event_log.versions or {}).get(event.name)
+    frame = event_log.store.read(event, columns=["known_at_us"], version=version)
+    return frame["known_at_us"]

@@ -6,10 +6,15 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+import numpy as np
+import polars as pl
 import pytest
 
+from infra.clock import DAY as DAY_US
+from infra.clock import HOUR, to_us
 from ml.bundle.format import MODEL
 from ml.errors import BundleRefused
+from ml.evaluation.metrics import day_block_interval, log_losses
 from ml.ports import RegisteredVersion
 from ml.project import Candidate, ModelProject
 from ml.registry_tags import CHAMPION
@@ -92,6 +97,23 @@ def test_the_candidate_with_the_lowest_loss_is_the_best(bench: Bench) -> None:
     assert losses["good"] < losses["bad"] - 0.01
     assert evaluation.best == "good"
     assert evaluation.measures["log_loss"] == losses["good"]
+
+
+def test_the_interval_of_a_difference_is_over_days_that_begin_at_the_cut_off(bench: Bench) -> None:
+    """The rows of a day are not independent: with each row a day of its own it would be narrow."""
+    rows = pl.read_parquet(bench.snapshot.file("evaluation.parquet"))
+    labels = rows["label"].to_numpy().astype(np.int64)
+    by_learner = {
+        f.learner: log_losses(labels, pl.read_parquet(f.file("scores.parquet"))["score"].to_numpy())
+        for f in bench.fits
+    }
+    since_us = rows["decision_time_us"].to_numpy() - (to_us(DAY) + 9 * HOUR - 8 * DAY_US)
+    expected = day_block_interval(
+        by_learner["good"] - by_learner[PROJECT.reference.name],
+        since_us // DAY_US,
+        seed=PROJECT.seed,
+    )
+    assert bench.evaluate().differences["reference"] == expected
 
 
 def test_a_verified_version_becomes_champion_and_is_noted(bench: Bench) -> None:
