@@ -28,6 +28,7 @@ class Decisions:
     frame: pl.DataFrame  # fields of the decision's source that the service reads
     entity_id: pl.Series
     as_of_us: Int64Array
+    known_late: int  # further events, which were known too late for their decision
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,13 +99,19 @@ def decisions_of(
     )
     if not replaced.is_empty():
         frame = frame.join(replaced, on=list(PLACE), how="anti")
-    frame = _in_time(decision, frame, fields)
+    frame = _with_decision_time(decision, frame, fields)
     frame = frame.filter((pl.col(AT) >= time_slice.start_us) & (pl.col(AT) < time_slice.end_us))
+    events = frame.height
+    frame = _in_time(decision, frame)
+    known_late = events - frame.height
     frame = frame.sort(AT, decision.entity_id, *PLACE)
     # Several events may lead to one decision, such as all of a day to the one at its end.
     frame = frame.unique([AT, decision.entity_id], keep="first", maintain_order=True)
     return Decisions(
-        frame=frame, entity_id=frame[decision.entity_id], as_of_us=frame[AT].to_numpy()
+        frame=frame,
+        entity_id=frame[decision.entity_id],
+        as_of_us=frame[AT].to_numpy(),
+        known_late=known_late,
     )
 
 
@@ -170,7 +177,7 @@ def _replaced(decision: Decision, frame: pl.DataFrame, fields: Sequence[str]) ->
     """
     import polars as pl
 
-    in_time = _in_time(decision, frame, fields)
+    in_time = _in_time(decision, _with_decision_time(decision, frame, fields))
     order = frame.sort("known_at_us", *PLACE)
     next_known = pl.col("known_at_us").shift(-1).over(decision.entity_id).alias("_next")
     order = order.with_columns(next_known).select(*PLACE, "_next")
@@ -192,11 +199,10 @@ def _with_decision_time(
     return frame.with_columns(pl.Series(AT, at, dtype=pl.Int64))
 
 
-def _in_time(decision: Decision, frame: pl.DataFrame, fields: Sequence[str]) -> pl.DataFrame:
-    """The events that were known when they were decided about, with the decision time in `AT`."""
+def _in_time(decision: Decision, frame: pl.DataFrame) -> pl.DataFrame:
+    """The events that were known when they were decided about; `frame` has that time in `AT`."""
     import polars as pl
 
-    frame = _with_decision_time(decision, frame, fields)
     latest = pl.col(AT) + span_us(decision.reported_within)
     return frame.filter(pl.col("known_at_us") <= latest)
 

@@ -32,6 +32,7 @@ from features.retrieval.readiness import READY_TOLERANCE_US, Ends, require_ready
 from features.retrieval.view_values import SliceEvents, view_values
 from features.stores.ports import OfflineStore
 from infra.clock import DAY, from_us
+from infra.logging import log
 from infra.process.progress import ProgressCallback
 
 if TYPE_CHECKING:
@@ -167,6 +168,8 @@ def training_slices(
     with the whole span, and the rows are the same for every `slice_us`. `on_progress` is called
     before each piece.
 
+    Events that were known too late for their decision are logged, once.
+
     Raises: see `training_rows`.
     """
     if end_us > known_before_us:
@@ -176,12 +179,22 @@ def training_slices(
     event_log = replace(event_log, known_before_us=known_before_us)
     slices = time_slices(service, event_log, (start_us, end_us), known_before_us, slice_us)
     replaced = replaced_events(service.decision, event_log, known_before_us)
+    known_late = 0
     for completed, time_slice in enumerate(slices):
         if on_progress:
             on_progress(completed, len(slices))
         decisions = decisions_of(service, event_log, time_slice, replaced)
+        known_late += decisions.known_late
         yield _frame(service, event_log, decisions).hstack(
             labels_of(label, event_log, decisions, known_before_us=known_before_us)
+        )
+    if known_late:
+        # Whole sources may be late by a moment: then a training set is empty for no visible reason.
+        log.warning(
+            "decisions_known_late",
+            service=service.name,
+            events=known_late,
+            remedy="Decision(reported_within=...), if they are decided about all the same",
         )
 
 

@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 import numpy as np
 import pytest
+from structlog.testing import capture_logs
 
 from features.definitions import (
     Aggregation,
@@ -159,6 +160,15 @@ def test_a_decision_that_was_known_just_in_time_is_a_row() -> None:
     (row,) = rows([sent(PLACED, 1, known=11, order="o1")], cutoff=2_000)
     assert row["decision_time_us"] == at(11)
     assert rows([sent(PLACED, 1, known=11.001, order="o1")], cutoff=2_000) == []
+
+
+def test_decisions_that_were_known_late_are_logged_with_the_remedy() -> None:
+    events = [sent(PLACED, 1, known=1 + n, order=f"o{n}") for n in (5, 12, 13)]
+    with capture_logs() as logs:
+        assert len(rows(events, cutoff=2_000, slice_us=5 * SECOND_US)) == 1
+    (line,) = logs
+    assert (line["event"], line["events"]) == ("decisions_known_late", 2)
+    assert "reported_within" in line["remedy"]
 
 
 def test_a_source_may_report_late_what_it_is_declared_to() -> None:
