@@ -142,10 +142,8 @@ def test_two_features_of_one_name_are_refused() -> None:
 
 @pytest.mark.parametrize("name", ["label", "entity_id", "decision_time_us", "label_known_at_us"])
 def test_a_reserved_column_name_is_refused(name: str) -> None:
-    column = RequestColumn(
-        name=name, compute=lambda e: e["event_time_us"], reads=("event_time_us",)
-    )
-    with pytest.raises(DeclarationError):
+    column = RequestColumn(name=name, compute=lambda e: e["as_of_us"], reads=("as_of_us",))
+    with pytest.raises(DeclarationError, match=f"a column '{name}' of its own"):
         service(request_columns=(column,))
 
 
