@@ -60,14 +60,14 @@ class Trainer:
     def history(self) -> History:
         """Decisions with features and labels, from the offline store."""
         from features.bootstrap.stores import open_offline
+        from features.bootstrap.training_sets import ends_at
         from features.retrieval.historical import training_rows
-        from infra.kafka.admin import offsets_at
 
         return partial(
             training_rows,
             store=open_offline(self._settings),
             duplicate_horizon_us=self._settings.ingest.duplicate_horizon_us,
-            ends=partial(offsets_at, self._settings.kafka),
+            ends=partial(ends_at, self._settings),
         )
 
     @cached_property

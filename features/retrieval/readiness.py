@@ -12,15 +12,15 @@ from features.definitions import EventType, FeatureService, Label
 from features.errors import HistoryTooShort, SourceNotReady
 from features.retrieval.event_log import EventLog
 from features.retrieval.field_sets import sources
-from infra.clock import HOUR, MILLISECOND
+from infra.clock import DAY, HOUR, MILLISECOND
 from infra.kafka.partitions import Partition, Positions
 
 if TYPE_CHECKING:
     import polars as pl
 
-Ends = Callable[[Sequence[str], int], Positions]
+Ends = Callable[[Sequence[str], int], Positions | None]
 """(topics, time) -> for each partition of the topics the offset below which everything lies that
-was emitted before the time, as far as the brokers know."""
+was emitted before the time, as far as the brokers know; None if no broker responds."""
 
 READY_TOLERANCE_US = 6 * HOUR  # nights without a flight are shorter
 
@@ -40,7 +40,7 @@ def require_ready(
     have passed, in each partition of each event, what was emitted before the cut-off: a source that
     is quiet is ready when its end is reached. Without it nobody can say where a topic ends; then
     neither the source of the decisions nor that of the labels may be quiet for longer than the
-    tolerance and one of its earlier pauses.
+    tolerance and a day.
 
     Raises:
         DataNotReady: the store is not complete; the sentence names the topic.
@@ -54,11 +54,12 @@ def require_ready(
     latest_us = max((t for t in newest.values() if t is not None), default=None)
     if latest_us is None or latest_us < until_us:
         raise HistoryTooShort(newest_us=latest_us, needed_until_us=until_us)
-    if ends is None:
+    known_ends = ends([e.name for e in events], cutoff_us) if ends else None
+    if known_ends is None:
         own = (service.decision.source, label.source)
         _require_no_silence(event_log, events, own, newest, until_us)
     else:
-        _require_passed(positions, ends([e.name for e in events], cutoff_us), cutoff_us)
+        _require_passed(positions, known_ends, cutoff_us)
 
 
 def _newest_us(event_log: EventLog, event: EventType) -> int | None:
@@ -87,7 +88,8 @@ def _require_no_silence(
     newest: Mapping[str, int | None],
     until_us: int,
 ) -> None:
-    """A source may be quiet for as long as it was before, such as a timetable of once a day.
+    """A source may be quiet for a day more, such as a timetable of once a day; a source with less
+    than a day of events only for as long as it has had any.
 
     One without any event has been quiet for as long as the store has events at all.
     """
@@ -96,14 +98,14 @@ def _require_no_silence(
         since_us = _oldest_us(event_log, events) if newest_us is None else newest_us
         if since_us is None or since_us >= until_us:
             continue
-        if until_us - since_us > _longest_pause_us(event_log, event):
+        if until_us - since_us > _rhythm_us(event_log, event):
             raise HistoryTooShort(newest_us=newest_us, needed_until_us=until_us, event=event.name)
 
 
-def _longest_pause_us(event_log: EventLog, event: EventType) -> int:
-    """The longest time between two events of the source; 0 for fewer than two."""
-    longest: Any = _known_at_us(event_log, event).sort().diff().max()
-    return int(longest or 0)
+def _rhythm_us(event_log: EventLog, event: EventType) -> int:
+    known_us = _known_at_us(event_log, event)
+    first, last = known_us.min(), known_us.max()
+    return min(DAY, int(last) - int(first)) if known_us.len() else 0  # type: ignore[arg-type]
 
 
 def _oldest_us(event_log: EventLog, events: Sequence[EventType]) -> int | None:

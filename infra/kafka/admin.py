@@ -20,7 +20,7 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]  # its re-expo
 )
 
 from infra.kafka.config import OPERATION_TIMEOUT_S, client_config
-from infra.kafka.errors import KafkaFailed
+from infra.kafka.errors import KafkaFailed, NoBroker
 from infra.kafka.partitions import Partition, Positions
 from infra.kafka.retry import retry_transient
 from infra.settings import KafkaSettings
@@ -90,6 +90,9 @@ def offsets_at(kafka: KafkaSettings, topics: Iterable[str], time_us: int) -> Pos
     """For each partition the offset of the first record that was emitted at the time or later.
 
     The end of the partition, if it has none: everything that was sent was emitted before.
+
+    Raises:
+        NoBroker: no broker responds.
     """
     names = list(topics)
     ends = end_offsets(kafka, names)  # first: a record that comes in between is not passed over
@@ -125,7 +128,7 @@ def _partition_counts(admin: AdminClient) -> dict[str, int]:
     try:
         topics = admin.list_topics(timeout=OPERATION_TIMEOUT_S).topics
     except KafkaException as error:
-        raise KafkaFailed(f"no response from the brokers: {error.args[0].str()}") from error
+        raise NoBroker(f"no response from the brokers: {error.args[0].str()}") from error
     return {name: len(topic.partitions) for name, topic in topics.items()}
 
 

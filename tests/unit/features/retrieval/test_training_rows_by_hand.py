@@ -431,6 +431,34 @@ def test_without_brokers_a_source_that_was_never_ingested_is_not_ready(
         rows(events, tolerance_us=20 * SECOND_US)
 
 
+def test_without_a_broker_that_responds_silence_is_judged_by_the_tolerance() -> None:
+    def away(topics: Sequence[str], cutoff_us: int) -> None:
+        """No broker responds."""
+
+    events = [sent(PLACED, 1, order="o1"), sent(RETURNED, 990, order="o1", late=True)]
+    with pytest.raises(DataNotReady, match=r"for order\.placed ends at"):
+        rows(events, tolerance_us=20 * SECOND_US, ends=away)
+    assert len(rows(events, tolerance_us=999 * SECOND_US, ends=away)) == 1
+
+
+@pytest.mark.parametrize(("quiet_h", "is_ready"), [(24, True), (25, False)])
+def test_without_brokers_a_source_of_once_a_day_may_be_quiet_for_a_day(
+    quiet_h: int, is_ready: bool
+) -> None:
+    cutoff = 86_400 * 3
+    last = cutoff - quiet_h * 3_600
+    events = [
+        *(sent(PLACED, t, order=f"o{t}") for t in (1, last)),
+        *(sent(RETURNED, t, order="o1", late=True) for t in (2, cutoff - 1)),
+    ]
+    options: dict[str, Any] = {"cutoff": cutoff, "tolerance_us": 1_000}
+    if is_ready:
+        assert len(rows(events, **options)) == 2
+    else:
+        with pytest.raises(DataNotReady):
+            rows(events, **options)
+
+
 def test_what_was_known_after_the_cut_off_is_not_even_counted() -> None:
     events = [sent(PLACED, 1, order="o1"), sent(RETURNED, 50, order="o1", late=True)]
     later = sent(RETURNED, 51, known=1_500, order="o1", late=False)
