@@ -451,7 +451,7 @@ def test_without_brokers_a_source_of_once_a_day_may_be_quiet_for_a_day(
         *(sent(PLACED, t, order=f"o{t}") for t in (1, last)),
         *(sent(RETURNED, t, order="o1", late=True) for t in (2, cutoff - 1)),
     ]
-    options: dict[str, Any] = {"cutoff": cutoff, "tolerance_us": 1_000}
+    options: dict[str, Any] = {"cutoff": cutoff, "tolerance_us": SECOND_US}
     if is_ready:
         assert len(rows(events, **options)) == 2
     else:
