@@ -15,7 +15,8 @@ from infra.clock import DAY, HOUR, to_us
 from ml.errors import UnsupportedPipeline
 from ml.evaluation.split import window_of
 from ml.project import Candidate
-from ml.results import Fit, Snapshot
+from ml.results import Fit, Snapshot, Validation
+from ml.steps.artifacts import once
 from ml.steps.extract import extract
 from ml.steps.train import train
 from ml.training.candidates import logistic_regression
@@ -115,6 +116,29 @@ def test_whoever_comes_second_keeps_what_is_there(tmp_path: Path) -> None:
     assert fit.file("model.skops").is_file()
     assert train(PROJECT, snapshot, "logistic") == fit
     assert [p for p in Path(snapshot.folder).parent.iterdir() if p.name.startswith(".new")] == []
+
+
+def test_of_two_calls_at_once_the_second_keeps_the_result_of_the_first(tmp_path: Path) -> None:
+    """The other call ends while this one works, and has left more in its folder since."""
+    folder = tmp_path / "result"
+
+    def slow(fresh: Path) -> Validation:
+        other = once(folder, Validation, lambda _: Validation(expectations=1, findings=()))
+        (folder / "fit").touch()
+        assert other.expectations == 1
+        return Validation(expectations=2, findings=())
+
+    assert once(folder, Validation, slow).expectations == 1
+    assert sorted(f.name for f in folder.iterdir()) == ["fit", "result.json"]
+    assert [f.name for f in tmp_path.iterdir()] == ["result"]
+
+
+def test_what_a_call_without_a_result_has_left_is_replaced(tmp_path: Path) -> None:
+    folder = tmp_path / "result"
+    folder.mkdir()
+    (folder / "half").touch()
+    once(folder, Validation, lambda _: Validation(expectations=1, findings=()))
+    assert [f.name for f in folder.iterdir()] == ["result.json"]
 
 
 def test_the_same_data_give_the_same_folder_unchanged(snapshot: Snapshot) -> None:
