@@ -1,7 +1,6 @@
 """Files and folders that appear whole or not at all, and locks between processes."""
 
 import errno
-import fcntl
 import os
 import tempfile
 from collections.abc import Iterator
@@ -45,13 +44,17 @@ def atomic_folder(folder: Path, *, unless_holds: str | None = None) -> Iterator[
 
     Its old content is deleted just before that; but a folder that holds the file `unless_holds` by
     then stays as it is, and the new one is dropped. Missing parent folders are created. An error in
-    the block leaves `folder` unchanged.
+    the block leaves `folder` unchanged. The files are on disk before the name, as for
+    `atomic_file`.
     """
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".new-") as work:
         draft = Path(work) / folder.name
         draft.mkdir()
         yield draft
+        for path in (*draft.rglob("*"), draft):
+            if not path.is_symlink():
+                _sync(path)
         while not _renamed(draft, folder):
             if unless_holds and (folder / unless_holds).exists():
                 break
@@ -69,18 +72,6 @@ def _renamed(draft: Path, folder: Path) -> bool:
             raise
         return False
     return True
-
-
-@contextmanager
-def exclusive_lock(file: Path) -> Iterator[None]:
-    """One process at a time holds the lock of that file; the others wait.
-
-    The file is created, with its parent folders, and stays. The lock ends with its process.
-    """
-    file.parent.mkdir(parents=True, exist_ok=True)
-    with file.open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
 
 
 def _sync(path: Path) -> None:

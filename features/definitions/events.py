@@ -23,6 +23,10 @@ int64 for integers, float64 with NaN for null for numbers that may be null, and 
 None) for text.
 """
 
+PRINTABLE = "printable"
+"""For ids and codes, `Annotated[str, Meta(max_length=10), PRINTABLE]`: an event whose text holds a
+control character is refused, for terminals and pages would obey it."""
+
 CheckAction = Literal["nullify", "dead_letter", "stop"]
 
 
@@ -120,6 +124,11 @@ class EventType:
                     field in self.fields,
                     f"event {self.name}, check {check.name!r}: no field {field!r}",
                 )
+            require(
+                check.field not in ("event_id", "event_time_us"),
+                f"event {self.name}, check {check.name!r}: no event is without {check.field!r};"
+                " refuse such an event with on_failure='dead_letter'",
+            )
 
     @property
     def fields(self) -> tuple[str, ...]:

@@ -91,6 +91,12 @@ class Decision:
             f"a decision of {self.source.name}: of_several is 'each' or 'current'",
         )
 
+    @property
+    def checked_as(self) -> tuple[EventType, ...]:
+        """The event types whose checks with `nullify` count for a request, one after the other,
+        online and in history."""
+        return tuple(dict.fromkeys((self.source, self.request)))
+
 
 @dataclass(frozen=True, kw_only=True)
 class FeatureService:
@@ -114,6 +120,13 @@ class FeatureService:
         require(not missing, f"service {self.name}: requests and history lack {missing}")
         self._require_shared_fields()
         self._require_distinct_names()
+        for check in (c for e in self.decision.checked_as for c in e.checks_with("nullify")):
+            lacking = sorted(set(check.reads) - readable)
+            require(
+                check.field not in needed or not lacking,
+                f"service {self.name}: the check {check.name!r} nullifies {check.field!r}, and"
+                f" requests or history lack {lacking}, which it reads",
+            )
         for column in self.request_columns:
             leaks = sorted(set(column.reads) & set(self.refused))
             require(

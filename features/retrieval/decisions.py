@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from features.definitions import Decision, FeatureService, Int64Array
+from features.engine.numbers import whole
 from features.retrieval.event_log import EARLY_US, EventLog, arrays_in
 from features.retrieval.field_sets import decision_fields, distinct, time_fields
 from infra.clock import span_us
@@ -65,7 +66,7 @@ def time_slices(
             event_until_us=last,
             version=(event_log.versions or {}).get(source.name),
         )
-        at = service.decision.at(arrays_in(source, frame, numbers))
+        at = whole(np.asarray(service.decision.at(arrays_in(source, frame, numbers))))
         inside = (at >= start_us) & (at < end_us)
         number, happened = (at[inside] - start_us) // slice_us, frame["event_time_us"].to_numpy()
         for n, low, high in _extremes(number, happened[inside]):
@@ -97,6 +98,7 @@ def decisions_of(
         # The last event of a slice may be a duplicate whose first sighting has a later event time.
         until_us=time_slice.happened_until_us + event_log.horizon_us,
     )
+    frame = frame.filter(pl.col(decision.entity_id).is_not_null())
     if not replaced.is_empty():
         frame = frame.join(replaced, on=list(PLACE), how="anti")
     frame = _with_decision_time(decision, frame, fields)
@@ -167,7 +169,10 @@ def _block(
 
 
 def _about(repeated: pl.Series, decision: Decision, frame: pl.DataFrame) -> pl.DataFrame:
-    return frame.filter(frame[decision.entity_id].hash().is_in(repeated.implode()))
+    import polars as pl
+
+    several = frame[decision.entity_id].hash().is_in(repeated.implode())
+    return frame.filter(several, pl.col(decision.entity_id).is_not_null())
 
 
 def _replaced(decision: Decision, frame: pl.DataFrame, fields: Sequence[str]) -> pl.DataFrame:
@@ -195,7 +200,7 @@ def _with_decision_time(
 ) -> pl.DataFrame:
     import polars as pl
 
-    at = decision.at(arrays_in(decision.source, frame, fields))
+    at = whole(np.asarray(decision.at(arrays_in(decision.source, frame, fields))))
     return frame.with_columns(pl.Series(AT, at, dtype=pl.Int64))
 
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from features.definitions import FeatureService, Label
+from features.engine.formulas import FAILURES
 from features.engine.request_columns import request_values
 from features.errors import FeatureError
 from features.retrieval.content_hash import ContentDigest
@@ -23,8 +24,13 @@ from features.retrieval.decisions import (
     replaced_events,
     time_slices,
 )
-from features.retrieval.event_log import DUPLICATE_HORIZON_US, EventLog, arrays_in
-from features.retrieval.field_sets import column_fields
+from features.retrieval.event_log import (
+    DUPLICATE_HORIZON_US,
+    EventLog,
+    exact_arrays_in,
+    nullified_frame,
+)
+from features.retrieval.field_sets import column_fields, request_fields
 from features.retrieval.field_sets import sources as sources  # noqa: PLC0414  # read from here
 from features.retrieval.labels import labels_of
 from features.retrieval.manifest import RowsManifest, TableUse
@@ -188,6 +194,12 @@ def training_slices(
         yield _frame(service, event_log, decisions).hstack(
             labels_of(label, event_log, decisions, known_before_us=known_before_us)
         )
+    _log_what_was_left_out(service, known_late)
+
+
+def _log_what_was_left_out(service: FeatureService, known_late: int) -> None:
+    for (formula, reason), rows in FAILURES.take().items():
+        log.warning("formula_failed", formula=formula, reason=reason, rows=rows)
     if known_late:
         # Whole sources may be late by a moment: then a training set is empty for no visible reason.
         log.warning(
@@ -201,12 +213,14 @@ def training_slices(
 def _frame(service: FeatureService, event_log: EventLog, decisions: Decisions) -> pl.DataFrame:
     import polars as pl
 
-    source = service.decision.source
-    columns = arrays_in(source, decisions.frame, column_fields(service))
+    source, frame = service.decision.source, decisions.frame
+    for event in service.decision.checked_as[1:]:  # those of the source were applied by the log
+        frame = nullified_frame(event, frame, request_fields(service), of=source)
+    columns = exact_arrays_in(source, frame, column_fields(service))
     own = request_values(service, columns, decisions.as_of_us)
     slice_events = SliceEvents(service.views, event_log, decisions.as_of_us)
     tables = [
-        view_values(view, slice_events, decisions.frame, decisions.as_of_us, decided_by=source)
+        view_values(view, slice_events, frame, decisions.as_of_us, decided_by=source)
         for view in service.views
     ]
     numbers = np.hstack([own.numbers, *tables])

@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from features.definitions import Int64Array, Label
-from features.engine.label_values import is_reported, label_fields, label_values
+from features.engine.label_values import label_values
 from features.engine.label_windows import first_known_after, happened_within
 from features.errors import DeclarationError
 from features.retrieval.decisions import Decisions
 from features.retrieval.event_log import EARLY_US, EventLog, arrays_in
+from features.retrieval.field_sets import distinct
 from infra.clock import span_us
 
 if TYPE_CHECKING:
@@ -161,7 +162,7 @@ def _reported_events(
     """
     import polars as pl
 
-    fields = label_fields(label)
+    fields = distinct((label.entity_id,), label.reads)
     frame = event_log.events(
         label.source, fields, from_us=from_us, until_us=until_us + event_log.horizon_us
     )
@@ -171,7 +172,13 @@ def _reported_events(
         pl.col("id").alias(label.entity_id), pl.col("_code").alias(ENTITY)
     )
     frame = frame.join(codes, on=label.entity_id, how="inner")
-    return frame.filter(pl.Series(is_reported(label, arrays_in(label.source, frame, fields))))
+    # Null is "not known yet", and so is a value that a check nullifies.
+    unknown = (
+        frame.select(fields)
+        .fill_nan(None)
+        .select(pl.any_horizontal(pl.all().is_null()).alias("unknown"))
+    )
+    return frame.filter(~unknown["unknown"])
 
 
 def _check_same_type(label: Label, of_label: pl.DataType, of_decision: pl.DataType) -> None:

@@ -14,11 +14,17 @@ import mlflow.sklearn
 from mlflow.data.polars_dataset import from_polars
 from mlflow.data.sources import LocalArtifactDatasetSource  # type: ignore[attr-defined]
 from mlflow.entities import Dataset, DatasetInput, InputTag, LifecycleStage, Metric, Param, RunTag
-from mlflow.environment_variables import MLFLOW_REGISTRY_URI, MLFLOW_TRACKING_URI
+from mlflow.environment_variables import (
+    MLFLOW_REGISTRY_URI,
+    MLFLOW_TRACKING_PASSWORD,
+    MLFLOW_TRACKING_URI,
+    MLFLOW_TRACKING_USERNAME,
+)
 from mlflow.exceptions import MlflowException
 from mlflow.models import infer_signature
 from requests.exceptions import RequestException
 
+from infra.http_client import Login
 from infra.logging import log
 from ml.bundle.format import MAX_BYTES
 from ml.errors import BundleRefused, RegistryUnavailable
@@ -35,8 +41,8 @@ _REFUSED = (401, 403)
 class MlflowExperiments:
     """One experiment a project: a run a day, and below it one for each learner."""
 
-    def __init__(self, url: str) -> None:
-        self._client = _client(url)
+    def __init__(self, url: str, *, login: Login | None = None) -> None:
+        self._client = _client(url, login)
 
     def finished(self, project: str, key: str) -> str | None:
         """By its key, its kind and its status."""
@@ -144,8 +150,8 @@ class MlflowExperiments:
 class MlflowRegistry:
     """Registered models. Aliases are read as a map: asking for a missing one raises."""
 
-    def __init__(self, url: str) -> None:
-        self._client = _client(url)
+    def __init__(self, url: str, *, login: Login | None = None) -> None:
+        self._client = _client(url, login)
 
     def champion(self, name: str) -> RegisteredVersion | None:
         """The version at the alias `champion`."""
@@ -262,12 +268,18 @@ def _hint(status: int) -> str:
     return "is it running? see `eventide status`"
 
 
-def _client(url: str) -> mlflow.MlflowClient:
-    """A client of that server, whatever the environment names: runs and models go to one place."""
+def _client(url: str, login: Login | None) -> mlflow.MlflowClient:
+    """A client of that server, whatever the environment names: runs and models go to one place.
+
+    MLflow keeps a login in the environment of the process, for all of its clients.
+    """
     for variable in (MLFLOW_TRACKING_URI, MLFLOW_REGISTRY_URI):
         named = variable.get()
         if named and named.rstrip("/") != url.rstrip("/"):
             log.warning("mlflow_variable_ignored", variable=variable.name, used=url)
+    if login is not None:
+        MLFLOW_TRACKING_USERNAME.set(login[0])
+        MLFLOW_TRACKING_PASSWORD.set(login[1])
     mlflow.set_tracking_uri(url)
     mlflow.set_registry_uri(url)
     return mlflow.MlflowClient(url, registry_uri=url)

@@ -9,7 +9,8 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
-from infra.atomic import atomic_folder, exclusive_lock
+from infra.atomic import atomic_folder
+from infra.locks import exclusive_lock
 from ml.project import Candidate, ModelProject
 from ml.results import R
 

@@ -1,6 +1,6 @@
 """Experiments and a registry in memory: what MLflow promises the steps, without a server."""
 
-# ruff: noqa: ARG002  # the arguments are those of the ports
+# the arguments are those of the ports
 
 import shutil
 from collections.abc import Mapping, Sequence

@@ -8,7 +8,6 @@ from hypothesis import strategies as st
 from features.definitions import Decision, FeatureService, Label, RequestColumn, View
 from tests.support.generated.cases import START_US, Training
 from tests.support.generated.event_types import DrawnEvent, Field, World
-from tests.support.generated.exclusions import Exclusions
 from tests.support.generated.formulas import (
     at_least,
     floored,
@@ -30,14 +29,13 @@ def services(
     request: DrawnEvent,
     decided: DrawnEvent,
     world: World,
-    excluded: frozenset[Exclusions],
 ) -> FeatureService:
     """A service of these views, with request columns of the request's fields."""
     after = draw(st.sampled_from([1, 1, 5, 40]))
     at = draw(st.sampled_from([plus("event_time_us", after * world.unit_us), same("at_us")]))
     columns = [_time_column(draw, world)] if draw(st.booleans()) else []
     for n, field in enumerate(request.fields):
-        compute, category = draw(st.sampled_from(_request_formulas(field, excluded)))
+        compute, category = draw(st.sampled_from(_request_formulas(field)))
         columns.append(
             RequestColumn(name=f"q{n}", compute=compute, reads=(field.name,), category=category)
         )
@@ -64,7 +62,7 @@ def _time_column(draw: st.DrawFn, world: World) -> RequestColumn:
     return RequestColumn(name="time", compute=compute, reads=("at_us", "as_of_us"))
 
 
-def _request_formulas(field: Field, excluded: frozenset[Exclusions]) -> list[tuple[Any, bool]]:
+def _request_formulas(field: Field) -> list[tuple[Any, bool]]:
     """Formulas of a field, and whether they give a category."""
     name = field.name
     if not field.is_number:
@@ -72,8 +70,7 @@ def _request_formulas(field: Field, excluded: frozenset[Exclusions]) -> list[tup
     formulas = [(same(name), False), (at_least(name, 2), False)]
     if field.kind in ("int?", "float?"):
         formulas.append((is_null(name), False))
-        if Exclusions.NUMBER_CATEGORY not in excluded:
-            formulas.append((same(name), True))
+        formulas.append((same(name), True))
     elif field.kind == "int":
         formulas.append((same(name), True))
     return formulas

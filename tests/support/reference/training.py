@@ -6,7 +6,7 @@ from typing import Any
 
 from features.definitions import Decision, FeatureService, Label
 from tests.support.generated.formulas import plain_of
-from tests.support.reference.facts import Fact
+from tests.support.reference.facts import Fact, doubted_fields
 from tests.support.reference.values import us
 from tests.support.reference.views import view_features
 
@@ -35,14 +35,14 @@ def training_rows_of(
     """One row a decision, by decision time and entity id."""
     rows: dict[tuple[int, Any], Row] = {}
     for at, fact in _decisions(service.decision, facts, known_before_us):
-        entity_id = fact.fields[service.decision.entity_id]
+        entity_id = fact.says[service.decision.entity_id]
         if start_us <= at < end_us and (at, entity_id) not in rows:
             value, known_us = _label(label, facts, entity_id, at, known_before_us)
             rows[at, entity_id] = Row(
                 entity_id=entity_id,
                 decision_time_us=at,
                 fields=fact.fields,
-                values=service_values(service, facts, fact.fields, at),
+                values=service_values(service, facts, fact.says, at),
                 label=value,
                 label_known_at_us=known_us,
             )
@@ -53,12 +53,22 @@ def _decisions(
     decision: Decision, facts: Sequence[Fact], known_before_us: int
 ) -> list[tuple[int, Fact]]:
     """The facts that make a decision, with its time: sorted by time, entity and place."""
-    known = [f for f in facts if f.event == decision.source.name and f.known_us < known_before_us]
-    timed = [(plain_of(decision.at)(f.fields), f) for f in known]
-    made = [(at, f) for at, f in timed if f.known_us <= at + us(decision.reported_within)]
+    known = [
+        f
+        for f in facts
+        if f.event == decision.source.name
+        and f.known_us < known_before_us
+        and f.says[decision.entity_id] is not None
+    ]
+    timed = [(plain_of(decision.at)(f.says), f) for f in known]
+    made = [
+        (at, f)
+        for at, f in timed
+        if at is not None and f.known_us <= at + us(decision.reported_within)
+    ]
     if decision.of_several == "current":
         made = _current(decision.entity_id, made, known)
-    return sorted(made, key=lambda d: (d[0], d[1].fields[decision.entity_id], *_place(d[1])))
+    return sorted(made, key=lambda d: (d[0], d[1].says[decision.entity_id], *_place(d[1])))
 
 
 def _current(
@@ -67,9 +77,9 @@ def _current(
     """One decision an entity: the earliest of those that no later news had replaced by then."""
     counts: dict[Any, tuple[int, Fact]] = {}
     for at, fact in sorted(made, key=lambda d: (d[0], _news(d[1]))):
-        entity = fact.fields[entity_id]
+        entity = fact.says[entity_id]
         replaced = any(
-            f.fields[entity_id] == entity and _news(f) > _news(fact) and f.known_us <= at
+            f.says[entity_id] == entity and _news(f) > _news(fact) and f.known_us <= at
             for f in known
         )
         if not replaced:
@@ -92,7 +102,8 @@ def service_values(
     """Categories and numbers of a service by name; "" for a category without a value."""
     values: dict[str, Any] = {}
     for column in service.request_columns:
-        value = plain_of(column.compute)({**request, "as_of_us": as_of_us})
+        doubted = doubted_fields(service.decision.request, request) & set(column.reads)
+        value = None if doubted else plain_of(column.compute)({**request, "as_of_us": as_of_us})
         if column.category:
             values[column.name] = "" if value is None else str(value)
         else:

@@ -8,7 +8,6 @@ import pytest
 from features.definitions import (
     Decision,
     Entity,
-    RequestColumn,
 )
 from features.engine.value_format import CorruptValue
 from features.engine.view_states import state_of
@@ -19,17 +18,7 @@ from infra.kafka.partitions import Partition
 from tests.support.by_hand import DID_NOT_RAISE, an_event, at, known_fault, query, sent
 from tests.support.generated.cases import Case
 from tests.support.generated.paths import ingested, online_values
-from tests.support.training_by_hand import PLACED, counting, rows, service
-
-
-@known_fault("a number without a value as a category is the text 'nan'")
-def test_a_category_without_a_value_is_empty() -> None:
-    placed = an_event("order.placed", key="order", order=str, size=int | None)
-    column = RequestColumn(name="size", compute=lambda e: e["size"], reads=("size",), category=True)
-    made = rows(
-        [sent(placed, 1, order="o1", size=None)], of=service(placed, request_columns=(column,))
-    )
-    assert made[0]["size"] == ""
+from tests.support.training_by_hand import PLACED, counting, service
 
 
 @known_fault("a key may be of another type in the request than in history", raises=DID_NOT_RAISE)

@@ -11,7 +11,7 @@ import pytest
 
 from features.definitions import FeatureService, Label
 from features.retrieval.historical import TrainingRows
-from infra.clock import DAY, HOUR, to_us
+from infra.clock import DAY, HOUR, span_us, to_us
 from ml.errors import UnsupportedPipeline
 from ml.evaluation.split import window_of
 from ml.project import Candidate
@@ -86,6 +86,24 @@ def test_events_known_after_the_cut_off_change_nothing(snapshot: Snapshot, tmp_p
     later = extract(PROJECT, RUN_DAY, history=GrownHistory(), work=tmp_path)
     assert later.sha256 == snapshot.sha256
     assert later.key == snapshot.key
+
+
+def test_history_is_read_as_it_was_known_at_the_cut_off(tmp_path: Path) -> None:
+    asked = []
+
+    def history(service: FeatureService, label: Label, **times: Any) -> TrainingRows:
+        asked.append(times)
+        return SyntheticHistory(rows_a_day=ROWS_A_DAY)(service, label, **times)
+
+    extract(PROJECT, RUN_DAY, history=history, work=tmp_path)
+    cut_off_us = to_us(RUN_DAY) + span_us(PROJECT.cutoff)
+    assert asked == [
+        {
+            "start_us": WINDOW.training_start_us,
+            "end_us": cut_off_us - span_us(PROJECT.label.max_wait),
+            "known_before_us": cut_off_us,
+        }
+    ]
 
 
 def test_a_run_reads_what_was_known_at_its_cut_off_and_decided_a_wait_before(
