@@ -7,7 +7,7 @@ from functools import cached_property
 
 from features.definitions.aggregations import Aggregation, TimeWindow
 from features.definitions.events import Column, Columns, Entity, EventType, Int64Array
-from features.definitions.lifecycle_views import BoundedReach, OpenView, PreviousView
+from features.definitions.lifecycle_views import AS_OF, BoundedReach, OpenView, PreviousView
 from features.definitions.operations import OPERATIONS, SumOperation, listed
 from features.definitions.validation import require
 from infra.clock import span_us
@@ -117,7 +117,8 @@ class Span:
     """A span of time that depends on the request: `start <= time < end`.
 
     `start` and `end` are given the request's columns of `reads` and return microseconds since 1970,
-    one for each request. A span that ends before its start is empty.
+    one for each request. A span that ends before its start is empty. `as_of_us` is the decision
+    time; `event_time_us` cannot be read (see `RequestColumn`).
 
         Span(
             name="same_hour",
@@ -192,7 +193,7 @@ class CalendarView(BoundedReach):
     @property
     def request_fields(self) -> tuple[str, ...]:
         """The fields of the request that it reads, beside the keys of the entity."""
-        return tuple(dict.fromkeys(f for s in self.spans for f in s.reads))
+        return tuple(dict.fromkeys(f for s in self.spans for f in s.reads if f != AS_OF))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -52,7 +52,7 @@ class FeatureReader:
         self._declared.check(self._store)
         record, fields = self._event.record, self._believed(requests)
         columns = arrays_of(fields, record, self._column_fields)
-        own = request_values(self._service, columns, len(requests))
+        own = request_values(self._service, columns, as_of_us)
         numbers, exact = [own.numbers], np.ones(len(requests), bool)
         keys_of = {e: encode_keys(entity_keys(e, fields)) for e in self._entities}
         view_keys = [keys_of[v.entity] for v in self._service.views]

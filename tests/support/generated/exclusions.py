@@ -29,18 +29,6 @@ class Exclusions(Enum):
     """An event sent again with an earlier event time: a rebuild reads no first sighting in a later
     slice."""
 
-    DECISION_KNOWN_LATE = auto()
-    """An event of a decision that is reported only after the decision time."""
-
-    LABEL_TIE = auto()
-    """Two labels of one entity, known at one moment, in two partitions."""
-
-    LABEL_BEFORE_DECISION = auto()
-    """A label (without `within`) that happened before the decision."""
-
-    NULL_LABEL = auto()
-    """A label that is made of a field without a value."""
-
 
 EXCLUDED = frozenset(Exclusions)
 """What the tests draw without."""

@@ -114,6 +114,8 @@ def calendar_view(draw: st.DrawFn, name: str, around: Surroundings) -> CalendarV
         "before": (plus("at_us", -20 * unit), same("at_us")),
         "around": (plus("at_us", -5 * unit), plus("at_us", 5 * unit + 1)),
         "reversed": (same("at_us"), plus("at_us", -unit)),
+        "until_now": (floored("as_of_us", 10 * unit), same("as_of_us")),
+        "from_now": (same("as_of_us"), plus("at_us", 10 * unit)),
     }
     names = draw(st.lists(st.sampled_from(sorted(spans)), min_size=1, max_size=2, unique=True))
     return CalendarView(
@@ -122,7 +124,8 @@ def calendar_view(draw: st.DrawFn, name: str, around: Surroundings) -> CalendarV
         entity=_entity(draw),
         at="at_us",
         spans=tuple(
-            Span(name=n, start=spans[n][0], end=spans[n][1], reads=("at_us",)) for n in names
+            Span(name=n, start=spans[n][0], end=spans[n][1], reads=("at_us", "as_of_us"))
+            for n in names
         ),
         columns=tuple(c.column for c in columns),
         aggregations=tuple(Aggregation(operation=o, column=c) for o, c in chosen),
@@ -168,7 +171,7 @@ def previous_view(draw: st.DrawFn, name: str, around: Surroundings) -> PreviousV
         item="item",
         opened=opened.event,
         order="at_us",
-        before="at_us",
+        before=draw(st.sampled_from(["at_us", "at_us", "as_of_us"])),
         reach=around.world.span(draw(st.sampled_from([5, 30, 60]))),
         ahead=around.world.span(draw(st.sampled_from([10, 60, 100]))),
         keeps=tuple(keeps),

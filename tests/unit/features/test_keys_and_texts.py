@@ -296,10 +296,12 @@ def test_a_category_without_a_value_is_empty() -> None:
     column = RequestColumn(name="size", compute=lambda e: e["size"], reads=("size",), category=True)
     made = service(PLACED, request_columns=(column,))
     sizes = {"size": np.array([np.nan, 2.0, -0.0, 1e300])}
-    values = request_values(made, sizes, 4)
+    values = request_values(made, sizes, np.zeros(4, np.int64))
     assert values.categories == {"size": ["", "2.0", "-0.0", "1e+300"]}
     texts = {"size": np.array([None, "", "nan", "a\0"], object)}
-    assert request_values(made, texts, 4).categories == {"size": ["", "", "nan", "a\0"]}
+    assert request_values(made, texts, np.zeros(4, np.int64)).categories == {
+        "size": ["", "", "nan", "a\0"]
+    }
 
 
 # Texts
