@@ -216,6 +216,13 @@ def test_a_sum_over_a_value_that_does_not_fit_has_no_value(bad: float) -> None:
     assert counted["made.price", "no whole number of 64 bits"] > 0
 
 
+@pytest.mark.parametrize("value", [2**60, -(2**60), TOP, -(2**63)])
+def test_a_whole_number_whose_scaled_value_does_not_fit_has_no_sum(value: int) -> None:
+    assert_values(amounts(int, [value, 5], ("sum", "price"), columns=price(scale=100)), [None])
+    halves = amounts(int, [2**60 // 25, 5], ("sum", "price"), columns=price(scale=100))
+    assert_values(halves, [float((2**60 // 25 + 10) * 100) / 100])
+
+
 @pytest.mark.parametrize("value", [-(2**63), -(2**63) + 1])
 def test_a_sum_over_the_least_integers_has_no_value(value: int) -> None:
     """They are the marks of a column; an integer as small is usually a null of its source."""
@@ -299,9 +306,9 @@ def test_a_span_that_fails_for_a_request_has_no_values() -> None:
     planned = an_event(due_us=int, city=str)
     named = Span(
         name="named",
-        start=lambda q: np.array([{"a": at(0)}[c] for c in q["city"].tolist()], np.int64),
-        end=lambda q: q["due_us"],
-        reads=("due_us", "city"),
+        start=lambda q: np.array([{"a": at(0), "b": at(0)}[c] for c in q["city"]], np.int64),
+        end=lambda q: np.array([{"a": at(20), "c": at(0)}[c] for c in q["city"]], np.int64),
+        reads=("city",),
     )
     view = CalendarView(
         name="made",
@@ -316,7 +323,8 @@ def test_a_span_that_fails_for_a_request_has_no_values() -> None:
     event = sent(planned, 1, due_us=at(5), city="")
     known = case_of(view, event, ask={"due_us": at(20), "city": "a"})
     assert_values(known, [1])
-    assert_values(case_of(view, event, ask={"due_us": at(20), "city": "?"}), [None])
+    for city in ("b", "c", "?"):
+        assert_values(case_of(view, event, ask={"due_us": at(20), "city": city}), [None])
 
 
 def test_a_request_column_that_fails_for_a_request_has_no_value_there() -> None:
