@@ -45,11 +45,12 @@ def never_null(record: type[msgspec.Struct]) -> frozenset[str]:
 
 
 @cache
-def may_be_wide(record: type[msgspec.Struct], field: str) -> bool:
-    """Whether a field is an integer whose bounds allow more than 2^53, where floats are exact."""
+def may_be_wide(record: type[msgspec.Struct], field: str, limit: int = EXACT_IN_FLOATS) -> bool:
+    """Whether a field is an integer whose bounds allow more than a limit; by default 2^53, up to
+    which floats are exact."""
     field_type = next(f.type for f in _fields(record) if f.name == field)
     types = field_type.types if isinstance(field_type, inspect.UnionType) else (field_type,)
-    return any(_is_wide(t) for t in types if isinstance(t, inspect.IntType))
+    return any(_is_wide(t, limit) for t in types if isinstance(t, inspect.IntType))
 
 
 def dtype_of(kind: Kind) -> type:
@@ -136,12 +137,12 @@ def _masked_integers(values: Sequence[Any]) -> NDArray[Any]:
     return np.ma.MaskedArray(known, mask=missing)
 
 
-def _is_wide(integer: inspect.IntType) -> bool:
+def _is_wide(integer: inspect.IntType, limit: int) -> bool:
     lowest = integer.gt if integer.ge is None else integer.ge
     highest = integer.lt if integer.le is None else integer.le
     if lowest is None or highest is None:
         return True
-    return lowest < -EXACT_IN_FLOATS or highest > EXACT_IN_FLOATS
+    return lowest < -limit or highest > limit
 
 
 def _fields(record: type[msgspec.Struct]) -> tuple[inspect.Field, ...]:

@@ -20,7 +20,7 @@ from features.definitions.lifecycle_views import (
     PreviousView,
 )
 from features.engine.columns import kinds, may_be_wide
-from features.engine.formulas import Inputs, floats, run
+from features.engine.formulas import floats, run
 from features.engine.intervals import last_existing
 from features.engine.numbers import (
     as_formula_inputs,
@@ -34,6 +34,7 @@ from features.engine.rows import PointInTimeRows
 from features.engine.sorting import HIGHEST, UNSET, Order, running
 from features.engine.state import COMPACTION_SLACK, ViewState
 from features.engine.state_columns import codes
+from features.engine.wrapping import Inputs
 from features.errors import DeclarationError
 from infra.clock import MINUTE, span_us
 

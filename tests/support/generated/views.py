@@ -254,9 +254,7 @@ def _formulas(field: Field) -> list[tuple[Any, bool]]:
     name = field.name
     match field.kind:
         case "int":
-            formulas = [(same(name), True), (at_least(name, 2), True)]
-            # Formulas compute with 64 bits as numpy does: what they give may wrap round.
-            return formulas if field.wild else [*formulas, (twice_less_one(name), True)]
+            return [(same(name), True), (twice_less_one(name), True), (at_least(name, 2), True)]
         case "bool":
             return [(same(name), True), (at_least(name, 1), True)]
         case "int?":
