@@ -43,7 +43,7 @@ def used(folder: Path) -> list[str]:
 
 @pytest.mark.parametrize(
     "name",
-    ["R&D", "c++", "100%", "50% off", "#1", "a b", " ", "a,b", "a;b", "a:b", "'", '"', "*",
+    ["R&D", "c++", "100%", "50% off", "#1", "a b", " ", "a,b", "a;b", "a:b", "'", '"',
      "Müller", "a$b", "~", "`id`", "ä" * 100, "{x}", "<a>", "e\u0301", "\u202e", "日本", "a@b:c"],
 )  # fmt: skip
 def test_the_store_works_in_a_folder_of_that_name(tmp_path: Path, name: str) -> None:
