@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -53,7 +54,7 @@ class Tables:
         at = "" if version is None else f" at version {version}"
         with reaching(f"cannot open {self.path(name)}{at}"):
             try:
-                return DeltaTable(self.path(name), version=version, storage_options=self._options)
+                return _Table(self.path(name), version=version, storage_options=self._options)
             except TableNotFoundError:
                 if version is None:
                     return None
@@ -76,7 +77,7 @@ class Tables:
         with reaching(f"cannot create {self.path(name)}", hint=hint):
             if "://" not in self.root:
                 Path(self.root).mkdir(parents=True, exist_ok=True)
-            return DeltaTable.create(
+            return _Table.create(
                 self.path(name),
                 schema,
                 mode="ignore",
@@ -89,6 +90,18 @@ class Tables:
     def path(self, name: str) -> str:
         """Folder or URL of a table."""
         return f"{self.root}/{name}"
+
+
+class _Table(DeltaTable):
+    """A table that names its files as the file system does.
+
+    The library escapes the names of local files as in a URL (deltalake 1.6), and polars opens the
+    files by these names: it found none in a folder with a blank or an umlaut.
+    """
+
+    def file_uris(self, *arguments: Any, **options: Any) -> list[str]:
+        uris: list[str] = super().file_uris(*arguments, **options)
+        return [unquote(u) for u in uris] if self.table_uri.startswith("file://") else uris
 
 
 @contextmanager
