@@ -6,13 +6,13 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from features.definitions import BoolArray, EventType, Int64Array, View
 from features.engine.checks import nullified
 from features.engine.columns import arrays_of, encode_keys, entity_keys
 from features.engine.sorting import UNSET
-from features.engine.state import COMPACTION_SLACK, ViewState
+from features.engine.state import COMPACTION_SLACK
+from features.engine.value_format import entity_tags
 from features.engine.view_rows import ViewRows
 from features.engine.view_states import state_of
 from infra.kafka.partitions import Partition, Positions
@@ -82,29 +82,28 @@ def view_rows(
     state = state_of(view, compaction_slack=compaction_slack)
     arrays = arrays_of(fields, rows.event.record, state.fields(rows.event))
     state_rows = state.rows_of(rows.event, arrays, rows.known_at_us)
-    codes = entity_of[state_rows.group]
-    deltas = state.pack_rows(state_rows)
-    has_entity = codes >= 0
-    if not has_entity.all():
-        codes, deltas = codes[has_entity], deltas[has_entity]
-    if may_repeat is not None and may_repeat.any():
-        doubted, marks = _marks(state, rows.where(may_repeat), entity_of[may_repeat])
-        codes, deltas = np.concatenate([codes, doubted]), np.concatenate([deltas, marks])
     left_out = len(rows) - len(state_rows)
+    codes, tags = entity_of[state_rows.group], entity_tags(entities)
+    has_entity = np.flatnonzero(codes >= 0)
+    if len(has_entity) < len(codes):
+        codes, state_rows = codes[has_entity], state_rows.select(has_entity, has_entity)
+    deltas = state.pack_rows(state_rows, tags[codes])
+    if may_repeat is not None and may_repeat.any():
+        doubted, exact_from = _exact_from(view, rows.where(may_repeat), entity_of[may_repeat])
+        marks = state.pack_marks(exact_from, tags[doubted])
+        codes, deltas = np.concatenate([codes, doubted]), np.concatenate([deltas, marks])
     return ViewRows(state=state, entities=entities, codes=codes, rows=deltas, left_out=left_out)
 
 
-def _marks(
-    state: ViewState, rows: EventRows, codes: Int64Array
-) -> tuple[Int64Array, NDArray[np.void]]:
-    """For each entity of the events a row that says from when on none of them can count."""
+def _exact_from(view: View, rows: EventRows, codes: Int64Array) -> tuple[Int64Array, Int64Array]:
+    """The entities of the events, and for each of them from when on none of these can count."""
     happened = np.array(rows.fields["event_time_us"], np.int64)
-    counts_until = np.maximum(happened, rows.known_at_us) + state.view.lookback_us
+    counts_until = np.maximum(happened, rows.known_at_us) + view.lookback_us
     named = codes >= 0
     entities, own = np.unique(codes[named], return_inverse=True)
     exact_from = np.full(len(entities), UNSET)
     np.maximum.at(exact_from, own, counts_until[named] + 1)
-    return entities, state.pack_marks(exact_from)
+    return entities, exact_from
 
 
 def not_yet_applied(rows: EventRows, positions: Positions) -> EventRows:
