@@ -347,6 +347,32 @@ def test_a_span_sent_again_counts_once_in_a_calendar() -> None:
     assert_values(Case(**{**vars(case), "horizon_us": 30 * SECOND_US}), [1])
 
 
+def test_a_rebuild_reads_as_far_back_as_events_lie_ahead_of_their_time() -> None:
+    """Further than `reach`: the event happened five days before its time."""
+    view = CalendarView(
+        name="made",
+        source=PLANNED,
+        entity=SHOP,
+        at="due_us",
+        spans=(around(10),),
+        aggregations=(Aggregation(operation="count"),),
+        reach=seconds(20),
+        ahead=seconds(10 * DAY),
+    )
+    events = [planned("x", 0, 5 * DAY), planned("y", 4 * DAY, 4 * DAY, shop="b")]
+    assert_values(compacted(case_of(view, events, (4 * DAY + 1, 5 * DAY))), [1])
+
+
+def test_a_rebuild_reads_a_closing_that_was_reported_long_after_it_happened() -> None:
+    view = open_view(CLOSED, ahead=DAY, reach=DAY)
+    events = [
+        planned("x", 4.2 * DAY, 5 * DAY),
+        closed("x", 0, known=4.5 * DAY),
+        planned("y", 5.5 * DAY, 5.6 * DAY, shop="b"),
+    ]
+    assert_values(compacted(case_of(view, events, (5.6 * DAY, 0))), [0])
+
+
 def test_the_item_before_is_found_by_hand() -> None:
     """It says how the others are read."""
     case = case_of(previous_view(ahead=100, reach=50), [planned("x", 1, 15)], (10, 20))

@@ -181,12 +181,21 @@ def test_a_doubtful_event_leaves_its_entity_exact_from_when_it_cannot_count(
 @ALL
 def test_a_rebuilt_store_knows_the_last_sighting_of_an_id(view: View) -> None:
     """The copy came with a time stamp long before what is kept; the next one is an event again."""
-    events = [sold(40_000), sold(40_000, known=100), sold(40_020, "e")]
+    events = [sold(50, known=40_000), sold(50, known=100), sold(40_020)]
     batches = (Batch(size=2, rebuilds=True), Batch(size=1))
     case = case_of(view, *events, asked=(40_030,), horizon=30)
-    case = replace(case, batches=batches, least_us=0, most_us=0, max_future_us=10**12)
-    first_counts = 0 if view.name == "open" else 1  # as an item it is opened again
-    assert_values(case, [first_counts + 1])
+    case = replace(case, batches=batches, least_us=0, most_us=0)
+    assert_values(case, [2 if view.name == "calendar" else 1])
+
+
+def test_a_rebuilt_store_is_exact_since_the_newest_emission() -> None:
+    """Not only since the moment when that event will be known."""
+    delayed = replace(SOLD, known_after=seconds(1_000))
+    view = replace(views()[3], keeps=((delayed, ()),))
+    case = case_of(view, asked=(500,))
+    late = tuple(replace(sold(t, f"e{t}"), event=delayed) for t in (0, 10))
+    case = replace(case, events=(delayed,), request=delayed, sent=late, least_us=0, most_us=0)
+    assert_values(case, [0])
 
 
 def test_history_finds_copies_in_whatever_order_slices_are_read() -> None:
