@@ -1,5 +1,6 @@
 """Each gate holds a candidate for its own reason, and a missing number holds it too."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import pytest
@@ -125,7 +126,7 @@ def _why(measure: str, when: When) -> str:
     return next(g.why for g in PROJECT.gates if g.measure == measure and g.when is when)
 
 
-def applied(gate: Gate, measures: dict[str, float | None], *, has_champion: bool = False) -> Any:
+def applied(gate: Gate, measures: Mapping[str, float | None], *, has_champion: bool = False) -> Any:
     (result,) = check_candidate([gate], measures, has_champion=has_champion)
     return result
 
