@@ -24,8 +24,10 @@ from features.stores.guards import adopted_ids, check_positions, check_schema_id
 from features.stores.lmdb_keys import (
     SEEN,
     entity_key,
+    entity_of,
     number_bytes,
     number_of,
+    origin_of,
     partition_key,
     partition_of,
     seen_key,
@@ -33,7 +35,7 @@ from features.stores.lmdb_keys import (
 )
 from features.stores.ports import DeclaredView, OnlineContent, OnlineUpdate, ValuePage
 from features.stores.seen_ids import pack_seen, unpack_seen
-from infra.kafka.logs import LogOrigin, Origins
+from infra.kafka.logs import Origins
 from infra.kafka.partitions import Partition, Positions
 from infra.process.timing import Deadline
 
@@ -107,7 +109,7 @@ class LmdbOnlineStore:
 
     def origins(self) -> Origins:
         with self._transaction() as txn:
-            return {partition_of(key): _origin(value) for key, value in _items(txn, _ORIGIN)}
+            return {partition_of(key): origin_of(value) for key, value in _items(txn, _ORIGIN)}
 
     def set_origins(self, origins: Origins) -> None:
         with self._transaction(write=True) as txn:
@@ -160,7 +162,11 @@ class LmdbOnlineStore:
         with self._transaction() as txn:
             items = list(islice(_items(txn, prefix, start=prefix + after), limit + 1))
         following = items[limit][0].removeprefix(prefix) if len(items) > limit else b""
-        return ValuePage(values=[value for _, value in items[:limit]], after=following)
+        return ValuePage(
+            values=[value for _, value in items[:limit]],
+            entities=[entity_of(key.removeprefix(prefix)) for key, _ in items[:limit]],
+            after=following,
+        )
 
     def clear(self) -> None:
         with self._transaction(write=True) as txn:
@@ -211,7 +217,7 @@ class LmdbOnlineStore:
 
     def _drop(self, txn: Any) -> None:
         """Delete everything but the origins: they say what later positions mean."""
-        origins = {partition_of(key): _origin(value) for key, value in _items(txn, _ORIGIN)}
+        origins = {partition_of(key): origin_of(value) for key, value in _items(txn, _ORIGIN)}
         txn.drop(self._env.open_db(None, txn=txn), delete=False)
         _put_origins(txn, origins)
 
@@ -348,19 +354,14 @@ def _content_items(content: OnlineContent) -> Iterator[Items]:
         (_POSITION + partition_key(p), number_bytes(offset))
         for p, offset in content.positions.items()
     ]
-    yield [(_ORIGIN + partition_key(p), _encode_origin(o)) for p, o in content.origins.items()]
+    yield [
+        (_ORIGIN + partition_key(p), msgspec.msgpack.encode(o)) for p, o in content.origins.items()
+    ]
 
 
 def _put_origins(txn: Any, origins: Origins) -> None:
     for partition, origin in origins.items():
-        txn.put(_ORIGIN + partition_key(partition), _encode_origin(origin))
-
-
-def _origin(value: bytes) -> LogOrigin:
-    return msgspec.msgpack.decode(value, type=LogOrigin)
-
-
-_encode_origin = msgspec.msgpack.Encoder().encode
+        txn.put(_ORIGIN + partition_key(partition), msgspec.msgpack.encode(origin))
 
 
 def _schema_items(schemas: Mapping[str, int]) -> Items:

@@ -1,11 +1,15 @@
-"""The keys of an online store in LMDB: a letter for the kind, then what it is about."""
+"""The keys of an online store in LMDB (a letter for the kind, then what it is about), and what its
+values say."""
 
 from hashlib import blake2b
 
+import msgspec
+
+from features.engine.value_format import short_name
+from infra.kafka.logs import LogOrigin
 from infra.kafka.partitions import Partition
 
 VALUE, SEEN = b"v", b"s"
-MAX_KEY = 500  # LMDB takes 511 bytes
 
 
 def value_prefix(view: str) -> bytes:
@@ -14,10 +18,14 @@ def value_prefix(view: str) -> bytes:
 
 
 def entity_key(entity: bytes) -> bytes:
-    """The entity as part of a key; a very long one by its digest."""
-    if len(entity) <= MAX_KEY:
-        return b"=" + entity
-    return b"#" + blake2b(entity, digest_size=32).digest()
+    """The entity as part of a key; a very long one by its digest: LMDB takes keys of 511 bytes."""
+    name = short_name(entity)
+    return b"=" + name if name is entity else name
+
+
+def entity_of(key: bytes) -> bytes:
+    """The entity of such a part of a key; a very long one by its `short_name`."""
+    return key.removeprefix(b"=")
 
 
 def partition_key(partition: Partition) -> bytes:
@@ -44,3 +52,8 @@ def number_bytes(number: int) -> bytes:
 def number_of(value: bytes) -> int:
     """The number of such bytes."""
     return int.from_bytes(value, "big")
+
+
+def origin_of(value: bytes) -> LogOrigin:
+    """The origin of a log that a value holds."""
+    return msgspec.msgpack.decode(value, type=LogOrigin)
