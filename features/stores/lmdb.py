@@ -46,8 +46,7 @@ MAX_READERS = 512
 # freed since is used again, and the file grows with each write.
 FREE_SLOTS_EVERY_S = 1.0
 
-_POSITION, _NEWEST, _SCHEMA, _DECLARED = b"p", b"n", b"m", b"d"
-_ORIGIN = b"o"
+_POSITION, _NEWEST, _SCHEMA, _DECLARED, _ORIGIN = b"p", b"n", b"m", b"d", b"o"
 _FILES = ("lock.mdb", "data.mdb")
 _DAMAGES = (
     lmdb.InvalidError,
