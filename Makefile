@@ -15,7 +15,7 @@ MINUTES ?= 10
 unexport PYTHONDONTWRITEBYTECODE
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: help setup lock check fix test-fast test test-nightly explore demo up down status clean bench
+.PHONY: help setup lock check fix test-fast test test-nightly explore mutate demo up down status clean bench
 help: ## show this page
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  \033[1m%-10s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
@@ -58,12 +58,16 @@ test-fast: setup ## without servers and kills: units, contracts on memory and fi
 test: setup ## every test, on real servers, JOBS files at a time (2)
 	@$(BIN)/pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder
 
-test-nightly: setup ## every test with many more kills, then an hour of `make explore`
+test-nightly: setup ## every test with many more kills, then an hour of `make explore`, then `make mutate PART=all`
 	@$(BIN)/pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder --faults=long
 	@$(MAKE) explore MINUTES=60
+	@$(MAKE) mutate PART=all
 
 explore: setup ## look for new counterexamples to the properties of the features (MINUTES=10)
 	@$(BIN)/pytest -n $(JOBS) --dist load -m "not servers" --hypothesis-profile=explore --explore-minutes=$(MINUTES) tests/unit/features
+
+mutate: setup ## do the fast tests notice a change? the files changed since main (PART=metrics, all, known)
+	@$(BIN)/python -m tests.mutation --jobs $(JOBS) $(if $(PART),--part $(PART)) $(MUTATE)
 
 demo: setup ## the whole loop on real flights; the servers stay up
 	@$(BIN)/eventide demo

@@ -10,14 +10,17 @@ from functools import cache
 from typing import Any, Final
 
 import msgspec
+from msgspec import inspect
 
 from features.contracts.printable import unprintable_field
 from features.definitions import EventType
 from features.errors import MalformedEvent
 from infra.clock import now_us
+from infra.kafka.message import UnreadableHeaders, UnreadableMessage, headers_of
 
 SCHEMA_HEADER: Final = "schema"
 MAX_BYTES: Final = 256 * 1024
+LEAST, LARGEST = -(2**63), 2**63 - 1  # integers of 64 bits
 MIN_TIME_US: Final = 631_152_000_000_000  # 1990: an earlier time is probably in other units
 
 CODES: Final = (
@@ -55,6 +58,7 @@ def decode(event: EventType, value: bytes | None, headers: Headers = None) -> An
         raise MalformedEvent(code=_code(str(error)), reason=_shortened(str(error))) from None
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         raise MalformedEvent(code="not_json", reason="the value is not JSON") from None
+    _check_integers(record)
     if field := unprintable_field(record, value):
         raise MalformedEvent(code="out_of_range", reason=f"{field!r} holds a control character")
     return record
@@ -92,7 +96,13 @@ def decode_message(
     Raises:
         MalformedEvent: retrying cannot help.
     """
-    record = decode(event, message.value(), message.headers())
+    if isinstance(message, UnreadableMessage):
+        raise MalformedEvent(code="not_json", reason=f"the client cannot read it: {message.why}")
+    try:
+        headers = headers_of(message)
+    except UnreadableHeaders as error:
+        raise MalformedEvent(code="unknown_schema", reason=str(error)) from None
+    record = decode(event, message.value(), headers)
     check_key(event, record, message.key())
     check_times(
         record,
@@ -131,6 +141,32 @@ _ENCODER = msgspec.json.Encoder()
 @cache
 def _decoder(record: type[msgspec.Struct]) -> msgspec.json.Decoder[Any]:
     return msgspec.json.Decoder(record)
+
+
+def _check_integers(record: msgspec.Struct) -> None:
+    """JSON has integers of any length, and the decoder takes up to 4,300 digits."""
+    for name in _fields_without_bounds(type(record)):
+        value = getattr(record, name)
+        if value is not None and not LEAST <= value <= LARGEST:
+            reason = f"Expected an integer of 64 bits - at `$.{name}`"
+            raise MalformedEvent(code="out_of_range", reason=reason)
+
+
+@cache
+def _fields_without_bounds(record: type[msgspec.Struct]) -> tuple[str, ...]:
+    """The integers of a record that may be of any length; bounds are of 64 bits themselves."""
+    info = inspect.type_info(record)
+    assert isinstance(info, inspect.StructType)
+    return tuple(f.name for f in info.fields if _may_be_of_any_length(f.type))
+
+
+def _may_be_of_any_length(field_type: inspect.Type) -> bool:
+    types = field_type.types if isinstance(field_type, inspect.UnionType) else (field_type,)
+    return any(
+        isinstance(t, inspect.IntType)
+        and ((t.ge is None and t.gt is None) or (t.le is None and t.lt is None))
+        for t in types
+    )
 
 
 def _check_schema(event: EventType, headers: Sequence[tuple[str, bytes | str | None]]) -> None:

@@ -49,6 +49,12 @@ class Decision:
     entity_id: str
     at: Callable[[Columns], Int64Array]
 
+    @property
+    def checked_as(self) -> tuple[EventType, ...]:
+        """The event types whose checks with `nullify` count for a request, one after the other,
+        online and in history."""
+        return tuple(dict.fromkeys((self.source, self.request)))
+
 
 @dataclass(frozen=True, kw_only=True)
 class FeatureService:
@@ -71,6 +77,13 @@ class FeatureService:
         needed |= {f for v in self.views for f in (*v.entity.keys, *v.request_fields)}
         missing = sorted(needed - readable)
         require(not missing, f"service {self.name}: requests and history lack {missing}")
+        for check in (c for e in self.decision.checked_as for c in e.checks_with("nullify")):
+            lacking = sorted(set(check.reads) - readable)
+            require(
+                check.field not in needed or not lacking,
+                f"service {self.name}: the check {check.name!r} nullifies {check.field!r}, and"
+                f" requests or history lack {lacking}, which it reads",
+            )
         for column in self.request_columns:
             leaks = sorted(set(column.reads) & set(self.refused))
             require(

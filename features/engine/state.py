@@ -13,17 +13,19 @@ the bytes.
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from features.definitions.events import BoolArray, Columns, EventType, Float64Array, Int64Array
 from features.definitions.views import View
-from features.engine.fingerprints import schema_id
+from features.engine.columns import kinds
 from features.engine.queries import PointInTimeQueries
 from features.engine.rows import PointInTimeRows
 from features.engine.sorting import UNSET
 from features.engine.value_format import ValueFormat, ValueRows
+from features.engine.view_identity import view_identity
 
 COMPACTION_SLACK = 16
 """A value is compacted when it has so many delta rows beyond twice those that the last compaction
@@ -46,8 +48,8 @@ class ViewState(ABC):
     Each kind of view says which rows it keeps of its events, how rows are merged and dropped, and
     how features are computed of them. History gives its rows to the same `compute`.
 
-    `schema_id` changes with the meaning of the stored values. `empty`: the value of an entity
-    without rows.
+    `schema_id` changes with the meaning of the stored values; `identity` says what it consists of.
+    `empty`: the value of an entity without rows.
     """
 
     def __init__(
@@ -61,8 +63,10 @@ class ViewState(ABC):
         """`columns`: names of the int64 columns of a row. `dependencies`: what the numbers in them
         depend on; a change of it is another schema."""
         self.view, self.columns = view, tuple(columns)
-        self.schema_id = schema_id(view, self.columns, dependencies)
+        self.identity = view_identity(view, self.columns, dependencies, self._kinds_read())
+        self.schema_id = self.identity.schema_id
         self.format = ValueFormat(view.name, self.columns, self.schema_id)
+        self.accept(self.identity.earlier_id)
         self.empty = self.format.empty
         self._compaction_slack = compaction_slack
 
@@ -71,13 +75,17 @@ class ViewState(ABC):
         """The view's name."""
         return self.view.name
 
+    def accept(self, earlier_id: int) -> None:
+        """Take values too that were written under another id of the same declaration."""
+        self.format.accept(earlier_id)
+
     @abstractmethod
-    def fields(self, event: EventType) -> tuple[str, ...]:
+    def fields(self, event: EventType, /) -> tuple[str, ...]:
         """The fields of that event that `rows_of` reads; without the keys of the entity."""
 
     @abstractmethod
     def rows_of(
-        self, event: EventType, events: Columns, known_at_us: Int64Array
+        self, event: EventType, /, events: Columns, known_at_us: Int64Array
     ) -> PointInTimeRows:
         """The rows that the view keeps of events. `group` is the index of the event; an event that
         does not count for the view has no row."""
@@ -91,9 +99,13 @@ class ViewState(ABC):
         """One base row for each run of rows that are to be merged; `starts` are where they begin.
         The checksum is set later."""
 
-    def merge_key_columns(self) -> tuple[str, ...]:
-        """Columns beside the row key that rows must share to be merged."""
-        return ()
+    def merge_keys(self, _rows: NDArray[np.void], /) -> list[NDArray[Any]]:
+        """What rows must share to be merged, beside the row key."""
+        return []
+
+    def runs(self, _rows: NDArray[np.void], starts: Int64Array, /) -> Int64Array:
+        """Where the runs of rows that are merged begin, of runs that share all keys."""
+        return starts
 
     def compactable(self, deltas: NDArray[np.void], compacted_through: Int64Array, /) -> BoolArray:
         """Which delta rows may become base rows: those that every allowed query knows."""
@@ -190,6 +202,16 @@ class ViewState(ABC):
         declaration."""
         self.format.parse(values)
 
+    def _kinds_read(self) -> dict[str, dict[str, str]]:
+        """The kinds of the fields that the view reads, by event."""
+        return {
+            event.name: {
+                field: kinds(event.record)[field]
+                for field in (*self.view.entity.keys, *self.fields(event))
+            }
+            for event in self.view.sources
+        }
+
     def _all_rows(self, rows: ValueRows) -> PointInTimeRows:
         base, deltas = rows.base, rows.deltas
         return PointInTimeRows(
@@ -213,14 +235,14 @@ class ViewState(ABC):
         """One sealed row for each (group, row key, merge key columns), sorted by them."""
         if not len(rows):
             return rows, group
-        keys = [*(rows[c] for c in self.merge_key_columns()), rows["row_key"], group]
+        keys = [*self.merge_keys(rows), rows["row_key"], group]
         order = np.lexsort(keys)
         new = np.zeros(len(rows), bool)
         new[0] = True
         for key in keys:
             ordered = key[order]
             new[1:] |= ordered[1:] != ordered[:-1]
-        starts = np.flatnonzero(new)
+        starts = self.runs(rows[order], np.flatnonzero(new))
         merged = self.merge_runs(rows[order], starts)
         return self.format.seal(merged), group[order][starts]
 

@@ -146,7 +146,15 @@ def arrow_of(batch: EventBatch) -> Any:
     times = pa.array(columns["event_time_us"], pa.int64())
     columns["event_date"] = pc.cast(pc.cast(pc.divide(times, DAY), pa.int32()), pa.date32())
     columns["topic"] = pa.array([batch.event.name]).take(pa.array([0] * len(batch), pa.int32()))
-    return pa.table([pa.array(columns[f.name], f.type) for f in schema], schema=schema)
+    return pa.table([_array_of(columns[f.name], f.type) for f in schema], schema=schema)
+
+
+def _array_of(values: Any, type_: pa.DataType) -> Any:
+    """A truth value is stored as 0 or 1; Arrow takes it for an integer only when it is told so."""
+    try:
+        return pa.array(values, type_)
+    except pa.ArrowTypeError:
+        return pc.cast(pa.array(values, pa.bool_()), type_)
 
 
 def writer_of(event: EventType) -> WriterProperties:

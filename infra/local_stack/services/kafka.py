@@ -93,6 +93,8 @@ def server_properties(plan: KafkaPlan) -> dict[str, str]:
         # Replayed events carry the time of their emission, which may lie years back.
         "log.retention.ms": "-1",
         "log.message.timestamp.type": "CreateTime",
+        # The default forgets after a week where a group stood that has no member.
+        "offsets.retention.minutes": "5256000",  # ten years
         **_ONE_BROKER,
         **_SMALL,
         **_QUICK,

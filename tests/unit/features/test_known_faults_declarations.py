@@ -1,12 +1,8 @@
 """Declarations that pass as sound and should be refused: expected to fail until they are."""
 
 import dataclasses
-import subprocess
-import sys
 from collections.abc import Callable
 from datetime import timedelta
-from functools import partial
-from types import FunctionType
 from typing import Any, cast
 
 import msgspec
@@ -27,7 +23,6 @@ from features.definitions import (
     PythonView,
     TimeWindow,
 )
-from features.engine.view_states import state_of
 from features.errors import DeclarationError
 from features.ingestion.decoding import decode_poll
 from features.stores.delta.store import DeltaOfflineStore
@@ -202,74 +197,6 @@ def test_a_decision_time_in_seconds_is_refused() -> None:
     )
     with pytest.raises(DeclarationError):
         check_domain(domain(view, services=(service,)))
-
-
-_SET_LITERAL = """
-from tests.unit.features.test_known_faults_declarations import of_column
-from features.engine.view_states import state_of
-import numpy as np
-view = of_column(lambda e: np.array([c in {"x", "y", "z"} for c in e["city"]], bool), "city")
-print(state_of(view).schema_id)
-"""
-
-
-@known_fault("the id of a declaration with a set depends on the hash seed of the process")
-def test_a_set_in_a_formula_gives_the_same_id_in_every_process() -> None:
-    ids = {
-        subprocess.run(
-            [sys.executable, "-c", _SET_LITERAL],
-            env={"PYTHONHASHSEED": seed, "PYTHONPATH": "."},
-            check=True,
-            capture_output=True,
-            text=True,
-        ).stdout
-        for seed in ("1", "2", "3", "4")
-    }
-    assert len(ids) == 1
-
-
-class _Times:
-    """A formula that is an object."""
-
-    def __init__(self, factor: int) -> None:
-        self.factor = factor
-
-    def __call__(self, e: Any) -> Any:
-        return e["cents"] * self.factor
-
-
-def _times(factor: int, e: Any) -> Any:
-    return e["cents"] * factor
-
-
-def _made_again() -> Callable[..., Any]:
-    """A function with the code of `_times`, as another process has it at another address."""
-    return FunctionType(_times.__code__, globals(), "_times")
-
-
-@known_fault("the id of a declaration with a callable object depends on its address in memory")
-@pytest.mark.parametrize(
-    "make",
-    [lambda: _Times(2), lambda: partial(_made_again(), 2)],
-    ids=["object", "partial"],
-)
-def test_a_callable_object_gives_the_same_id_again_or_is_refused(make: Callable[[], Any]) -> None:
-    kept = [make(), make()]
-    try:
-        ids = {state_of(of_column(compute)).schema_id for compute in kept}
-    except DeclarationError:
-        return
-    assert len(ids) == 1
-
-
-@known_fault("a constant that a formula uses is no part of the declaration's id")
-def test_a_changed_constant_gives_another_id() -> None:
-    ids = set()
-    for bound in (3, 4):
-        names: dict[str, Any] = {"BOUND": bound}
-        exec("def large(e):\n    return e['cents'] >= BOUND\n", names)
-        ids.add(state_of(of_column(names["large"])).schema_id)
-    assert len(ids) == 2
 
 
 def test_a_sound_declaration_is_read_by_every_path() -> None:

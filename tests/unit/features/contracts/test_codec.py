@@ -1,7 +1,7 @@
 """All bytes become a record or a MalformedEvent with a documented code."""
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 import pytest
@@ -99,6 +99,48 @@ def test_unknown_fields_and_a_missing_header_are_accepted() -> None:
 )
 def test_a_value_that_does_not_fit_is_refused_with_its_code(value: bytes | None, code: str) -> None:
     assert code_of(DEPARTED, value) == code
+
+
+class Counted(msgspec.Struct, frozen=True, kw_only=True):
+    """Numbers without bounds."""
+
+    event_id: str = "e"
+    event_time_us: int = NOON_US
+    number: int = 0
+    some: int | None = None
+    ratio: float = 0.0
+    least: Annotated[int, msgspec.Meta(ge=0)] = 0
+
+
+COUNTED = EventType(name="made.counted", record=Counted, key="event_id")
+
+
+@pytest.mark.parametrize("field", ["number", "some", "least", "event_time_us"])
+@pytest.mark.parametrize("number", [2**63, 2**64, 2**64 + 5, 2**70, 10**400, 10**4_000])
+def test_an_integer_beyond_64_bits_is_out_of_range(field: str, number: int) -> None:
+    assert code_of(COUNTED, f'{{"{field}": {number}}}'.encode()) == "out_of_range"
+    if field != "least":
+        assert code_of(COUNTED, f'{{"{field}": {-number - 1}}}'.encode()) == "out_of_range"
+
+
+@pytest.mark.parametrize("number", [2**63 - 1, -(2**63), 0, None])
+def test_every_integer_of_64_bits_is_read(number: int | None) -> None:
+    value = msgspec.json.encode(
+        {"some": number, "number": number or 0, "least": abs(number or 1) - 1}
+    )
+    record = decode(COUNTED, value)
+    assert (record.some, record.number) == (number, number or 0)
+
+
+@pytest.mark.parametrize("number", ["1e400", "-1e400", "1" + "0" * 400])
+def test_a_float_beyond_its_range_is_out_of_range(number: str) -> None:
+    assert code_of(COUNTED, f'{{"ratio": {number}}}'.encode()) == "out_of_range"
+    assert decode(COUNTED, b'{"ratio": 1e308}').ratio == 1e308
+
+
+@pytest.mark.parametrize("number", ["NaN", "Infinity", "-Infinity"])
+def test_what_is_no_number_of_json_is_not_json(number: str) -> None:
+    assert code_of(COUNTED, f'{{"ratio": {number}}}'.encode()) == "not_json"
 
 
 @pytest.mark.parametrize("schema", [b"flight.departed/2", b"flight.landed/1", b"", None, b"\xff"])

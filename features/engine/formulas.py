@@ -1,0 +1,181 @@
+"""Runs the formulas of declarations. Whatever they do, each row has a value or none.
+
+A formula is code of the user: it may raise on a strange row, or give something else than one value
+a row. Then that row has no value, the others keep theirs, and the failure is counted under the
+formula's name. The same rows have no value live, in history and in a rebuild.
+"""
+
+import math
+from collections import Counter
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from threading import Lock
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from features.definitions.events import BoolArray, Columns, Float64Array, Int64Array
+from features.engine.numbers import as_formula_input, as_formula_inputs, nulls
+
+Inputs = Mapping[Any, NDArray[Any]]
+Compute = Callable[[Inputs], Any]
+
+
+class FailureCounts:
+    """How many rows had no usable value, by formula and reason, since they were last taken."""
+
+    def __init__(self) -> None:
+        self._counts: Counter[tuple[str, str]] = Counter()
+        self._lock = Lock()
+
+    def add(self, formula: str, reason: str, rows: int) -> None:
+        """Count rows of a formula; `reason` is one of few words, such as the name of an error."""
+        if rows:
+            with self._lock:
+                self._counts[formula, reason] += rows
+
+    def take(self) -> Mapping[tuple[str, str], int]:
+        """What was counted since the last call."""
+        with self._lock:
+            taken, self._counts = self._counts, Counter()
+        return taken
+
+
+FAILURES = FailureCounts()
+"""Of this process; who has a place for it takes the counts: metrics, the log."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Formula:
+    """A formula of a declaration, and what it reads.
+
+    `name` says where it stands, such as `shop_sales.price`. `strict`: the fields of `reads` that
+    their record declares without null. Where a check has nullified one, the formula is not asked.
+    """
+
+    name: str
+    compute: Compute
+    reads: Sequence[str]
+    strict: Collection[str] = ()
+
+    def values(self, columns: Columns) -> "Outcome":
+        """One value a row, as an array of the engine: masked, NaN or None where there is none."""
+        exact = {field: columns[field] for field in self.reads}
+        n = len(next(iter(exact.values()))) if exact else 0
+        absent = np.zeros(n, bool)
+        for field in self.strict:
+            absent |= nulls(exact[field])
+        if not absent.any():
+            return self._ask(exact, n)
+        rows = np.flatnonzero(~absent)
+        asked = {field: values[rows] for field, values in exact.items()}
+        for field in self.strict:
+            asked[field] = np.ma.getdata(asked[field])
+        outcome = self._ask(asked, len(rows))
+        failed = np.zeros(n, bool)
+        failed[rows] = outcome.failed
+        return Outcome(scattered(outcome.values, rows, n), failed)
+
+    def _ask(self, exact: Columns, n: int) -> "Outcome":
+        """The values; of a formula that gives a field as it is, the field with all its bits."""
+        inputs = as_formula_inputs(exact)
+        outcome = run(self.compute, inputs, n, name=self.name)
+        same = (exact[field] for field, given in inputs.items() if outcome.values is given)
+        return Outcome(next(same, outcome.values), outcome.failed)
+
+
+class Outcome(NamedTuple):
+    """The values of a formula, and on which rows it failed, which have none."""
+
+    values: NDArray[Any]
+    failed: BoolArray
+
+
+def run(compute: Compute, inputs: Inputs, n: int, *, name: str) -> Outcome:
+    """The values of a formula for `n` rows; none where it fails, which is counted."""
+    values = _attempt(compute, inputs, n)
+    if not isinstance(values, str):
+        return Outcome(values, np.zeros(n, bool))
+    pieces = list(_pieces(compute, inputs, np.arange(n), name))
+    rows = np.concatenate([np.empty(0, np.int64), *(rows for rows, _ in pieces)])
+    found = [values for _, values in pieces] or [np.empty(0, np.float64)]
+    failed = np.ones(n, bool)
+    failed[rows] = False
+    return Outcome(scattered(np.concatenate(found), rows, n), failed)
+
+
+def numbers(outcome: Outcome, *, name: str) -> Outcome:
+    """The outcome as numbers: the formula failed where it gave anything else."""
+    values, failed = outcome
+    if values.dtype.kind not in "OU":
+        return outcome
+    found = [_number(v) for v in values.tolist()]
+    wrong = np.array([f is None for f in found], bool)
+    FAILURES.add(name, "not a number", int(wrong.sum()))
+    return Outcome(np.array([math.nan if f is None else f for f in found]), failed | wrong)
+
+
+def floats(outcome: Outcome, *, name: str) -> Float64Array:
+    """The outcome as float64; NaN where the formula gave no number."""
+    return np.asarray(as_formula_input(numbers(outcome, name=name).values), np.float64)
+
+
+def _number(value: Any) -> float | None:
+    """NaN for null, None for what is no number."""
+    if value is None:
+        return math.nan
+    if isinstance(value, str):
+        return None
+    try:
+        return float(value)
+    except (TypeError, ValueError, OverflowError):
+        return None
+
+
+def scattered(values: NDArray[Any], rows: Int64Array, n: int) -> NDArray[Any]:
+    """An array of `n` rows with these values at `rows`, and without a value elsewhere."""
+    if values.dtype.kind == "f" and not isinstance(values, np.ma.MaskedArray):
+        floats = np.full(n, np.nan)
+        floats[rows] = values
+        return floats
+    if values.dtype.kind in "OU":
+        texts = np.full(n, None, object)
+        texts[rows] = values
+        return texts
+    integers = np.ma.MaskedArray(np.zeros(n, np.int64), mask=np.ones(n, bool))
+    integers[rows] = values
+    return integers
+
+
+def _attempt(compute: Compute, inputs: Inputs, n: int) -> NDArray[Any] | str:
+    """The formula's values, or why there are none."""
+    try:
+        with np.errstate(all="ignore"):
+            values = np.asarray(compute(inputs))
+    except MemoryError:
+        raise
+    except Exception as error:  # noqa: BLE001  # whatever a formula raises on a strange row
+        return type(error).__name__
+    if values.shape == ():  # a constant
+        values = np.full(n, values)
+    if values.shape != (n,):
+        return "not one value a row"
+    return values if values.dtype.kind in "biufOU" else "not a number or a text"
+
+
+def _pieces(
+    compute: Compute, inputs: Inputs, rows: Int64Array, name: str
+) -> Iterator[tuple[Int64Array, NDArray[Any]]]:
+    """(rows, values) of the parts for which a formula works: halves, until the rows on which it
+    fails are alone. One bad row among n costs 2 log2 n attempts."""
+    if not len(rows):
+        return
+    values = _attempt(compute, {f: v[rows] for f, v in inputs.items()}, len(rows))
+    if not isinstance(values, str):
+        yield rows, values
+    elif len(rows) == 1:
+        FAILURES.add(name, values, 1)
+    else:
+        for half in np.array_split(rows, 2):
+            yield from _pieces(compute, inputs, half, name)
