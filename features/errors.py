@@ -24,6 +24,12 @@ class MalformedEvent(FeatureError):
         super().__init__(f"{code}: {reason}")
 
 
+class ClockDiffers(FeatureError):
+    """Most records come from the future, so a clock is wrong. None of them is refused for it."""
+
+    hint = "compare the clocks of this machine, of the brokers and of the producers"
+
+
 class StoreUnavailable(FeatureError):
     """A store did not respond or refused the write; nothing is known to be written."""
 

@@ -58,14 +58,26 @@ class Champion:
             raw = (self._folder / CURRENT).read_bytes()
         except FileNotFoundError:
             return
+        except OSError as error:
+            self._report("local_model_unreadable", error)
+            return
         try:
             version = msgspec.json.decode(raw, type=ModelVersion)
             self._put_in_service(version, self._load(version))
-        except (BundleRefused, ModelRefused, msgspec.MsgspecError, UnicodeDecodeError) as error:
+        except (
+            BundleRefused,
+            ModelRefused,
+            msgspec.MsgspecError,
+            UnicodeDecodeError,
+            OSError,
+        ) as error:
             self._report("local_model_refused", error)
 
     def refresh(self) -> None:
-        """Look up once which version is to serve, and switch to it if it is new and valid."""
+        """Look up once which version is to serve, and switch to it if it is new and valid.
+
+        Whatever goes wrong, the model in service goes on serving.
+        """
         version = None
         try:
             version = self._source.current()
@@ -82,6 +94,9 @@ class Champion:
             self._refused = version, self._clock_s()
             metrics.MODEL_SWAPS.labels(result="refused").inc()
             self._report("model_refused", error)
+        except Exception as error:  # noqa: BLE001  # requests must not wait for a model's trouble
+            metrics.MODEL_SWAPS.labels(result="refused").inc()
+            self._report("model_check_failed", error)
 
     def _note_absence(self) -> None:
         """No version has the alias: that is usual at first, and news once there was one."""
@@ -131,15 +146,22 @@ class Champion:
         return bundle
 
     def _remember(self, version: ModelVersion) -> None:
-        """Save it for a start without the registry; delete all but the last few copies."""
-        write_atomic(self._folder / CURRENT, msgspec.json.encode(version))
-        delete_old_copies(self._folder, keep=version.version)
+        """Save it for a start without the registry; delete all but the last few copies.
+
+        Where that fails it serves all the same; only such a start would begin with an older one.
+        """
+        try:
+            write_atomic(self._folder / CURRENT, msgspec.json.encode(version))
+            delete_old_copies(self._folder, keep=version.version)
+        except OSError as error:
+            self._report("model_not_remembered", error)
 
     def _report(self, event: str, error: Exception) -> None:
         """Keep the error, and log it once, not at every refresh."""
-        if self.trouble != str(error):
-            log.warning(event, why=str(error))
-        self.trouble = str(error)
+        why = str(error) or repr(error)
+        if self.trouble != why:
+            log.warning(event, why=why)
+        self.trouble = why
         metrics.MODEL_CHECKS_FAILED.inc()
 
 

@@ -9,6 +9,7 @@ from typing import Any, Literal
 from numpy.typing import NDArray
 
 from features.definitions.events import BoolArray, Columns, EventType, Int64Array
+from features.definitions.field_types import may_be_null, value_type
 from features.definitions.label_trial import untrue_value
 from features.definitions.lifecycle_views import AS_OF
 from features.definitions.validation import require
@@ -118,6 +119,8 @@ class FeatureService:
         needed = {*self._read_fields, self.decision.entity_id} - {AS_OF}
         missing = sorted(needed - readable)
         require(not missing, f"service {self.name}: requests and history lack {missing}")
+        for name in sorted(needed):
+            self._require_same_type(name)
         self._require_shared_fields()
         self._require_distinct_names()
         for check in (c for e in self.decision.checked_as for c in e.checks_with("nullify")):
@@ -133,6 +136,25 @@ class FeatureService:
                 not leaks,
                 f"service {self.name}: column {column.name!r} reads {leaks}, which are refused",
             )
+
+    def _require_same_type(self, field: str) -> None:
+        """History looks up and computes with the field of `source` what a request has live."""
+        request, source = self.decision.request, self.decision.source
+        types = [value_type(event.record, field) for event in (request, source)]
+        require(
+            types[0] == types[1],
+            f"service {self.name}: {field!r} is {types[0]} in {request.name} and {types[1]} in"
+            f" {source.name}: give both one type",
+        )
+        # Formulas are given integers where null is no value, and floats where it is.
+        nulls = [may_be_null(event.record, field) for event in (request, source)]
+        computed = {f for c in self.request_columns for f in c.reads}
+        computed |= {f for v in self.views for f in v.request_fields}
+        require(
+            field not in computed or types[0] == "text" or nulls[0] == nulls[1],
+            f"service {self.name}: {field!r} may be null in only one of {request.name} and"
+            f" {source.name}: give both one type",
+        )
 
     @property
     def _read_fields(self) -> set[str]:

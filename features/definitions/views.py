@@ -4,7 +4,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import cached_property
-from itertools import pairwise
 
 from features.definitions.aggregations import Aggregation, TimeWindow
 from features.definitions.events import Column, Columns, Entity, EventType, Int64Array
@@ -63,7 +62,6 @@ class FeatureView:
                     self.ttl is None or w.length <= self.ttl,
                     f"view {self.name}: the window {w.name} is longer than its ttl",
                 )
-        _check_hops(self)
         _check_distinct_names(self)
 
     @property
@@ -291,15 +289,6 @@ def _check_aggregation(view: FeatureView | CalendarView, a: Aggregation) -> None
         require(
             a.column in declared or a.column in view.source.fields,
             f"view {view.name}: {a.operation} of an unknown field {a.column!r}",
-        )
-
-
-def _check_hops(view: FeatureView) -> None:
-    """Each hop divides the longer ones, so that a row can be moved from one to the next."""
-    hops = sorted({w.hop_us for w in view.windows})
-    for shorter, longer in pairwise(hops):
-        require(
-            longer % shorter == 0, f"view {view.name}: a hop does not divide the next longer one"
         )
 
 

@@ -40,7 +40,7 @@ def request_values(
     numbers: list[Float64Array] = []
     for column in service.request_columns:
         formula = _formula(service, column)
-        outcome = formula.values(columns)
+        outcome = formula.values(columns, n)
         if column.category:
             categories[column.name] = _texts(outcome.values)
         else:

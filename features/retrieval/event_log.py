@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from features.definitions import BoolArray, Check, Columns, Entity, EventType, Int64Array
 from features.engine.checks import nullified_rows, required_fields, violations
-from features.engine.columns import KEY_SEPARATOR, dtype_of, kinds
+from features.engine.columns import dtype_of, kinds
 from features.engine.deduplication import first_sightings
 from features.errors import CheckFailed
 from features.retrieval.field_sets import distinct
@@ -233,9 +233,12 @@ def entity_codes(entity: Entity, frames: Sequence[pl.DataFrame]) -> list[Int64Ar
     """
     import polars as pl
 
-    key = pl.concat_str([pl.col(k).cast(pl.String) for k in entity.keys], separator=KEY_SEPARATOR)
-    keys = pl.concat([frame.select(key.alias("k")) for frame in frames])["k"]
-    codes = keys.cast(pl.Categorical).to_physical().cast(pl.Int64).fill_null(-1).to_numpy()
+    codes: Int64Array | None = None
+    for name in entity.keys:
+        key = pl.concat([frame.select(pl.col(name).cast(pl.String).alias("k")) for frame in frames])
+        of_key = key["k"].cast(pl.Categorical).to_physical().cast(pl.Int64).fill_null(-1).to_numpy()
+        codes = of_key if codes is None else _codes_of_pairs(codes, of_key)
+    assert codes is not None  # an entity has a key
     queries, *events = np.split(codes, np.cumsum([frame.height for frame in frames])[:-1])
     return [np.where(queries < 0, codes.max(initial=0) + 1, queries), *events]
 
@@ -247,6 +250,19 @@ def _stop_unless(check: Check, event: EventType, frame: pl.DataFrame) -> None:
         raise CheckFailed(
             event=event.name, check=check.name, events=int(bad.sum()), example=example
         )
+
+
+def _codes_of_pairs(first: Int64Array, second: Int64Array) -> Int64Array:
+    """A code for each pair of codes, from 0 without gaps; -1 where one of them is."""
+    null = (first < 0) | (second < 0)
+    pairs = np.where(null, 0, first * (second.max(initial=0) + 1) + second)
+    if pairs.max(initial=0) < 4 * len(pairs):  # few possible pairs: they are counted out
+        occurs = np.zeros(pairs.max(initial=0) + 1, bool)
+        occurs[pairs] = True
+        codes = (np.cumsum(occurs) - 1)[pairs]
+    else:
+        codes = np.unique(pairs, return_inverse=True)[1]
+    return np.where(null, -1, codes)
 
 
 def _codes(texts: pl.Series) -> Int64Array:

@@ -59,9 +59,9 @@ class FeatureReader:
         stored = self._store.get(
             [(v.name, keys) for v, (keys, _) in zip(self._service.views, view_keys, strict=True)]
         )
-        for view, (_, which), values in zip(self._service.views, view_keys, stored, strict=True):
+        for view, (keys, which), values in zip(self._service.views, view_keys, stored, strict=True):
             query = arrays_of(fields, record, view.request_fields)
-            result = state_of(view).read(values, which, as_of_us, query)
+            result = state_of(view).read(values, keys, which, as_of_us, query)
             numbers.append(result.values)
             exact &= result.exact
         return FeatureVectors(categories=own.categories, numbers=np.hstack(numbers), exact=exact)

@@ -16,7 +16,7 @@ from serving.champion import RETRY_REFUSED_S, Champion, ChampionWatch, check_col
 from serving.errors import ModelRefused, ModelUnavailable
 from serving.model import ModelVersion
 from tests.support.data.bundles import a_bundle
-from tests.support.waiting import wait_for_error, wait_until
+from tests.support.waiting import wait_until
 
 
 class Source:
@@ -221,9 +221,3 @@ def test_the_watch_detects_a_new_champion(champion: Champion, bundle: Path) -> N
     with ChampionWatch(champion, seconds=0.02):
         version = promote(bundle, intercept=-1)
         wait_until(lambda: served_version(champion) == version, what="it serves")
-
-
-def test_an_unexpected_error_of_the_watch_is_raised(champion: Champion, source: Source) -> None:
-    source.inner = None  # type: ignore[assignment]
-    with ChampionWatch(champion, seconds=0.02) as watch, pytest.raises(AttributeError):
-        wait_for_error(watch.raise_if_failed)
