@@ -43,12 +43,16 @@ class ItemEvents:
         return np.arange(len(self.item)) - np.searchsorted(self.item, self.item, "left")
 
     def columns_at(self, index: Int64Array) -> dict[str, Int64Array]:
-        """The columns of the events at `index`; HIGHEST for -1."""
-        exists = index >= 0
-        picked = {name: np.full(len(index), HIGHEST, np.int64) for name in self.columns}
-        for name, values in self.columns.items():
-            picked[name][exists] = values[index[exists]]
-        return picked
+        """The columns of the events at `index`; see `values_at`."""
+        return {name: values_at(values, index) for name, values in self.columns.items()}
+
+
+def values_at(column: Int64Array, index: Int64Array) -> Int64Array:
+    """The column at `index`; HIGHEST (never known, not set) for -1."""
+    values = np.full(len(index), HIGHEST, np.int64)
+    exists = index >= 0
+    values[exists] = column[index[exists]]
+    return values
 
 
 def runs(*keys: Int64Array) -> Int64Array:
@@ -56,6 +60,11 @@ def runs(*keys: Int64Array) -> Int64Array:
     new = np.ones(len(keys[0]), bool)
     new[1:] = np.logical_or.reduce([key[1:] != key[:-1] for key in keys])
     return np.flatnonzero(new)
+
+
+def run_numbers(starts: Int64Array, n: int) -> Int64Array:
+    """The number of the run that each of `n` sorted keys is in."""
+    return np.repeat(np.arange(len(starts)), np.diff(np.append(starts, n)))
 
 
 def has_several(known: Int64Array, starts: Int64Array) -> bool:
@@ -95,6 +104,27 @@ def openings_of(
         return openings
     _share_smaller_values(openings, names)
     return openings.where(_later_than_all_before(openings.item, openings.columns[place]))
+
+
+def in_rows(events: Sequence[ItemEvents]) -> tuple[Int64Array, dict[str, Int64Array]]:
+    """The item and the columns of as few rows as hold all events: the first events of each type
+    share a row, then the second ones. HIGHEST where a row has no event of a type."""
+    ranks = [of_type.rank() for of_type in events]
+    step = 1 + max(int(rank.max(initial=0)) for rank in ranks)
+    places = [of_type.item * step + rank for of_type, rank in zip(events, ranks, strict=True)]
+    rows = np.unique(np.concatenate(places))
+    columns: dict[str, Int64Array] = {}
+    for of_type, place in zip(events, places, strict=True):
+        at = np.searchsorted(rows, place)
+        for name, values in of_type.columns.items():
+            columns[name] = np.full(len(rows), HIGHEST, np.int64)
+            columns[name][at] = values
+    return rows // step, columns
+
+
+def earlier(place: Int64Array, memory_us: int) -> Int64Array:
+    """So long before each time; UNSET where that is no time."""
+    return np.maximum(place, UNSET + memory_us) - memory_us
 
 
 def first_since(events: ItemEvents, item: Int64Array, since: Int64Array) -> Int64Array:

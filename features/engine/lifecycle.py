@@ -24,12 +24,16 @@ from features.engine.formulas import floats, run
 from features.engine.intervals import last_existing
 from features.engine.item_events import (
     ItemEvents,
+    earlier,
     ends_before,
     events_of,
     first_since,
     has_several,
+    in_rows,
     openings_of,
+    run_numbers,
     runs,
+    values_at,
 )
 from features.engine.numbers import (
     as_formula_inputs,
@@ -110,22 +114,14 @@ class LifecycleState(ViewState):
         ordered, starts = rows[order], runs(group[order], rows["row_key"][order])
         if not any(has_several(ordered[known], starts) for known in self._columns_by_known):
             return self.merge_runs(ordered, starts), group[order][starts]
-        item = _numbers(starts, len(rows))
+        item = run_numbers(starts, len(rows))
         events = [self._events(item, ordered, known) for known in self._columns_by_known]
-        # The first events of each type share a row, then the second ones.
-        step = 1 + max(int(e.rank().max(initial=0)) for e in events)
-        places = [e.item * step + e.rank() for e in events]
-        keys = np.unique(np.concatenate(places))
-        merged = np.zeros(len(keys), self.format.base_row)
-        for name in self.columns:
-            merged[name] = HIGHEST
-        first = starts[keys // step]
-        merged["row_key"], merged["count"] = ordered["row_key"][first], 1
-        for of_type, place in zip(events, places, strict=True):
-            at = np.searchsorted(keys, place)
-            for name, values in of_type.columns.items():
-                merged[name][at] = values
-        return merged, group[order][first]
+        of_item, columns = in_rows(events)
+        merged = np.zeros(len(of_item), self.format.base_row)
+        merged["row_key"], merged["count"] = ordered["row_key"][starts[of_item]], 1
+        for name, values in columns.items():
+            merged[name] = values
+        return merged, group[order][starts[of_item]]
 
     def _openings(self, rows: PointInTimeRows) -> PointInTimeRows:
         """One row for each opening that can count, with the events that count for it.
@@ -155,7 +151,7 @@ class LifecycleState(ViewState):
         single = self._single_events(columns, starts) if len(starts) else dict(columns)
         opened = np.flatnonzero(single[OPENED] != HIGHEST)
         single = {name: values[opened] for name, values in single.items()}
-        since = self._counts_since(single[ORDER])
+        since = earlier(single[ORDER], self.view.memory_us)
         for known, names in self._columns_by_known.items():
             early = single[known] < since
             if known != OPENED and early.any():
@@ -167,9 +163,9 @@ class LifecycleState(ViewState):
         self, starts: Int64Array, columns: Mapping[str, Int64Array]
     ) -> tuple[Int64Array, dict[str, Int64Array]]:
         """The first row of the item of each opening, and the columns of the events that count."""
-        item = _numbers(starts, len(columns[OPENED]))
+        item = run_numbers(starts, len(columns[OPENED]))
         openings = self._events(item, columns, OPENED)
-        since = self._counts_since(openings.columns[ORDER])
+        since = earlier(openings.columns[ORDER], self.view.memory_us)
         found = dict(openings.columns)
         for known in self._columns_by_known:
             if known != OPENED:
@@ -177,10 +173,6 @@ class LifecycleState(ViewState):
                 found |= events.columns_at(first_since(events, openings.item, since))
         found[AFTER] = ends_before(openings.columns[ORDER], openings.item, self.view.memory_us)
         return starts[openings.item], found
-
-    def _counts_since(self, place: Int64Array) -> Int64Array:
-        """How early events count that are not the opening, for items with these times."""
-        return np.maximum(place, UNSET + self.view.memory_us) - self.view.memory_us
 
     def _events(
         self, item: Int64Array, columns: Mapping[str, Int64Array] | NDArray[np.void], known: str
@@ -378,12 +370,12 @@ class PreviousState(LifecycleState):
         """What values are computed from: the kept fields that were known, and which events were."""
         columns: dict[str, NDArray[np.bool_] | Float64Array] = {}
         for event in self.view.sources:
-            known_us = _values_of(items.columns[_known_column(self.view, event)], selected)
+            known_us = values_at(items.columns[_known_column(self.view, event)], selected)
             known = known_us < as_of_us
             columns[event.name] = known
             for field in self._fields_kept.get(event, ()):
                 name = f"{event.name}.{field}"
-                values = from_sortable(_values_of(items.columns[name], selected))
+                values = from_sortable(values_at(items.columns[name], selected))
                 columns[name] = np.where(known, values, np.nan)
         return columns
 
@@ -394,21 +386,8 @@ def _wide_codes(view: LifecycleView) -> list[str]:
     return ["wide codes"] if wide else []
 
 
-def _numbers(starts: Int64Array, n: int) -> Int64Array:
-    """The number of the run that each of `n` rows is in."""
-    return np.repeat(np.arange(len(starts)), np.diff(np.append(starts, n)))
-
-
 def _known_column(view: PreviousView, event: EventType) -> str:
     return OPENED if event == view.opened else f"known:{event.name}"
-
-
-def _values_of(column: Int64Array, selected: Int64Array) -> Int64Array:
-    """The column of the selected rows; HIGHEST (never known, null) where none is selected."""
-    values = np.full(len(selected), HIGHEST, np.int64)
-    exists = selected >= 0
-    values[exists] = column[selected[exists]]
-    return values
 
 
 def _sums_before(
