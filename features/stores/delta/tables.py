@@ -4,6 +4,7 @@
 every call. They may hold secrets, so no message shows them.
 """
 
+import json
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -20,7 +21,7 @@ from features.definitions import EventType
 from features.engine.columns import kinds
 from features.errors import StoreUnavailable, WriteConflict
 from features.stores.ports import META, EventBatch
-from features.stores.schema_evolution import Stored, stored_types
+from features.stores.schema_evolution import Stored, declared_types, stored_types
 from infra.clock import DAY
 
 HOOKS = PostCommitHookProperties(create_checkpoint=False, cleanup_expired_logs=False)
@@ -32,6 +33,7 @@ other files, and the newest `known_at_us` of a table is read from its log."""
 
 _TYPES: Mapping[Stored, Any] = {"int": pa.int64(), "float": pa.float64(), "text": pa.string()}
 _NAMES: Mapping[str, Stored] = {"long": "int", "double": "float", "string": "text"}
+_DECLARED = "eventide.declared"
 _COLOURS = re.compile(r"\x1b\[[0-9;]*m")
 _LONGEST_SENTENCE = 300
 
@@ -58,7 +60,14 @@ class Tables:
                     return None
                 raise
 
-    def create(self, name: str, schema: Any, *, partition_by: list[str]) -> DeltaTable:
+    def create(
+        self,
+        name: str,
+        schema: Any,
+        *,
+        partition_by: list[str],
+        properties: Mapping[str, str] | None = None,
+    ) -> DeltaTable:
         """A new table; the one that is there if another process was faster.
 
         Raises:
@@ -74,6 +83,8 @@ class Tables:
                 mode="ignore",
                 partition_by=partition_by,
                 storage_options=self._options,
+                configuration=dict(properties or {}),
+                raise_if_key_not_exists=False,  # Delta does not know our properties
             )
 
     def path(self, name: str) -> str:
@@ -137,6 +148,17 @@ def event_columns(table: DeltaTable) -> dict[str, str]:
     own = {"event_date", "topic", *META}
     columns = {f.name: getattr(f.type, "type", str(f.type)) for f in table.schema().fields}
     return {name: _NAMES.get(kind, kind) for name, kind in columns.items() if name not in own}
+
+
+def properties_of(event: EventType) -> dict[str, str]:
+    """What an event's table remembers of its declaration."""
+    return {_DECLARED: json.dumps(declared_types(event))}
+
+
+def remembered_types(table: DeltaTable) -> dict[str, str]:
+    """The `declared_types` that a table remembers; none if it is of 0.1."""
+    types: dict[str, str] = json.loads(table.metadata().configuration.get(_DECLARED, "{}"))
+    return types
 
 
 def arrow_of(batch: EventBatch) -> Any:
