@@ -6,7 +6,6 @@ may lose or damage the file. It can always be rebuilt from the offline store, or
 """
 
 import os
-import struct
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from hashlib import blake2b
@@ -22,9 +21,20 @@ from features.engine.deduplication import SeenIds
 from features.engine.view_rows import merge_rows
 from features.errors import StoreDamaged, StoreUnavailable
 from features.stores.guards import adopted_ids, check_positions, check_schema_ids
+from features.stores.lmdb_format import (
+    Items,
+    bytes_of,
+    decode_origin,
+    encode_origin,
+    name_of,
+    number_of,
+    partition_of,
+    stage,
+    staged_items,
+)
 from features.stores.ports import DeclaredView, OnlineContent, OnlineUpdate, ValuePage
 from features.stores.seen_ids import pack_seen, unpack_seen
-from infra.kafka.logs import LogOrigin, Origins
+from infra.kafka.logs import Origins
 from infra.kafka.partitions import Partition, Positions
 from infra.process.timing import Deadline
 
@@ -45,9 +55,6 @@ _DAMAGES = (
     lmdb.CorruptedError,
     lmdb.PageNotFoundError,
 )
-_LENGTH = struct.Struct("<Q")
-
-Items = list[tuple[bytes, bytes]]
 
 
 class LmdbOnlineStore:
@@ -95,11 +102,11 @@ class LmdbOnlineStore:
 
     def positions(self) -> Positions:
         with self._transaction() as txn:
-            return {_partition(key): _number(value) for key, value in _items(txn, _POSITION)}
+            return {partition_of(key): number_of(value) for key, value in _items(txn, _POSITION)}
 
     def origins(self) -> Origins:
         with self._transaction() as txn:
-            return {_partition(key): _origin(value) for key, value in _items(txn, _ORIGIN)}
+            return {partition_of(key): decode_origin(value) for key, value in _items(txn, _ORIGIN)}
 
     def set_origins(self, origins: Origins) -> None:
         with self._transaction(write=True) as txn:
@@ -107,13 +114,13 @@ class LmdbOnlineStore:
 
     def newest_known_at_us(self) -> Mapping[Partition, int]:
         with self._transaction() as txn:
-            return {_partition(key): _number(value) for key, value in _items(txn, _NEWEST)}
+            return {partition_of(key): number_of(value) for key, value in _items(txn, _NEWEST)}
 
     def seen_ids(self, partition: Partition) -> list[SeenIds]:
-        prefix = _SEEN + _name(partition)
+        prefix = _SEEN + name_of(partition)
         with self._transaction() as txn:
             slices = [(key[len(prefix) :], bytes(v)) for key, v in _items(txn, prefix)]
-        return [unpack_seen(partition, _number(key), value) for key, value in slices]
+        return [unpack_seen(partition, number_of(key), value) for key, value in slices]
 
     def schema_ids(self) -> Mapping[str, int]:
         with self._transaction() as txn:
@@ -162,7 +169,7 @@ class LmdbOnlineStore:
         """The new content is staged in an unnamed file, which disappears with this process."""
         with self._staging_file() as staged:
             for items in _content_items(content):
-                _stage(staged, items)
+                stage(staged, items)
             try:
                 self._replace(staged)
             except StoreDamaged:
@@ -194,7 +201,7 @@ class LmdbOnlineStore:
             try:
                 with self._transaction(write=True) as txn:
                     self._drop(txn)
-                    for items in _staged_items(staged):
+                    for items in staged_items(staged):
                         txn.cursor().putmulti(items)
             except lmdb.MapFullError as error:
                 self._grow(error)
@@ -203,7 +210,7 @@ class LmdbOnlineStore:
 
     def _drop(self, txn: Any) -> None:
         """Delete everything but the origins: they say what later positions mean."""
-        origins = {_partition(key): _origin(value) for key, value in _items(txn, _ORIGIN)}
+        origins = {partition_of(key): decode_origin(value) for key, value in _items(txn, _ORIGIN)}
         txn.drop(self._env.open_db(None, txn=txn), delete=False)
         _put_origins(txn, origins)
 
@@ -292,8 +299,8 @@ class LmdbOnlineStore:
 
 
 def _stored_positions(txn: Any, partitions: Iterable[Partition]) -> Positions:
-    stored = {p: txn.get(_POSITION + _name(p)) for p in partitions}
-    return {p: _number(offset) for p, offset in stored.items() if offset is not None}
+    stored = {p: txn.get(_POSITION + name_of(p)) for p in partitions}
+    return {p: number_of(offset) for p, offset in stored.items() if offset is not None}
 
 
 def _write(txn: Any, update: OnlineUpdate) -> None:
@@ -308,13 +315,13 @@ def _write(txn: Any, update: OnlineUpdate) -> None:
         txn.delete(_seen_key(partition, first_offset))
     _write_schemas(txn, update.schemas)
     for partition, end in update.ends.items():
-        txn.put(_POSITION + _name(partition), _bytes(end))
+        txn.put(_POSITION + name_of(partition), bytes_of(end))
     for partition, newest_us in update.newest_us.items():
-        txn.put(_NEWEST + _name(partition), _bytes(newest_us))
+        txn.put(_NEWEST + name_of(partition), bytes_of(newest_us))
 
 
 def _stored_schemas(txn: Any) -> dict[str, int]:
-    return {key[1:].decode(): _number(value) for key, value in _items(txn, _SCHEMA)}
+    return {key[1:].decode(): number_of(value) for key, value in _items(txn, _SCHEMA)}
 
 
 def _write_schemas(txn: Any, schemas: Mapping[str, int]) -> None:
@@ -336,41 +343,21 @@ def _content_items(content: OnlineContent) -> Iterator[Items]:
     for seen in content.seen:
         yield [(_seen_key(seen.partition, seen.first_offset), pack_seen(seen))]
     yield _schema_items(content.schemas)
-    yield [(_POSITION + _name(p), _bytes(offset)) for p, offset in content.positions.items()]
-    yield [(_ORIGIN + _name(p), _encode_origin(o)) for p, o in content.origins.items()]
+    yield [(_POSITION + name_of(p), bytes_of(offset)) for p, offset in content.positions.items()]
+    yield [(_ORIGIN + name_of(p), encode_origin(o)) for p, o in content.origins.items()]
 
 
 def _put_origins(txn: Any, origins: Origins) -> None:
     for partition, origin in origins.items():
-        txn.put(_ORIGIN + _name(partition), _encode_origin(origin))
-
-
-def _origin(value: bytes) -> LogOrigin:
-    return msgspec.msgpack.decode(value, type=LogOrigin)
-
-
-_encode_origin = msgspec.msgpack.Encoder().encode
+        txn.put(_ORIGIN + name_of(partition), encode_origin(origin))
 
 
 def _schema_items(schemas: Mapping[str, int]) -> Items:
-    return [(_SCHEMA + view.encode(), _bytes(schema_id)) for view, schema_id in schemas.items()]
-
-
-def _stage(file: IO[bytes], items: Items) -> None:
-    packed = msgspec.msgpack.encode(items)
-    file.write(_LENGTH.pack(len(packed)))
-    file.write(packed)
-
-
-def _staged_items(file: IO[bytes]) -> Iterator[Items]:
-    file.seek(0)
-    while header := file.read(_LENGTH.size):
-        packed = file.read(_LENGTH.unpack(header)[0])
-        yield msgspec.msgpack.decode(packed, type=Items)
+    return [(_SCHEMA + view.encode(), bytes_of(schema_id)) for view, schema_id in schemas.items()]
 
 
 def _seen_key(partition: Partition, first_offset: int) -> bytes:
-    return _SEEN + _name(partition) + _bytes(first_offset)
+    return _SEEN + name_of(partition) + bytes_of(first_offset)
 
 
 def _getter(txn: Any, prefix: bytes) -> Callable[[bytes], bytes | None]:
@@ -400,20 +387,3 @@ def _short(entity: bytes) -> bytes:
     if len(entity) <= MAX_KEY:
         return b"=" + entity
     return b"#" + blake2b(entity, digest_size=32).digest()
-
-
-def _name(partition: Partition) -> bytes:
-    return partition.topic.encode() + b"\0" + partition.number.to_bytes(4, "big")
-
-
-def _partition(key: bytes) -> Partition:
-    topic, number = key[1:-5], key[-4:]
-    return Partition(topic.decode(), int.from_bytes(number, "big"))
-
-
-def _bytes(number: int) -> bytes:
-    return number.to_bytes(8, "big")
-
-
-def _number(value: bytes) -> int:
-    return int.from_bytes(value, "big")
