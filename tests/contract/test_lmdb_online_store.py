@@ -264,6 +264,10 @@ class _CountsWrites:
         self.writes += write
         return self._env.begin(write=write)
 
+    def reader_check(self) -> int:
+        freed: int = self._env.reader_check()
+        return freed
+
     def close(self) -> None:
         self._env.close()
 
