@@ -13,6 +13,7 @@ from types import MappingProxyType
 from typing import Any, Literal
 
 from features.definitions import FeatureService, Label
+from features.definitions.services import LONGEST
 from ml.errors import InvalidProject
 
 KEYS = ("entity_id", "decision_time_us", "label")
@@ -67,6 +68,11 @@ MEASURES: Mapping[str, Measure] = MappingProxyType(
                 name="label_completeness",
                 before_training=True,
                 meaning="share of the evaluation's decisions whose label is known",
+            ),
+            Measure(
+                name="labels_before_decision",
+                before_training=True,
+                meaning="rows whose label was known before their decision",
             ),
             Measure(
                 name="columns_turned_null",
@@ -235,8 +241,9 @@ class ModelProject:
             self._require_known((column,) if column else (), expectation.kind)
         self._require(timedelta(0) <= self.cutoff < timedelta(days=1), "cutoff is a time of day")
         self._require(
-            0 < self.evaluation_days < self.history_days,
-            "evaluation_days is positive and smaller than history_days",
+            0 < self.evaluation_days < self.history_days <= LONGEST.days,
+            f"evaluation_days is positive and smaller than history_days, which is at most"
+            f" {LONGEST.days}",
         )
         self._require(0 < self.threshold < 1, "the threshold lies between 0 and 1")
         for when in (When.NO_CHAMPION, When.HAS_CHAMPION):

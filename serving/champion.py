@@ -82,7 +82,7 @@ class Champion:
         try:
             version = self._source.current()
             if version is None:
-                self.trouble = "there is no champion yet"
+                self._note_absence()
             elif self.model is not None and self.model.version == version:
                 self.trouble = ""
             elif not self._is_refused(version):
@@ -97,6 +97,17 @@ class Champion:
         except Exception as error:  # noqa: BLE001  # requests must not wait for a model's trouble
             metrics.MODEL_SWAPS.labels(result="refused").inc()
             self._report("model_check_failed", error)
+
+    def _note_absence(self) -> None:
+        """No version has the alias: that is usual at first, and news once there was one."""
+        if self.model is None:
+            self.trouble = "there is no champion yet"
+            return
+        version = self.model.version
+        trouble = f"no version has the alias champion; version {version.version} goes on serving"
+        if self.trouble != trouble:
+            log.warning("champion_alias_missing", name=version.name, serving=version.version)
+        self.trouble = trouble
 
     def _is_refused(self, version: ModelVersion) -> bool:
         """Files that were refused are not fetched again at once: they may be large."""

@@ -11,6 +11,9 @@ from features.definitions.events import Columns, Entity, EventType
 from features.definitions.validation import require
 from infra.clock import span_us
 
+AS_OF = "as_of_us"
+"""The decision time among the columns of a request, live as in history."""
+
 
 class BoundedReach:
     """The limits of views whose events happen before the time that they are about."""
@@ -184,7 +187,7 @@ class PreviousView(BoundedReach):
     @property
     def request_fields(self) -> tuple[str, ...]:
         """The fields of the request that it reads, beside the keys of the entity."""
-        return tuple(dict.fromkeys((self.before, *self.asks_for)))
+        return tuple(dict.fromkeys(f for f in (self.before, *self.asks_for) if f != AS_OF))
 
 
 LifecycleView = OpenView | PreviousView

@@ -4,11 +4,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import cached_property
-from itertools import pairwise
 
 from features.definitions.aggregations import Aggregation, TimeWindow
 from features.definitions.events import Column, Columns, Entity, EventType, Int64Array
-from features.definitions.lifecycle_views import BoundedReach, OpenView, PreviousView
+from features.definitions.lifecycle_views import AS_OF, BoundedReach, OpenView, PreviousView
 from features.definitions.operations import OPERATIONS, SumOperation, listed
 from features.definitions.validation import require
 from infra.clock import span_us
@@ -63,7 +62,6 @@ class FeatureView:
                     self.ttl is None or w.length <= self.ttl,
                     f"view {self.name}: the window {w.name} is longer than its ttl",
                 )
-        _check_hops(self)
         _check_distinct_names(self)
 
     @property
@@ -119,7 +117,8 @@ class Span:
     """A span of time that depends on the request: `start <= time < end`.
 
     `start` and `end` are given the request's columns of `reads` and return microseconds since 1970,
-    one for each request. A span that ends before its start is empty.
+    one for each request. A span that ends before its start is empty. `as_of_us` is the decision
+    time; `event_time_us` cannot be read (see `RequestColumn`).
 
         Span(
             name="same_hour",
@@ -194,7 +193,7 @@ class CalendarView(BoundedReach):
     @property
     def request_fields(self) -> tuple[str, ...]:
         """The fields of the request that it reads, beside the keys of the entity."""
-        return tuple(dict.fromkeys(f for s in self.spans for f in s.reads))
+        return tuple(dict.fromkeys(f for s in self.spans for f in s.reads if f != AS_OF))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -290,15 +289,6 @@ def _check_aggregation(view: FeatureView | CalendarView, a: Aggregation) -> None
         require(
             a.column in declared or a.column in view.source.fields,
             f"view {view.name}: {a.operation} of an unknown field {a.column!r}",
-        )
-
-
-def _check_hops(view: FeatureView) -> None:
-    """Each hop divides the longer ones, so that a row can be moved from one to the next."""
-    hops = sorted({w.hop_us for w in view.windows})
-    for shorter, longer in pairwise(hops):
-        require(
-            longer % shorter == 0, f"view {view.name}: a hop does not divide the next longer one"
         )
 
 

@@ -152,10 +152,9 @@ class _ViewValues:
             while batch := list(islice(items, self._history.sizes.values_per_batch)):
                 self._on_progress(f"view {view.name}: {self.count:,} values")
                 # Compact small values too: each value records the time from which on it is exact.
-                compacted = state_of(view).compact(
-                    [value for _, value in batch], compacted_through_us
-                )
-                yield view.name, [(e, v) for (e, _), v in zip(batch, compacted, strict=True)]
+                entities, uncompacted = zip(*batch, strict=True)
+                compacted = state_of(view).compact(uncompacted, entities, compacted_through_us)
+                yield view.name, list(zip(entities, compacted, strict=True))
 
     def _of_view(self, view: View, status: str) -> dict[bytes, bytes]:
         values: dict[bytes, bytes] = {}

@@ -200,6 +200,9 @@ class TestChangedEvents:
             (lambda: changed(weight="gone", kilos=(float | None, None)), "weight", "no longer"),
             (lambda: changed(cents=(float, 0.0)), "cents", "is float in its record and int in"),
             (lambda: changed(city=(int | None, None)), "city", "is int in its record and text in"),
+            (lambda: changed(city=(str, "")), "city", "is text in its record and text or null in"),
+            (lambda: changed(weight=(float, 0.0)), "weight", "a number or null in its table"),
+            (lambda: changed(cents=(bool, False)), "cents", "is a truth value in its record and a"),
             (lambda: changed(till=(int,)), "till", "has no default"),
             (lambda: changed(till=(int | None, 7)), "till", "its default has to be null"),
         ],
@@ -225,6 +228,16 @@ class TestChangedEvents:
                 refused()
         assert store.positions([SOLD.name]) == {P0: 1}
         assert ids(store.read(SOLD, columns=["event_id"])) == ["1"]
+
+    def test_a_field_may_become_null_and_must_not_cease_to(self, store: OfflineStore) -> None:
+        nullable = changed(cents=(int | None, None))
+        store.append(batch(sale("1", cents=7)))
+        store.append(batch(sale("2"), start=1, event=nullable, cents=[None]))
+        rows = store.read(nullable, columns=["event_id", "cents"])
+        assert rows.sort("event_id").rows() == [("1", 7), ("2", None)]
+        for event in (SOLD, changed(cents=(int,))):
+            with pytest.raises(SchemaChanged, match="'cents' is a whole number in its record and"):
+                store.read(event, columns=["cents"])
 
 
 def test_a_snapshot_has_the_positions_of_its_version(store: OfflineStore) -> None:
@@ -347,6 +360,28 @@ class TestDelta:
         assert ids(later) == ["2"]
         with pytest.raises(StoreUnavailable):
             store.read(SOLD, columns=["event_id"])
+
+    def test_a_table_of_0_1_shows_by_its_nulls_that_a_field_was_null(self, tmp_path: Path) -> None:
+        """It does not remember what its fields were declared as, until the next append."""
+        narrow = changed(weight=(float,))
+        rows = arrow_of(batch(sale("1", weight=None)))
+        write_deltalake(tmp_path / SOLD.name, rows, partition_by=["event_date"])
+        with pytest.raises(SchemaChanged, match="'weight' is never null in its record, and null"):
+            DeltaOfflineStore(str(tmp_path), [narrow]).read(narrow, columns=["weight"])
+        DeltaOfflineStore(str(tmp_path), [SOLD]).append(batch(sale("2", weight=1.5)))
+        with pytest.raises(SchemaChanged, match="a number or null in its table"):
+            DeltaOfflineStore(str(tmp_path), [narrow]).version(narrow)
+
+    def test_a_table_remembers_its_declaration_through_maintenance(self, tmp_path: Path) -> None:
+        store = DeltaOfflineStore(str(tmp_path), [SOLD])
+        for n in range(3):
+            store.append(batch(sale(str(n)), start=n))
+        table = DeltaTable(str(tmp_path / SOLD.name))
+        table.optimize.compact()
+        table.create_checkpoint()
+        with pytest.raises(SchemaChanged, match="'weight' is a number in its record"):
+            DeltaOfflineStore(str(tmp_path), [SOLD]).version(changed(weight=(float,)))
+        assert table.version() == 4  # the table, three appends, a compaction: nothing else
 
     def test_two_writers_that_widen_a_table_at_once_both_succeed(self, tmp_path: Path) -> None:
         wider = changed(channel=(str | None, None))

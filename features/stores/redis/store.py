@@ -68,7 +68,7 @@ class RedisOnlineStore:
         self._names = Names(tags=self._servers.tags)
         self._readonly = readonly
         self._evictions = EvictionCheck(self._servers, writes=not readonly)
-        self._rounds: dict[str, Iterator[bytes]] = {}
+        self._rounds: dict[str, Iterator[tuple[bytes, bytes]]] = {}
 
     def apply(self, update: OnlineUpdate) -> None:
         """After a timeout the server may still apply the update."""
@@ -176,20 +176,37 @@ class RedisOnlineStore:
     def entities(self, view: str) -> int:
         """Scans all keys of the servers."""
         self._execute(lambda _: [])
-        return len(set(self._servers.keys(self._names.all_values(view))))
+        return len({key for key, _ in self._keys_of(view)})
 
     def page(self, view: str, *, after: bytes, limit: int) -> ValuePage:
         """`after` only says whether the round continues: this object remembers the place."""
         self._execute(lambda _: [])
         keys = self._rounds.pop(view, None) if after else None
         if keys is None:
-            keys = self._servers.keys(self._names.all_values(view))
-        values = self._servers.execute([("GET", key) for key in islice(keys, limit)])
+            keys = self._keys_of(view)
+        page = list(islice(keys, limit))
+        values = self._servers.execute([("GET", key) for key, _ in page])
         following = next(keys, None)
         if following is not None:
             self._rounds[view] = chain((following,), keys)
-        present = [value for value in values if value is not None]
-        return ValuePage(values=present, after=b"" if following is None else b"more")
+        present = [(v, e) for v, (_, e) in zip(values, page, strict=True) if v is not None]
+        return ValuePage(
+            values=[value for value, _ in present],
+            entities=[entity for _, entity in present],
+            after=b"" if following is None else b"more",
+        )
+
+    def _keys_of(self, view: str) -> Iterator[tuple[bytes, bytes]]:
+        """The keys of the values of a view, each with its entity.
+
+        A pattern alone would also find values of other views, whose entity has this view's name.
+        """
+        prefixes = self._names.values(view)
+        for key in self._servers.keys(self._names.all_values(view)):
+            for prefix in prefixes:
+                if key.startswith(prefix):
+                    yield key, key.removeprefix(prefix)
+                    break
 
     def clear(self) -> None:
         """The store is empty at once. Deleting the old keys takes a while; after an interruption
@@ -268,7 +285,7 @@ class RedisOnlineStore:
         to_compact = [
             replace(g, value=value)
             for g, value in zip(grown, chain(*replies), strict=True)
-            if value is not None and g.state.append(value, b"")[1]
+            if value is not None and g.state.is_due(value, g.entity)
         ]
         if not to_compact:
             return []
@@ -320,7 +337,9 @@ def _compacted(values: Sequence[GrownValue], compacted_through_us: int) -> dict[
         for of_view in views.values()
         for g, value in zip(
             of_view,
-            of_view[0].state.compact([g.value for g in of_view], compacted_through_us),
+            of_view[0].state.compact(
+                [g.value for g in of_view], [g.entity for g in of_view], compacted_through_us
+            ),
             strict=True,
         )
     }

@@ -216,6 +216,13 @@ def test_a_sum_over_a_value_that_does_not_fit_has_no_value(bad: float) -> None:
     assert counted["made.price", "no whole number of 64 bits"] > 0
 
 
+@pytest.mark.parametrize("value", [2**60, -(2**60), TOP, -(2**63)])
+def test_a_whole_number_whose_scaled_value_does_not_fit_has_no_sum(value: int) -> None:
+    assert_values(amounts(int, [value, 5], ("sum", "price"), columns=price(scale=100)), [None])
+    halves = amounts(int, [2**60 // 25, 5], ("sum", "price"), columns=price(scale=100))
+    assert_values(halves, [float((2**60 // 25 + 10) * 100) / 100])
+
+
 @pytest.mark.parametrize("value", [-(2**63), -(2**63) + 1])
 def test_a_sum_over_the_least_integers_has_no_value(value: int) -> None:
     """They are the marks of a column; an integer as small is usually a null of its source."""
@@ -229,6 +236,54 @@ def test_a_value_that_fits_no_sum_leaves_other_windows_alone() -> None:
         view, sent(sold, -95, amount=1e300), sent(sold, 1, amount=2.5), ask={"amount": 0.0}
     )
     assert_values(case, [2.5])
+
+
+@pytest.mark.parametrize(
+    ("compute", "wrong"),
+    [
+        (lambda e: e["amount"] * 3, 2**62),
+        (lambda e: e["amount"] + e["amount"], -(2**62) - 1),
+        (lambda e: e["amount"] * 10**12, 2**30),
+        (lambda e: e["amount"] * e["amount"] // 10**9, 2**40),
+        (lambda e: e["amount"] - 2**62, -(2**62) - 5),
+        (lambda e: e["amount"] * 4 >= 8, 2**62),
+    ],
+)
+def test_a_formula_that_leaves_64_bits_gives_no_wrapped_number(compute: Any, wrong: int) -> None:
+    FAILURES.take()
+    case = amounts(int, [1, wrong, 2], ("sum", "price"), columns=price(compute))
+    assert_values(case, [None])
+    assert FAILURES.take()["made.price", "beyond 64 bits"] > 0
+
+
+@pytest.mark.parametrize(
+    "compute",
+    [
+        lambda e: e["amount"] % 1_000,
+        lambda e: e["amount"] - 1,
+        lambda e: (e["amount"] // 7) * 7,
+        lambda e: e["amount"] & 255,
+        lambda e: e["amount"] == S + 1,
+        lambda e: np.clip(e["amount"], 0, 9),
+        lambda e: np.where(e["amount"] > S, 1, 0),
+    ],
+)
+def test_a_formula_of_large_numbers_that_stays_in_64_bits_is_exact(compute: Any) -> None:
+    values = [S, S + 1, TOP, 5, -S]
+    expected = compute({"amount": np.array([*values, values[-1]], np.int64)}).tolist()
+    case = amounts(int, values, ("sum", "price"), columns=price(compute))
+    assert_values(case, [float(sum(expected))])
+
+
+def test_a_constant_formula_has_that_value() -> None:
+    constant = (column("one", lambda _: 1),)
+    assert_values(amounts(int, [1, 2], ("sum", "one"), columns=constant), [3])
+
+
+def test_the_change_between_extremes_is_infinite_or_missing() -> None:
+    inverse = price(lambda e: 1 / e["amount"])
+    assert_values(amounts(float, [-1.7e308, 1.7e308], ("change", "amount")), [np.inf])
+    assert_values(amounts(float, [0.0, 0.0], ("change", "price"), columns=inverse), [None])
 
 
 def test_an_infinite_quotient_is_no_value_of_a_sum() -> None:
@@ -299,9 +354,9 @@ def test_a_span_that_fails_for_a_request_has_no_values() -> None:
     planned = an_event(due_us=int, city=str)
     named = Span(
         name="named",
-        start=lambda q: np.array([{"a": at(0)}[c] for c in q["city"].tolist()], np.int64),
-        end=lambda q: q["due_us"],
-        reads=("due_us", "city"),
+        start=lambda q: np.array([{"a": at(0), "b": at(0)}[c] for c in q["city"]], np.int64),
+        end=lambda q: np.array([{"a": at(20), "c": at(0)}[c] for c in q["city"]], np.int64),
+        reads=("city",),
     )
     view = CalendarView(
         name="made",
@@ -316,7 +371,8 @@ def test_a_span_that_fails_for_a_request_has_no_values() -> None:
     event = sent(planned, 1, due_us=at(5), city="")
     known = case_of(view, event, ask={"due_us": at(20), "city": "a"})
     assert_values(known, [1])
-    assert_values(case_of(view, event, ask={"due_us": at(20), "city": "?"}), [None])
+    for city in ("b", "c", "?"):
+        assert_values(case_of(view, event, ask={"due_us": at(20), "city": city}), [None])
 
 
 def test_a_request_column_that_fails_for_a_request_has_no_value_there() -> None:
