@@ -66,6 +66,10 @@ class OnlineSink:
             if p in stored
         }
 
+    def origins(self) -> Origins:
+        """The logs that the store has noted."""
+        return self._store.origins()
+
     def adopt(self, origins: Origins) -> None:
         """Note the logs of positions in the store that do not have theirs noted yet."""
         stored = self._store.origins()
