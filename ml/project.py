@@ -13,6 +13,7 @@ from types import MappingProxyType
 from typing import Any, Literal
 
 from features.definitions import FeatureService, Label
+from features.definitions.declaration import Declaration
 from ml.errors import InvalidProject
 
 KEYS = ("entity_id", "decision_time_us", "label")
@@ -38,6 +39,12 @@ class When(StrEnum, metaclass=_AcceptsOldNames):
     ALWAYS = "always"
     NO_CHAMPION = "no champion yet"
     HAS_CHAMPION = "against a champion"
+
+
+class ProjectDeclaration(Declaration):
+    """What belongs to a project."""
+
+    error = InvalidProject
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -119,7 +126,7 @@ MEASURES: Mapping[str, Measure] = MappingProxyType(
 
 
 @dataclass(frozen=True, kw_only=True)
-class Gate:
+class Gate(ProjectDeclaration):
     """A bound that a candidate must keep, and the reason for its number.
 
     A measure without a value never passes: no data means hold. `or_at_most` names another measure:
@@ -156,7 +163,7 @@ class Gate:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Expectation:
+class Expectation(ProjectDeclaration):
     """One expectation of Great Expectations on the training set, by its own name and arguments.
 
     A broken critical one stops the run; a broken warning is logged with it.
@@ -175,7 +182,7 @@ class Expectation:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Candidate:
+class Candidate(ProjectDeclaration):
     """One way to train. `build(categories, numbers, seed=..., **options)` gives a fresh pipeline;
     it imports its library itself. `columns` keeps only these columns of the service."""
 
@@ -186,7 +193,7 @@ class Candidate:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Slices:
+class Slices(ProjectDeclaration):
     """Parts of the decisions that are evaluated on their own, by category."""
 
     columns: tuple[str, ...]
@@ -194,7 +201,7 @@ class Slices:
 
 
 @dataclass(frozen=True, kw_only=True)
-class ModelProject:
+class ModelProject(ProjectDeclaration):
     """A model: what it predicts, from which features, how it is trained, and when it may serve.
 
     The run of day D takes `D + cutoff` as its 'now' and uses only what was known before it.

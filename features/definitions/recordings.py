@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from features.definitions.declaration import Declaration
 from features.definitions.events import EventType
 
 if TYPE_CHECKING:
@@ -22,7 +23,7 @@ COLUMNS = ("known_at_us", "event", "event_id", "key", "payload")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Source:
+class Source(Declaration):
     """A source distribution on the Python package index whose files are the raw data."""
 
     package: str
@@ -37,7 +38,7 @@ class Source:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Recording:
+class Recording(Declaration):
     """Where the raw data come from and how they become events; `frame` gives `COLUMNS`."""
 
     name: str

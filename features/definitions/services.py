@@ -8,13 +8,19 @@ from typing import Any
 
 from numpy.typing import NDArray
 
+from features.definitions.declaration import Declaration
 from features.definitions.events import BoolArray, Columns, EventType, Int64Array
-from features.definitions.validation import require
+from features.definitions.records import check_topic_name
+from features.definitions.validation import near, require, require_distinct, require_field
 from features.definitions.views import View
 
 
+RESERVED_COLUMNS = frozenset({"entity_id", "decision_time_us", "label", "label_known_at_us"})
+"""Columns of a training set beside those of its service."""
+
+
 @dataclass(frozen=True, kw_only=True)
-class RequestColumn:
+class RequestColumn(Declaration):
     """A feature that comes from the request itself.
 
     `compute` is given the request's columns of `reads` and returns one value for each request: text
@@ -28,7 +34,7 @@ class RequestColumn:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Decision:
+class Decision(Declaration):
     """When a prediction is made, and about what.
 
     Online a `request` event asks for it, and its event time is the decision time. For training sets
@@ -49,9 +55,14 @@ class Decision:
     entity_id: str
     at: Callable[[Columns], Int64Array]
 
+    def __post_init__(self) -> None:
+        for event in (self.request, self.source):
+            mistake = f"decision: {event.name} has no field {self.entity_id!r}"
+            require_field(self.entity_id, event.fields, mistake)
+
 
 @dataclass(frozen=True, kw_only=True)
-class FeatureService:
+class FeatureService(Declaration):
     """The feature vector of a model, in this order: the request's categories, the request's
     numbers, the features of each view.
 
@@ -66,11 +77,19 @@ class FeatureService:
     refused: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
+        self._check_names()
         readable = set(self.decision.request.fields) & set(self.decision.source.fields)
         needed = {f for c in self.request_columns for f in c.reads} | {self.decision.entity_id}
         needed |= {f for v in self.views for f in (*v.entity.keys, *v.request_fields)}
         missing = sorted(needed - readable)
-        require(not missing, f"service {self.name}: requests and history lack {missing}")
+        require(
+            not missing,
+            f"service {self.name}: requests and history lack {missing}",
+            hint=near(missing[0], readable) if missing else None,
+        )
+        for field in self.refused:
+            mistake = f"service {self.name}: it refuses a field {field!r} that requests lack"
+            require_field(field, self.decision.request.fields, mistake)
         for column in self.request_columns:
             leaks = sorted(set(column.reads) & set(self.refused))
             require(
@@ -89,9 +108,20 @@ class FeatureService:
         own = tuple(c.name for c in self.request_columns if not c.category)
         return own + tuple(f for v in self.views for f in v.features)
 
+    def _check_names(self) -> None:
+        """Every column of a training set has a name of its own."""
+        columns = (*self.categories, *self.numbers)
+        require_distinct(columns, f"service {self.name}: several columns are called")
+        reserved = sorted(set(map(str.casefold, columns)) & RESERVED_COLUMNS)
+        require(
+            not reserved,
+            f"service {self.name}: {reserved} are columns that every training set has",
+            hint="give the request column another name",
+        )
+
 
 @dataclass(frozen=True, kw_only=True)
-class Label:
+class Label(Declaration):
     """The truth about a decision, 0 or 1, from an event that comes later.
 
     `value` is given the columns of `reads` of the `source` events and returns one bool an event.
@@ -128,6 +158,10 @@ class Label:
     within: timedelta | None = None
 
     def __post_init__(self) -> None:
+        for name in (self.entity_id, *self.reads):
+            mistake = f"label {self.name}: {self.source.name} has no field {name!r}"
+            require_field(name, self.source.fields, mistake)
+        require(self.max_wait > timedelta(0), f"label {self.name}: `max_wait` is longer than 0")
         require(
             self.within is None or timedelta(0) < self.within <= self.max_wait,
             f"label {self.name}: `within` is longer than 0 and no longer than `max_wait`",
@@ -135,7 +169,7 @@ class Label:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Domain:
+class Domain(Declaration):
     """Everything that is declared about one subject: its events, views, services and labels.
 
     Each folder in `features/catalog` has one, as `DOMAIN`. `predictions_topic`: where predictions
@@ -152,3 +186,34 @@ class Domain:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "by_name", MappingProxyType({e.name: e for e in self.events}))
+        who = f"domain {self.name}"
+        check_topic_name(self.predictions_topic, who)
+        topics = (*(e.name for e in self.events), self.predictions_topic)
+        require_distinct(topics, f"{who}: several topics are called")
+        for kind in ("views", "services", "labels"):
+            names = [d.name for d in getattr(self, kind)]
+            require_distinct(names, f"{who}: several {kind} are called")
+        self._check_events(who)
+        for service in self.services:
+            missing = sorted(v.name for v in service.views if v not in self.views)
+            require(
+                not missing,
+                f"{who}: service {service.name} uses views that the domain does not list, so ingest"
+                f" would not keep them: {missing}",
+                hint="add them to `views` of the domain",
+            )
+
+    def _check_events(self, who: str) -> None:
+        """Ingest reads the listed events only: without the others a feature would stay empty."""
+        needed = [(f"view {v.name}", e) for v in self.views for e in v.sources]
+        for service in self.services:
+            decision = service.decision
+            needed += [(f"service {service.name}", e) for e in (decision.request, decision.source)]
+        needed += [(f"label {label.name}", label.source) for label in self.labels]
+        for user, event in dict.fromkeys(needed):
+            require(
+                event in self.events,
+                f"{who}: {user} needs the event {event.name}, which the domain does not list, so"
+                " ingest would not read it",
+                hint="add it to `events` of the domain",
+            )
