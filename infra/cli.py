@@ -10,6 +10,7 @@ import typer
 from pydantic import ValidationError
 from rich.console import Console
 
+from infra import discovery
 from infra.errors import EventideError
 
 ENTRY_POINTS = "eventide.commands"
@@ -25,6 +26,9 @@ def main() -> None:
     except ValidationError as error:
         _print_error(f"a setting is invalid: {error}", "`eventide settings` lists them all")
         sys.exit(1)
+    finally:
+        for refused in discovery.met:
+            _print_warning(f"{refused.name} is not used: {refused.mistake}", "`eventide check`")
 
 
 def build_app() -> typer.Typer:
@@ -45,8 +49,16 @@ _ORDER = ("infra", "features", "ml", "serving")
 
 
 def _print_error(message: str, hint: str | None) -> None:
-    console = Console(stderr=True, highlight=False)
-    console.print("error:", style="bold red", end=" ")
+    _print(message, hint, kind="error", style="bold red")
+
+
+def _print_warning(message: str, hint: str) -> None:
+    _print(message, hint, kind="warning", style="bold yellow")
+
+
+def _print(message: str, hint: str | None, *, kind: str, style: str) -> None:
+    console = Console(stderr=True, highlight=False, soft_wrap=True)
+    console.print(f"{kind}:", style=style, end=" ")
     console.print(message, markup=False)
     if hint:
         console.print(f"  {hint}", markup=False)

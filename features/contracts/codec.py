@@ -10,8 +10,10 @@ from functools import cache
 from typing import Any, Final
 
 import msgspec
+from msgspec import inspect
 
 from features.definitions import EventType
+from features.definitions.records import field_types, fits_64_bits, int_bounds, type_without_null
 from features.errors import MalformedEvent
 from infra.clock import now_us
 
@@ -49,11 +51,14 @@ def decode(event: EventType, value: bytes | None, headers: Headers = None) -> An
     if headers:
         _check_schema(event, headers)
     try:
-        return _decoder(event.record).decode(value)
+        record = _decoder(event.record).decode(value)
     except msgspec.ValidationError as error:
         raise MalformedEvent(code=_code(str(error)), reason=_shortened(str(error))) from None
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         raise MalformedEvent(code="not_json", reason="the value is not JSON") from None
+    for field in _unbounded(event.record):
+        _check_64_bits(record, field)
+    return record
 
 
 def check_key(event: EventType, record: Any, key: bytes | None) -> None:
@@ -127,6 +132,24 @@ _ENCODER = msgspec.json.Encoder()
 @cache
 def _decoder(record: type[msgspec.Struct]) -> msgspec.json.Decoder[Any]:
     return msgspec.json.Decoder(record)
+
+
+@cache
+def _unbounded(record: type[msgspec.Struct]) -> tuple[str, ...]:
+    """The whole numbers whose declared bounds let through more than 64 bits: JSON has no limit."""
+    types = {name: type_without_null(of) for name, of in field_types(record, "").items()}
+    return tuple(
+        name
+        for name, of in types.items()
+        if isinstance(of, inspect.IntType) and not fits_64_bits(*int_bounds(of))
+    )
+
+
+def _check_64_bits(record: Any, field: str) -> None:
+    value = getattr(record, field)
+    if value is not None and not fits_64_bits(value, value):
+        reason = f"the field {field!r} does not fit into 64 bits"
+        raise MalformedEvent(code="out_of_range", reason=reason)
 
 
 def _check_schema(event: EventType, headers: Sequence[tuple[str, bytes | str | None]]) -> None:

@@ -65,7 +65,7 @@ def remedy(value: Any, hint: Any) -> str | None:
     return None
 
 
-def in_words(hint: Any) -> str:
+def in_words(hint: Any) -> str:  # noqa: PLR0911  # one a kind of annotation
     """A type annotation in words."""
     origin, args = get_origin(hint), get_args(hint)
     if hint in _WORDS:
@@ -99,7 +99,7 @@ class _Anything:
         return Any
 
 
-def _fits(value: Any, hint: Any) -> bool:
+def _fits(value: Any, hint: Any) -> bool:  # noqa: PLR0911  # one a kind of annotation
     origin, args = get_origin(hint), get_args(hint)
     if hint is Any or isinstance(hint, TypeVar):
         return True

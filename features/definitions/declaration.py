@@ -10,14 +10,17 @@ import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import MISSING, fields
 from functools import cache
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeVar
 
 from features.definitions.annotations import annotations_of, mismatch, remedy
 from features.definitions.validation import declared_at, mark_internal, near, noted, report
 from features.errors import DeclarationError
 from infra.errors import DeclarationMistake
 
-_PLACE, _BROKEN = "_declared_at", "_broken"  # beside the fields: no part of the declaration's value
+D = TypeVar("D")
+
+# Beside the fields: no part of the declaration's value.
+_PLACE, _BROKEN, _MISSHAPEN = "_declared_at", "_broken", "_misshapen"
 
 
 class _DeclarationType(type):
@@ -43,7 +46,9 @@ class _DeclarationType(type):
         """The declaration while mistakes are collected: an unfinished one takes the place of one
         that cannot be made, so that the rest of the file is checked too."""
         if len(mistakes) > before:
-            return _unfinished(cls, given)
+            return _unfinished(cls, given, misshapen=True)
+        if any(_is_marked(value, _MISSHAPEN) for value in given.values()):
+            return _unfinished(cls, given, misshapen=True)
         try:
             made = super().__call__(**given)
         except DeclarationMistake as mistake:
@@ -53,7 +58,8 @@ class _DeclarationType(type):
             if len(mistakes) == before and not any(map(is_broken, given.values())):
                 raise
             return _unfinished(cls, given)
-        object.__setattr__(made, _BROKEN, len(mistakes) > before)
+        uses_broken = any(map(is_broken, given.values()))
+        object.__setattr__(made, _BROKEN, uses_broken or len(mistakes) > before)
         return made
 
 
@@ -75,9 +81,18 @@ def place_of(declaration: object) -> str:
 
 def is_broken(value: object) -> bool:
     """Whether a declaration, or one in a tuple, was made in spite of a mistake."""
+    return _is_marked(value, _BROKEN)
+
+
+def sound(declared: tuple[D, ...]) -> list[D]:
+    """Those that were made without a mistake."""
+    return [d for d in declared if not is_broken(d)]
+
+
+def _is_marked(value: object, mark: str) -> bool:
     if isinstance(value, tuple):
-        return any(map(is_broken, value))
-    return bool(getattr(value, _BROKEN, False))
+        return any(_is_marked(v, mark) for v in value)
+    return bool(getattr(value, mark, False))
 
 
 @cache
@@ -110,11 +125,13 @@ def _title(cls: type, given: Mapping[str, Any]) -> str:
     return f"{cls.__name__} {name!r}" if isinstance(name, str) else cls.__name__
 
 
-def _unfinished(cls: type, given: Mapping[str, Any]) -> Any:
-    """A declaration with the fields that were given, and without its checks."""
+def _unfinished(cls: type, given: Mapping[str, Any], *, misshapen: bool = False) -> Any:
+    """A declaration with the fields that were given, and without its checks. `misshapen`: a field
+    has not the type that others rely on, so what is made of it is not checked either."""
     made: Any = object.__new__(cls)
     for field in fields(cls):
         value = given.get(field.name, None if field.default is MISSING else field.default)
         object.__setattr__(made, field.name, value)
     object.__setattr__(made, _BROKEN, True)
+    object.__setattr__(made, _MISSHAPEN, misshapen)
     return made

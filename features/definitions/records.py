@@ -1,5 +1,6 @@
 """Which records and topics an event may have: what every store, and Kafka, can take."""
 
+import math
 import re
 from collections.abc import Mapping
 
@@ -68,6 +69,25 @@ def field_types(record: type[msgspec.Struct], who: str) -> Mapping[str, inspect.
         return {}
     assert isinstance(info, inspect.StructType)
     return {field.name: field.type for field in info.fields}
+
+
+def type_without_null(of: inspect.Type) -> inspect.Type:
+    """The type of a field's values that are not null."""
+    if not isinstance(of, inspect.UnionType):
+        return of
+    return next(t for t in of.types if not isinstance(t, inspect.NoneType))
+
+
+def int_bounds(of: inspect.IntType) -> tuple[float, float]:
+    """The smallest and the largest number of a type; infinite where it is not declared."""
+    low = of.ge if of.ge is not None else of.gt + 1 if of.gt is not None else -math.inf
+    high = of.le if of.le is not None else of.lt - 1 if of.lt is not None else math.inf
+    return low, high
+
+
+def fits_64_bits(low: float, high: float) -> bool:
+    """Whether all numbers from `low` to `high` are signed 64-bit integers."""
+    return low >= -(2**63) and high < 2**63
 
 
 def _require_type(

@@ -14,7 +14,6 @@ from features.definitions.records import check_topic_name
 from features.definitions.validation import near, require, require_distinct, require_field
 from features.definitions.views import View
 
-
 RESERVED_COLUMNS = frozenset({"entity_id", "decision_time_us", "label", "label_known_at_us"})
 """Columns of a training set beside those of its service."""
 
@@ -87,9 +86,9 @@ class FeatureService(Declaration):
             f"service {self.name}: requests and history lack {missing}",
             hint=near(missing[0], readable) if missing else None,
         )
-        for field in self.refused:
-            mistake = f"service {self.name}: it refuses a field {field!r} that requests lack"
-            require_field(field, self.decision.request.fields, mistake)
+        for name in self.refused:
+            mistake = f"service {self.name}: it refuses a field {name!r} that requests lack"
+            require_field(name, self.decision.request.fields, mistake)
         for column in self.request_columns:
             leaks = sorted(set(column.reads) & set(self.refused))
             require(
