@@ -1,5 +1,6 @@
-"""Files and folders that appear whole or not at all."""
+"""Files and folders that appear whole or not at all, and locks between processes."""
 
+import fcntl
 import os
 import shutil
 import tempfile
@@ -53,6 +54,18 @@ def atomic_folder(folder: Path) -> Iterator[Path]:
         shutil.rmtree(folder, ignore_errors=True)
         draft.rename(folder)
     _sync(folder.parent)
+
+
+@contextmanager
+def exclusive_lock(file: Path) -> Iterator[None]:
+    """One process at a time holds the lock of that file; the others wait.
+
+    The file is created, with its parent folders, and stays. The lock ends with its process.
+    """
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with file.open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
 
 
 def _sync(path: Path) -> None:

@@ -3,15 +3,14 @@
 Nothing here runs a server itself; `startup.py` starts the supervisor that does.
 """
 
-import fcntl
 import os
 import shutil
 import signal
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 
 import msgspec
 
+from infra.atomic import exclusive_lock
 from infra.local_stack import definition
 from infra.local_stack.process_table import ProcessId, is_alive, kill_all
 from infra.local_stack.secrets import airflow_login
@@ -46,7 +45,7 @@ def up(
         StackError: a port is busy, a service keeps dying, or the limit passed.
     """
     files = StackFiles(settings.state_dir)
-    with _one_at_a_time(files):
+    with exclusive_lock(files.lock):  # a second `up` waits, and then attaches
         _wait_for_a_stack_that_is_stopping(files)
         if running_supervisor(files) is None:
             end_leftovers(files, on_progress)
@@ -151,12 +150,3 @@ def _wait_for_end(files: StackFiles, last: ProcessId, on_progress: Callable[[str
         return not is_alive(last)
 
     wait_until(has_ended, limit_s=STOP_LIMIT_S)
-
-
-@contextmanager
-def _one_at_a_time(files: StackFiles) -> Iterator[None]:
-    """Lets one `up` run at a time: a second one waits, and then attaches."""
-    files.lock.parent.mkdir(parents=True, exist_ok=True)
-    with files.lock.open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield

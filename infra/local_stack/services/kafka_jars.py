@@ -15,7 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from infra.atomic import atomic_folder
+from infra.atomic import atomic_folder, exclusive_lock
 from infra.errors import EventideError
 
 _ENVIRONMENT = Path(__file__).parent / "kafka_env"
@@ -55,7 +55,12 @@ def install() -> Path:
     from jgo.maven import MavenContext
 
     locked, maven = LockFile.load(LOCK).dependencies, MavenContext(timeout=60)
-    with atomic_folder(folder) as draft, ThreadPoolExecutor(max_workers=8) as pool:
+    # jgo writes a jar into its cache under its final name: another process would read half of it.
+    with (
+        exclusive_lock(maven.repo_cache / ".eventide-lock"),
+        atomic_folder(folder) as draft,
+        ThreadPoolExecutor(max_workers=8) as pool,
+    ):
         list(pool.map(lambda jar: _fetch(maven, jar, draft), locked))
     return folder
 
