@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from infra.command_options import MOMENTS, Json, utc_us
+from infra.command_options import MOMENTS, Json, print_json, utc_us
 from ml.demo.command import demo
 
 if TYPE_CHECKING:
@@ -20,6 +20,31 @@ app = typer.Typer()
 
 Project = Annotated[str, typer.Argument(help="A model declared in ml/projects.")]
 DAY_FORMATS = ["%Y-%m-%d"]
+
+
+@app.command()
+def check(as_json: Json = False) -> None:
+    """Check every declaration: all that `eventide features check` does, and the projects.
+
+    A project is compared with its domain and its columns. Its learners are built, but not trained.
+    All mistakes are reported, each with file, line and remedy.
+
+    Exit code 1: there is a mistake. It stops only the domain or the project that it is in.
+    """
+    from features import catalog
+    from features.catalog_check.catalog import check_catalog
+    from features.presentation.mistakes import check_rows, check_text
+    from ml import projects
+    from ml.project_check import check_projects
+
+    of_domains = check_catalog(catalog)
+    of_projects = check_projects(projects, of_domains.domains)
+    if as_json:
+        print_json(check_rows(of_domains, of_projects.projects, of_projects.mistakes))
+    else:
+        typer.echo(check_text(of_domains, of_projects.projects, of_projects.mistakes))
+    if of_domains.mistakes or of_projects.mistakes:
+        raise typer.Exit(1)
 
 
 @app.command()

@@ -14,6 +14,7 @@ from typing import Any, Literal
 
 from features.definitions import FeatureService, Label
 from features.definitions.declaration import Declaration
+from features.definitions.validation import declared_at, near, report
 from ml.errors import InvalidProject
 
 KEYS = ("entity_id", "decision_time_us", "label")
@@ -144,17 +145,13 @@ class Gate(ProjectDeclaration):
     def __post_init__(self) -> None:
         for name in filter(None, (self.measure, self.or_at_most)):
             if name not in MEASURES:
-                raise InvalidProject(
-                    f"a gate names an unknown measure {name!r}", hint=f"known: {sorted(MEASURES)}"
-                )
+                _report(f"a gate names an unknown measure {name!r}", hint=near(name, MEASURES))
             if MEASURES[name].when not in (When.ALWAYS, self.when):
-                raise InvalidProject(
-                    f"{name} exists only {MEASURES[name].when}: give the gate that `when`"
-                )
+                _report(f"{name} exists only {MEASURES[name].when}: give the gate that `when`")
         if sum(bound is not None for bound in (self.at_least, self.at_most, self.below)) != 1:
-            raise InvalidProject(f"gate {self.measure}: give one of at_least, at_most and below")
-        if not self.why:
-            raise InvalidProject(f"gate {self.measure}: give its reason, `why`")
+            _report(f"gate {self.measure}: give one of at_least, at_most and below")
+        if not self.why.strip():
+            _report(f"gate {self.measure}: give its reason, `why`")
 
     @property
     def before_training(self) -> bool:
@@ -176,9 +173,9 @@ class Expectation(ProjectDeclaration):
 
     def __post_init__(self) -> None:
         if not self.kind.startswith("expect_"):
-            raise InvalidProject(
-                f"{self.kind!r} is not an expectation: their names begin with expect_"
-            )
+            _report(f"{self.kind!r} is not an expectation: their names begin with expect_")
+        if not self.why.strip():
+            _report(f"expectation {self.kind}: give its reason, `why`")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -282,9 +279,16 @@ class ModelProject(ProjectDeclaration):
         )
 
     def _require_known(self, columns: tuple[str, ...], who: str) -> None:
-        unknown = sorted(set(columns) - {*self.columns, *KEYS})
-        self._require(not unknown, f"{who} names columns that the service lacks: {unknown}")
+        known = {*self.columns, *KEYS}
+        if unknown := sorted(set(columns) - known):
+            mistake = f"{who} names columns that the service lacks: {unknown}"
+            _report(f"project {self.name}: {mistake}", hint=near(unknown[0], known))
 
     def _require(self, holds: bool, mistake: str) -> None:
         if not holds:
-            raise InvalidProject(f"project {self.name}: {mistake}")
+            _report(f"project {self.name}: {mistake}")
+
+
+def _report(mistake: str, *, hint: str | None = None) -> None:
+    """Report a mistake with file and line of its declaration."""
+    report(InvalidProject(mistake, place=declared_at(), hint=hint))

@@ -30,13 +30,17 @@ class OnlineSink:
         duplicate_horizon_us: int,
         watermark: CompactionWatermark,
         compaction_slack: int = COMPACTION_SLACK,
+        keeps_undeclared: bool = False,
     ) -> None:
+        """`keeps_undeclared`: the views of a domain that is left out stay in the store, as they
+        were when its events were last read."""
         self._store = store
         self._views: dict[str, list[View]] = {}
         for view in views:
             for event in view.sources:
                 self._views.setdefault(event.name, []).append(view)
-        self._schemas = schema_ids(views)
+        self._schemas = self._schemas_kept = schema_ids(views)
+        self._keeps_undeclared = keeps_undeclared
         self._horizon_us, self._watermark = duplicate_horizon_us, watermark
         self._compaction_slack = compaction_slack
         self._positions: dict[Partition, int] = {}
@@ -52,6 +56,8 @@ class OnlineSink:
             StoreUnavailable: it does not respond.
         """
         check_schemas(self._store, self._schemas)
+        if self._keeps_undeclared:
+            self._schemas_kept = {**self._store.schema_ids(), **self._schemas}
         stored = self._store.positions()
         positions = {p: stored[p] for p in partitions if p in stored}
         newest_us = self._store.newest_known_at_us()
@@ -89,7 +95,7 @@ class OnlineSink:
                 compacted_through_us=self._compacted_through_us(),
                 seen=seen,
                 forget=[(s.partition, o) for s in seen for o in self._seen[s.partition].forget()],
-                schemas=self._schemas,
+                schemas=self._schemas_kept,
                 newest_us=newest_us,
             )
         )

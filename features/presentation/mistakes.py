@@ -3,13 +3,38 @@
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from features.catalog_check.catalog import CatalogReport
+from features.catalog_check.catalog import CatalogReport, rows
 from features.catalog_check.mistakes import Mistake
 
 
 def catalog_text(report: CatalogReport) -> str:
     """The domains, and their mistakes."""
     return "\n".join([*_domains(report), *mistake_lines(report.mistakes)])
+
+
+def check_text(
+    report: CatalogReport, projects: Sequence[str], of_projects: Sequence[Mistake]
+) -> str:
+    """The domains, the projects, and their mistakes."""
+    lines = [
+        f"project {name}: {count_of([m for m in of_projects if m.domain == name])}"
+        for name in projects
+    ]
+    mistakes = [*report.mistakes, *of_projects]
+    return "\n".join([*_domains(report), *lines, *mistake_lines(mistakes)])
+
+
+def check_rows(
+    report: CatalogReport, projects: Sequence[str], of_projects: Sequence[Mistake]
+) -> dict[str, object]:
+    """The same as JSON types."""
+    return {
+        "domains": rows(report),
+        "projects": [
+            {"project": name, "mistakes": [m for m in of_projects if m.domain == name]}
+            for name in projects
+        ],
+    }
 
 
 def mistake_lines(mistakes: Sequence[Mistake]) -> Iterator[str]:
