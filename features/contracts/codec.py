@@ -32,6 +32,7 @@ CODES: Final = (
     "bad_key",  # the Kafka key is not the declared key field, so the order of its events is lost
     "time_travel",  # it happened after it was emitted, or was emitted in the future
     "check_failed",  # it fails a check of its declaration
+    "formula_failed",  # a formula of a declaration fails for it; the reason names the formula
 )
 """Why a record is refused. The list is closed: dashboards and alerts are built on it."""
 

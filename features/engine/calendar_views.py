@@ -1,13 +1,21 @@
 """Aggregations over spans of the calendar that a request names."""
 
 from functools import partial
+from typing import Any
 
 import numpy as np
 
-from features.definitions.events import Columns, EventType, Float64Array, Int64Array
+from features.definitions.events import (
+    BoolArray,
+    Columns,
+    EventType,
+    Float64Array,
+    Int64Array,
+)
 from features.definitions.operations import SumOperation
 from features.definitions.views import CalendarView, Span
 from features.engine.aggregate_views import AggregateState
+from features.engine.formulas import WHOLE, request_values_or_null
 from features.engine.merge_tree import MergeTree
 from features.engine.point_in_time import PointInTimeIndex
 from features.engine.queries import PointInTimeQueries
@@ -40,10 +48,10 @@ class CalendarState(AggregateState):
         table, tree = self._sum_table.of(rows), MergeTree(index)
         sums, in_reach = [], []
         for span in self.view.spans:
-            start, end = _edges(span, queries)
+            start, end, failed = _edges(self.view, span, queries)
             totals = partial(tree.sums_between, table, start, end)
             sums.append(TableSums(self._sum_table, totals))
-            in_reach.append(start >= queries.as_of_us - self.view.reach_us)
+            in_reach.append(~failed & (start >= queries.as_of_us - self.view.reach_us))
         values = []
         for a in self.view.aggregations:
             operation = a.definition
@@ -54,7 +62,22 @@ class CalendarState(AggregateState):
         return np.column_stack(values)
 
 
-def _edges(span: Span, queries: PointInTimeQueries) -> tuple[Int64Array, Int64Array]:
-    """Start and end of the span of each query; a span that ends before its start is empty."""
-    start, end = span.start(queries.fields), span.end(queries.fields)
-    return start, np.maximum(start, end)
+def _edges(
+    view: CalendarView, span: Span, queries: PointInTimeQueries
+) -> tuple[Int64Array, Int64Array, BoolArray]:
+    """Start and end of the span of each query, and for which it has none; a span that ends before
+    its start is empty."""
+    start, no_start = _edge(view, span, "start", queries)
+    end, no_end = _edge(view, span, "end", queries)
+    return start, np.maximum(start, end), no_start | no_end
+
+
+def _edge(
+    view: CalendarView, span: Span, edge: str, queries: PointInTimeQueries
+) -> tuple[Int64Array, BoolArray]:
+    def compute(part: slice) -> Any:
+        return getattr(span, edge)({f: queries.fields[f][part] for f in span.reads})
+
+    formula = f"view {view.name}: {edge} of span {span.name!r}"
+    times, failed = request_values_or_null(formula, compute, len(queries), kinds=WHOLE)
+    return times.astype(np.int64, copy=False), failed

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from features.definitions.events import BoolArray, Check, Columns, EventType
+from features.engine.formulas import TRUTH_VALUES, event_values
 
 
 def required_fields(event: EventType, fields: Sequence[str]) -> tuple[str, ...]:
@@ -32,7 +33,8 @@ def nullify_invalid(event: EventType, events: Columns) -> Columns:
 
 def violations(check: Check, events: Columns) -> BoolArray:
     """Which events violate a check. One with a null in a field that the check reads does not."""
-    failed: BoolArray = ~np.asarray(check.holds(events), bool)
+    who = f"check {check.name!r}"
+    failed: BoolArray = ~event_values(who, check.holds, events, kinds=TRUTH_VALUES)
     for field in check.reads:
         values = events[field]
         if values.dtype.kind == "f":

@@ -7,15 +7,22 @@ its opening.
 """
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from features.definitions.events import BoolArray, Columns, EventType, Float64Array, Int64Array
-from features.definitions.lifecycle_views import LifecycleView, OpenView, PreviousView
+from features.definitions.lifecycle_views import (
+    ItemValue,
+    LifecycleView,
+    OpenView,
+    PreviousView,
+)
 from features.engine.checks import nullify_invalid, required_fields
 from features.engine.columns import kinds
 from features.engine.digests import digests
+from features.engine.formulas import numbers_or_null
 from features.engine.numbers import from_sortable, sortable
 from features.engine.queries import PointInTimeQueries
 from features.engine.rows import PointInTimeRows
@@ -222,8 +229,17 @@ class PreviousState(LifecycleState):
         previous = self._previous_items(items, queries, before)
         item = self._known_values(items, previous, queries.as_of_us)
         request = {**queries.fields, "as_of_us": queries.as_of_us}
-        values = [np.asarray(v.compute(item, request), np.float64) for v in self.view.values]
-        return np.column_stack(values)
+        return np.column_stack(
+            [self._item_values(v, item, request, len(queries)) for v in self.view.values]
+        )
+
+    def _item_values(
+        self, value: ItemValue, item: Columns, request: Columns, n: int
+    ) -> Float64Array:
+        def compute(part: slice) -> Any:
+            return value.compute(_part_of(item, part), _part_of(request, part))
+
+        return numbers_or_null(f"view {self.view.name}: value {value.name!r}", compute, n)
 
     def _previous_items(
         self, items: PointInTimeRows, queries: PointInTimeQueries, before: Int64Array
@@ -259,6 +275,10 @@ class PreviousState(LifecycleState):
                 values = from_sortable(_values_of(items.columns[name], selected))
                 columns[name] = np.where(known, values, np.nan)
         return columns
+
+
+def _part_of(columns: Columns, part: slice) -> Columns:
+    return {name: values[part] for name, values in columns.items()}
 
 
 def _known_column(view: PreviousView, event: EventType) -> str:

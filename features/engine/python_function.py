@@ -1,5 +1,7 @@
 """Views that are a plain function of the events that were known."""
 
+from functools import partial
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -8,6 +10,7 @@ from features.definitions.views import PythonView
 from features.engine.checks import nullify_invalid, required_fields
 from features.engine.columns import kinds
 from features.engine.fingerprints import fingerprint
+from features.engine.formulas import function_values_or_null
 from features.engine.numbers import from_sortable, sortable
 from features.engine.queries import PointInTimeQueries
 from features.engine.rows import PointInTimeRows
@@ -86,13 +89,9 @@ class PythonState(ViewState):
         counts &= rows.row_key[own_rows] >= as_of_us - self.view.reach_us
         counted = own_rows[counts]
         events = self._events(rows, np.repeat(counted, rows.counts[counted]))
-        values = [float(v) for v in self.view.compute(events, as_of_us)]
-        if len(values) != len(self.view.names):
-            raise DeclarationError(
-                f"view {self.view.name}: its function gave {len(values)} values, not"
-                f" {len(self.view.names)}"
-            )
-        return values
+        formula = f"view {self.view.name}: its function"
+        call = partial(self.view.compute, events, as_of_us)
+        return function_values_or_null(formula, call, len(self.view.names))
 
     def _events(self, rows: PointInTimeRows, index: Int64Array) -> dict[str, Columns]:
         """The rows at `index` as the function's argument: the columns of each type of event."""

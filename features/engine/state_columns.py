@@ -12,6 +12,7 @@ from features.definitions.events import Column, Columns, Int64Array
 from features.definitions.operations import StateColumnKind
 from features.definitions.views import CalendarView, FeatureView
 from features.engine.digests import digests
+from features.engine.formulas import event_values
 from features.engine.numbers import sortable, whole
 from features.engine.rows import ColumnMaker
 from features.engine.sorting import HIGHEST, UNSET
@@ -35,6 +36,7 @@ class StateColumn:
     kind: StateColumnKind
     of: str
     declared: Column | None
+    view: str = ""  # for errors
 
     @property
     def name(self) -> str:
@@ -70,12 +72,12 @@ def state_columns(view: FeatureView | CalendarView) -> tuple[StateColumn, ...]:
         of = aggregation.column or ""
         column = declared.get(of)
         for kind in aggregation.definition.keeps:
-            columns.append(StateColumn(kind, of, column))
+            columns.append(StateColumn(kind, of, column, view.name))
             if kind == "sum" and column is not None and column.scale is not None:
-                columns.append(StateColumn("number", of, column))
+                columns.append(StateColumn("number", of, column, view.name))
     if isinstance(view, FeatureView) and view.exclude_self is not None:
         field = view.exclude_self
-        columns.append(StateColumn("code", field, declared.get(field)))
+        columns.append(StateColumn("code", field, declared.get(field), view.name))
     return tuple(dict.fromkeys(columns))
 
 
@@ -89,7 +91,8 @@ def _column_values(column: StateColumn, events: Columns) -> Int64Array:
     if declared is None:
         values = events[column.of]
         return codes(values) if kind == "code" else _field_values(kind, values)
-    values = declared.compute(events)
+    who = f"view {column.view}: column {declared.name!r}"
+    values = event_values(who, declared.compute, events)
     if declared.scale is None:
         return _field_values(kind, values)
     if kind in ("sum", "number"):

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import structlog
 
+from features.errors import FormulaFailed
 from features.ingestion import metrics
 from features.ingestion.dead_letter_sink import DeadLetterSink
 from features.ingestion.decoding import BadRecord, Decoded
@@ -60,7 +61,11 @@ class Sinks:
             OffsetConflict, StoreUnavailable: `drop` the buffers and `load` the positions.
         """
         with metrics.STAGE_SECONDS.labels(stage="online").time():
-            self.online.write(decoded.good, taken)
+            try:
+                self.online.write(decoded.good, taken)
+            except FormulaFailed:
+                decoded = decoded.without(self.online.run_formulas)
+                self.online.write(decoded.good, taken)
         self.offline.add(decoded.good, taken)
         new_bad_records = self.dead_letters.add(decoded.bad, taken)
         _count(decoded, new_bad_records)
