@@ -137,6 +137,30 @@ def backfill(
 
 
 app.command()(demo)
+models = typer.Typer(help="The versions of a model in the registry.", no_args_is_help=True)
+app.add_typer(models, name="models")
+
+
+@models.command()
+def convert(project: Project, json: Json = False) -> None:
+    """Write the bundles of a model's versions in the format of this release.
+
+    Serving reads the trees of this format only. Converted are the versions that an alias names
+    (champion, previous, challenger). Each keeps its number; its new bundle has to give the scores
+    that were stored at its training. A bundle that serving reads stays as it is.
+
+    Exit code 1: a bundle was refused, or its stored scores are gone.
+    """
+    from ml.conversion import convert_all, describe
+
+    trainer = _trainer(project)
+    conversions = convert_all(
+        trainer.project.name,
+        registry=trainer.registry,
+        work=trainer.work,
+        on_progress=lambda line: typer.echo(line, err=True),
+    )
+    _print(conversions) if json else typer.echo("\n".join(describe(conversions)))
 
 
 def _settings() -> "Settings":

@@ -141,6 +141,10 @@ class Registry(Protocol):
         """Write the version's bundle into the existing, empty folder, over the network."""
         ...
 
+    def upload(self, version: RegisteredVersion, folder: Path, place: str) -> None:
+        """Add the files of a folder to the artifacts of the version's run, under `place`."""
+        ...
+
     def tag(self, version: RegisteredVersion, tags: Mapping[str, str]) -> None:
         """Set tags of a version."""
         ...

@@ -14,6 +14,7 @@ SNAPSHOT_SHA256_TAG = "eventide.snapshot_sha256"
 # Tags of a version.
 PATH_TAG = "eventide.bundle_path"  # where its bundle is among the artifacts of its run
 SHA256_TAG = "eventide.bundle_sha256"  # of the bundle's manifest
+CONVERTED_FROM_TAG = "eventide.converted_from_sha256"  # of the manifest in an older format
 VERIFIED_TAG = "eventide.rehearsed_rows"  # how many rows were scored alike after a download
 PROMOTED_TAG = "eventide.promoted_at"
 CANDIDATE_TAG = "eventide.candidate"

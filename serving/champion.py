@@ -8,6 +8,8 @@ the registry is away.
 
 import shutil
 import threading
+import time
+from collections.abc import Callable
 from pathlib import Path
 from random import SystemRandom
 
@@ -28,6 +30,7 @@ from serving.ports import ModelSource
 log = structlog.get_logger()
 
 CURRENT = "current.json"
+RETRY_REFUSED_S = 600.0  # a refused version is tried again, in case a transfer was at fault
 _jitter = SystemRandom()
 
 
@@ -35,12 +38,19 @@ class Champion:
     """The model in service. Read `model` once a batch: it changes between batches."""
 
     def __init__(
-        self, source: ModelSource, *, folder: Path, service: FeatureService, warm_rows: int
+        self,
+        source: ModelSource,
+        *,
+        folder: Path,
+        service: FeatureService,
+        warm_rows: int,
+        clock_s: Callable[[], float] = time.monotonic,
     ) -> None:
         self.model: ServedModel | None = None
         self.trouble = ""  # why it is not newer
         self._source, self._folder, self._service = source, folder, service
-        self._warm_rows = warm_rows
+        self._warm_rows, self._clock_s = warm_rows, clock_s
+        self._refused: tuple[ModelVersion | None, float] = None, 0.0  # the last one, and when
 
     def restore(self) -> None:
         """Take the last good model from disk. It serves until the source names another."""
@@ -51,25 +61,32 @@ class Champion:
         try:
             version = msgspec.json.decode(raw, type=ModelVersion)
             self._put_in_service(version, self._load(version))
-        except (BundleRefused, ModelRefused, msgspec.MsgspecError) as error:
+        except (BundleRefused, ModelRefused, msgspec.MsgspecError, UnicodeDecodeError) as error:
             self._report("local_model_refused", error)
 
     def refresh(self) -> None:
         """Look up once which version is to serve, and switch to it if it is new and valid."""
+        version = None
         try:
             version = self._source.current()
             if version is None:
                 self.trouble = "there is no champion yet"
             elif self.model is not None and self.model.version == version:
                 self.trouble = ""
-            else:
+            elif not self._is_refused(version):
                 self._put_in_service(version, self._obtain(version))
                 self._remember(version)
         except ModelUnavailable as error:
             self._report("model_unavailable", error)
         except (BundleRefused, ModelRefused) as error:
+            self._refused = version, self._clock_s()
             metrics.MODEL_SWAPS.labels(result="refused").inc()
             self._report("model_refused", error)
+
+    def _is_refused(self, version: ModelVersion) -> bool:
+        """Files that were refused are not fetched again at once: they may be large."""
+        refused, at = self._refused
+        return refused == version and self._clock_s() - at < RETRY_REFUSED_S
 
     def _put_in_service(self, version: ModelVersion, bundle: Bundle) -> None:
         self.model = ServedModel(version=version, bundle=bundle)

@@ -16,7 +16,8 @@ def failing(rows: EventRows, attempt: Attempt) -> Mapping[int, str]:
     """The places of the events that `attempt` fails for, and why. One among n costs about 2 log2 n
     attempts.
 
-    If it fails for some events together and for none of them alone, all of them count as failing.
+    If it fails for some events together and for none of them alone, they count as failing; it does
+    not fail for the events that are left.
     """
     found = _failing(rows, attempt, np.arange(len(rows)))
     rest = np.setdiff1d(np.arange(len(rows)), list(found))

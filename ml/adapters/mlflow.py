@@ -17,7 +17,8 @@ from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, RunT
 from mlflow.exceptions import MlflowException
 from mlflow.models import infer_signature
 
-from ml.errors import RegistryUnavailable
+from ml.bundle.format import MAX_BYTES
+from ml.errors import BundleRefused, RegistryUnavailable
 from ml.ports import DataSet, DayRuns, RegisteredVersion, RunContents
 from ml.registry_tags import CHAMPION, DAY, KEY_TAG, KIND_TAG, LEARNER, PATH_TAG
 from ml.steps.register import TRUSTED_TYPES, requirements
@@ -163,11 +164,25 @@ class MlflowRegistry:
         return _version(version)
 
     def download(self, version: RegisteredVersion, folder: Path) -> None:
-        """The folder of the run that the version's tag names. What arrives is not checked here."""
+        """From the place that the version's tag names. What arrives is not checked here.
+
+        Only the files that a bundle may have are fetched, and none that is too large for one.
+        """
         with _errors_translated(), tempfile.TemporaryDirectory() as temporary:
             place = version.tags[PATH_TAG]
-            downloaded = Path(self._client.download_artifacts(version.run_id, place, temporary))
-            shutil.copytree(downloaded, folder, dirs_exist_ok=True)
+            for entry in self._client.list_artifacts(version.run_id, place):
+                name = entry.path.rsplit("/", 1)[-1]
+                if entry.is_dir or (entry.file_size or 0) > MAX_BYTES.get(name, 0):
+                    raise BundleRefused(
+                        f"version {version.version} of {version.name} holds {entry.path}, which is"
+                        " no file of a bundle, or is too large for one"
+                    )
+                fetched = self._client.download_artifacts(version.run_id, entry.path, temporary)
+                shutil.copyfile(fetched, folder / name)
+
+    def upload(self, version: RegisteredVersion, folder: Path, place: str) -> None:
+        with _errors_translated():
+            self._client.log_artifacts(version.run_id, str(folder), place)
 
     def tag(self, version: RegisteredVersion, tags: Mapping[str, str]) -> None:
         with _errors_translated():

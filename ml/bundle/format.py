@@ -5,7 +5,7 @@ A folder of three files at most:
     manifest.json   every other file with its size and sha256
     model.json      what the model is (`BundleInfo`), its columns, the encoder's tables, and the
                     weights of a linear model
-    trees.bin       the trees of a boosted model, in treelite's format
+    trees.bin       the trees of a boosted model, as plain arrays (`tree_arrays`)
 
 The sha256 of `manifest.json` is a tag of the registered version: a reader with that tag can tell
 that every byte is what was registered. Version number and run are not inside, because the registry
@@ -16,6 +16,8 @@ computes scores from it.
 """
 
 import hashlib
+import math
+from collections.abc import Iterator
 from pathlib import Path
 
 import msgspec
@@ -24,10 +26,12 @@ from msgspec import Struct
 from ml.errors import BundleRefused
 
 # Why data and no code: see docs/explanation/decisions/0004-models-as-data.md
-FORMAT = 1
+FORMAT = 2
 MANIFEST = "manifest.json"
 MODEL = "model.json"
 TREES = "trees.bin"
+# Far above any model that is sensible, and low enough that a reader of it stays small.
+MAX_BYTES = {MANIFEST: 1 << 16, MODEL: 1 << 26, TREES: 1 << 28}
 
 
 class BundleInfo(Struct, frozen=True, kw_only=True):
@@ -81,7 +85,12 @@ class Linear(Struct, frozen=True, kw_only=True, tag="linear", forbid_unknown_fie
 
 
 class Trees(Struct, frozen=True, kw_only=True, tag="trees", forbid_unknown_fields=True):
-    """Boosted trees; they are in `trees.bin`."""
+    """Boosted trees; `trees.bin` holds arrays of these lengths, see `tree_arrays`."""
+
+    trees: int
+    nodes: int
+    categories: int
+    base_score: float  # what every row has before any tree adds to it
 
 
 class ModelFile(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -154,11 +163,25 @@ def check_model(model: ModelFile) -> None:
     estimator = model.estimator
     if isinstance(estimator, Linear) and len(estimator.weights) != model.width:
         raise BundleRefused(f"{len(estimator.weights)} weights for {model.width} encoded columns")
+    if not all(map(math.isfinite, _numbers(model))):
+        raise BundleRefused("the model holds a number that is not finite")
 
 
 def sha256_of(content: bytes) -> str:
     """In hexadecimal digits."""
     return hashlib.sha256(content).hexdigest()
+
+
+def _numbers(model: ModelFile) -> Iterator[float]:
+    """Every number that a score is computed from, but for the tables, where NaN has a meaning."""
+    estimator = model.estimator
+    if isinstance(estimator, Linear):
+        yield from (*estimator.weights, estimator.intercept)
+    else:
+        yield estimator.base_score
+    for block in model.encoder:
+        if isinstance(block, NumberBlock):
+            yield from (*(block.fill or ()), *(block.shift or ()), *(block.scale or ()))
 
 
 def _fits(block: CategoryBlock | NumberBlock) -> bool:

@@ -7,9 +7,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from ml.bundle.format import TREES, BundleInfo, CategoryBlock, Linear, ModelFile, NumberBlock
+from ml.bundle.format import BundleInfo, CategoryBlock, Linear, ModelFile, NumberBlock
+from ml.bundle.tree_arrays import TreeArrays
+from ml.bundle.tree_scorer import tree_scorer
 from ml.bundle.verify import read_bundle
-from ml.errors import BundleRefused
 
 Float64Array = NDArray[np.float64]
 Texts = Sequence[str | None]
@@ -117,33 +118,15 @@ def _number_encoder(block: NumberBlock) -> Callable[[Float64Array], Float64Array
     return encode
 
 
-def _estimator(model: ModelFile, trees: bytes | None) -> Callable[[Float64Array], Float64Array]:
-    if isinstance(model.estimator, Linear):
-        weights, intercept = np.array(model.estimator.weights), model.estimator.intercept
+def _estimator(
+    model: ModelFile, trees: TreeArrays | None
+) -> Callable[[Float64Array], Float64Array]:
+    estimator = model.estimator
+    if isinstance(estimator, Linear):
+        weights, intercept = np.array(estimator.weights), estimator.intercept
         return lambda encoded: _sigmoid(encoded @ weights + intercept)
-    if trees is None:
-        raise BundleRefused(f"the model has trees, but the bundle has no {TREES}")
-    return _tree_estimator(trees, width=model.width)
-
-
-def _tree_estimator(blob: bytes, *, width: int) -> Callable[[Float64Array], Float64Array]:
-    import treelite
-    from treelite import gtil
-
-    try:
-        trees = treelite.Model.deserialize_bytes(blob)
-    except treelite.TreeliteError as error:
-        raise BundleRefused(f"{TREES} cannot be read: {error}") from error
-    if trees.num_feature != width:
-        raise BundleRefused(
-            f"the trees expect {trees.num_feature} columns, the encoder has {width}"
-        )
-
-    def estimate(encoded: Float64Array) -> Float64Array:
-        scores = gtil.predict(trees, encoded, nthread=1)
-        return np.asarray(scores, dtype=np.float64).reshape(len(encoded), -1)[:, -1]
-
-    return estimate
+    assert trees is not None, "a bundle that was read has the trees of its model"
+    return tree_scorer(trees, base_score=estimator.base_score, columns=model.width)
 
 
 def _sigmoid(z: Float64Array) -> Float64Array:

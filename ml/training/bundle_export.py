@@ -12,6 +12,7 @@ from typing import Any
 
 from ml.bundle.format import BundleInfo, CategoryBlock, Linear, ModelFile, NumberBlock, Trees
 from ml.errors import UnsupportedPipeline
+from ml.training.tree_export import arrays_of
 
 UNKNOWN = "\x00 a value that no training set holds"
 
@@ -98,7 +99,7 @@ def _estimator(estimator: Any) -> tuple[Linear | Trees, bytes | None]:
     if kind == "HistGradientBoostingClassifier":
         import treelite.sklearn
 
-        return Trees(), treelite.sklearn.import_model(estimator).serialize_bytes()
+        return arrays_of(treelite.sklearn.import_model(estimator))
     raise UnsupportedPipeline(
         f"the estimator is a {kind}",
         hint="bundles hold HistGradientBoostingClassifier or LogisticRegression",

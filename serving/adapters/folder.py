@@ -1,10 +1,10 @@
 """A bundle in a folder on disk: for tests, and for serving without a registry."""
 
 import hashlib
-import shutil
 from pathlib import Path
 
-from ml.bundle.format import MANIFEST
+from ml.bundle.format import MANIFEST, MAX_BYTES
+from ml.bundle.verify import read_manifest
 from serving.errors import ModelUnavailable
 from serving.model import ModelVersion
 
@@ -32,12 +32,16 @@ class FolderModelSource:
         )
 
     def fetch(self, version: ModelVersion, folder: Path) -> None:
-        """Copy the files; if they are replaced during the copy, their sha256 shows it."""
+        """Copy what the manifest lists; files that are replaced during the copy show by sha256."""
         try:
-            files = [f for f in self._folder.iterdir() if f.is_file()]
-            if not files:
-                raise ModelUnavailable(f"{self._folder} is empty: {version.version} is gone")
-            for file in files:
-                shutil.copyfile(file, folder / file.name)
+            self._copy(MANIFEST, folder, limit=MAX_BYTES[MANIFEST])
+            manifest = read_manifest((folder / MANIFEST).read_bytes())
+            for name, entry in manifest.files.items():
+                self._copy(name, folder, limit=entry.size)
         except OSError as error:
             raise ModelUnavailable(f"{version.version}: {error}") from error
+
+    def _copy(self, name: str, folder: Path, *, limit: int) -> None:
+        """One byte more than the limit shows the reader that the file is too long."""
+        with (self._folder / name).open("rb") as content:
+            (folder / name).write_bytes(content.read(limit + 1))

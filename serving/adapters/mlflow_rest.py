@@ -4,10 +4,12 @@ The version's tags say where its bundle lies in the run's artifacts, and the sha
 """
 
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import httpx
 
+from ml.bundle.format import MANIFEST, MAX_BYTES
+from ml.bundle.verify import read_manifest
 from ml.registry_tags import CHAMPION, PATH_TAG, SHA256_TAG
 from serving.errors import ModelUnavailable
 from serving.model import ModelVersion
@@ -32,17 +34,19 @@ class MlflowModelSource:
         return None if registered is None else _version(registered)
 
     def fetch(self, version: ModelVersion, folder: Path) -> None:
-        """Download the folder that the version's tag names, file by file."""
+        """Download the manifest of the folder that the version's tag names, then what it lists.
+
+        Nothing else is fetched, and no file beyond the size that it should have.
+        """
         registered = self._get(
             "/api/2.0/mlflow/model-versions/get",
             {"name": version.name, "version": version.version},
         )["model_version"]
         path = f"{self._artifact_root(version)}/{_tag(registered, PATH_TAG)}"
-        files = self._get("/api/2.0/mlflow-artifacts/artifacts", {"path": path}).get("files", [])
-        if not files:
-            raise ModelUnavailable(f"{version.name} {version.version}: its bundle is gone")
-        for entry in files:
-            self._download(path, entry["path"], folder)
+        self._download(f"{path}/{MANIFEST}", folder / MANIFEST, limit=MAX_BYTES[MANIFEST])
+        manifest = read_manifest((folder / MANIFEST).read_bytes())
+        for name, entry in manifest.files.items():
+            self._download(f"{path}/{name}", folder / name, limit=entry.size)
 
     def close(self) -> None:
         """Close the connection."""
@@ -67,30 +71,47 @@ class MlflowModelSource:
             )
         return uri.removeprefix(_ARTIFACTS).strip("/")
 
-    def _download(self, path: str, name: str, folder: Path) -> None:
-        file = name.rsplit("/", 1)[-1]
-        if file in ("", ".", ".."):
-            raise ModelUnavailable(f"a bundle has no file {name!r}")
-        response = self._request(
-            f"/api/2.0/mlflow-artifacts/artifacts/{path}/{file}", {}, timeout_s=DOWNLOAD_TIMEOUT_S
-        )
-        if response.is_error:
-            raise ModelUnavailable(f"{path}/{file}: {response.status_code} {response.text[:200]}")
-        (folder / file).write_bytes(response.content)
+    def _download(self, path: str, file: Path, *, limit: int) -> None:
+        """Write the artifact to a file. One that is longer than `limit` bytes is cut there.
+
+        The reader of the bundle refuses such a file, since it differs from the manifest.
+        """
+        url = f"/api/2.0/mlflow-artifacts/artifacts/{path}"
+        try:
+            with (
+                self._client.stream("GET", url, timeout=DOWNLOAD_TIMEOUT_S) as response,
+                file.open("wb") as output,
+            ):
+                if response.is_error:
+                    response.read()
+                    raise ModelUnavailable(f"{path}: {response.status_code} {response.text[:200]}")
+                _copy(response, output, limit=limit + 1)
+        except httpx.HTTPError as error:
+            raise self._no_response(error) from error
 
     def _get(self, path: str, params: dict[str, str]) -> dict[str, Any]:
         return _content(self._request(path, params))
 
-    def _request(
-        self, path: str, params: dict[str, str], *, timeout_s: float = REQUEST_TIMEOUT_S
-    ) -> httpx.Response:
+    def _request(self, path: str, params: dict[str, str]) -> httpx.Response:
         try:
-            return self._client.get(path, params=params, timeout=timeout_s)
+            return self._client.get(path, params=params, timeout=REQUEST_TIMEOUT_S)
         except httpx.HTTPError as error:
-            raise ModelUnavailable(
-                f"no response from MLflow at {self._client.base_url}: {error!r}",
-                hint="is it running? see `eventide status`",
-            ) from error
+            raise self._no_response(error) from error
+
+    def _no_response(self, error: httpx.HTTPError) -> ModelUnavailable:
+        return ModelUnavailable(
+            f"no response from MLflow at {self._client.base_url}: {error!r}",
+            hint="is it running? see `eventide status`",
+        )
+
+
+def _copy(response: httpx.Response, output: BinaryIO, *, limit: int) -> None:
+    left = limit
+    for chunk in response.iter_bytes():
+        output.write(chunk[:left])
+        left -= len(chunk)
+        if left <= 0:
+            return
 
 
 def _version(registered: dict[str, Any]) -> ModelVersion:

@@ -12,6 +12,7 @@ import pytest
 
 from features.catalog.flights.services import FLIGHT_DELAY
 from ml.bundle.scoring import Bundle
+from ml.errors import BundleRefused
 from ml.registry_tags import CHAMPION, PATH_TAG, SHA256_TAG
 from serving.adapters.folder import FolderModelSource
 from serving.adapters.mlflow_rest import MlflowModelSource
@@ -29,6 +30,8 @@ class Registrar(Protocol):
 
     def promote(self, bundle: Path) -> None: ...
 
+    def put(self, name: str, content: bytes) -> None: ...
+
     def delete_files(self) -> None: ...
 
 
@@ -42,6 +45,9 @@ class Shelf:
     def promote(self, bundle: Path) -> None:
         shutil.rmtree(self.folder, ignore_errors=True)
         shutil.copytree(bundle, self.folder)
+
+    def put(self, name: str, content: bytes) -> None:
+        (self.folder / name).write_bytes(content)
 
     def delete_files(self) -> None:
         for file in self.folder.iterdir():
@@ -62,8 +68,7 @@ class Registry:
         run = self._post("runs/create", experiment_id=self._experiment)["run"]["info"]
         self._root = run["artifact_uri"].removeprefix("mlflow-artifacts:/").strip("/")
         for file in bundle.iterdir():
-            path = f"/api/2.0/mlflow-artifacts/artifacts/{self._root}/bundle/{file.name}"
-            self._client.put(path, content=file.read_bytes()).raise_for_status()
+            self.put(file.name, file.read_bytes())
         if self.source.current() is None:
             self._client.post(
                 "/api/2.0/mlflow/registered-models/create", json={"name": self.name}
@@ -79,6 +84,10 @@ class Registry:
             tags=[{"key": key, "value": value} for key, value in tags.items()],
         )["model_version"]["version"]
         self._post("registered-models/alias", name=self.name, alias=CHAMPION, version=version)
+
+    def put(self, name: str, content: bytes) -> None:
+        path = f"/api/2.0/mlflow-artifacts/artifacts/{self._root}/bundle/{name}"
+        self._client.put(path, content=content).raise_for_status()
 
     def delete_files(self) -> None:
         for file in ("manifest.json", "model.json"):
@@ -154,6 +163,36 @@ def test_the_current_version_changes_only_with_a_promotion(
     assert second.version != first.version
     assert second.bundle_sha256 != first.bundle_sha256
     fetched(registrar.source, tmp_path / "fetched")
+
+
+def test_only_listed_files_are_fetched_and_none_beyond_its_size(
+    registrar: Registrar, bundle: Path, tmp_path: Path
+) -> None:
+    registrar.promote(bundle)
+    version = registrar.source.current()
+    assert version is not None
+    registrar.put("unlisted.bin", bytes(1_000_000))
+    fetched(registrar.source, tmp_path / "fetched")
+    assert {f.name for f in (tmp_path / "fetched").iterdir()} == {"manifest.json", "model.json"}
+    registrar.put("model.json", bytes(1_000_000))
+    (tmp_path / "longer").mkdir()
+    registrar.source.fetch(version, tmp_path / "longer")
+    size = (bundle / "model.json").stat().st_size
+    assert (tmp_path / "longer" / "model.json").stat().st_size == size + 1
+    with pytest.raises(BundleRefused, match="is not the file that was registered"):
+        Bundle.load(tmp_path / "longer", version.bundle_sha256)
+
+
+def test_a_manifest_without_end_is_not_read(
+    registrar: Registrar, bundle: Path, tmp_path: Path
+) -> None:
+    registrar.promote(bundle)
+    version = registrar.source.current()
+    assert version is not None
+    registrar.put("manifest.json", b" " * 1_000_000)
+    with pytest.raises(BundleRefused, match="cannot be read"):
+        registrar.source.fetch(version, tmp_path)
+    assert (tmp_path / "manifest.json").stat().st_size <= 65_537
 
 
 def test_a_version_with_deleted_files_is_unavailable(

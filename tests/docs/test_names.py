@@ -91,12 +91,13 @@ def _commands() -> set[str]:
 
 @pytest.mark.parametrize("page", pages(), ids=name_of)
 def test_every_command_that_a_page_names_is_there(page: Path) -> None:
-    named = _named(page, r"`eventide (features [a-z]+|(?!features)[a-z]+)(?=[ `\n])")
+    groups = "|".join({command.split()[0] for command in _commands() if " " in command})
+    named = _named(page, rf"`eventide ((?:{groups}) [a-z-]+|(?!(?:{groups})\b)[a-z]+)(?=[ `\n])")
     assert named <= _commands()
 
 
 def test_the_readme_names_every_command() -> None:
-    named = _named(README, r"`(?:eventide )?(?:features )?([a-z]+)`")
+    named = _named(README, r"`(?:eventide )?(?:[a-z]+ )?([a-z-]+)`")
     assert {command.split()[-1] for command in _commands()} - named == set()
 
 

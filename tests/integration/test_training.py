@@ -12,16 +12,19 @@ import pytest
 
 from ml.adapters.matplotlib import Plots
 from ml.bootstrap import set_switches
-from ml.bundle.format import MODEL
+from ml.bundle.format import MANIFEST, MODEL, TREES, sha256_of
+from ml.bundle.scoring import Bundle
+from ml.conversion import check_scores, convert_all
 from ml.errors import BundleRefused, DataContractBroken, MlError, RegistryConflict
 from ml.project import ModelProject
+from ml.registry_tags import PATH_TAG, SHA256_TAG
 from ml.results import Evaluation, Fit, Promotion, Registration, Snapshot, Validation, Verdict
 from ml.steps.evaluate import champion_of, evaluate
 from ml.steps.extract import extract
 from ml.steps.gate import apply_gates
 from ml.steps.promote import promote
-from ml.steps.register import register
-from ml.steps.train import train
+from ml.steps.register import load_pipeline, register
+from ml.steps.train import BUNDLE, PIPELINE, SCORES, train
 from ml.steps.validate import validate
 from tests.support.data.flight_history import SyntheticHistory
 from tests.support.data.small_project import DAY, ROWS_A_DAY, small_project
@@ -291,6 +294,71 @@ def test_a_verdict_against_another_champion_promotes_no_model(bench: Bench) -> N
     assert bench.registry.aliases(bench.project.name)["champion"] == "1"
 
 
+def test_a_champion_of_an_older_format_keeps_its_number_and_its_scores(bench: Bench) -> None:
+    """Converted, with a crash between any two changes of the registry, and by a second call."""
+    trees = tuple(c for c in bench.project.candidates if c.name == "boosted_trees")
+    bench = replace(bench, project=replace(bench.project, candidates=trees))
+    snapshot, evaluation, verdict = bench.judged(DAY)
+    registered = register(bench.project, snapshot, evaluation, verdict, registry=bench.registry)
+    bench.promote(verdict, registered)
+    name, fit = bench.project.name, evaluation.fits[verdict.candidate]
+    version = bench.registry.get(name, registered.version)
+    old_sha256 = _write_in_format_1(fit, bench.work / "old")
+    bench.registry.upload(version, bench.work / "old", "old")
+    bench.registry.tag(version, {PATH_TAG: "old", SHA256_TAG: old_sha256})
+    with pytest.raises(BundleRefused, match="format 1"):
+        champion_of(bench.registry, name)
+    for changes in range(3):
+        with pytest.raises(Crash):
+            convert_all(name, registry=FailsAt(bench.url, changes=changes), work=bench.work)
+    (conversion,) = convert_all(name, registry=bench.registry, work=bench.work)
+    champion = champion_of(bench.registry, name)
+    assert champion is not None
+    assert (conversion.changed, conversion.rows) == (True, snapshot.evaluation_rows)
+    assert champion.version.version == registered.version
+    assert champion.version.tags[SHA256_TAG] == conversion.bundle_sha256 == fit.bundle_sha256
+    (again,) = convert_all(name, registry=bench.registry, work=bench.work)
+    assert not again.changed
+
+
+def test_a_bundle_whose_scores_are_not_the_stored_ones_is_not_taken(bench: Bench) -> None:
+    import polars as pl
+
+    _, evaluation, verdict = bench.judged(DAY)
+    fit = evaluation.fits[verdict.candidate]
+    bundle = Bundle.load(fit.file(BUNDLE), fit.bundle_sha256)
+    assert check_scores(bundle, Path(fit.folder)) > 0
+    stored = pl.read_parquet(fit.file(SCORES))
+    stored.with_columns(pl.col("score") + 1e-6).write_parquet(fit.file(SCORES))
+    with pytest.raises(BundleRefused, match="differently"):
+        check_scores(bundle, Path(fit.folder))
+    stored.reverse().write_parquet(fit.file(SCORES))
+    with pytest.raises(BundleRefused, match="differently"):
+        check_scores(bundle, Path(fit.folder))
+    fit.file(SCORES).unlink()
+    with pytest.raises(MlError, match="gone"):
+        check_scores(bundle, Path(fit.folder))
+
+
+def _write_in_format_1(fit: Fit, folder: Path) -> str:
+    """The fit's bundle as releases before format 2 wrote it; returns its manifest's sha256."""
+    import treelite.sklearn
+
+    estimator = load_pipeline(fit.file(PIPELINE)).named_steps["model"]
+    described = json.loads((fit.file(BUNDLE) / MODEL).read_bytes())
+    described["estimator"] = {"type": "trees"}
+    contents = {
+        MODEL: json.dumps(described).encode(),
+        TREES: treelite.sklearn.import_model(estimator).serialize_bytes(),
+    }
+    files = {n: {"size": len(c), "sha256": sha256_of(c)} for n, c in contents.items()}
+    manifest = json.dumps({"format": 1, "files": files}).encode()
+    folder.mkdir()
+    for name, content in (*contents.items(), (MANIFEST, manifest)):
+        (folder / name).write_bytes(content)
+    return sha256_of(manifest)
+
+
 class Crash(Exception):
     """The process ended here."""
 
@@ -307,8 +375,9 @@ class FailsAt(MlflowRegistry):
         super().point(name, alias, version)
 
     def tag(self, version: Any, tags: Any) -> None:
-        self._count()
-        super().tag(version, tags)
+        for key, value in tags.items():
+            self._count()
+            super().tag(version, {key: value})
 
     def _count(self) -> None:
         if self._left == 0:

@@ -19,6 +19,7 @@ class FaultCounts:
     rebuild_kills: int
     redis_writer_kills: int
     lmdb_writer_kills: int
+    hostile_bundles: int  # changed copies of a model's files
 
 
 SHORT = FaultCounts(
@@ -34,6 +35,7 @@ SHORT = FaultCounts(
     rebuild_kills=4,
     redis_writer_kills=12,
     lmdb_writer_kills=12,
+    hostile_bundles=1_000,
 )
 LONG = FaultCounts(
     ingest_kills=150,  # at most two a round
@@ -48,5 +50,6 @@ LONG = FaultCounts(
     rebuild_kills=25,
     redis_writer_kills=100,
     lmdb_writer_kills=100,
+    hostile_bundles=100_000,
 )
 BY_NAME = {"short": SHORT, "long": LONG}

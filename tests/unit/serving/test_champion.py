@@ -1,5 +1,7 @@
 """Which model serves, also when the source of models fails."""
 
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -8,7 +10,7 @@ from features.catalog.flights.services import FLIGHT_DELAY
 from ml.bundle.format import MODEL
 from ml.bundle.scoring import Bundle
 from serving.adapters.folder import FolderModelSource
-from serving.champion import Champion, ChampionWatch, check_columns
+from serving.champion import RETRY_REFUSED_S, Champion, ChampionWatch, check_columns
 from serving.errors import ModelRefused, ModelUnavailable
 from serving.model import ModelVersion
 from tests.support.data.bundles import a_bundle
@@ -51,8 +53,16 @@ def champion(source: Source, tmp_path: Path) -> Champion:
     return a_champion(source, tmp_path)
 
 
-def a_champion(source: Source, tmp_path: Path) -> Champion:
-    return Champion(source, folder=tmp_path / "models", service=FLIGHT_DELAY, warm_rows=10)
+def a_champion(
+    source: Source, tmp_path: Path, clock_s: Callable[[], float] = time.monotonic
+) -> Champion:
+    return Champion(
+        source,
+        folder=tmp_path / "models",
+        service=FLIGHT_DELAY,
+        warm_rows=10,
+        clock_s=clock_s,
+    )
 
 
 def promote(bundle: Path, *, intercept: float, numbers: int | None = None) -> str:
@@ -90,8 +100,10 @@ def test_an_unchanged_champion_is_fetched_once(
 
 
 def test_bytes_that_were_not_registered_are_not_served(
-    champion: Champion, source: Source, bundle: Path, tmp_path: Path
+    source: Source, bundle: Path, tmp_path: Path
 ) -> None:
+    now_s = 0.0
+    champion = a_champion(source, tmp_path, lambda: now_s)
     first = promote(bundle, intercept=-1)
     champion.refresh()
     source.corrupts = True
@@ -102,8 +114,24 @@ def test_bytes_that_were_not_registered_are_not_served(
     assert "is not the file that was registered" in champion.trouble
     assert not (tmp_path / "models" / second).exists()
     source.corrupts = False
+    now_s = RETRY_REFUSED_S
     champion.refresh()
     assert (served_version(champion), champion.trouble) == (second, "")
+
+
+def test_a_refused_version_is_not_fetched_again_at_each_refresh(
+    champion: Champion, source: Source, bundle: Path
+) -> None:
+    source.corrupts = True
+    promote(bundle, intercept=-1)
+    for _ in range(3):
+        champion.refresh()
+    assert source.fetches == 1
+    assert "is not the file that was registered" in champion.trouble
+    source.corrupts = False
+    other = promote(bundle, intercept=-2)
+    champion.refresh()
+    assert served_version(champion) == other
 
 
 def test_a_model_with_other_columns_is_not_served(champion: Champion, bundle: Path) -> None:

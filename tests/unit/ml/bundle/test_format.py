@@ -184,7 +184,7 @@ def test_a_bundle_of_another_version_is_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("manifest", "named"),
     [
-        ({"format": 2, "files": {}}, "format 2"),
+        ({"format": 3, "files": {}}, "format 3"),
         ({"format": 1, "files": {}}, "model.json cannot be read"),
         ({"format": 1, "files": {"../evil": {"size": 0, "sha256": ""}}}, "no file"),
         ({"format": 1, "files": {}, "run": "me"}, "cannot be read"),
