@@ -8,9 +8,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from infra.command_options import MOMENTS, Json, print_json, utc_us
+from infra.tables import numbers, print_table, words
 from ml.demo.command import demo
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from infra.settings import Settings
     from ml.bootstrap import Trainer
     from ml.live_performance import LiveReport, VersionReport
@@ -184,15 +187,14 @@ def _print(record: Any) -> None:
 
 def _describe_outcome(outcome: "RunOutcome") -> None:
     from rich.console import Console
-    from rich.table import Table
 
     console = Console(highlight=False)
     if outcome.metrics:
-        table = Table("on later days", "log loss", "ROC AUC", "PR AUC", "ECE", "bias")
-        for name, numbers in outcome.metrics.items():
-            cells = [numbers.get(m) for m in ("log_loss", "roc_auc", "pr_auc", "ece", "bias")]
-            table.add_row(name, *("" if c is None else f"{c:.4f}" for c in cells))
-        console.print(table)
+        print_table(
+            console,
+            (*words("on later days"), *numbers("log loss", "ROC AUC", "PR AUC", "ECE", "bias")),
+            [(name, *_metric_cells(metrics)) for name, metrics in outcome.metrics.items()],
+        )
     for warning in outcome.warnings:
         console.print(f"warning: {warning}", markup=False)
     version = f"version {outcome.version}" if outcome.version else f"champion {outcome.champion}"
@@ -201,18 +203,24 @@ def _describe_outcome(outcome: "RunOutcome") -> None:
         console.print(f"  {reason}", markup=False)
 
 
+def _metric_cells(metrics: "Mapping[str, float | None]") -> list[str]:
+    values = [metrics.get(m) for m in ("log_loss", "roc_auc", "pr_auc", "ece", "bias")]
+    return ["" if v is None else f"{v:.4f}" for v in values]
+
+
 def _describe_report(report: "LiveReport") -> None:
     from rich.console import Console
-    from rich.table import Table
 
     console = Console(highlight=False)
-    table = Table("version", "labelled", "log loss", "ROC AUC", "base rate", "reference", "its AUC")
-    for version in (*report.versions, report.total):
-        table.add_row(version.version, *_cells(version))
     console.print(
         f"{report.project}, decisions {report.start} to {report.end}, as of {report.as_of}"
     )
-    console.print(table)
+    measures = ("labelled", "log loss", "ROC AUC", "base rate", "reference", "its AUC")
+    print_table(
+        console,
+        (*words("version"), *numbers(*measures)),
+        [(v.version, *_cells(v)) for v in (*report.versions, report.total)],
+    )
     difference = report.minus_reference
     console.print(
         f"log loss minus the reference's: {difference.value:+.4f} "

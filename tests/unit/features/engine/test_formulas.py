@@ -27,7 +27,7 @@ from tests.support.generated.cases import Case
 
 SHOP = Entity(name="shop", keys=("shop",))
 SOLD = an_event(cents=int, due_us=int)
-KEY = {"name": "made", "entity": SHOP}
+KEY: dict[str, Any] = {"name": "made", "entity": SHOP}
 LIMITS: dict[str, Any] = {"reach": seconds(100), "ahead": seconds(100)}
 
 
