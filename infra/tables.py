@@ -69,8 +69,12 @@ def _table(
 ) -> Table:
     table = Table(box=None, padding=(0, _GAP, 0, 0), pad_edge=False)
     for column, width in zip(columns, widths, strict=True):
-        side = "right" if column.number else "left"
-        table.add_column(column.name, justify=side, min_width=width, overflow="fold")
+        table.add_column(
+            column.name,
+            justify="right" if column.number else "left",
+            min_width=width,
+            overflow="fold",
+        )
     for row in cells:
         table.add_row(*row)
     return table

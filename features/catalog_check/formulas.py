@@ -87,7 +87,7 @@ def touched_by(formula: Formula, batches: Iterable[Batch]) -> set[str]:
     try:
         return set().union(*(_touched(formula, batch) for batch in batches))
     except FormulaMistake:
-        return set(formula.reads or ())
+        return set().union(formula.reads or (), *(batch.columns for batch in batches))
 
 
 def run(compute: Callable[..., Any], *given: Any, shown: str) -> Any:
@@ -163,11 +163,15 @@ def _touched(formula: Formula, batch: Batch) -> set[str]:
         run(formula.compute, traced, shown="")
     except FormulaMistake:
         if traced.unknown:
-            name = str(min(traced.unknown, key=str))
-            raise FormulaMistake(
-                f"reads {name!r}, which it is not given", near(name, traced)
-            ) from None
+            raise _unknown(str(min(traced.unknown, key=str)), traced) from None
     return traced.touched
+
+
+def _unknown(name: str, columns: Iterable[str]) -> FormulaMistake:
+    """A name that is not given; `request x` is the field x of the request."""
+    own, _, part = name.rpartition(" ")[::-1]
+    of = f" of the {part}" if part else ""
+    return FormulaMistake(f"reads {own!r}{of}, which it is not given", near(name, columns))
 
 
 def _check_reads(formula: Formula, touched: set[str]) -> None:

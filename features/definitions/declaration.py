@@ -109,6 +109,7 @@ def _argument_mistakes(
     parameters, hints = _parameters(cls), annotations_of(cls)
     if args:
         yield "its fields are given by name", f"they are {', '.join(parameters)}"
+        return
     for name in given.keys() - parameters.keys():
         yield f"it has no field {name!r}", near(name, parameters)
     for name, parameter in parameters.items():

@@ -25,7 +25,10 @@ from features.stores.delta.tables import arrow_of
 from features.stores.memory import MemoryOfflineStore
 from features.stores.ports import OfflineStore, Pin
 from infra.clock import DAY, SECOND
+from tests.support.by_hand import an_event, sent
 from tests.support.data.sales import SOLD, START_US, sale
+from tests.support.generated.cases import Case
+from tests.support.generated.paths import ingested
 from tests.support.offline_batches import SECONDS_A_DAY, batch, ids
 from tests.support.stores import P0, P1
 
@@ -376,3 +379,14 @@ _WRITER = textwrap.dedent("""
         except OffsetConflict:
             pass
 """)
+
+
+@pytest.mark.parametrize("kind", [bool, bool | None])
+def test_truth_values_are_stored_as_0_and_1(tmp_path: Path, kind: Any) -> None:
+    sold = an_event(online=kind)
+    given = [True, False] if kind is bool else [True, None]
+    messages = tuple(sent(sold, n, online=value) for n, value in enumerate(given))
+    store = DeltaOfflineStore(str(tmp_path), [sold])
+    ingested(Case(events=(sold,), request=sold, views=(), sent=messages), {}, offline=store)
+    expected = [None if value is None else int(value) for value in given]
+    assert store.read(sold, columns=["online"])["online"].to_list() == expected

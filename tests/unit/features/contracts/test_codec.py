@@ -1,12 +1,13 @@
 """All bytes become a record or a MalformedEvent with a documented code."""
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec import Meta
 
 from features.catalog import event_types
 from features.catalog.flights.events import DEPARTED, WEATHER, FlightDeparted, WeatherObserved
@@ -25,7 +26,10 @@ from features.definitions import EventType
 from features.errors import MalformedEvent
 from features.ingestion.decoding import Decoded, decode_poll
 from infra.clock import DAY, MINUTE
+from tests.support.by_hand import an_event as made_event
+from tests.support.by_hand import sent
 from tests.support.examples import examples
+from tests.support.generated.cases import MadeMessage
 
 NOON_US = 1_357_041_600_000_000
 
@@ -265,3 +269,27 @@ def test_no_event_with_an_implausible_time_reaches_a_store(
     assert implausible.bad[0].code in ("time_travel", "out_of_range")
     sound = decoded(NOON_US, NOON_US)
     assert ([len(rows) for rows in sound.good], list(sound.bad)) == ([1], [])
+
+
+@pytest.mark.parametrize("kind", [int, int | None, Annotated[int, Meta(ge=0)]])
+@pytest.mark.parametrize("number", [2**63, 2**70, -(2**63) - 1])
+def test_a_number_beyond_64_bits_is_a_dead_letter_whatever_the_bounds(
+    kind: Any, number: int
+) -> None:
+    sold = made_event(cents=kind)
+    record = sent(sold, 1, cents=1)
+    value = msgspec.json.encode(record.record).replace(b'"cents":1', b'"cents":%d' % number)
+    decoded = decode_poll(
+        [MadeMessage(sent=record, place=0, bytes_=value)],
+        {sold.name: sold},
+        max_future_us=10,
+        clock_us=4 * 10**15,
+    )
+    assert (list(decoded.good), [b.code for b in decoded.bad]) == ([], ["out_of_range"])
+
+
+@pytest.mark.parametrize("number", [2**63 - 1, -(2**63)])
+def test_every_number_of_64_bits_is_taken(number: int) -> None:
+    sold = made_event(cents=int)
+    record = sent(sold, 1, cents=number)
+    assert decode(sold, msgspec.json.encode(record.record)) == record.record
