@@ -2,8 +2,10 @@
 
 import importlib
 import pkgutil
+import sys
 import traceback
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -55,6 +57,20 @@ def each_module(
             yield module.name, _declaration(package, module.name, attribute, kind)
         except DeclarationMistake as mistake:
             yield module.name, mistake
+
+
+@contextmanager
+def forgetting_imports(*packages: ModuleType) -> Iterator[None]:
+    """Modules of these packages that are imported inside are imported anew when they are used
+    again: what a check has made of a wrong declaration must not be used."""
+    before = set(sys.modules)
+    try:
+        yield
+    finally:
+        for package in packages:
+            for name in [n for n in sys.modules if n.startswith(f"{package.__name__}.")]:
+                if name not in before:
+                    del sys.modules[name]
 
 
 def warn_of(refused: Iterable[Refused]) -> None:

@@ -37,11 +37,13 @@ def check(as_json: Json = False) -> None:
     from features import catalog
     from features.catalog_check.catalog import check_catalog
     from features.presentation.mistakes import check_rows, check_text
+    from infra.discovery import forgetting_imports
     from ml import projects
     from ml.project_check import check_projects
 
-    of_domains = check_catalog(catalog)
-    of_projects = check_projects(projects, of_domains.domains)
+    with forgetting_imports(catalog, projects):
+        of_domains = check_catalog(catalog)
+        of_projects = check_projects(projects, of_domains.domains)
     if as_json:
         print_json(check_rows(of_domains, of_projects.projects, of_projects.mistakes))
     else:

@@ -177,6 +177,13 @@ class Expectation(ProjectDeclaration):
         if not self.why.strip():
             _report(f"expectation {self.kind}: give its reason, `why`")
 
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The columns that its arguments name."""
+        given = self.arguments
+        alone = [given[name] for name in ("column", "column_A", "column_B") if name in given]
+        return (*alone, *given.get("column_list", ()))
+
 
 @dataclass(frozen=True, kw_only=True)
 class Candidate(ProjectDeclaration):
@@ -232,16 +239,18 @@ class ModelProject(ProjectDeclaration):
         self._require(len(set(names)) == len(names), "two candidates have the same name")
         for learner in self.learners:
             self._require_known(learner.columns or (), f"candidate {learner.name}")
+            self._require(learner.columns != (), f"candidate {learner.name} has no column")
         unsliceable = sorted(set(self.slices.columns) - set(self.service.categories))
         self._require(not unsliceable, f"slices by {unsliceable}, which are no categories")
         for expectation in self.expectations:
-            column = expectation.arguments.get("column")
-            self._require_known((column,) if column else (), expectation.kind)
+            self._require_known(expectation.columns, f"expectation {expectation.kind}")
         self._require(timedelta(0) <= self.cutoff < timedelta(days=1), "cutoff is a time of day")
         self._require(
             0 < self.evaluation_days < self.history_days,
             "evaluation_days is positive and smaller than history_days",
         )
+        ends = self.last_day is None or self.first_day <= self.last_day
+        self._require(ends, "its last day lies before its first")
         self._require(0 < self.threshold < 1, "the threshold lies between 0 and 1")
         for when in (When.NO_CHAMPION, When.HAS_CHAMPION):
             judged = any(

@@ -32,7 +32,8 @@ class ProjectsReport:
 def check_projects(package: ModuleType, domains: Mapping[str, Domain | None]) -> ProjectsReport:
     """Check every project in `package` beside the checked domains.
 
-    As with domains, the process must not use these projects afterwards, unless none is wrong.
+    As with domains, nothing may use what was made of a wrong declaration: see
+    `forgetting_imports`.
     """
     names, mistakes = [], []
     with collecting() as noted:
@@ -41,14 +42,17 @@ def check_projects(package: ModuleType, domains: Mapping[str, Domain | None]) ->
             noted.clear()
             names.append(name)
             if not isinstance(found, DeclarationMistake):
-                own += _mistakes_of(found, domains)
+                own += mistakes_of_project(found, domains)
             elif not (own and is_consequence(found)):
                 own.append(mistake_of(found, name))
             mistakes += own
     return ProjectsReport(projects=tuple(names), mistakes=list(dict.fromkeys(mistakes)))
 
 
-def _mistakes_of(project: ModelProject, domains: Mapping[str, Domain | None]) -> Iterator[Mistake]:
+def mistakes_of_project(
+    project: ModelProject, domains: Mapping[str, Domain | None]
+) -> Iterator[Mistake]:
+    """What is wrong with a project, beside what its declarations refuse themselves."""
     found = [*_of_domain(project, domains), *_of_expectations(project)]
     if not is_broken(project):
         found += _of_learners(project)

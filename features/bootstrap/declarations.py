@@ -5,6 +5,7 @@ from collections.abc import Iterator
 import structlog
 
 from features import catalog
+from features.definitions.declaration import place_of
 from features.engine.view_states import state_of
 from features.errors import DeclarationError
 from infra.discovery import Refused
@@ -33,8 +34,11 @@ def require_all_domains() -> None:
 
 def _uncomputable() -> Iterator[Refused]:
     for domain in catalog.domains():
-        try:
-            for view in domain.views:
+        for view in domain.views:
+            try:
                 state_of(view)
-        except DeclarationError as mistake:
-            yield Refused(name=domain.name, mistake=mistake)
+            except DeclarationError as error:
+                place = error.place or place_of(view)
+                mistake = DeclarationError(error.mistake, place=place, hint=error.hint)
+                yield Refused(name=domain.name, mistake=mistake)
+                break

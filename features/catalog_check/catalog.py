@@ -28,7 +28,7 @@ def check_catalog(package: ModuleType) -> CatalogReport:
     """Check every domain in `package`.
 
     A declaration with a mistake is replaced by an unfinished one, so that its file is read to the
-    end. So the process must not use these domains afterwards, unless there is no mistake.
+    end. Nothing may use it: see `forgetting_imports`.
     """
     domains: dict[str, Domain | None] = {}
     mistakes: list[Mistake] = []

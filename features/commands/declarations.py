@@ -46,8 +46,10 @@ def check(as_json: Json = False) -> None:
     from features import catalog
     from features.catalog_check.catalog import check_catalog, rows
     from features.presentation.mistakes import catalog_text
+    from infra.discovery import forgetting_imports
 
-    report = check_catalog(catalog)
+    with forgetting_imports(catalog):
+        report = check_catalog(catalog)
     print_result(rows(report), lambda: catalog_text(report), as_json=as_json)
     if report.mistakes:
         raise typer.Exit(1)
