@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from features.catalog_check.samples import is_time_us
 from features.definitions import Columns
-from features.definitions.validation import near
+from features.definitions.validation import near, with_article
 from infra.clock import MILLISECOND, SECOND
 
 Gives = Literal["numbers", "truth values", "times", "categories"]
@@ -213,10 +213,8 @@ def _check_values(formula: Formula, batch: Batch) -> None:
 def _values(formula: Formula, columns: Columns, n: int, shown: str) -> NDArray[Any]:
     result = run(formula.compute, columns, shown=shown)
     if not isinstance(result, np.ndarray):
-        kind = type(result).__name__
-        raise FormulaMistake(
-            f"gives a {kind} for {shown}, not an array with a value for each record"
-        )
+        kind = with_article(type(result).__name__)
+        raise FormulaMistake(f"gives {kind} for {shown}, not an array with a value for each record")
     if result.shape != (n,):
         raise FormulaMistake(
             f"gives an array of the shape {result.shape} for {shown}, where it has to be ({n},)"
@@ -227,7 +225,9 @@ def _values(formula: Formula, columns: Columns, n: int, shown: str) -> NDArray[A
     if formula.gives == "categories" and result.dtype.kind == "O":
         strange = [v for v in result.tolist() if not isinstance(v, str | int | float | None)]
         if strange:
-            raise FormulaMistake(f"gives a {type(strange[0]).__name__} for {shown}, not a text")
+            raise FormulaMistake(
+                f"gives {with_article(type(strange[0]).__name__)} for {shown}, not a text"
+            )
     return result
 
 

@@ -14,7 +14,7 @@ from features.catalog_check.formulas import (
     same_values,
 )
 from features.definitions import Columns, Float64Array, PythonView
-from features.definitions.validation import near
+from features.definitions.validation import near, with_article
 
 _Events = Mapping[str, Columns]
 _COUNTS = (0, 1, 2, 5, 24)
@@ -96,9 +96,9 @@ def _values(view: PythonView, events: Any, as_of_us: int, shown: str) -> Float64
     try:
         values = np.array([float(v) for v in result], np.float64)
     except (TypeError, ValueError):
-        kind = type(result).__name__
+        kind = with_article(type(result).__name__)
         raise FormulaMistake(
-            f"gives no numbers for {shown} but a {kind}", "let it return a tuple of numbers"
+            f"gives no numbers for {shown} but {kind}", "let it return a tuple of numbers"
         ) from None
     if len(values) != len(view.names):
         raise FormulaMistake(

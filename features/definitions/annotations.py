@@ -14,6 +14,8 @@ from typing import Any, Literal, TypeVar, Union, get_args, get_origin
 
 import msgspec
 
+from features.definitions.validation import with_article
+
 LONGEST = timedelta(days=36_500)
 """No span of time is longer: events happen from 1990 on."""
 
@@ -167,5 +169,4 @@ def _shown(value: Any) -> str:
         return f"({', '.join(map(_shown, value[:4]))}{', ...' if len(value) > 4 else ''})"
     if inspect.isclass(value):
         return f"the class {value.__name__}"
-    kind = type(value).__name__
-    return f"{'an' if kind[0] in 'aeiouAEIOU' else 'a'} {kind}"
+    return with_article(type(value).__name__)

@@ -78,6 +78,11 @@ def near(name: str, names: Iterable[str]) -> str:
     return f"there are {', '.join(known)}" if known else "there are none"
 
 
+def with_article(noun: str) -> str:
+    """`a tuple`, `an Entity`."""
+    return f"{'an' if noun[0] in 'aeiouAEIOU' else 'a'} {noun}"
+
+
 def declared_at() -> str:
     """File and line of the nearest caller that is no part of the declaration API."""
     frame = sys._getframe(1)

@@ -481,7 +481,7 @@ WRONG: dict[str, tuple[Callable[[], Any], str, str | None]] = {
     # what formulas give
     "a scalar": (
         lambda: of_column(lambda e: e["cents"].sum()),
-        "view sold: column 'c' gives a int64 for no record at all, not an array with a value for",
+        "view sold: column 'c' gives an int64 for no record at all, not an array with a value for",
         None,
     ),
     "a wrong length": (
@@ -587,7 +587,7 @@ WRONG: dict[str, tuple[Callable[[], Any], str, str | None]] = {
     ),
     "span of the wrong shape": (
         lambda: of_view(spanning(lambda q: q["due_us"].max(initial=0))),
-        "view planned: the start of span 's' gives a int64 for no record at all",
+        "view planned: the start of span 's' gives an int64 for no record at all",
         None,
     ),
     # functions and items
