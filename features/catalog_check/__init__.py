@@ -8,7 +8,11 @@ from typing import Any
 
 from features.catalog_check.events import event_mistakes
 from features.catalog_check.mistakes import Mistake, mistake_at, mistake_of
-from features.catalog_check.services import label_mistakes, service_mistakes
+from features.catalog_check.services import (
+    label_mistakes,
+    service_mistakes,
+    unused_view_mistakes,
+)
 from features.catalog_check.views import view_mistakes
 from features.definitions import Domain, View
 from features.definitions.declaration import place_of, sound
@@ -59,6 +63,10 @@ def _mistakes(domain: Domain) -> Iterator[tuple[Any, str, str | None]]:
         yield from _of_view(view)
     for service in sound(domain.services):
         yield from service_mistakes(service)
+    used = {view.name for service in domain.services for view in service.views}
+    for view in sound(domain.views):
+        if view.name not in used:
+            yield from unused_view_mistakes(view)
     for label in sound(domain.labels):
         yield from label_mistakes(label)
 

@@ -14,6 +14,7 @@ from features.definitions import (
     PreviousView,
     RequestColumn,
     Span,
+    View,
 )
 
 
@@ -27,6 +28,15 @@ def service_mistakes(service: FeatureService) -> Iterator[Found]:
             if id(found[0]) not in reported:  # live and in history it is the same mistake
                 yield found
         reported |= {id(found[0]) for found in _request_mistakes(service, event)}
+
+
+def unused_view_mistakes(view: View) -> Iterator[Found]:
+    """What is wrong with the formulas that a view runs on requests, where no service says what a
+    request is: one of its own events stands in, if it has the fields."""
+    for event in view.sources:
+        if set(view.request_fields) <= set(event.fields):
+            yield from _request_formula_mistakes(view, event)
+            return
 
 
 def label_mistakes(label: Label) -> Iterator[Found]:
@@ -57,11 +67,15 @@ def _request_mistakes(service: FeatureService, event: EventType) -> Iterator[Fou
     for column in service.request_columns:
         yield from found_in(column, _request_formula(service, column), batches)
     for view in service.views:
-        if isinstance(view, CalendarView):
-            for span in view.spans:
-                yield from _span_mistakes(view, span, event)
-        elif isinstance(view, PreviousView):
-            yield from item_value_mistakes(view, batches)
+        yield from _request_formula_mistakes(view, event)
+
+
+def _request_formula_mistakes(view: View, event: EventType) -> Iterator[Found]:
+    if isinstance(view, CalendarView):
+        for span in view.spans:
+            yield from _span_mistakes(view, span, event)
+    elif isinstance(view, PreviousView):
+        yield from item_value_mistakes(view, batches_of(event))
 
 
 def _request_formula(service: FeatureService, column: RequestColumn) -> Formula:
