@@ -71,18 +71,6 @@ class CheckFailed(FeatureError):
         )
 
 
-class FormulaFailed(FeatureError):
-    """A formula of a declaration fails for an event. `formula`: what it is and where it belongs."""
-
-    hint = (
-        "`eventide features check` runs each formula; correct it, or let a check refuse such events"
-    )
-
-    def __init__(self, formula: str, why: str) -> None:
-        self.formula, self.why = formula, why
-        super().__init__(f"{formula} {why}")
-
-
 class DataNotReady(FeatureError):
     """The offline store does not have the needed data yet; try again later."""
 

@@ -13,6 +13,7 @@ from typing import Protocol, TypeVar
 import structlog
 
 from features.contracts.codec import known_at_us
+from features.engine.formulas import FAILURES
 from features.engine.value_format import CorruptValue
 from features.errors import StoreUnavailable
 from infra.clock import now_us
@@ -179,9 +180,13 @@ class ServingLoop:
                 max(map(known_at_us, messages)), keep_waiting=self._keep_going
             )
         with metrics.STAGE_SECONDS.labels(stage="score").time():
-            return scoring.scorer.score(
+            scored = scoring.scorer.score(
                 messages, model=model, scored_at_us=now_us(), complete_to_us=complete_to_us
             )
+        for (formula, reason), rows in FAILURES.take().items():
+            metrics.FORMULA_FAILURES.labels(formula=formula, reason=reason).inc(rows)
+            log.warning("formula_failed", formula=formula, reason=reason, rows=rows)
+        return scored
 
     # -- the model
 

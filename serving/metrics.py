@@ -18,6 +18,11 @@ INGEST_BEHIND = Gauge(
     "Records before the current batch that the online store lacks; 0 when features are fresh",
 )
 MISSING = Counter("eventide_serving_features_missing", "Feature values without a value")
+FORMULA_FAILURES = Counter(
+    "eventide_serving_formula_failures",
+    "Requests for which a formula of a declaration gave no usable value",
+    ["formula", "reason"],
+)
 DAMAGED = Counter(
     "eventide_serving_batches_damaged",
     "Batches delayed by damaged features; no prediction uses those",

@@ -3,13 +3,12 @@
 from collections.abc import Iterable, Iterator
 
 import numpy as np
-from numpy.typing import NDArray
 
 from features.catalog_check.formulas import Batch, Formula, FormulaMistake, check_formula
 from features.catalog_check.samples import Flavour, samples_of
-from features.definitions import EventType
-from features.engine.checks import nullify_invalid
+from features.definitions import EventType, Float64Array
 from features.engine.columns import arrays_of, kinds
+from features.engine.numbers import as_formula_inputs
 
 USUAL: tuple[Flavour, ...] = ("usual", "extreme")
 WITH_TIMES: tuple[Flavour, ...] = (*USUAL, "any unit")
@@ -22,18 +21,14 @@ def batches_of(
     event: EventType,
     *,
     flavours: Iterable[Flavour] = USUAL,
-    checked: bool = False,
     numbers_only: bool = False,
 ) -> list[Batch]:
-    """Batches of an event's records. `checked`: its checks have nullified fields, as in features.
-    `numbers_only`: without texts."""
+    """Batches of an event's records, as formulas are given them. `numbers_only`: without texts."""
     fields = [f for f, kind in kinds(event.record).items() if kind != "text" or not numbers_only]
     batches = []
     for flavour in flavours:
         samples = samples_of(event, flavour)
-        columns = arrays_of(samples.values, event.record, fields)
-        if checked:
-            columns = dict(_nullified(event, columns))
+        columns = as_formula_inputs(arrays_of(samples.values, event.record, fields))
         batches.append(Batch(columns=columns, times=samples.times, usual=flavour == "usual"))
     return batches
 
@@ -49,12 +44,9 @@ def found(declaration: object, who: str, wrong: FormulaMistake) -> Found:
     return declaration, f"{who} {wrong.mistake}", wrong.remedy
 
 
-def _nullified(
-    event: EventType, columns: dict[str, NDArray[np.generic]]
-) -> dict[str, NDArray[np.generic]]:
-    """The columns after the checks; those of a check that fails, which is reported, as they are."""
-    try:
-        with np.errstate(all="ignore"):
-            return dict(nullify_invalid(event, columns))
-    except Exception:  # noqa: BLE001  # the check is any code
-        return columns
+def kept_numbers(event: EventType, field: str, batch: Batch) -> Float64Array:
+    """A field as views keep it: NaN for null, also where a check of the event may nullify it."""
+    values = np.array(batch.columns[field], np.float64)
+    if any(check.field == field for check in event.checks_with("nullify")):
+        values[::3] = np.nan
+    return values

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from features.catalog_check.batches import Found, batches_of, found
+from features.catalog_check.batches import Found, batches_of, found, kept_numbers
 from features.catalog_check.formulas import (
     FormulaMistake,
     Traced,
@@ -44,9 +44,9 @@ def _histories(view: PythonView, *, usual: bool) -> Iterator[_Events]:
     """No event, one, several, all at one time, and events of one type only."""
     every: dict[str, Columns] = {}
     for event, fields in view.keeps:
-        batch = next(b for b in batches_of(event, checked=True) if b.usual == usual)
+        batch = next(b for b in batches_of(event) if b.usual == usual)
         order = np.argsort(batch.columns["event_time_us"], kind="stable")
-        numbers = {f: np.asarray(batch.columns[f], np.float64)[order] for f in fields}
+        numbers = {f: kept_numbers(event, f, batch)[order] for f in fields}
         every[event.name] = {"event_time_us": batch.columns["event_time_us"][order], **numbers}
     for n in _COUNTS:
         yield {name: {f: c[:n] for f, c in columns.items()} for name, columns in every.items()}

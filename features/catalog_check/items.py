@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from features.catalog_check.batches import Found, batches_of, found_in
+from features.catalog_check.batches import Found, batches_of, found_in, kept_numbers
 from features.catalog_check.formulas import Batch, Formula, touched_by
 from features.definitions import Columns, ItemValue, PreviousView
 from infra.clock import HOUR
@@ -67,7 +67,7 @@ def _batch(view: PreviousView, request: Batch) -> Batch:
         kept = dict(view.keeps).get(event, ())
         samples = next(b for b in batches_of(event) if b.usual == request.usual)
         for field in kept:
-            values = np.asarray(samples.columns[field], np.float64)
+            values = kept_numbers(event, field, samples)
             columns[f"{_ITEM}{event.name}.{field}"] = np.where(known, values, np.nan)
     for field in view.request_fields:
         columns[f"{_REQUEST}{field}"] = request.columns[field]

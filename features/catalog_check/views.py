@@ -13,7 +13,7 @@ def view_mistakes(view: View) -> Iterator[Found]:
     if isinstance(view, PythonView):
         yield from function_mistakes(view)
     elif isinstance(view, FeatureView | CalendarView):
-        batches = batches_of(view.source, checked=True) if view.columns else []
+        batches = batches_of(view.source) if view.columns else []
         for column in view.columns:
             formula = Formula(
                 who=f"view {view.name}: column {column.name!r}",

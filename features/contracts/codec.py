@@ -13,12 +13,12 @@ import msgspec
 from msgspec import inspect
 
 from features.definitions import EventType
-from features.definitions.records import field_types, fits_64_bits, int_bounds, type_without_null
 from features.errors import MalformedEvent
 from infra.clock import now_us
 
 SCHEMA_HEADER: Final = "schema"
 MAX_BYTES: Final = 256 * 1024
+LEAST, LARGEST = -(2**63), 2**63 - 1  # integers of 64 bits
 MIN_TIME_US: Final = 631_152_000_000_000  # 1990: an earlier time is probably in other units
 
 CODES: Final = (
@@ -32,7 +32,6 @@ CODES: Final = (
     "bad_key",  # the Kafka key is not the declared key field, so the order of its events is lost
     "time_travel",  # it happened after it was emitted, or was emitted in the future
     "check_failed",  # it fails a check of its declaration
-    "formula_failed",  # a formula of a declaration fails for it; the reason names the formula
 )
 """Why a record is refused. The list is closed: dashboards and alerts are built on it."""
 
@@ -57,8 +56,7 @@ def decode(event: EventType, value: bytes | None, headers: Headers = None) -> An
         raise MalformedEvent(code=_code(str(error)), reason=_shortened(str(error))) from None
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         raise MalformedEvent(code="not_json", reason="the value is not JSON") from None
-    for field in _unbounded(event.record):
-        _check_64_bits(record, field)
+    _check_integers(record)
     return record
 
 
@@ -135,22 +133,30 @@ def _decoder(record: type[msgspec.Struct]) -> msgspec.json.Decoder[Any]:
     return msgspec.json.Decoder(record)
 
 
+def _check_integers(record: msgspec.Struct) -> None:
+    """JSON has integers of any length, and the decoder takes up to 4,300 digits."""
+    for name in _fields_without_bounds(type(record)):
+        value = getattr(record, name)
+        if value is not None and not LEAST <= value <= LARGEST:
+            reason = f"Expected an integer of 64 bits - at `$.{name}`"
+            raise MalformedEvent(code="out_of_range", reason=reason)
+
+
 @cache
-def _unbounded(record: type[msgspec.Struct]) -> tuple[str, ...]:
-    """The whole numbers whose declared bounds let through more than 64 bits: JSON has no limit."""
-    types = {name: type_without_null(of) for name, of in field_types(record, "").items()}
-    return tuple(
-        name
-        for name, of in types.items()
-        if isinstance(of, inspect.IntType) and not fits_64_bits(*int_bounds(of))
+def _fields_without_bounds(record: type[msgspec.Struct]) -> tuple[str, ...]:
+    """The integers of a record that may be of any length; bounds are of 64 bits themselves."""
+    info = inspect.type_info(record)
+    assert isinstance(info, inspect.StructType)
+    return tuple(f.name for f in info.fields if _may_be_of_any_length(f.type))
+
+
+def _may_be_of_any_length(field_type: inspect.Type) -> bool:
+    types = field_type.types if isinstance(field_type, inspect.UnionType) else (field_type,)
+    return any(
+        isinstance(t, inspect.IntType)
+        and ((t.ge is None and t.gt is None) or (t.le is None and t.lt is None))
+        for t in types
     )
-
-
-def _check_64_bits(record: Any, field: str) -> None:
-    value = getattr(record, field)
-    if value is not None and not fits_64_bits(value, value):
-        reason = f"the field {field!r} does not fit into 64 bits"
-        raise MalformedEvent(code="out_of_range", reason=reason)
 
 
 def _check_schema(event: EventType, headers: Sequence[tuple[str, bytes | str | None]]) -> None:

@@ -129,6 +129,11 @@ class EventType(Declaration):
                 require_field(
                     field, self.fields, f"{who}, check {check.name!r}: no field {field!r}"
                 )
+            require(
+                check.field not in ("event_id", "event_time_us"),
+                f"event {self.name}, check {check.name!r}: no event is without {check.field!r};"
+                " refuse such an event with on_failure='dead_letter'",
+            )
 
     @property
     def fields(self) -> tuple[str, ...]:

@@ -59,6 +59,12 @@ class Decision(Declaration):
             mistake = f"decision: {event.name} has no field {self.entity_id!r}"
             require_field(self.entity_id, event.fields, mistake)
 
+    @property
+    def checked_as(self) -> tuple[EventType, ...]:
+        """The event types whose checks with `nullify` count for a request, one after the other,
+        online and in history."""
+        return tuple(dict.fromkeys((self.source, self.request)))
+
 
 @dataclass(frozen=True, kw_only=True)
 class FeatureService(Declaration):
@@ -89,6 +95,13 @@ class FeatureService(Declaration):
         for name in self.refused:
             mistake = f"service {self.name}: it refuses a field {name!r} that requests lack"
             require_field(name, self.decision.request.fields, mistake)
+        for check in (c for e in self.decision.checked_as for c in e.checks_with("nullify")):
+            lacking = sorted(set(check.reads) - readable)
+            require(
+                check.field not in needed or not lacking,
+                f"service {self.name}: the check {check.name!r} nullifies {check.field!r}, and"
+                f" requests or history lack {lacking}, which it reads",
+            )
         for column in self.request_columns:
             leaks = sorted(set(column.reads) & set(self.refused))
             require(

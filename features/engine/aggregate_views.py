@@ -1,18 +1,21 @@
 """What views of aggregations share, whether over windows or over calendar spans."""
 
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from features.definitions.events import BoolArray, Column, Columns, EventType, Int64Array
 from features.definitions.views import CalendarView, FeatureView
-from features.engine.checks import nullify_invalid, required_fields
 from features.engine.columns import Kind, array_of, kinds
 from features.engine.fingerprints import fingerprint
+from features.engine.numbers import INVALID, as_formula_inputs, whole
 from features.engine.rows import LazyColumns, PointInTimeRows
+from features.engine.sorting import UNSET
 from features.engine.state import ViewState, reduce_runs
-from features.engine.state_columns import StateColumn, state_columns
+from features.engine.state_columns import StateColumn, may_have_wide_codes, state_columns
+from features.engine.sums import runs_that_fit
 from features.engine.window_aggregates import SumTable
 from features.errors import DeclarationError
 
@@ -33,43 +36,57 @@ class AggregateState(ViewState):
         self._time_field = time_field
         self._state_columns = state_columns(view)
         self._sum_table = SumTable(self._state_columns)
+        self._sums = tuple(c.name for c in self._state_columns if c.kind == "sum")
         declared = [c.declared for c in self._state_columns if c.declared is not None]
         formulas = [(c.name, c.reads, c.scale, fingerprint(c.compute)) for c in declared]
+        wide = may_have_wide_codes(view.source.record, self._state_columns)
         super().__init__(
             view,
             [c.name for c in self._state_columns],
-            [formulas, *dependencies],
+            [formulas, *dependencies, *([("wide codes", wide)] if wide else [])],
             compaction_slack=compaction_slack,
         )
         _check_declaration(view, self._state_columns)
 
-    def fields(self, event: EventType) -> tuple[str, ...]:
+    def fields(self, _event: EventType, /) -> tuple[str, ...]:
         """The event's times, and what the columns read."""
         read = [field for column in self._state_columns for field in column.reads]
-        return required_fields(event, ("event_time_us", *read, self._time_field))
+        return tuple(dict.fromkeys(("event_time_us", *read, self._time_field)))
 
     def rows_of(
-        self, event: EventType, events: Columns, known_at_us: Int64Array
+        self, _event: EventType, /, events: Columns, known_at_us: Int64Array
     ) -> PointInTimeRows:
-        """One row an event. Its columns are computed when they are needed."""
-        events = nullify_invalid(event, events)
+        """One row for each event that has a time. Columns are computed when they are needed."""
         n = len(known_at_us)
-        return PointInTimeRows(
+        times = whole(events[self._time_field])
+        rows = PointInTimeRows(
             group=np.arange(n),
-            row_key=np.asarray(events[self._time_field], np.int64),
+            row_key=times,
             known_us=known_at_us,
             counts=np.broadcast_to(np.int64(1), n),
             columns=LazyColumns(events, {c.name: c.maker for c in self._state_columns}),
         )
+        placed = np.flatnonzero(times != UNSET)
+        return rows if len(placed) == n else rows.select(placed, placed)
 
-    def merge_key_columns(self) -> tuple[str, ...]:
-        """The codes: rows of different codes stay apart."""
-        return tuple(c.name for c in self._state_columns if c.combine is None)
+    def merge_keys(self, rows: NDArray[np.void]) -> list[NDArray[Any]]:
+        """The codes, and the marks of sums without a value: rows that differ in them stay apart."""
+        codes = [rows[c.name] for c in self._state_columns if c.combine is None]
+        marks = [np.minimum(rows[name], INVALID + 1) for name in self._sums]
+        return [*codes, *(mark for mark in marks if (mark <= INVALID).any())]
+
+    def runs(self, rows: NDArray[np.void], starts: Int64Array) -> Int64Array:
+        """A run is cut where its sum would not fit into 64 bits."""
+        return runs_that_fit([rows[name] for name in self._sums], starts)
 
     def merge_runs(self, rows: NDArray[np.void], starts: Int64Array) -> NDArray[np.void]:
         """Each column is combined as its kind says."""
         combine = {c.name: c.combine for c in self._state_columns if c.combine is not None}
-        return reduce_runs(rows, starts, {"count": np.add, **combine})
+        merged = reduce_runs(rows, starts, {"count": np.add, **combine})
+        for name in self._sums:
+            first = rows[name][starts]
+            merged[name] = np.where(first <= INVALID, first, merged[name])
+        return merged
 
     def reachable(self, rows: NDArray[np.void], compacted_through: Int64Array) -> BoolArray:
         """Rows that lie no further back than the view's reach."""
@@ -92,7 +109,7 @@ def _check_declaration(view: FeatureView | CalendarView, columns: tuple[StateCol
 def _check_column(
     view: str, column: Column, field_kinds: Mapping[str, Kind], *, added: bool
 ) -> None:
-    no_events = {f: array_of((), field_kinds[f]) for f in column.reads}
+    no_events = as_formula_inputs({f: array_of((), field_kinds[f]) for f in column.reads})
     try:
         dtype = np.asarray(column.compute(no_events)).dtype
     except Exception as error:

@@ -4,24 +4,21 @@ from functools import partial
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from features.definitions.events import (
-    BoolArray,
-    Columns,
-    EventType,
-    Float64Array,
-    Int64Array,
-)
+from features.definitions.events import Columns, EventType, Float64Array, Int64Array
 from features.definitions.operations import SumOperation
 from features.definitions.views import CalendarView, Span
 from features.engine.aggregate_views import AggregateState
-from features.engine.formulas import WHOLE, request_values_or_null
+from features.engine.formulas import run
 from features.engine.merge_tree import MergeTree
+from features.engine.numbers import as_formula_inputs, whole
 from features.engine.point_in_time import PointInTimeIndex
 from features.engine.queries import PointInTimeQueries
 from features.engine.rows import PointInTimeRows
+from features.engine.sorting import UNSET
 from features.engine.state import COMPACTION_SLACK
-from features.engine.window_aggregates import TableSums
+from features.engine.window_aggregates import FilledTable, TableSums
 from infra.clock import span_us
 
 
@@ -38,20 +35,23 @@ class CalendarState(AggregateState):
     ) -> PointInTimeRows:
         """One row an event, except events that happened more than `ahead` before their `at`."""
         rows = super().rows_of(event, events, known_at_us)
-        ahead = rows.row_key - np.asarray(events["event_time_us"], np.int64)
-        near = np.flatnonzero(ahead <= span_us(self.view.ahead))
-        return rows if len(near) == len(rows) else rows.select(near, near)
+        latest = np.asarray(events["event_time_us"], np.int64) + span_us(self.view.ahead)
+        near = np.flatnonzero(rows.row_key <= latest[rows.group])
+        return rows if len(near) == len(rows) else rows.select(near, rows.group[near])
 
     def compute(self, rows: PointInTimeRows, queries: PointInTimeQueries) -> Float64Array:
         """Each aggregation over each span; NaN where a span begins beyond the view's reach."""
         index = PointInTimeIndex(rows, queries)
         table, tree = self._sum_table.of(rows), MergeTree(index)
+
+        def totals(start: Int64Array, end: Int64Array) -> FilledTable:
+            return table.holding(tree.sums_between(table.cells, start, end))
+
         sums, in_reach = [], []
         for span in self.view.spans:
-            start, end, failed = _edges(self.view, span, queries)
-            totals = partial(tree.sums_between, table, start, end)
-            sums.append(TableSums(self._sum_table, totals))
-            in_reach.append(~failed & (start >= queries.as_of_us - self.view.reach_us))
+            start, end = _edges(self.view.name, span, queries)
+            sums.append(TableSums(partial(totals, start, end)))
+            in_reach.append(start >= queries.as_of_us - self.view.reach_us)
         values = []
         for a in self.view.aggregations:
             operation = a.definition
@@ -62,22 +62,20 @@ class CalendarState(AggregateState):
         return np.column_stack(values)
 
 
-def _edges(
-    view: CalendarView, span: Span, queries: PointInTimeQueries
-) -> tuple[Int64Array, Int64Array, BoolArray]:
-    """Start and end of the span of each query, and for which it has none; a span that ends before
-    its start is empty."""
-    start, no_start = _edge(view, span, "start", queries)
-    end, no_end = _edge(view, span, "end", queries)
-    return start, np.maximum(start, end), no_start | no_end
+def _edges(view: str, span: Span, queries: PointInTimeQueries) -> tuple[Int64Array, Int64Array]:
+    """Start and end of the span of each query; a span that ends before its start is empty.
+
+    UNSET, which lies beyond every reach, where a formula gives no time.
+    """
+    inputs = as_formula_inputs({field: queries.fields[field] for field in span.reads})
+    start, end = (
+        _times(run(edge, inputs, len(queries), name=f"{view}.{span.name}").values)
+        for edge in (span.start, span.end)
+    )
+    start = np.where(end == UNSET, UNSET, start)
+    return start, np.maximum(start, end)
 
 
-def _edge(
-    view: CalendarView, span: Span, edge: str, queries: PointInTimeQueries
-) -> tuple[Int64Array, BoolArray]:
-    def compute(part: slice) -> Any:
-        return getattr(span, edge)({f: queries.fields[f][part] for f in span.reads})
-
-    formula = f"view {view.name}: {edge} of span {span.name!r}"
-    times, failed = request_values_or_null(formula, compute, len(queries), kinds=WHOLE)
-    return times.astype(np.int64, copy=False), failed
+def _times(values: NDArray[Any]) -> Int64Array:
+    """Whole microseconds: no event lies between a fraction and the next one."""
+    return whole(np.ceil(values) if values.dtype.kind == "f" else values)

@@ -11,11 +11,12 @@ from msgspec import inspect
 from numpy.typing import NDArray
 
 from features.definitions import Entity, Int64Array
+from features.engine.numbers import EXACT_IN_FLOATS
 from features.errors import DeclarationError
 
 Kind = Literal["int", "nullable_int", "float", "text"]
-"""How a field looks in an array: int64, float64 with NaN for null (also a nullable integer), or
-objects that are str or None."""
+"""How a field looks in an array of the engine: int64, masked int64, float64 with NaN for null, or
+objects that are str or None. A formula is given float64 with NaN for a nullable integer."""
 
 KEY_SEPARATOR = "\x1f"  # between the parts of an entity's key
 _DTYPES: Mapping[Kind, type] = {
@@ -33,10 +34,21 @@ def kinds(record: type[msgspec.Struct]) -> Mapping[str, Kind]:
     Raises:
         DeclarationError: a field is neither text nor a number.
     """
-    info = inspect.type_info(record)
-    if not isinstance(info, inspect.StructType):
-        raise DeclarationError(f"{record.__name__} is not a msgspec Struct")
-    return {f.name: _kind(record.__name__, f) for f in info.fields}
+    return {f.name: _kind(record.__name__, f) for f in _fields(record)}
+
+
+@cache
+def never_null(record: type[msgspec.Struct]) -> frozenset[str]:
+    """The fields that a record declares without null; only a check can make one null."""
+    return frozenset(f.name for f in _fields(record) if not _plain_kind(f.type)[1])
+
+
+@cache
+def may_be_wide(record: type[msgspec.Struct], field: str) -> bool:
+    """Whether a field is an integer whose bounds allow more than 2^53, where floats are exact."""
+    field_type = next(f.type for f in _fields(record) if f.name == field)
+    types = field_type.types if isinstance(field_type, inspect.UnionType) else (field_type,)
+    return any(_is_wide(t) for t in types if isinstance(t, inspect.IntType))
 
 
 def dtype_of(kind: Kind) -> type:
@@ -52,14 +64,23 @@ def field_tuples(records: Sequence[msgspec.Struct], fields: Sequence[str]) -> di
 
 
 def array_of(values: Sequence[Any], kind: Kind) -> NDArray[Any]:
-    """The array that a declaration's `compute` is given for a field."""
-    return np.array(values, dtype=_DTYPES[kind])
+    """The array that the engine computes with: integers are exact, and masked where they are null.
+
+    A check may have nullified a value of any kind. The array of a nullable integer is always
+    masked, that of another one only where there is a null.
+    """
+    if kind == "nullable_int":
+        return _masked_integers(values)
+    try:
+        return np.array(values, dtype=_DTYPES[kind])
+    except TypeError:  # numpy makes no integer of None
+        return _masked_integers(values)
 
 
 def arrays_of(
     tuples: Mapping[str, Sequence[Any]], record: type[msgspec.Struct], fields: Sequence[str]
 ) -> dict[str, NDArray[Any]]:
-    """The arrays of the given fields."""
+    """The arrays of the given fields, as the engine computes with them."""
     field_kinds = kinds(record)
     return {f: array_of(tuples[f], field_kinds[f]) for f in fields}
 
@@ -83,6 +104,31 @@ def encode_keys(keys: Sequence[str | None]) -> tuple[list[bytes], Int64Array]:
         none = index.pop(None)
         codes = np.where(codes == none, -1, codes - (codes > none))
     return [k.encode() for k in index if k is not None], codes
+
+
+def _masked_integers(values: Sequence[Any]) -> NDArray[Any]:
+    floats = np.array(values, np.float64)  # None becomes NaN
+    missing = np.isnan(floats)
+    if (np.abs(floats[~missing]) < EXACT_IN_FLOATS).all():
+        known = np.where(missing, 0, floats).astype(np.int64)
+    else:
+        known = np.array([0 if v is None else v for v in values], np.int64)
+    return np.ma.MaskedArray(known, mask=missing)
+
+
+def _is_wide(integer: inspect.IntType) -> bool:
+    lowest = integer.gt if integer.ge is None else integer.ge
+    highest = integer.lt if integer.le is None else integer.le
+    if lowest is None or highest is None:
+        return True
+    return lowest < -EXACT_IN_FLOATS or highest > EXACT_IN_FLOATS
+
+
+def _fields(record: type[msgspec.Struct]) -> tuple[inspect.Field, ...]:
+    info = inspect.type_info(record)
+    if not isinstance(info, inspect.StructType):
+        raise DeclarationError(f"{record.__name__} is not a msgspec Struct")
+    return info.fields
 
 
 def _kind(record: str, field: inspect.Field) -> Kind:

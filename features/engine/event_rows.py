@@ -2,11 +2,13 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 
 from features.definitions import BoolArray, EventType, Int64Array, View
+from features.engine.checks import nullified
 from features.engine.columns import arrays_of, encode_keys, entity_keys
 from features.engine.state import COMPACTION_SLACK
 from features.engine.view_rows import ViewRows
@@ -31,6 +33,11 @@ class EventRows:
     def __len__(self) -> int:
         return len(self.offset)
 
+    @cached_property
+    def believed(self) -> Mapping[str, Sequence[Any]]:
+        """The fields, with None where a check nullifies them: what every feature is made of."""
+        return nullified(self.event, self.fields)
+
     def where(self, keep: BoolArray) -> "EventRows":
         """The rows that `keep` marks."""
         if keep.all():
@@ -52,11 +59,12 @@ def view_rows(
 
     An event with a null in a key of the entity adds none. `compaction_slack`: see `state_of`.
     """
-    entities, codes = encode_keys(entity_keys(view.entity, rows.fields))
+    fields = rows.believed
+    entities, codes = encode_keys(entity_keys(view.entity, fields))
     if not entities:
         return None
     state = state_of(view, compaction_slack=compaction_slack)
-    arrays = arrays_of(rows.fields, rows.event.record, state.fields(rows.event))
+    arrays = arrays_of(fields, rows.event.record, state.fields(rows.event))
     state_rows = state.rows_of(rows.event, arrays, rows.known_at_us)
     codes = codes[state_rows.group]
     deltas = state.pack_rows(state_rows)

@@ -1,116 +1,181 @@
-"""Calls the formulas of declarations: a formula is any code, so what it gives is checked each time.
+"""Runs the formulas of declarations. Whatever they do, each row has a value or none.
 
-A formula over events that fails for one of them raises `FormulaFailed`, and ingest sends that event
-to the dead letters: a stored number is never made of nothing. A formula over a request gives null
-for the requests that it fails for; this is counted and logged.
+A formula is code of the user: it may raise on a strange row, or give something else than one value
+a row. Then that row has no value, the others keep theirs, and the failure is counted under the
+formula's name. The same rows have no value live, in history and in a rebuild.
 """
 
 import math
-from collections.abc import Callable
-from typing import Any, Final
+from collections import Counter
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from threading import Lock
+from typing import Any, NamedTuple
 
 import numpy as np
-import structlog
 from numpy.typing import NDArray
-from prometheus_client import Counter
 
-from features.definitions.events import BoolArray, Columns
-from features.errors import FormulaFailed
+from features.definitions.events import BoolArray, Columns, Float64Array, Int64Array
+from features.engine.numbers import as_formula_input, as_formula_inputs, nulls
 
-log = structlog.get_logger()
-
-FAILURES = Counter(
-    "eventide_formula_failures", "Requests for which a formula failed and gave null", ["formula"]
-)
-
-NUMBERS: Final = "iufb"  # kinds of numpy's types
-TRUTH_VALUES: Final = "b"
-WHOLE: Final = "iu"
-CATEGORIES: Final = "OUiufb"
+Inputs = Mapping[Any, NDArray[Any]]
+Compute = Callable[[Inputs], Any]
 
 
-def event_values(
-    formula: str, compute: Callable[[Columns], Any], columns: Columns, *, kinds: str = NUMBERS
-) -> NDArray[Any]:
-    """What a formula gives for each event.
+class FailureCounts:
+    """How many rows had no usable value, by formula and reason, since they were last taken."""
 
-    Raises:
-        FormulaFailed: it raised, or gives no value of these kinds for each event.
+    def __init__(self) -> None:
+        self._counts: Counter[tuple[str, str]] = Counter()
+        self._lock = Lock()
+
+    def add(self, formula: str, reason: str, rows: int) -> None:
+        """Count rows of a formula; `reason` is one of few words, such as the name of an error."""
+        if rows:
+            with self._lock:
+                self._counts[formula, reason] += rows
+
+    def take(self) -> Mapping[tuple[str, str], int]:
+        """What was counted since the last call."""
+        with self._lock:
+            taken, self._counts = self._counts, Counter()
+        return taken
+
+
+FAILURES = FailureCounts()
+"""Of this process; who has a place for it takes the counts: metrics, the log."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Formula:
+    """A formula of a declaration, and what it reads.
+
+    `name` says where it stands, such as `shop_sales.price`. `strict`: the fields of `reads` that
+    their record declares without null. Where a check has nullified one, the formula is not asked.
     """
-    n = len(next(iter(columns.values()), ()))
-    try:
-        values = compute(columns)
-    except Exception as error:
-        raise FormulaFailed(formula, f"raised {type(error).__name__}") from error
-    if why := _mismatch(values, n, kinds):
-        raise FormulaFailed(formula, why)
-    return np.asarray(values)
+
+    name: str
+    compute: Compute
+    reads: Sequence[str]
+    strict: Collection[str] = ()
+
+    def values(self, columns: Columns) -> "Outcome":
+        """One value a row, as an array of the engine: masked, NaN or None where there is none."""
+        exact = {field: columns[field] for field in self.reads}
+        n = len(next(iter(exact.values()))) if exact else 0
+        absent = np.zeros(n, bool)
+        for field in self.strict:
+            absent |= nulls(exact[field])
+        if not absent.any():
+            return self._ask(exact, n)
+        rows = np.flatnonzero(~absent)
+        asked = {field: values[rows] for field, values in exact.items()}
+        for field in self.strict:
+            asked[field] = np.ma.getdata(asked[field])
+        outcome = self._ask(asked, len(rows))
+        failed = np.zeros(n, bool)
+        failed[rows] = outcome.failed
+        return Outcome(scattered(outcome.values, rows, n), failed)
+
+    def _ask(self, exact: Columns, n: int) -> "Outcome":
+        """The values; of a formula that gives a field as it is, the field with all its bits."""
+        inputs = as_formula_inputs(exact)
+        outcome = run(self.compute, inputs, n, name=self.name)
+        same = (exact[field] for field, given in inputs.items() if outcome.values is given)
+        return Outcome(next(same, outcome.values), outcome.failed)
 
 
-def request_values_or_null(
-    formula: str, compute: Callable[[slice], Any], n: int, *, kinds: str = NUMBERS
-) -> tuple[NDArray[Any], BoolArray]:
-    """What a formula gives for each of `n` requests, and for which of them it failed.
+class Outcome(NamedTuple):
+    """The values of a formula, and on which rows it failed, which have none."""
 
-    `compute` is given the requests as a slice. When it fails for all of them together, it is called
-    for each one alone. The value of one that it fails for means nothing.
-    """
-    values = _attempt(compute, slice(None), n, kinds)
+    values: NDArray[Any]
+    failed: BoolArray
+
+
+def run(compute: Compute, inputs: Inputs, n: int, *, name: str) -> Outcome:
+    """The values of a formula for `n` rows; none where it fails, which is counted."""
+    values = _attempt(compute, inputs, n)
     if not isinstance(values, str):
-        return values, np.zeros(n, bool)
-    alone = [_attempt(compute, slice(i, i + 1), 1, kinds) for i in range(n)]
-    failed = np.array([isinstance(v, str) for v in alone], bool)
-    if failed.any():
-        why = next(v for v in alone if isinstance(v, str))
-        _count(formula, int(failed.sum()), why)
-    made = [v for v in alone if not isinstance(v, str)]
-    dtype = np.result_type(*made) if made else np.dtype(np.float64)
-    result = np.zeros(n, dtype)
-    if made:
-        result[~failed] = np.concatenate(made)
-    return result, failed
+        return Outcome(values, np.zeros(n, bool))
+    pieces = list(_pieces(compute, inputs, np.arange(n), name))
+    rows = np.concatenate([np.empty(0, np.int64), *(rows for rows, _ in pieces)])
+    found = [values for _, values in pieces] or [np.empty(0, np.float64)]
+    failed = np.ones(n, bool)
+    failed[rows] = False
+    return Outcome(scattered(np.concatenate(found), rows, n), failed)
 
 
-def numbers_or_null(formula: str, compute: Callable[[slice], Any], n: int) -> NDArray[np.float64]:
-    """`request_values_or_null` as float64, with NaN for null."""
-    values, failed = request_values_or_null(formula, compute, n)
-    numbers = np.asarray(values, np.float64)
-    return np.where(failed, np.nan, numbers) if failed.any() else numbers
+def numbers(outcome: Outcome, *, name: str) -> Outcome:
+    """The outcome as numbers: the formula failed where it gave anything else."""
+    values, failed = outcome
+    if values.dtype.kind not in "OU":
+        return outcome
+    found = [_number(v) for v in values.tolist()]
+    wrong = np.array([f is None for f in found], bool)
+    FAILURES.add(name, "not a number", int(wrong.sum()))
+    return Outcome(np.array([math.nan if f is None else f for f in found]), failed | wrong)
 
 
-def function_values_or_null(formula: str, call: Callable[[], Any], n: int) -> list[float]:
-    """The `n` numbers that a function gives for one request; all NaN where it fails."""
+def floats(outcome: Outcome, *, name: str) -> Float64Array:
+    """The outcome as float64; NaN where the formula gave no number."""
+    return np.asarray(as_formula_input(numbers(outcome, name=name).values), np.float64)
+
+
+def _number(value: Any) -> float | None:
+    """NaN for null, None for what is no number."""
+    if value is None:
+        return math.nan
+    if isinstance(value, str):
+        return None
     try:
-        values = [float(v) for v in call()]
-        why = "" if len(values) == n else f"gave {len(values)} values, not {n}"
-    except Exception as error:  # noqa: BLE001  # a formula is any code
-        values, why = [], f"raised {type(error).__name__}"
-    if why:
-        _count(formula, 1, why)
-    return [math.nan] * n if why else values
+        return float(value)
+    except (TypeError, ValueError, OverflowError):
+        return None
 
 
-def _count(formula: str, requests: int, why: str) -> None:
-    FAILURES.labels(formula=formula).inc(requests)
-    log.warning("formula_failed", formula=formula, requests=requests, why=why)
+def scattered(values: NDArray[Any], rows: Int64Array, n: int) -> NDArray[Any]:
+    """An array of `n` rows with these values at `rows`, and without a value elsewhere."""
+    if values.dtype.kind == "f" and not isinstance(values, np.ma.MaskedArray):
+        floats = np.full(n, np.nan)
+        floats[rows] = values
+        return floats
+    if values.dtype.kind in "OU":
+        texts = np.full(n, None, object)
+        texts[rows] = values
+        return texts
+    integers = np.ma.MaskedArray(np.zeros(n, np.int64), mask=np.ones(n, bool))
+    integers[rows] = values
+    return integers
 
 
-def _attempt(
-    compute: Callable[[slice], Any], part: slice, n: int, kinds: str
-) -> NDArray[Any] | str:
-    """The values, or why there are none."""
+def _attempt(compute: Compute, inputs: Inputs, n: int) -> NDArray[Any] | str:
+    """The formula's values, or why there are none."""
     try:
-        values = compute(part)
-    except Exception as error:  # noqa: BLE001  # a formula is any code
-        return f"raised {type(error).__name__}"
-    return _mismatch(values, n, kinds) or np.asarray(values)
+        with np.errstate(all="ignore"):
+            values = np.asarray(compute(inputs))
+    except MemoryError:
+        raise
+    except Exception as error:  # noqa: BLE001  # whatever a formula raises on a strange row
+        return type(error).__name__
+    if values.shape == ():  # a constant
+        values = np.full(n, values)
+    if values.shape != (n,):
+        return "not one value a row"
+    return values if values.dtype.kind in "biufOU" else "not a number or a text"
 
 
-def _mismatch(values: Any, n: int, kinds: str) -> str:
-    """Why these are not `n` values of these kinds; empty if they are."""
-    array = values if isinstance(values, np.ndarray) else np.asarray(values)
-    if array.shape != (n,):
-        return f"gave an array of the shape {array.shape} for {n} records"
-    if n and array.dtype.kind not in kinds:
-        return f"gave values of the type {array.dtype}"
-    return ""
+def _pieces(
+    compute: Compute, inputs: Inputs, rows: Int64Array, name: str
+) -> Iterator[tuple[Int64Array, NDArray[Any]]]:
+    """(rows, values) of the parts for which a formula works: halves, until the rows on which it
+    fails are alone. One bad row among n costs 2 log2 n attempts."""
+    if not len(rows):
+        return
+    values = _attempt(compute, {f: v[rows] for f, v in inputs.items()}, len(rows))
+    if not isinstance(values, str):
+        yield rows, values
+    elif len(rows) == 1:
+        FAILURES.add(name, values, 1)
+    else:
+        for half in np.array_split(rows, 2):
+            yield from _pieces(compute, inputs, half, name)

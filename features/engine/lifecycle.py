@@ -19,15 +19,20 @@ from features.definitions.lifecycle_views import (
     OpenView,
     PreviousView,
 )
-from features.engine.checks import nullify_invalid, required_fields
-from features.engine.columns import kinds
-from features.engine.digests import digests
-from features.engine.formulas import numbers_or_null
-from features.engine.numbers import from_sortable, sortable
+from features.engine.columns import kinds, may_be_wide
+from features.engine.formulas import Inputs, floats, run
+from features.engine.numbers import (
+    as_formula_inputs,
+    from_sortable,
+    integers_of_codes,
+    sortable,
+    whole,
+)
 from features.engine.queries import PointInTimeQueries
 from features.engine.rows import PointInTimeRows
-from features.engine.sorting import HIGHEST, Order, chunks, pairs, running
+from features.engine.sorting import HIGHEST, UNSET, Order, chunks, pairs, running
 from features.engine.state import COMPACTION_SLACK, ViewState
+from features.engine.state_columns import codes
 from features.errors import DeclarationError
 from infra.clock import MINUTE, span_us
 
@@ -37,7 +42,7 @@ OPENED, CLOSED, ORDER = "known:opened", "known:closed", "order"
 class LifecycleState(ViewState):
     """How the rows of one item are merged and dropped.
 
-    HIGHEST in a `known:` column: not known yet; in another column: null.
+    HIGHEST in a `known:` column: not known yet; in another column: not set. UNSET: null.
     """
 
     view: LifecycleView
@@ -55,7 +60,7 @@ class LifecycleState(ViewState):
         super().__init__(
             view,
             [c for known, columns in columns_by_known.items() for c in (known, *columns)],
-            [view.item, span_us(view.ahead), *dependencies],
+            [view.item, span_us(view.ahead), *dependencies, *_wide_codes(view)],
             compaction_slack=compaction_slack,
         )
 
@@ -72,10 +77,10 @@ class LifecycleState(ViewState):
         return merged
 
     def reachable(self, rows: NDArray[np.void], compacted_through: Int64Array) -> BoolArray:
-        """By the item's order; for an item that is not opened yet, by its first known event."""
+        """By the item's order; for an item without one, by its first known event."""
         first_known = np.minimum.reduce([rows[known] for known in self._columns_by_known])
         oldest = compacted_through - self.view.reach_us
-        opened = rows[OPENED] != HIGHEST
+        opened = (rows[OPENED] != HIGHEST) & (rows[ORDER] != UNSET)
         reachable: BoolArray = np.where(
             opened, rows[ORDER] >= oldest, first_known >= oldest - span_us(self.view.ahead)
         )
@@ -124,16 +129,17 @@ class LifecycleState(ViewState):
     def _item_rows(
         self, events: Columns, known_at_us: Int64Array, columns: dict[str, Int64Array]
     ) -> PointInTimeRows:
-        """One row an event, about its item."""
+        """One row for each event that names an item."""
         n = len(known_at_us)
-        ids = events[self.view.item]
-        return PointInTimeRows(
+        rows = PointInTimeRows(
             group=np.arange(n),
-            row_key=digests(ids) if ids.dtype == object else sortable(ids),
+            row_key=codes(events[self.view.item]),
             known_us=known_at_us,
             counts=np.ones(n, np.int64),
             columns=columns,
         )
+        named = np.flatnonzero(rows.row_key != UNSET)
+        return rows if len(named) == n else rows.select(named, named)
 
 
 class OpenState(LifecycleState):
@@ -148,7 +154,7 @@ class OpenState(LifecycleState):
     def fields(self, event: EventType) -> tuple[str, ...]:
         """The item, and when it is due."""
         due = (self.view.due,) if event == self.view.opened else ()
-        return required_fields(event, (self.view.item, *due))
+        return (self.view.item, *due)
 
     def rows_of(
         self, event: EventType, events: Columns, known_at_us: Int64Array
@@ -157,7 +163,7 @@ class OpenState(LifecycleState):
         columns = self._null_columns(len(known_at_us))
         if event == self.view.opened:
             columns[OPENED] = known_at_us
-            columns[ORDER] = np.asarray(events[self.view.due], np.int64)
+            columns[ORDER] = whole(events[self.view.due])
         else:
             columns[CLOSED] = known_at_us
         return self._item_rows(events, known_at_us, columns)
@@ -207,17 +213,16 @@ class PreviousState(LifecycleState):
         """The item, its place in the order, and the fields that the view keeps."""
         order = (self.view.order,) if event == self.view.opened else ()
         kept = self._fields_kept.get(event, ())
-        return required_fields(event, (self.view.item, *order, *kept))
+        return tuple(dict.fromkeys((self.view.item, *order, *kept)))
 
     def rows_of(
         self, event: EventType, events: Columns, known_at_us: Int64Array
     ) -> PointInTimeRows:
         """One row an event: when it became known, and the fields that it sets."""
-        events = nullify_invalid(event, events)
         columns = self._null_columns(len(known_at_us))
         columns[_known_column(self.view, event)] = known_at_us
         if event == self.view.opened:
-            columns[ORDER] = np.asarray(events[self.view.order], np.int64)
+            columns[ORDER] = whole(events[self.view.order])
         for field in self._fields_kept.get(event, ()):
             columns[f"{event.name}.{field}"] = sortable(events[field])
         return self._item_rows(events, known_at_us, columns)
@@ -225,27 +230,35 @@ class PreviousState(LifecycleState):
     def compute(self, rows: PointInTimeRows, queries: PointInTimeQueries) -> Float64Array:
         """The values of the item that each query looks up."""
         items = self._opened_items(rows)
-        before = np.asarray(queries.fields[self.view.before], np.int64)
+        before = whole(queries.fields[self.view.before])
         previous = self._previous_items(items, queries, before)
         item = self._known_values(items, previous, queries.as_of_us)
-        request = {**queries.fields, "as_of_us": queries.as_of_us}
-        return np.column_stack(
-            [self._item_values(v, item, request, len(queries)) for v in self.view.values]
-        )
+        request = {**as_formula_inputs(queries.fields), "as_of_us": queries.as_of_us}
+        return np.column_stack([self._value(v, item, request) for v in self.view.values])
 
-    def _item_values(
-        self, value: ItemValue, item: Columns, request: Columns, n: int
-    ) -> Float64Array:
-        def compute(part: slice) -> Any:
-            return value.compute(_part_of(item, part), _part_of(request, part))
+    def _value(self, value: ItemValue, item: Columns, request: Columns) -> Float64Array:
+        """The value of the item of each query."""
+        name, n = f"{self.view.name}.{value.name}", len(request["as_of_us"])
+        inputs = {
+            **{("item", field): values for field, values in item.items()},
+            **{("request", field): values for field, values in request.items()},
+        }
 
-        return numbers_or_null(f"view {self.view.name}: value {value.name!r}", compute, n)
+        def compute(columns: Inputs) -> NDArray[Any]:
+            of_item = {field: v for (of, field), v in columns.items() if of == "item"}
+            of_request = {field: v for (of, field), v in columns.items() if of == "request"}
+            return value.compute(of_item, of_request)
+
+        return floats(run(compute, inputs, n, name=name), name=name)
 
     def _previous_items(
         self, items: PointInTimeRows, queries: PointInTimeQueries, before: Int64Array
     ) -> Int64Array:
         """The item that each query looks up; -1 for none."""
-        by_digest = np.lexsort((items.row_key, items.columns[ORDER], items.group))
+        ids = items.row_key
+        if kinds(self.view.opened.record)[self.view.item] in ("int", "nullable_int"):
+            ids = integers_of_codes(ids)
+        by_digest = np.lexsort((ids, items.columns[ORDER], items.group))
         order = Order(items.group[by_digest], items.columns[ORDER][by_digest])
         start = order.before(queries.group, before - self.view.reach_us)
         end = order.before(queries.group, before)
@@ -277,8 +290,10 @@ class PreviousState(LifecycleState):
         return columns
 
 
-def _part_of(columns: Columns, part: slice) -> Columns:
-    return {name: values[part] for name, values in columns.items()}
+def _wide_codes(view: LifecycleView) -> list[str]:
+    """Items whose ids may lie beyond 2^53 had the codes of floats: they are of another schema."""
+    wide = any(may_be_wide(event.record, view.item) for event in view.sources)
+    return ["wide codes"] if wide else []
 
 
 def _known_column(view: PreviousView, event: EventType) -> str:

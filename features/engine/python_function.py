@@ -1,16 +1,16 @@
 """Views that are a plain function of the events that were known."""
 
-from functools import partial
+import math
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from features.definitions.events import BoolArray, Columns, EventType, Float64Array, Int64Array
 from features.definitions.views import PythonView
-from features.engine.checks import nullify_invalid, required_fields
 from features.engine.columns import kinds
 from features.engine.fingerprints import fingerprint
-from features.engine.formulas import function_values_or_null
+from features.engine.formulas import FAILURES
 from features.engine.numbers import from_sortable, sortable
 from features.engine.queries import PointInTimeQueries
 from features.engine.rows import PointInTimeRows
@@ -38,13 +38,12 @@ class PythonState(ViewState):
 
     def fields(self, event: EventType) -> tuple[str, ...]:
         """The event's time, and the fields that the view keeps."""
-        return required_fields(event, ("event_time_us", *self._fields_kept[event]))
+        return tuple(dict.fromkeys(("event_time_us", *self._fields_kept[event])))
 
     def rows_of(
         self, event: EventType, events: Columns, known_at_us: Int64Array
     ) -> PointInTimeRows:
         """One row an event, with all that the view keeps of it."""
-        events = nullify_invalid(event, events)
         n = len(known_at_us)
         columns = {name: np.full(n, UNSET, np.int64) for name in self.columns}
         columns[SOURCE] = np.full(n, list(self._fields_kept).index(event), np.int64)
@@ -58,9 +57,9 @@ class PythonState(ViewState):
             columns=columns,
         )
 
-    def merge_key_columns(self) -> tuple[str, ...]:
+    def merge_keys(self, rows: NDArray[np.void]) -> list[NDArray[Any]]:
         """All columns."""
-        return self.columns
+        return [rows[name] for name in self.columns]
 
     def merge_runs(self, rows: NDArray[np.void], starts: Int64Array) -> NDArray[np.void]:
         """Equal rows are counted."""
@@ -89,9 +88,20 @@ class PythonState(ViewState):
         counts &= rows.row_key[own_rows] >= as_of_us - self.view.reach_us
         counted = own_rows[counts]
         events = self._events(rows, np.repeat(counted, rows.counts[counted]))
-        formula = f"view {self.view.name}: its function"
-        call = partial(self.view.compute, events, as_of_us)
-        return function_values_or_null(formula, call, len(self.view.names))
+        try:
+            with np.errstate(all="ignore"):
+                values = [float(v) for v in self.view.compute(events, as_of_us)]
+        except MemoryError:
+            raise
+        except Exception as error:  # noqa: BLE001  # whatever it raises on strange events
+            return self._nothing(type(error).__name__)
+        if len(values) != len(self.view.names):
+            return self._nothing(f"not {len(self.view.names)} values")
+        return values
+
+    def _nothing(self, reason: str) -> list[float]:
+        FAILURES.add(self.view.name, reason, 1)
+        return [math.nan] * len(self.view.names)
 
     def _events(self, rows: PointInTimeRows, index: Int64Array) -> dict[str, Columns]:
         """The rows at `index` as the function's argument: the columns of each type of event."""

@@ -1,13 +1,15 @@
 """The model columns that come from the request itself: the same online and in history."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from features.definitions import Columns, FeatureService, Float64Array, RequestColumn
-from features.engine.formulas import CATEGORIES, numbers_or_null, request_values_or_null
+from features.engine.checks import nullifiable_fields
+from features.engine.formulas import Formula, floats
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,23 +21,35 @@ class RequestValues:
 
 
 def request_values(service: FeatureService, columns: Columns, n: int) -> RequestValues:
-    """The values of the service's request columns for `n` requests or decisions."""
+    """The values of the service's request columns for `n` requests or decisions.
+
+    `columns`: the engine's arrays of the fields that they read.
+    """
     categories: dict[str, list[str]] = {}
     numbers: list[Float64Array] = []
     for column in service.request_columns:
-        formula = f"service {service.name}: request column {column.name!r}"
-        compute = partial(_compute, column, columns)
+        formula = _formula(service, column)
+        outcome = formula.values(columns)
         if column.category:
-            values, failed = request_values_or_null(formula, compute, n, kinds=CATEGORIES)
-            texts = ["" if v is None else str(v) for v in values.tolist()]
-            categories[column.name] = [
-                "" if none else text for text, none in zip(texts, failed.tolist(), strict=True)
-            ]
+            categories[column.name] = _texts(outcome.values)
         else:
-            numbers.append(numbers_or_null(formula, compute, n))
+            numbers.append(floats(outcome, name=formula.name))
     table = np.column_stack(numbers) if numbers else np.empty((n, 0))
     return RequestValues(categories=categories, numbers=table)
 
 
-def _compute(column: RequestColumn, columns: Columns, part: slice) -> Any:
-    return column.compute({field: columns[field][part] for field in column.reads})
+def _formula(service: FeatureService, column: RequestColumn) -> Formula:
+    decision = service.decision
+    nullifiable = nullifiable_fields(decision.checked_as, decision.request.record)
+    return Formula(
+        name=f"{service.name}.{column.name}",
+        compute=column.compute,
+        reads=column.reads,
+        strict=[field for field in column.reads if field in nullifiable],
+    )
+
+
+def _texts(values: NDArray[Any]) -> list[str]:
+    """A category is a text: whole numbers with all their digits, "" for null and for NaN."""
+    plain: Sequence[Any] = values.tolist()
+    return ["" if v is None or v != v else str(v) for v in plain]  # noqa: PLR0124  # NaN

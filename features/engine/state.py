@@ -13,6 +13,7 @@ the bytes.
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -72,12 +73,12 @@ class ViewState(ABC):
         return self.view.name
 
     @abstractmethod
-    def fields(self, event: EventType) -> tuple[str, ...]:
+    def fields(self, event: EventType, /) -> tuple[str, ...]:
         """The fields of that event that `rows_of` reads; without the keys of the entity."""
 
     @abstractmethod
     def rows_of(
-        self, event: EventType, events: Columns, known_at_us: Int64Array
+        self, event: EventType, /, events: Columns, known_at_us: Int64Array
     ) -> PointInTimeRows:
         """The rows that the view keeps of events. `group` is the index of the event; an event that
         does not count for the view has no row."""
@@ -91,9 +92,13 @@ class ViewState(ABC):
         """One base row for each run of rows that are to be merged; `starts` are where they begin.
         The checksum is set later."""
 
-    def merge_key_columns(self) -> tuple[str, ...]:
-        """Columns beside the row key that rows must share to be merged."""
-        return ()
+    def merge_keys(self, _rows: NDArray[np.void], /) -> list[NDArray[Any]]:
+        """What rows must share to be merged, beside the row key."""
+        return []
+
+    def runs(self, _rows: NDArray[np.void], starts: Int64Array, /) -> Int64Array:
+        """Where the runs of rows that are merged begin, of runs that share all keys."""
+        return starts
 
     def compactable(self, deltas: NDArray[np.void], compacted_through: Int64Array, /) -> BoolArray:
         """Which delta rows may become base rows: those that every allowed query knows."""
@@ -213,14 +218,14 @@ class ViewState(ABC):
         """One sealed row for each (group, row key, merge key columns), sorted by them."""
         if not len(rows):
             return rows, group
-        keys = [*(rows[c] for c in self.merge_key_columns()), rows["row_key"], group]
+        keys = [*self.merge_keys(rows), rows["row_key"], group]
         order = np.lexsort(keys)
         new = np.zeros(len(rows), bool)
         new[0] = True
         for key in keys:
             ordered = key[order]
             new[1:] |= ordered[1:] != ordered[:-1]
-        starts = np.flatnonzero(new)
+        starts = self.runs(rows[order], np.flatnonzero(new))
         merged = self.merge_runs(rows[order], starts)
         return self.format.seal(merged), group[order][starts]
 

@@ -1,19 +1,30 @@
 """The int64 columns that aggregations keep of events: how they are computed and merged."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 import numpy as np
+from msgspec import Struct
 from numpy.typing import NDArray
 
-from features.definitions.events import Column, Columns, Int64Array
+from features.definitions.events import BoolArray, Column, Columns, Int64Array
 from features.definitions.operations import StateColumnKind
 from features.definitions.views import CalendarView, FeatureView
+from features.engine.checks import nullifiable_fields
+from features.engine.columns import may_be_wide
 from features.engine.digests import digests
-from features.engine.formulas import event_values
-from features.engine.numbers import sortable, whole
+from features.engine.formulas import FAILURES, Formula, numbers
+from features.engine.numbers import (
+    INVALID,
+    LARGEST,
+    as_formula_input,
+    nulls,
+    number_codes,
+    sortable,
+    whole,
+)
 from features.engine.rows import ColumnMaker
 from features.engine.sorting import HIGHEST, UNSET
 
@@ -25,18 +36,23 @@ _COMBINE: Mapping[StateColumnKind, np.ufunc] = {
 }
 
 
+UNFIT = "no whole number of 64 bits"
+
+
 @dataclass(frozen=True)
 class StateColumn:
     """One column of the state: a kind (see `StateColumnKind`) and what it is kept of.
 
     `of`: the name of the declared column or of the field. `declared`: the declared column; None for
-    a field.
+    a field. `strict`: the fields that it reads whose record allows no null, while a check may
+    nullify them. `view`: the name of its view.
     """
 
     kind: StateColumnKind
     of: str
     declared: Column | None
-    view: str = ""  # for errors
+    strict: tuple[str, ...] = ()
+    view: str = ""
 
     @property
     def name(self) -> str:
@@ -66,43 +82,91 @@ def column_name(kind: StateColumnKind, of: str) -> str:
 
 def state_columns(view: FeatureView | CalendarView) -> tuple[StateColumn, ...]:
     """The columns that the operations of a view need, each once."""
-    declared = {c.name: c for c in view.columns}
     columns = []
     for aggregation in view.aggregations:
         of = aggregation.column or ""
-        column = declared.get(of)
         for kind in aggregation.definition.keeps:
-            columns.append(StateColumn(kind, of, column, view.name))
-            if kind == "sum" and column is not None and column.scale is not None:
-                columns.append(StateColumn("number", of, column, view.name))
+            column = _state_column(view, kind, of)
+            columns.append(column)
+            if kind == "sum" and column.declared is not None and column.declared.scale is not None:
+                columns.append(_state_column(view, "number", of))
     if isinstance(view, FeatureView) and view.exclude_self is not None:
-        field = view.exclude_self
-        columns.append(StateColumn("code", field, declared.get(field), view.name))
+        columns.append(_state_column(view, "code", view.exclude_self))
     return tuple(dict.fromkeys(columns))
 
 
 def codes(values: NDArray[Any]) -> Int64Array:
     """Texts and numbers as int64 that are equal where they are; UNSET for null."""
-    return digests(values) if values.dtype == object else sortable(values)
+    return digests(values) if values.dtype.kind in "OU" else number_codes(values)
+
+
+def may_have_wide_codes(record: type[Struct], columns: Iterable[StateColumn]) -> tuple[str, ...]:
+    """The columns whose codes are of integers that may lie beyond 2^53. They were the codes of
+    floats, which do not tell such integers apart; so they are of another schema."""
+    return tuple(
+        c.name
+        for c in columns
+        if c.kind == "code" and any(may_be_wide(record, field) for field in c.reads)
+    )
+
+
+def _state_column(view: FeatureView | CalendarView, kind: StateColumnKind, of: str) -> StateColumn:
+    declared = next((c for c in view.columns if c.name == of), None)
+    nullifiable = nullifiable_fields([view.source], view.source.record)
+    reads = declared.reads if declared is not None else ()
+    strict = tuple(field for field in reads if field in nullifiable)
+    return StateColumn(kind, of, declared, strict, view.name)
 
 
 def _column_values(column: StateColumn, events: Columns) -> Int64Array:
     kind, declared = column.kind, column.declared
     if declared is None:
-        values = events[column.of]
-        return codes(values) if kind == "code" else _field_values(kind, values)
-    who = f"view {column.view}: column {declared.name!r}"
-    values = event_values(who, declared.compute, events)
-    if declared.scale is None:
-        return _field_values(kind, values)
-    if kind in ("sum", "number"):
-        exists = ~np.isnan(values)
-        rounded = np.where(exists, np.rint(values * declared.scale), 0)
-        return whole(exists if kind == "number" else rounded)
-    return _field_values(kind, np.rint(values * declared.scale) / declared.scale)
-
-
-def _field_values(kind: StateColumnKind, values: NDArray[Any]) -> Int64Array:
+        return _kept(kind, events[column.of])
+    formula = Formula(
+        name=f"{column.view}.{column.of}",
+        compute=declared.compute,
+        reads=declared.reads,
+        strict=column.strict,
+    )
+    outcome = formula.values(events)
+    if kind != "code" or declared.scale is not None:
+        outcome = numbers(outcome, name=formula.name)
+    values, failed = outcome
+    if kind == "number":
+        return (failed | ~nulls(values)).astype(np.int64)
     if kind == "sum":
-        return whole(values)
+        return _added(formula.name, declared.scale, values, failed)
+    if declared.scale is None:
+        return _kept(kind, values)
+    with np.errstate(over="ignore"):
+        rounded = np.rint(as_formula_input(values) * declared.scale) / declared.scale
+    return _kept(kind, np.where(np.isfinite(rounded), rounded, np.nan))
+
+
+def _kept(kind: StateColumnKind, values: NDArray[Any]) -> Int64Array:
+    if kind == "code":
+        return codes(values)
     return sortable(values, missing=HIGHEST if kind == "lowest" else UNSET)
+
+
+def _added(name: str, scale: int | None, values: NDArray[Any], failed: BoolArray) -> Int64Array:
+    """Whole numbers to add. An event without a value has UNSET, or 0 where there is a scale and so
+    a `number` beside it; one with a value that does not fit has INVALID."""
+    missing = nulls(values)
+    added = whole(values, missing=INVALID) if scale is None else _scaled(values, scale)
+    unfit = (added <= INVALID) & ~missing
+    if unfit.any():
+        FAILURES.add(name, UNFIT, int(unfit.sum()))
+    if failed.any() or missing.any():
+        added = np.where(missing, UNSET if scale is None else 0, added)
+    return np.where(unfit | failed, INVALID, added)
+
+
+def _scaled(values: NDArray[Any], scale: int) -> Int64Array:
+    """`round(value * scale)`; INVALID for what does not fit into 64 bits."""
+    if values.dtype.kind in "biu":
+        integers = whole(values, missing=INVALID)
+        fits = np.abs(np.maximum(integers, -LARGEST)) <= LARGEST // scale
+        return np.where(fits, np.where(fits, integers, 0) * scale, INVALID)
+    with np.errstate(over="ignore", invalid="ignore"):
+        return whole(np.rint(values * scale), missing=INVALID)

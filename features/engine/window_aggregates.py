@@ -1,7 +1,7 @@
 """Implements what operations are computed from (`features.definitions.operations`)."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -10,15 +10,19 @@ from numpy.typing import NDArray
 
 from features.definitions.events import BoolArray, Float64Array, Int64Array
 from features.engine.merge_tree import MergeTree
-from features.engine.numbers import from_sortable
+from features.engine.numbers import INVALID, from_sortable
 from features.engine.point_in_time import PointInTimeIndex
 from features.engine.queries import SlidingWindow
 from features.engine.rows import PointInTimeRows
 from features.engine.selections import SelectedRows, newest_rows, oldest_rows
 from features.engine.sorting import UNSET
 from features.engine.state_columns import StateColumn, column_name
+from features.engine.sums import halves, joined, never_leave
 from features.engine.window_sums import WindowSums, distinct_count
 from infra.clock import MINUTE
+
+COUNT = "count"
+_UPPER, _LOWER, _UNFIT = "upper:", "lower:", "unfit:"
 
 
 @dataclass(frozen=True)
@@ -26,11 +30,6 @@ class SumTable:
     """The layout of a table of everything that is added up: the count of events is column 0."""
 
     columns: tuple[StateColumn, ...]
-
-    @cached_property
-    def place(self) -> Mapping[str, int]:
-        """Where each added state column stands in the table."""
-        return {name: i for i, name in enumerate(self._names, start=1)}
 
     @cached_property
     def scales(self) -> Mapping[str, int | None]:
@@ -41,33 +40,81 @@ class SumTable:
     def _names(self) -> tuple[str, ...]:
         return tuple(c.name for c in self.columns if c.kind in ("sum", "number"))
 
-    def of(self, rows: PointInTimeRows) -> Int64Array:
-        """The table of these rows: (rows, columns of the table)."""
-        return np.column_stack([rows.counts, *(rows.columns[name] for name in self._names)])
+    def of(self, rows: PointInTimeRows) -> "FilledTable":
+        """The table of these rows."""
+        names = (COUNT, *self._names)
+        cells = np.column_stack([rows.counts, *(rows.columns[name] for name in self._names)])
+        if not never_leave(cells):
+            columns = _with_wide_sums(dict(zip(names, cells.T, strict=True)))
+            names, cells = tuple(columns), np.column_stack(list(columns.values()))
+        place = {name: i for i, name in enumerate(names)}
+        return FilledTable(cells=cells, place=place, scales=self.scales)
+
+
+@dataclass(frozen=True, kw_only=True)
+class FilledTable:
+    """A table of everything that is added up. `cells`: (rows or queries, columns); `place`: the
+    column of each state column, or of its halves. `scales`: of each declared column."""
+
+    cells: Int64Array
+    place: Mapping[str, int]
+    scales: Mapping[str, int | None]
+
+    def holding(self, cells: Int64Array) -> "FilledTable":
+        """The same columns with other cells."""
+        return replace(self, cells=cells)
+
+    def __getitem__(self, name: str) -> Int64Array:
+        """The cells of a column."""
+        return self.cells[:, self.place[name]]
+
+
+def _with_wide_sums(columns: Mapping[str, Int64Array]) -> dict[str, Int64Array]:
+    """The columns, with two halves in place of each sum, how many events have a value in it, and
+    how many one that does not fit."""
+    wide: dict[str, Int64Array] = {}
+    for name, values in columns.items():
+        kind, _, of = name.partition(":")
+        if kind != "sum":
+            wide[name] = values
+            continue
+        wide[_UPPER + name], wide[_LOWER + name] = halves(np.where(values > INVALID, values, 0))
+        wide[_UNFIT + name] = np.where(values == INVALID, columns[COUNT], 0)
+        if (number := column_name("number", of)) not in columns:
+            wide[number] = np.where(values == UNSET, 0, columns[COUNT])
+    return wide
 
 
 class TableSums:
-    """`operations.Sums`, from the totals of a table: (queries, columns of the table)."""
+    """`operations.Sums`, from a table with the totals of each query."""
 
-    def __init__(self, table: SumTable, totals: Callable[[], Int64Array]) -> None:
-        self._table, self._make_totals = table, totals
+    def __init__(self, totals: Callable[[], FilledTable]) -> None:
+        self._make_totals = totals
 
     def count(self) -> Int64Array:
         """Number of events."""
-        return self._totals[:, 0]
+        return self._totals[COUNT]
 
     def total(self, column: str) -> NDArray[Any]:
         """Sum of a declared column, in its unit."""
-        total = self._totals[:, self._table.place[column_name("sum", column)]]
-        scale = self._table.scales[column]
+        total = self._sum(column_name("sum", column))
+        scale = self._totals.scales[column]
         return total if scale is None else total / scale
 
     def count_of(self, column: str) -> Int64Array:
         """Number of events that have a value in a declared column."""
-        return self._totals[:, self._table.place.get(column_name("number", column), 0)]
+        number = column_name("number", column)
+        return self._totals[number if number in self._totals.place else COUNT]
+
+    def _sum(self, name: str) -> NDArray[Any]:
+        totals = self._totals
+        if name in totals.place:
+            return totals[name]
+        sums = joined(totals[_UPPER + name], totals[_LOWER + name])
+        return np.where(totals[_UNFIT + name] > 0, np.nan, sums)
 
     @cached_property
-    def _totals(self) -> Int64Array:
+    def _totals(self) -> FilledTable:
         return self._make_totals()
 
 
@@ -75,12 +122,17 @@ class SharedLookups:
     """What the windows of one view have in common, computed once and only if it is needed."""
 
     def __init__(self, index: PointInTimeIndex, table: SumTable) -> None:
-        self.index, self.table = index, table
+        self.index, self._table = index, table
 
     @cached_property
     def sums(self) -> WindowSums:
         """The sums of the table over any window."""
-        return WindowSums(self.index, self.table.of(self.index.rows))
+        return WindowSums(self.index, self.table.cells)
+
+    @cached_property
+    def table(self) -> FilledTable:
+        """What the rows add up to."""
+        return self._table.of(self.index.rows)
 
     @cached_property
     def newest(self) -> SelectedRows:
@@ -92,7 +144,7 @@ class RowsInWindow(TableSums):
     """`operations.WindowAggregates`, over the rows in one window of each query."""
 
     def __init__(self, shared: SharedLookups, window: SlidingWindow) -> None:
-        super().__init__(shared.table, lambda: shared.sums.over(window))
+        super().__init__(lambda: shared.table.holding(shared.sums.over(window)))
         self._shared, self._index, self._window = shared, shared.index, window
         self._as_of_us = shared.index.queries.as_of_us
 

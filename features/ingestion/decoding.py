@@ -1,22 +1,19 @@
 """Decodes a poll: good events become columns by topic, bad records are listed with their reason."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from features.contracts.codec import decode_message
-from features.definitions import BoolArray, Check, EventType
+from features.definitions import EventType
 from features.engine.checks import violations
 from features.engine.columns import arrays_of, field_tuples
 from features.engine.event_rows import EventRows
-from features.errors import FormulaFailed, MalformedEvent
-from features.ingestion.failing_events import Attempt, failing
+from features.errors import MalformedEvent
 from infra.clock import MILLISECOND
 from infra.kafka.message import Message
-
-FORMULA_FAILED = "formula_failed"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,21 +31,6 @@ class Decoded:
 
     good: Sequence[EventRows]
     bad: Sequence[BadRecord]
-    messages: Sequence[Message] = ()
-
-    def without(self, attempt: Attempt) -> "Decoded":
-        """The good events that `attempt` does not fail for; the others become bad records."""
-        messages = {(m.topic(), m.partition(), m.offset()): m for m in self.messages}
-        good, bad = [], list(self.bad)
-        for rows in self.good:
-            reasons = failing(rows, attempt)
-            for i, reason in reasons.items():
-                place = (rows.event.name, int(rows.partition[i]), int(rows.offset[i]))
-                bad.append(BadRecord(message=messages[place], code=FORMULA_FAILED, reason=reason))
-            kept = rows.where(~np.isin(np.arange(len(rows)), list(reasons)))
-            if len(kept):
-                good.append(kept)
-        return replace(self, good=good, bad=bad)
 
 
 def decode_poll(
@@ -83,7 +65,7 @@ def decode_poll(
         bad += violating
         if len(valid):
             good.append(valid)
-    return Decoded(good=good, bad=bad, messages=messages)
+    return Decoded(good=good, bad=bad)
 
 
 def _rows(event: EventType, records: Sequence[Any], messages: Sequence[Message]) -> EventRows:
@@ -110,31 +92,14 @@ def _split_by_checks(
 
     The first violated check gives the reason. `messages` are those of the rows.
     """
-    reasons: dict[int, tuple[str, str]] = {}
+    reasons: dict[int, str] = {}
     for check in rows.event.checks_with("dead_letter"):
-        violating, unknown = _violating(check, rows)
-        for i, why in unknown.items():
-            reasons.setdefault(i, (FORMULA_FAILED, why))
-        for i in violating:
-            reasons.setdefault(i, ("check_failed", f"it violates the check {check.name!r}"))
+        arrays = arrays_of(rows.fields, rows.event.record, check.reads)
+        for i in np.flatnonzero(violations(check, arrays)).tolist():
+            reasons.setdefault(i, f"it violates the check {check.name!r}")
     if not reasons:
         return rows, []
     bad = [
-        BadRecord(message=messages[i], code=code, reason=why) for i, (code, why) in reasons.items()
+        BadRecord(message=messages[i], code="check_failed", reason=r) for i, r in reasons.items()
     ]
     return rows.where(~np.isin(np.arange(len(rows)), list(reasons))), bad
-
-
-def _violating(check: Check, rows: EventRows) -> tuple[list[int], Mapping[int, str]]:
-    """The events that violate a check, and those for which that is not known, with the reason."""
-
-    def violates(some: EventRows) -> BoolArray:
-        return violations(check, arrays_of(some.fields, some.event.record, check.reads))
-
-    try:
-        return np.flatnonzero(violates(rows)).tolist(), {}
-    except FormulaFailed:
-        unknown = failing(rows, violates)
-    known = np.setdiff1d(np.arange(len(rows)), list(unknown))
-    some = rows.where(np.isin(np.arange(len(rows)), known))
-    return known[violates(some)].tolist() if len(known) else [], unknown

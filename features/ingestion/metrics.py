@@ -4,6 +4,11 @@ from prometheus_client import Counter, Gauge, Histogram
 
 RECORDS = Counter("eventide_ingest_records", "Records read", ["topic", "outcome"])
 DEAD_LETTERS = Counter("eventide_ingest_dead_letters", "Dead letters", ["error"])
+FORMULA_FAILURES = Counter(
+    "eventide_ingest_formula_failures",
+    "Events for which a formula of a declaration gave no usable value",
+    ["formula", "reason"],
+)
 DUPLICATES = Gauge("eventide_ingest_duplicates", "Re-sent events that the online store dropped")
 DAMAGED = Counter("eventide_ingest_online_values_damaged", "Damaged values in the online store")
 REPAIRS = Counter("eventide_ingest_online_mended", "Rebuilds of a damaged online store")

@@ -75,12 +75,7 @@ class OnlineSink:
 
         Raises:
             OffsetConflict, StoreUnavailable: nothing was written; `load` before the next write.
-            FormulaFailed: a formula fails for one of the events; nothing was written.
         """
-        for of_topic in rows:
-            # What is read again has to fail again, or it would be stored offline after all.
-            if len(not_yet_applied(of_topic, self._positions)) < len(of_topic):
-                self.run_formulas(of_topic)
         ends = {p: o for p, o in taken.items() if o > self._positions[p]}
         if not ends:
             return
@@ -105,15 +100,6 @@ class OnlineSink:
             )
         )
         self._positions |= ends
-
-    def run_formulas(self, rows: EventRows) -> None:
-        """Run the formulas of all views on events.
-
-        Raises:
-            FormulaFailed: one fails for one of the events.
-        """
-        for view in self._views.get(rows.event.name, ()):
-            view_rows(view, rows, compaction_slack=self._compaction_slack)
 
     def check(self, partitions: Collection[Partition]) -> None:
         """Check that the store still has our positions: a rebuild may have replaced it.

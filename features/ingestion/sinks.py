@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import structlog
 
-from features.errors import FormulaFailed
+from features.engine.formulas import FAILURES
 from features.ingestion import metrics
 from features.ingestion.dead_letter_sink import DeadLetterSink
 from features.ingestion.decoding import BadRecord, Decoded
@@ -61,14 +61,11 @@ class Sinks:
             OffsetConflict, StoreUnavailable: `drop` the buffers and `load` the positions.
         """
         with metrics.STAGE_SECONDS.labels(stage="online").time():
-            try:
-                self.online.write(decoded.good, taken)
-            except FormulaFailed:
-                decoded = decoded.without(self.online.run_formulas)
-                self.online.write(decoded.good, taken)
+            self.online.write(decoded.good, taken)
         self.offline.add(decoded.good, taken)
         new_bad_records = self.dead_letters.add(decoded.bad, taken)
         _count(decoded, new_bad_records)
+        _count_failures()
         metrics.DUPLICATES.set(self.online.duplicates)
 
     def flush(self, consumer: GroupConsumer) -> None:
@@ -87,6 +84,12 @@ class Sinks:
         """Discard the buffers: their records will be read again."""
         self.offline.drop()
         self.dead_letters.drop()
+
+
+def _count_failures() -> None:
+    for (formula, reason), rows in FAILURES.take().items():
+        metrics.FORMULA_FAILURES.labels(formula=formula, reason=reason).inc(rows)
+        log.warning("formula_failed", formula=formula, reason=reason, rows=rows)
 
 
 def _count(decoded: Decoded, new_bad_records: Sequence[BadRecord]) -> None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from features.definitions import FeatureService, Int64Array
+from features.engine.numbers import whole
 from features.retrieval.event_log import EARLY_US, EventLog, arrays_in
 from features.retrieval.field_sets import decision_fields, decision_time_fields, distinct
 
@@ -59,7 +60,7 @@ def time_slices(
             event_until_us=last,
             version=(event_log.versions or {}).get(source.name),
         )
-        at = service.decision.at(arrays_in(source, frame, time_fields))
+        at = whole(np.asarray(service.decision.at(arrays_in(source, frame, time_fields))))
         inside = (at >= start_us) & (at < end_us)
         number, happened = (at[inside] - start_us) // slice_us, frame["event_time_us"].to_numpy()
         for n, low, high in _extremes(number, happened[inside]):
@@ -91,9 +92,11 @@ def decisions_of(
         # The last event of a slice may be a duplicate whose first sighting has a later event time.
         until_us=time_slice.happened_until_us + event_log.horizon_us,
     )
-    frame = frame.filter(pl.col("known_at_us") < known_before_us)
+    frame = frame.filter(
+        pl.col("known_at_us") < known_before_us, pl.col(decision.entity_id).is_not_null()
+    )
     at = decision.at(arrays_in(decision.source, frame, fields))
-    frame = frame.with_columns(pl.Series("_at", at, dtype=pl.Int64))
+    frame = frame.with_columns(pl.Series("_at", whole(np.asarray(at)), dtype=pl.Int64))
     frame = frame.filter(
         (pl.col("_at") >= time_slice.start_us) & (pl.col("_at") < time_slice.end_us)
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -11,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from features.definitions import BoolArray, Check, Columns, Entity, EventType, Int64Array
-from features.engine.checks import violations
+from features.engine.checks import nullified_rows, required_fields, violations
 from features.engine.columns import KEY_SEPARATOR, dtype_of, kinds
 from features.engine.deduplication import first_sightings
 from features.errors import CheckFailed, HistoryTooShort
@@ -81,7 +82,8 @@ class EventLog:
         from_us: int | None = None,
         until_us: int | None = None,
     ) -> pl.DataFrame:
-        """Events with `from_us <= event_time < until_us`: times, partition, offset and the fields.
+        """Events with `from_us <= event_time < until_us`: times, partition, offset and the fields,
+        which are null where a check nullifies them.
 
         A duplicate may have another event time than its first sighting, so the rows of one
         horizon before the span are read too.
@@ -89,7 +91,8 @@ class EventLog:
         earlier = None if from_us is None else from_us - self.horizon_us
         version = (self.versions or {}).get(event.name)
         stops = event.checks_with("stop")
-        columns = distinct(_PLACE, fields, *(check.reads for check in stops))
+        needed = required_fields(event, fields)
+        columns = distinct(_PLACE, needed, *(check.reads for check in stops))
         frame = self.store.read(
             event, columns=columns, event_from_us=earlier, event_until_us=until_us, version=version
         )
@@ -101,6 +104,7 @@ class EventLog:
         for check in stops:
             _stop_unless(check, event, frame)
         self._note(event, version, frame)
+        frame = nullified_frame(event, frame, needed)
         return frame if "event_id" in fields else frame.drop("event_id")
 
     def blocks(
@@ -164,21 +168,53 @@ def drop_duplicates_mask(frame: pl.DataFrame, *, horizon_us: int) -> BoolArray:
     return counts
 
 
+def nullified_frame(
+    event: EventType, frame: pl.DataFrame, fields: Sequence[str], *, of: EventType | None = None
+) -> pl.DataFrame:
+    """The events, with null in place of the values of `fields` that fail a check of `event` with
+    `nullify`.
+
+    The frame has the `required_fields` of these. `of`: whose events they are, if not of `event`.
+    """
+    import polars as pl
+
+    wrong = nullified_rows(event, fields, partial(arrays_in, of or event, frame))
+    return frame.with_columns(
+        pl.when(pl.Series(~rows)).then(pl.col(field)).alias(field) for field, rows in wrong
+    )
+
+
 def arrays_in(event: EventType, frame: pl.DataFrame, fields: Sequence[str]) -> Columns:
-    """The arrays that declarations compute with, of the same types as in ingest and serving."""
+    """The arrays that formulas are given, of the same types as in ingest and serving.
+
+    A field that only a check makes null is float64 with NaN, too, where there is a null.
+    """
     return _Arrays(event, frame, fields)
+
+
+def exact_arrays_in(event: EventType, frame: pl.DataFrame, fields: Sequence[str]) -> Columns:
+    """The arrays that the engine computes with; see `exact_array_of`."""
+    return _Arrays(event, frame, fields, exact=True)
 
 
 class _Arrays(Mapping[str, NDArray[Any]]):
     """Each array is built when it is read: those of a large history do not all fit into memory."""
 
-    def __init__(self, event: EventType, frame: pl.DataFrame, fields: Sequence[str]) -> None:
+    def __init__(
+        self, event: EventType, frame: pl.DataFrame, fields: Sequence[str], *, exact: bool = False
+    ) -> None:
         self._kinds, self._frame, self._fields = kinds(event.record), frame, fields
+        self._exact = exact
 
     def __getitem__(self, name: str) -> NDArray[Any]:
         import polars as pl
 
         kind, column = self._kinds[name], self._frame[name]
+        if kind == "int" and column.null_count():
+            kind = "nullable_int"
+        if kind == "nullable_int" and self._exact:
+            known = column.fill_null(0).to_numpy().astype(np.int64, copy=False)
+            return np.ma.MaskedArray(known, mask=column.is_null().to_numpy())
         if kind in ("nullable_int", "float"):
             column = column.cast(pl.Float64)
             if column.null_count():

@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 
 from features.definitions import EventType, FeatureService, View
+from features.engine.checks import required_fields
 from features.engine.columns import kinds
 from features.engine.view_states import state_of
 
@@ -13,8 +14,9 @@ def distinct(*groups: Iterable[str]) -> tuple[str, ...]:
 
 
 def source_fields(view: View, event: EventType) -> tuple[str, ...]:
-    """What a view reads of one of its events: the keys of its entity and what it aggregates."""
-    return distinct(view.entity.keys, state_of(view).fields(event))
+    """What a view reads of one of its events: the keys of its entity, what it aggregates, and what
+    the checks of those fields read."""
+    return required_fields(event, distinct(view.entity.keys, state_of(view).fields(event)))
 
 
 def query_fields(view: View) -> tuple[str, ...]:
@@ -28,8 +30,16 @@ def column_fields(service: FeatureService) -> tuple[str, ...]:
 
 
 def request_fields(service: FeatureService) -> tuple[str, ...]:
-    """All that a service reads of a request: for its views and for its request columns."""
-    return distinct(*(query_fields(view) for view in service.views), column_fields(service))
+    """All that a service reads of a request: for its views, for its request columns, and for the
+    checks of those fields."""
+    views = (query_fields(view) for view in service.views)
+    return _with_checks(service, distinct(*views, column_fields(service)))
+
+
+def _with_checks(service: FeatureService, fields: tuple[str, ...]) -> tuple[str, ...]:
+    """The fields, and all that the checks of them read."""
+    needed = distinct(fields, *(required_fields(e, fields) for e in service.decision.checked_as))
+    return needed if needed == fields else _with_checks(service, needed)
 
 
 def decision_time_fields(service: FeatureService) -> tuple[str, ...]:

@@ -12,14 +12,21 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
+import structlog
 
 from features.definitions import EventType, FeatureService, Label
+from features.engine.formulas import FAILURES
 from features.engine.request_columns import request_values
 from features.errors import FeatureError
 from features.retrieval.content_hash import ContentDigest
 from features.retrieval.decisions import Decisions, decisions_of, time_slices
-from features.retrieval.event_log import DUPLICATE_HORIZON_US, EventLog, arrays_in
-from features.retrieval.field_sets import column_fields
+from features.retrieval.event_log import (
+    DUPLICATE_HORIZON_US,
+    EventLog,
+    exact_arrays_in,
+    nullified_frame,
+)
+from features.retrieval.field_sets import column_fields, request_fields
 from features.retrieval.labels import labels_of
 from features.retrieval.manifest import RowsManifest, TableUse
 from features.retrieval.view_values import SliceEvents, view_values
@@ -29,6 +36,8 @@ from infra.process.progress import ProgressCallback
 
 if TYPE_CHECKING:
     import polars as pl
+
+log = structlog.get_logger()
 
 READY_TOLERANCE_US = 6 * HOUR  # nights without a flight are shorter
 SLICE_US = 30 * DAY  # a third of the memory of a year at once, for a seventh more CPU
@@ -168,6 +177,8 @@ def training_slices(
         yield _frame(service, event_log, decisions).hstack(
             labels_of(label, event_log, decisions, known_before_us=known_before_us)
         )
+    for (formula, reason), rows in FAILURES.take().items():
+        log.warning("formula_failed", formula=formula, reason=reason, rows=rows)
 
 
 def sources(service: FeatureService, label: Label) -> list[EventType]:
@@ -180,12 +191,14 @@ def sources(service: FeatureService, label: Label) -> list[EventType]:
 def _frame(service: FeatureService, event_log: EventLog, decisions: Decisions) -> pl.DataFrame:
     import polars as pl
 
-    source = service.decision.source
-    columns = arrays_in(source, decisions.frame, column_fields(service))
+    source, frame = service.decision.source, decisions.frame
+    for event in service.decision.checked_as[1:]:  # those of the source were applied by the log
+        frame = nullified_frame(event, frame, request_fields(service), of=source)
+    columns = exact_arrays_in(source, frame, column_fields(service))
     own = request_values(service, columns, len(decisions.as_of_us))
     slice_events = SliceEvents(service.views, event_log, decisions.as_of_us)
     tables = [
-        view_values(view, slice_events, decisions.frame, decisions.as_of_us, decided_by=source)
+        view_values(view, slice_events, frame, decisions.as_of_us, decided_by=source)
         for view in service.views
     ]
     numbers = np.hstack([own.numbers, *tables])

@@ -1,12 +1,14 @@
 """The features of live requests, from the online store."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import msgspec
 import numpy as np
 
 from features.definitions import BoolArray, FeatureService, Float64Array, Int64Array
+from features.engine.checks import nullified
 from features.engine.columns import arrays_of, encode_keys, entity_keys, field_tuples
 from features.engine.request_columns import request_values
 from features.engine.view_states import state_of
@@ -48,10 +50,9 @@ class FeatureReader:
             ViewSchemaMismatch: the store was built under other declarations.
         """
         check_schemas(self._store, self._schemas)
-        fields = field_tuples(requests, self._fields)
-        own = request_values(
-            self._service, arrays_of(fields, self._event.record, self._column_fields), len(requests)
-        )
+        record, fields = self._event.record, self._believed(requests)
+        columns = arrays_of(fields, record, self._column_fields)
+        own = request_values(self._service, columns, len(requests))
         numbers, exact = [own.numbers], np.ones(len(requests), bool)
         keys_of = {e: encode_keys(entity_keys(e, fields)) for e in self._entities}
         view_keys = [keys_of[v.entity] for v in self._service.views]
@@ -59,8 +60,15 @@ class FeatureReader:
             [(v.name, keys) for v, (keys, _) in zip(self._service.views, view_keys, strict=True)]
         )
         for view, (_, which), values in zip(self._service.views, view_keys, stored, strict=True):
-            query = arrays_of(fields, self._event.record, view.request_fields)
+            query = arrays_of(fields, record, view.request_fields)
             result = state_of(view).read(values, which, as_of_us, query)
             numbers.append(result.values)
             exact &= result.exact
         return FeatureVectors(categories=own.categories, numbers=np.hstack(numbers), exact=exact)
+
+    def _believed(self, requests: Sequence[msgspec.Struct]) -> Mapping[str, Sequence[Any]]:
+        """The fields of the requests, with None where a check nullifies them."""
+        fields: Mapping[str, Sequence[Any]] = field_tuples(requests, self._fields)
+        for event in self._service.decision.checked_as:
+            fields = nullified(event, fields, record=self._event.record)
+        return fields

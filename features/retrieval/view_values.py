@@ -12,7 +12,7 @@ from features.definitions import EventType, Float64Array, Int64Array, View
 from features.engine.queries import PointInTimeQueries
 from features.engine.rows import PointInTimeRows
 from features.engine.view_states import state_of
-from features.retrieval.event_log import EARLY_US, EventLog, Events, arrays_in, entity_codes
+from features.retrieval.event_log import EARLY_US, EventLog, Events, entity_codes, exact_arrays_in
 from features.retrieval.field_sets import distinct, source_fields
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ def view_values(
         _rows(view, event, frame, group)
         for event, frame, group in zip(view.sources, frames, event_groups, strict=True)
     ]
-    fields = arrays_in(decided_by, decisions, view.request_fields) if decided_by else {}
+    fields = exact_arrays_in(decided_by, decisions, view.request_fields) if decided_by else {}
     queries = PointInTimeQueries(group=query_group, as_of_us=as_of_us, fields=fields)
     return state.compute(parts[0] if len(parts) == 1 else _joined(parts), queries)
 
@@ -98,7 +98,7 @@ def _rows(view: View, event: EventType, frame: pl.DataFrame, group: Int64Array) 
     """A view's events as rows of the engine, without the events that have no entity."""
     state = state_of(view)
     known = frame["known_at_us"].to_numpy()
-    rows = state.rows_of(event, arrays_in(event, frame, state.fields(event)), known)
+    rows = state.rows_of(event, exact_arrays_in(event, frame, state.fields(event)), known)
     group = group[rows.group]
     named = group >= 0
     if named.all():

@@ -23,12 +23,10 @@ from features.errors import OffsetConflict, SchemaChanged, StoreUnavailable
 from features.stores.delta.store import DeltaOfflineStore
 from features.stores.delta.tables import arrow_of
 from features.stores.memory import MemoryOfflineStore
-from features.stores.ports import OfflineStore, Pin
+from features.stores.ports import META, EventBatch, OfflineStore, Pin
 from infra.clock import DAY, SECOND
-from tests.support.by_hand import an_event, sent
+from infra.kafka.partitions import Partition
 from tests.support.data.sales import SOLD, START_US, sale
-from tests.support.generated.cases import Case
-from tests.support.generated.paths import ingested
 from tests.support.offline_batches import SECONDS_A_DAY, batch, ids
 from tests.support.stores import P0, P1
 
@@ -91,6 +89,36 @@ def test_rows_come_back_as_they_went_in(store: OfflineStore) -> None:
         "partition": 0,
         "offset": 0,
     }
+
+
+def test_truth_values_and_the_largest_integers_are_stored(tmp_path: Path) -> None:
+    record = msgspec.defstruct(
+        "Made",
+        [
+            ("event_id", str),
+            ("event_time_us", int),
+            ("yes", bool),
+            ("maybe", bool | None),
+            ("n", int),
+        ],
+        kw_only=True,
+    )
+    event = EventType(name="made.event", record=record, key="event_id")
+    columns: dict[str, Any] = {
+        "event_id": ["a", "b", "c"],
+        "event_time_us": [START_US] * 3,
+        "yes": [True, False, True],
+        "maybe": [None, True, False],
+        "n": [2**63 - 1, -(2**63), 0],
+        **{name: [0, 1, 2] for name in META},
+    }
+    place = Partition(event.name, 0)
+    for store in (MemoryOfflineStore(), DeltaOfflineStore(str(tmp_path / "offline"), [event])):
+        store.append(EventBatch(event=event, columns=columns, starts={place: 0}, ends={place: 3}))
+        rows = store.read(event, columns=["yes", "maybe", "n", "offset"]).sort("offset")
+        assert rows["yes"].to_list() == [1, 0, 1]
+        assert rows["maybe"].to_list() == [None, 1, 0]
+        assert rows["n"].to_list() == columns["n"]
 
 
 def test_an_append_from_a_wrong_position_changes_nothing(store: OfflineStore) -> None:
@@ -379,14 +407,3 @@ _WRITER = textwrap.dedent("""
         except OffsetConflict:
             pass
 """)
-
-
-@pytest.mark.parametrize("kind", [bool, bool | None])
-def test_truth_values_are_stored_as_0_and_1(tmp_path: Path, kind: Any) -> None:
-    sold = an_event(online=kind)
-    given = [True, False] if kind is bool else [True, None]
-    messages = tuple(sent(sold, n, online=value) for n, value in enumerate(given))
-    store = DeltaOfflineStore(str(tmp_path), [sold])
-    ingested(Case(events=(sold,), request=sold, views=(), sent=messages), {}, offline=store)
-    expected = [None if value is None else int(value) for value in given]
-    assert store.read(sold, columns=["online"])["online"].to_list() == expected

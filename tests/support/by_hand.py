@@ -9,7 +9,7 @@ import msgspec
 import numpy as np
 import pytest
 
-from features.definitions import Check, EventType
+from features.definitions import Aggregation, Check, Column, Entity, EventType, FeatureView
 from features.stores.memory import MemoryOnlineStore
 from tests.support.generated.cases import START_US, Case, Query, Sent
 from tests.support.generated.comparing import same_bits
@@ -48,6 +48,37 @@ def an_event(
     types = {"event_id": str, "event_time_us": int, "shop": str, **fields}
     record = msgspec.defstruct("Made", [*types.items()], frozen=True, kw_only=True)
     return EventType(name=name, record=record, key=key, checks=tuple(checks), version=version)
+
+
+def nullify(field: str, holds: Any, *reads: str) -> Check:
+    """A check that makes a field null where `holds` does not hold; it reads the field itself,
+    unless it says what."""
+    return Check(
+        name=f"{field} is believable",
+        holds=holds,
+        reads=reads or (field,),
+        on_failure="nullify",
+        field=field,
+    )
+
+
+def column(name: str, compute: Any, *reads: str, scale: int | None = None) -> Column:
+    """A declared column."""
+    return Column(name=name, compute=compute, reads=reads, scale=scale)
+
+
+def of_shop(source: EventType, *of: tuple[str, str], **more: Any) -> FeatureView:
+    """A view with `operation of column` over 100 seconds for each of `of`, by shop."""
+    return FeatureView(
+        name="made",
+        source=source,
+        entity=more.pop("entity", Entity(name="shop", keys=("shop",))),
+        aggregations=tuple(
+            Aggregation(operation=o, column=c or None, windows=(seconds(100),))  # type: ignore[arg-type]
+            for o, c in of
+        ),
+        **more,
+    )
 
 
 def at(second: float) -> int:

@@ -7,19 +7,15 @@ every call. They may hold secrets, so no message shows them.
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from functools import cache
 from pathlib import Path
 from typing import Any
 
-import msgspec
 import pyarrow as pa
 import pyarrow.compute as pc
 from deltalake import ColumnProperties, DeltaTable, PostCommitHookProperties, WriterProperties
 from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundError
-from msgspec import inspect
 
 from features.definitions import EventType
-from features.definitions.records import field_types, type_without_null
 from features.engine.columns import kinds
 from features.errors import StoreUnavailable, WriteConflict
 from features.stores.ports import META, EventBatch
@@ -137,9 +133,15 @@ def arrow_of(batch: EventBatch) -> Any:
     times = pa.array(columns["event_time_us"], pa.int64())
     columns["event_date"] = pc.cast(pc.cast(pc.divide(times, DAY), pa.int32()), pa.date32())
     columns["topic"] = pa.array([batch.event.name]).take(pa.array([0] * len(batch), pa.int32()))
-    for name in _truth_values(batch.event.record):
-        columns[name] = [None if v is None else int(v) for v in columns[name]]
-    return pa.table([pa.array(columns[f.name], f.type) for f in schema], schema=schema)
+    return pa.table([_array_of(columns[f.name], f.type) for f in schema], schema=schema)
+
+
+def _array_of(values: Any, type_: pa.DataType) -> Any:
+    """A truth value is stored as 0 or 1; Arrow takes it for an integer only when it is told so."""
+    try:
+        return pa.array(values, type_)
+    except pa.ArrowTypeError:
+        return pc.cast(pa.array(values, pa.bool_()), type_)
 
 
 def writer_of(event: EventType) -> WriterProperties:
@@ -150,13 +152,6 @@ def writer_of(event: EventType) -> WriterProperties:
         compression="LZ4_RAW",
         column_properties={field.name: _column(field) for field in schema_of(event)},
     )
-
-
-@cache
-def _truth_values(record: type[msgspec.Struct]) -> tuple[str, ...]:
-    """The fields that hold truth values, which are stored as 0 and 1."""
-    types = field_types(record, record.__name__)
-    return tuple(n for n, t in types.items() if isinstance(type_without_null(t), inspect.BoolType))
 
 
 def _column(field: pa.Field) -> ColumnProperties:

@@ -1,6 +1,7 @@
 """Whole cases, drawn at random."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -41,20 +42,17 @@ from tests.support.generated.views import (
     AnyView,
     Surroundings,
     any_view,
-    open_view,
-    previous_view,
 )
 
 FOREVER_US = 10**13
 FOREVER, LONG_HORIZON = 1_000, 30  # units
 FEW_JITTERS = (0, 0, 0, 0, 0, 0, 0, 1)
-OVER_ITEMS = (open_view, previous_view)
 
 
 @st.composite
 def view_cases(draw: st.DrawFn, kind: AnyView, excluded: frozenset[Exclusions] = EXCLUDED) -> Case:
     """One or two views of a kind, a history and queries."""
-    world = draw(worlds(excluded, null_items=kind not in OVER_ITEMS))
+    world = draw(worlds(excluded))
     made = [
         draw(event_types(f"made.e{n}", world, excluded))
         for n in range(draw(st.sampled_from([1, 2, 2, 3])))
@@ -66,7 +64,7 @@ def view_cases(draw: st.DrawFn, kind: AnyView, excluded: frozenset[Exclusions] =
     horizon = _horizon(draw, views, excluded)
     least, most = _watermark_bounds(draw, world)
     drafted = _drafts(draw, made, views, world, excluded, horizon=horizon)
-    newest_at_an_edge(draw, drafted, views, most)
+    newest_at_an_edge(draw, drafted, views, world, most)
     if Exclusions.AHEAD_EXCEEDED in excluded:
         keep_within_ahead(drafted, views)
     sent = arrived(drafted, world.partitions)
@@ -98,10 +96,10 @@ def view_cases(draw: st.DrawFn, kind: AnyView, excluded: frozenset[Exclusions] =
 def training_cases(draw: st.DrawFn, excluded: frozenset[Exclusions] = EXCLUDED) -> Case:
     """A service of one or two views, with decisions and a label."""
     world = draw(worlds(excluded))
-    request = draw(event_types("made.request", world, excluded, checked=False, delayed=False))
+    request = draw(event_types("made.request", world, excluded, delayed=False))
     decided = DrawnEvent(_like(request, "made.decided"), request.fields)
     delayed = Exclusions.DECISION_KNOWN_LATE not in excluded
-    outcome = draw(event_types("made.outcome", world, excluded, delayed=delayed))
+    outcome = draw(event_types("made.outcome", world, excluded, places=False, delayed=delayed))
     made = draw(event_types("made.e0", world, excluded))
     around = Surroundings(
         world=world,
@@ -110,9 +108,7 @@ def training_cases(draw: st.DrawFn, excluded: frozenset[Exclusions] = EXCLUDED) 
         excluded=excluded,
     )
     views = tuple(any_view(draw, f"view{n}", around) for n in range(draw(st.integers(1, 2))))
-    service = services(
-        draw, views=views, request=request, decided=decided, world=world, excluded=excluded
-    )
+    service = services(draw, views=views, request=request, decided=decided, world=world)
     label = labels(draw, outcome, world, excluded)
     horizon = _horizon(draw, views, excluded)
     drafting = partial(_drafts, draw, views=views, world=world, excluded=excluded, horizon=horizon)
@@ -169,7 +165,7 @@ def _decisions_and_outcomes(
 def _like(request: DrawnEvent, name: str) -> Any:
     """Another event type with the same record."""
     event = request.event
-    return type(event)(name=name, record=event.record, key=event.key, partitions=event.partitions)
+    return replace(event, name=name)
 
 
 def _drafts(

@@ -33,7 +33,9 @@ NUMBERS = frozenset(VALUE_KINDS) - {"str", "str?"}
 
 _SMALL = (-3, -2, -1, 0, 0, 1, 1, 2, 2, 3, 3, 4, 5, 6)
 _INTS = (*_SMALL, 2**31, -(2**31) - 1, 2**45, -(2**45))
-_WIDE = (2**53 + 1, -(2**53) - 1, 1234567890123456789, 1234567890123456790)
+_WIDE = (2**53 + 1, -(2**53) - 1, 1234567890123456789, 1234567890123456790, 2**62, -(2**62))
+_EDGES = (2**63 - 1, 2**63 - 2, -(2**63), -(2**63) + 1, -(2**63) + 2)
+_FIRST_ITEMS = (0, 0, 1234567890123456789, 2**63 - 2_000, -(2**63))
 _FLOATS = (0.0, 0.0, 1.5, 1.5, -2.25, 0.14, 0.05, 0.25, 3.0, 4.5, 1e12)
 _WILD_FLOATS = (*_FLOATS, -0.0, 1e300, -1e300, 5e-324)
 _TEXTS = ("a", "a", "b", "c", "", "é")
@@ -82,12 +84,9 @@ class World:
 
 
 @st.composite
-def worlds(draw: st.DrawFn, excluded: frozenset[Exclusions], *, null_items: bool = False) -> World:
-    """Units of seconds or hours, keys and items of texts or numbers; `null_items`: an item may be
-    null."""
-    item_kinds: list[FieldKind] = ["str", "int"]
-    if null_items:
-        item_kinds += ["str?", "int?"]
+def worlds(draw: st.DrawFn, excluded: frozenset[Exclusions]) -> World:
+    """Units of seconds or hours, keys and items of texts or numbers."""
+    item_kinds: list[FieldKind] = ["str", "int", "str?", "int?"]
     k1_kinds: list[FieldKind] = ["str", "str?", "int", "int?"]
     if Exclusions.FLOAT_KEY not in excluded:
         k1_kinds += ["float"] * 4
@@ -99,7 +98,7 @@ def worlds(draw: st.DrawFn, excluded: frozenset[Exclusions], *, null_items: bool
         item_kind=draw(st.sampled_from(item_kinds)),
         partitions=draw(st.sampled_from([1, 2])),
         lateness=draw(st.sampled_from([CALM, LATE])),
-        first_item=0 if Exclusions.WIDE_INTEGERS in excluded else _WIDE[-1],
+        first_item=draw(st.sampled_from(_FIRST_ITEMS)),
     )
 
 
@@ -111,10 +110,12 @@ def event_types(
     excluded: frozenset[Exclusions],
     *,
     checked: bool = True,
+    places: bool = True,
     delayed: bool = True,
 ) -> DrawnEvent:
-    """An event type with two to four value fields; `checked`, `delayed`: it may have checks, and
-    may be known only some time after it happened."""
+    """An event type with two to four value fields; `checked`, `places`, `delayed`: it may have
+    checks, they may nullify keys and times, and it may be known only some time after it happened.
+    """
     fields = tuple(
         Field(f"v{n}", kind, wild)
         for n, (kind, wild) in enumerate(
@@ -128,12 +129,10 @@ def event_types(
         )
     )
     checks = [
-        draw(_checks(n, fields, excluded)) for n in range(draw(st.sampled_from([0, 0, 1, 2])))
+        draw(_checks(n, fields, places=places)) for n in range(draw(st.sampled_from([0, 0, 1, 2])))
     ]
-    if Exclusions.CHAINED_CHECKS in excluded:
-        checks = _without_chains(checks)
-    elif draw(st.booleans()):
-        checks = _chain(fields, excluded)
+    if draw(st.sampled_from([False, False, False, True])):
+        checks = _chain(fields)
     known_after = draw(st.sampled_from([0, 0, 0, 3])) if delayed else 0
     key = draw(st.sampled_from(["k0", "item"])) if world.item_kind == "str" else "k0"
     event = EventType(
@@ -169,9 +168,7 @@ def record_type(
 
 
 @st.composite
-def _checks(
-    draw: st.DrawFn, n: int, fields: Sequence[Field], excluded: frozenset[Exclusions]
-) -> Check | None:
+def _checks(draw: st.DrawFn, n: int, fields: Sequence[Field], *, places: bool) -> Check | None:
     """A check with any action; one that stops a training set holds for all that is drawn."""
     read = draw(st.sampled_from(fields))
     action: CheckAction = draw(st.sampled_from(_ACTIONS))
@@ -183,37 +180,19 @@ def _checks(
         holds = at_most(read.name, 3) if read.is_number else is_not_text(read.name, "c")
     nullified = None
     if action == "nullify":
-        may = [f.name for f in fields if _may_be_nullified(f, excluded)]
-        may += ["k1"] if Exclusions.NULLIFIED_KEY not in excluded else []
-        may += ["at_us"] if Exclusions.NULLIFIED_PLACE not in excluded else []
-        if not may:
-            return None
+        may = [f.name for f in fields] + (["k0", "k1", "item", "at_us"] if places else [])
         nullified = draw(st.sampled_from(may))
     return Check(
         name=f"check {n}", holds=holds, reads=(read.name,), on_failure=action, field=nullified
     )
 
 
-def _without_chains(checks: Sequence[Check | None]) -> list[Check | None]:
-    """The checks without those that nullify what another nullifying one reads, or read it."""
-    kept: list[Check] = []
-    for check in checks:
-        if check is None:
-            continue
-        others = [c for c in kept if "nullify" in (c.on_failure, check.on_failure)]
-        if not any(o.field in check.reads or check.field in o.reads for o in others):
-            kept.append(check)
-    return [*kept]
-
-
-def _chain(fields: Sequence[Field], excluded: frozenset[Exclusions]) -> list[Check | None]:
+def _chain(fields: Sequence[Field]) -> list[Check | None]:
     """A check that nullifies a field because of another, which a second check nullifies."""
     numbers = [f for f in fields if f.is_number]
-    may = [f for f in numbers if _may_be_nullified(f, excluded)]
-    if len(may) < 2 or len(numbers) < 3:
+    if len(numbers) < 3:
         return []
-    first, second = may[:2]
-    third = next(f for f in numbers if f not in (first, second))
+    first, second, third = numbers[:3]
     chained = ((first, second), (second, third))
     return [
         Check(
@@ -227,21 +206,13 @@ def _chain(fields: Sequence[Field], excluded: frozenset[Exclusions]) -> list[Che
     ]
 
 
-def _may_be_nullified(field: Field, excluded: frozenset[Exclusions]) -> bool:
-    if field.kind in ("str", "str?"):
-        return Exclusions.NULLIFIED_TEXT not in excluded
-    if field.kind in ("int", "bool"):
-        return Exclusions.NULLIFIED_INTEGER not in excluded
-    return True
-
-
 def values_of(field: Field, excluded: frozenset[Exclusions]) -> st.SearchStrategy[Any]:
     """Values for a field."""
     values: Sequence[Any] = _TEXTS
     if field.kind in ("int", "int?"):
         values = _INTS
-        if field.wild and Exclusions.WIDE_INTEGERS not in excluded:
-            values = (*_INTS, *_WIDE)
+        if field.wild:
+            values = (*_SMALL, *_WIDE, *_WIDE, *_EDGES)
     elif field.kind in ("float", "float?"):
         values = _WILD_FLOATS if field.wild else _FLOATS
     elif field.kind == "bool":
@@ -256,7 +227,7 @@ def values_of(field: Field, excluded: frozenset[Exclusions]) -> st.SearchStrateg
 def keys_of(kind: FieldKind, excluded: frozenset[Exclusions]) -> Sequence[Any]:
     """The keys of entities, few, so that histories meet; the last one has no event."""
     if kind in ("int", "int?"):
-        values: list[Any] = [1, 1, 1, 1, 2, -7]
+        values: list[Any] = [1, 1, 1, 1, 2, -7, _WIDE[2], _WIDE[3]]
     elif kind == "float":
         values = [0.0, 0.0, -0.0, 1e-7]
     elif kind == "bool":

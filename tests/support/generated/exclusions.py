@@ -15,35 +15,11 @@ class Exclusions(Enum):
     HOP_ON_SHORTER_WINDOW = auto()
     """A view whose longer window has a finer hop than a shorter one."""
 
-    NULLIFIED_INTEGER = auto()
-    """A check that nullifies a field that is declared as a whole number that is never null."""
-
-    NULLIFIED_TEXT = auto()
-    """A check that nullifies a text field."""
-
-    NULLIFIED_KEY = auto()
-    """A check that nullifies a key of an entity."""
-
-    NULLIFIED_PLACE = auto()
-    """A check that nullifies the time by which a view places its events or its items."""
-
-    CHAINED_CHECKS = auto()
-    """A check that nullifies a field which another check that nullifies reads."""
-
     AHEAD_EXCEEDED = auto()
     """An event about an item that happens longer before the item's time than `ahead` says."""
 
     OPENED_AGAIN = auto()
     """A second opening of an item, which the state no longer recognises once the first is gone."""
-
-    WIDE_INTEGERS = auto()
-    """Whole numbers beyond 2^53, and numbers as ids: they pass through float64."""
-
-    SUM_OVERFLOW = auto()
-    """Values whose sum, or whose scaled value, does not fit into 64 bits."""
-
-    NEGATIVE_ZERO_CODE = auto()
-    """-0.0 where values are compared for equality: `distinct` and `exclude_self`."""
 
     FLOAT_KEY = auto()
     """A float as the key of an entity: 0.0 and -0.0 are two entities."""
@@ -76,9 +52,6 @@ class Exclusions(Enum):
 
     LABEL_BEFORE_DECISION = auto()
     """A label (without `within`) that happened before the decision."""
-
-    NUMBER_CATEGORY = auto()
-    """A number without a value as a category of a request."""
 
     NULL_LABEL = auto()
     """A label that is made of a field without a value."""

@@ -108,7 +108,7 @@ def plus(field: str, more: int) -> Callable[[Columns], Any]:
     def compute(e: Columns) -> Any:
         return e[field] + more
 
-    return paired(compute, lambda e: e[field] + more)
+    return paired(compute, lambda e: None if e[field] is None else e[field] + more)
 
 
 def floored(field: str, step: int, more: int = 0) -> Callable[[Columns], Any]:
@@ -117,7 +117,10 @@ def floored(field: str, step: int, more: int = 0) -> Callable[[Columns], Any]:
     def compute(e: Columns) -> Any:
         return e[field] - e[field] % step + more
 
-    return paired(compute, lambda e: e[field] - e[field] % step + more)
+    def plain(e: Fields) -> Any:
+        return None if e[field] is None else e[field] - e[field] % step + more
+
+    return paired(compute, plain)
 
 
 def item_known(event: str) -> Callable[[Columns, Columns], Any]:

@@ -168,7 +168,7 @@ def _corrected(draw: st.DrawFn, first: Draft, how: Drafting) -> dict[str, Any]:
 
 
 def newest_at_an_edge(
-    draw: st.DrawFn, drafts: list[Draft], views: Sequence[View], hold_us: int
+    draw: st.DrawFn, drafts: list[Draft], views: Sequence[View], world: World, hold_us: int
 ) -> None:
     """Let the newest event be known when another one lies exactly at the edge of what is kept.
 
@@ -190,14 +190,14 @@ def newest_at_an_edge(
         "at_us": happened_us + draw(st.sampled_from([0, 1])) * reach_us,
     }
     if any(isinstance(v, OpenView | PreviousView) for v in views):
-        newest["item"] = _another(kept.fields["item"])
+        newest["item"] = _another(world)
     drafts[:] = [d for d in drafts if d.known_us <= known_us]
     drafts.append(Draft(event=kept.event, fields=newest, emitted_us=known_us, arrives_us=known_us))
 
 
-def _another(item: Any) -> Any:
+def _another(world: World) -> Any:
     """The id of an item that no other event is about."""
-    return "newest" if isinstance(item, str | None) else item + 1_000
+    return "newest" if world.item_kind.startswith("str") else world.first_item + 1_000
 
 
 def _reaches(view: View) -> list[int]:

@@ -11,7 +11,6 @@ from features.definitions import Float64Array, Int64Array, View
 from features.engine.columns import arrays_of, encode_keys, entity_keys, field_tuples
 from features.engine.state import ViewValues
 from features.engine.view_states import state_of
-from features.errors import FormulaFailed
 from features.ingestion.compaction_watermark import CompactionWatermark
 from features.ingestion.decoding import decode_poll
 from features.ingestion.offline_sink import OfflineSink
@@ -121,11 +120,7 @@ class _Run:
         )
         taken = {Partition(m.topic(), m.partition()): m.offset() + 1 for m in messages}
         for writer in self._writers.values():
-            try:
-                writer.write(decoded.good, taken)
-            except FormulaFailed:
-                decoded = decoded.without(writer.run_formulas)
-                writer.write(decoded.good, taken)
+            writer.write(decoded.good, taken)
         self._buffer.add(decoded.good, taken)
         self._buffer.flush()
         if batch.observes_readers:

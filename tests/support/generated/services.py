@@ -21,14 +21,13 @@ def services(
     request: DrawnEvent,
     decided: DrawnEvent,
     world: World,
-    excluded: frozenset[Exclusions],
 ) -> FeatureService:
     """A service of these views, with request columns of the request's fields."""
     after = draw(st.sampled_from([1, 1, 5, 40]))
     at = draw(st.sampled_from([plus("event_time_us", after * world.unit_us), same("at_us")]))
     columns = []
     for n, field in enumerate(request.fields):
-        compute, category = draw(st.sampled_from(_request_formulas(field, excluded)))
+        compute, category = draw(st.sampled_from(_request_formulas(field)))
         columns.append(
             RequestColumn(name=f"q{n}", compute=compute, reads=(field.name,), category=category)
         )
@@ -40,7 +39,7 @@ def services(
     )
 
 
-def _request_formulas(field: Field, excluded: frozenset[Exclusions]) -> list[tuple[Any, bool]]:
+def _request_formulas(field: Field) -> list[tuple[Any, bool]]:
     """Formulas of a field, and whether they give a category."""
     name = field.name
     if not field.is_number:
@@ -48,8 +47,7 @@ def _request_formulas(field: Field, excluded: frozenset[Exclusions]) -> list[tup
     formulas = [(same(name), False), (at_least(name, 2), False)]
     if field.kind in ("int?", "float?"):
         formulas.append((is_null(name), False))
-        if Exclusions.NUMBER_CATEGORY not in excluded:
-            formulas.append((same(name), True))
+        formulas.append((same(name), True))
     elif field.kind == "int":
         formulas.append((same(name), True))
     return formulas

@@ -243,11 +243,10 @@ def _some(draw: st.DrawFn, windows: Sequence[Any]) -> tuple[Any, ...]:
 
 @dataclass(frozen=True)
 class _DrawnColumn:
-    """A column, and what may be computed of it: whether it adds up, whether -0.0 may be in it."""
+    """A column, and whether it adds up."""
 
     column: Column
     adds_up: bool
-    is_wild: bool
 
 
 def _columns(draw: st.DrawFn, source: DrawnEvent, around: Surroundings) -> list[_DrawnColumn]:
@@ -256,12 +255,9 @@ def _columns(draw: st.DrawFn, source: DrawnEvent, around: Surroundings) -> list[
     for n in range(draw(st.integers(1, 2))):
         field = draw(st.sampled_from(source.fields))
         compute, whole = draw(st.sampled_from(_formulas(field)))
-        may_overflow = field.wild and not whole
-        scale = None
-        if not whole and (not field.wild or around.allows(Exclusions.SUM_OVERFLOW)):
-            scale = draw(st.sampled_from([None, 1, 10, 100]))
+        scale = None if whole else draw(st.sampled_from([None, 1, 10, 100]))
         column = Column(name=f"c{n}", compute=compute, reads=(field.name,), scale=scale)
-        columns.append(_DrawnColumn(column, whole or scale is not None, may_overflow))
+        columns.append(_DrawnColumn(column, whole or scale is not None))
     return columns
 
 
@@ -270,7 +266,9 @@ def _formulas(field: Field) -> list[tuple[Any, bool]]:
     name = field.name
     match field.kind:
         case "int":
-            return [(same(name), True), (twice_less_one(name), True), (at_least(name, 2), True)]
+            formulas = [(same(name), True), (at_least(name, 2), True)]
+            # Formulas compute with 64 bits as numpy does: what they give may wrap round.
+            return formulas if field.wild else [*formulas, (twice_less_one(name), True)]
         case "bool":
             return [(same(name), True), (at_least(name, 1), True)]
         case "int?":
@@ -290,7 +288,7 @@ def _operations(
     only: Sequence[str] | None = None,
 ) -> list[tuple[Any, str | None]]:
     """Operations and what they are of; at least one, none twice."""
-    may = _possible(source, columns, around)
+    may = _possible(source, columns)
     coarse = draw(st.booleans())  # rows move to their hop only where nothing is timed
     names = [o for o in may if (only is None or o in only) and not (coarse and o in TIMED)]
     chosen = []
@@ -300,15 +298,11 @@ def _operations(
     return list(dict.fromkeys(chosen))
 
 
-def _possible(
-    source: DrawnEvent, columns: Sequence[_DrawnColumn], around: Surroundings
-) -> dict[str, list[str | None]]:
+def _possible(source: DrawnEvent, columns: Sequence[_DrawnColumn]) -> dict[str, list[str | None]]:
     """Each operation, and the columns and fields that it may be of."""
-    negative_zero = around.allows(Exclusions.NEGATIVE_ZERO_CODE)
     adding = [c.column.name for c in columns if c.adds_up]
     numbers = [c.column.name for c in columns] + [f.name for f in source.fields if f.is_number]
-    codes = [c.column.name for c in columns if not c.is_wild or negative_zero]
-    codes += [f.name for f in source.fields if not f.is_number or not f.wild or negative_zero]
+    codes = [*(c.column.name for c in columns), *(f.name for f in source.fields)]
     values: dict[str, list[str | None]] = {"count": [None]}
     if adding:
         values |= {o: [*adding] for o in ADDED}

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, get_args
 
 from features.definitions import Entity, EventType
 from tests.support.generated.formulas import plain_of
@@ -21,11 +21,13 @@ class Sighting:
 
 @dataclass(frozen=True, kw_only=True)
 class Fact:
-    """An event that counts. `fields` as it came; `says`: without what a check disbelieves."""
+    """An event that counts. `fields` as it came; `says`: without what a check disbelieves.
+    `doubted`: the fields that are null only for that, for their record allows no null."""
 
     event: str
     fields: Mapping[str, Any]
     says: Mapping[str, Any]
+    doubted: frozenset[str]
     happened_us: int
     known_us: int
     partition: int
@@ -61,6 +63,14 @@ def about(entity: Entity, facts: Sequence[Fact], request: Mapping[str, Any]) -> 
     return [f for f in facts if [f.says[key] for key in entity.keys] == keys]
 
 
+def doubted_fields(event: EventType, says: Mapping[str, Any]) -> frozenset[str]:
+    """The fields without a value whose record allows no null."""
+    hints = event.record.__annotations__
+    return frozenset(
+        f for f, v in says.items() if v is None and type(None) not in get_args(hints.get(f))
+    )
+
+
 def _known_us(sighting: Sighting) -> int:
     """When it was emitted, but no sooner than its type's delay after it happened."""
     happened: int = sighting.fields["event_time_us"]
@@ -83,16 +93,23 @@ def _is_broken(holds: Any, reads: Sequence[str], fields: Mapping[str, Any]) -> b
     return not plain_of(holds)(fields)
 
 
-def _fact(sighting: Sighting, known_us: int) -> Fact:
-    says = dict(sighting.fields)
-    for check in sighting.event.checks:
+def believed(event: EventType, fields: Mapping[str, Any]) -> dict[str, Any]:
+    """The fields without those that a check of the event disbelieves."""
+    says = dict(fields)
+    for check in event.checks:
         nullified = check.on_failure == "nullify" and check.field is not None
-        if nullified and _is_broken(check.holds, check.reads, sighting.fields):
+        if nullified and _is_broken(check.holds, check.reads, fields):
             says[str(check.field)] = None
+    return says
+
+
+def _fact(sighting: Sighting, known_us: int) -> Fact:
+    says = believed(sighting.event, sighting.fields)
     return Fact(
         event=sighting.event.name,
         fields=sighting.fields,
         says=says,
+        doubted=doubted_fields(sighting.event, says),
         happened_us=sighting.fields["event_time_us"],
         known_us=known_us,
         partition=sighting.partition,

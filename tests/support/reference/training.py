@@ -6,7 +6,7 @@ from typing import Any
 
 from features.definitions import FeatureService, Label
 from tests.support.generated.formulas import plain_of
-from tests.support.reference.facts import Fact
+from tests.support.reference.facts import Fact, doubted_fields
 from tests.support.reference.values import us
 from tests.support.reference.views import view_features
 
@@ -35,9 +35,12 @@ def training_rows_of(
     """One row a decision, by decision time and entity id."""
     decision = service.decision
     decided = [
-        (plain_of(decision.at)(f.fields), f.fields[decision.entity_id], f.partition, f.offset, f)
+        (plain_of(decision.at)(f.says), f.says[decision.entity_id], f.partition, f.offset, f)
         for f in facts
-        if f.event == decision.source.name and f.known_us < known_before_us
+        if f.event == decision.source.name
+        and f.known_us < known_before_us
+        and plain_of(decision.at)(f.says) is not None
+        and f.says[decision.entity_id] is not None
     ]
     rows: dict[tuple[int, Any], Row] = {}
     for at, entity_id, _, _, fact in sorted(decided, key=lambda d: d[:4]):
@@ -47,7 +50,7 @@ def training_rows_of(
                 entity_id=entity_id,
                 decision_time_us=at,
                 fields=fact.fields,
-                values=service_values(service, facts, fact.fields, at),
+                values=service_values(service, facts, fact.says, at),
                 label=value,
                 label_known_at_us=known_us,
             )
@@ -60,7 +63,8 @@ def service_values(
     """Categories and numbers of a service by name; "" for a category without a value."""
     values: dict[str, Any] = {}
     for column in service.request_columns:
-        value = plain_of(column.compute)(request)
+        doubted = doubted_fields(service.decision.request, request) & set(column.reads)
+        value = None if doubted else plain_of(column.compute)(request)
         if column.category:
             values[column.name] = "" if value is None else str(value)
         else:

@@ -10,6 +10,8 @@ from tests.support.generated.formulas import plain_of
 from tests.support.reference.facts import Fact
 
 MINUTE_US = 60_000_000
+LOWEST, HIGHEST = -(2**63) + 2, 2**63 - 1
+"""The whole numbers that a sum takes."""
 Value = float | None
 """None for nothing, which is NaN in arrays."""
 
@@ -52,26 +54,40 @@ def aggregate(
 
 def _added(operation: str, column: Column, facts: Sequence[Fact]) -> Value:
     """Sums are of whole numbers, those of a column with a scale of its rounded multiples."""
-    values = [plain_of(column.compute)(f.says) for f in facts]
-    if column.scale is None:
-        whole = [int(v) for v in values]
-        total: float = float(sum(whole))
-    else:
-        whole = [round(v * column.scale) for v in values if v is not None]
-        total = float(sum(whole)) / column.scale
+    values = [_computed(column, f) for f in facts]
+    units = [_units(v, column.scale) for v in values if v is not None]
+    whole = [u for u in units if u is not None and LOWEST <= u <= HIGHEST]
+    if len(whole) < len(units):
+        return None
+    total = float(sum(whole)) if column.scale is None else float(sum(whole)) / column.scale
     if operation == "sum":
         return total
     return total / len(whole) if whole else None
+
+
+def _computed(column: Column, fact: Fact) -> Any:
+    """What the formula gives for a fact; nothing where a check disbelieves what it relies on."""
+    if fact.doubted & set(column.reads):
+        return None
+    return plain_of(column.compute)(fact.says)
+
+
+def _units(value: Any, scale: int | None) -> int | None:
+    """The whole number that is added; None for one that is infinite."""
+    scaled = value if scale is None else value * scale
+    return round(scaled) if math.isfinite(scaled) else None
 
 
 def _reading(name: str, column: Column | None, fact: Fact) -> Any:
     """The column or the field of a fact, None where it has no value."""
     if column is None:
         return fact.says[name]
-    value = plain_of(column.compute)(fact.says)
+    value = _computed(column, fact)
     if value is None or column.scale is None:
         return value
-    scaled = value * column.scale
+    scaled = float(value * column.scale)
+    if math.isinf(scaled):
+        return None
     return math.copysign(abs(round(scaled)) / column.scale, scaled)
 
 

@@ -75,6 +75,9 @@ def _calendar(
     for a in view.aggregations:
         for span in view.spans:
             start, end = plain_of(span.start)(request), plain_of(span.end)(request)
+            if start is None or end is None:
+                values.append(None)
+                continue
             inside = [f for f in near if start <= f.says[view.at] < end]
             reached = start >= as_of_us - us(view.reach)
             values.append(aggregate(a, columns, inside, as_of_us) if reached else None)
@@ -85,7 +88,7 @@ def _open(view: OpenView, known: list[Fact], as_of_us: int) -> list[Value]:
     closed_by = {event.name for event in view.closed_by}
     closed = {f.says[view.item] for f in known if f.event in closed_by}
     waited = []
-    for item in {f.says[view.item] for f in known if f.event == view.opened.name} - closed:
+    for item in {f.says[view.item] for f in known if f.event == view.opened.name} - closed - {None}:
         due = _first_reported(known, view.opened.name, view.item, item, [view.due])[view.due]
         if due is not None and as_of_us - us(view.reach) <= due < as_of_us:
             waited.append(as_of_us - due)
@@ -102,8 +105,9 @@ def _previous(
     kept = dict(view.keeps)
     for event in view.sources:
         fields = kept.get(event, ())
-        own = [f for f in known if f.event == event.name and f.says[view.item] == item]
-        columns[event.name] = item is not None and bool(own)
+        of_type = [f for f in known if f.event == event.name]
+        own = [f for f in of_type if item is not None and f.says[view.item] == item]
+        columns[event.name] = bool(own)
         reported = _first_reported(known, event.name, view.item, item, fields) if own else {}
         for field in fields:
             columns[f"{event.name}.{field}"] = reported.get(field)
@@ -112,14 +116,14 @@ def _previous(
     return [None if v is None else float(v) for v in values]
 
 
-def _item_before(view: PreviousView, known: list[Fact], before: int, as_of_us: int) -> Any:
+def _item_before(view: PreviousView, known: list[Fact], before: int | None, as_of_us: int) -> Any:
     """The item with the latest `order` in reach before `before`, which is not earlier than `t`."""
-    if before < as_of_us:
+    if before is None or before < as_of_us:
         return None
     unless = {event.name for event in view.unless}
     gone = {f.says[view.item] for f in known if f.event in unless}
     candidates = []
-    for item in {f.says[view.item] for f in known if f.event == view.opened.name} - gone:
+    for item in {f.says[view.item] for f in known if f.event == view.opened.name} - gone - {None}:
         order = _first_reported(known, view.opened.name, view.item, item, [view.order])[view.order]
         if order is not None and before - us(view.reach) <= order < before:
             candidates.append((order, _tie(item), item))

@@ -43,22 +43,6 @@ def nullify(field: str, holds: Any, *reads: str) -> Check:
     )
 
 
-@known_fault("a check does not nullify the time at which an item is due")
-def test_an_item_whose_due_time_is_nullified_is_not_open() -> None:
-    sold = an_event(
-        item=str, due_us=int, checks=[nullify("due_us", lambda e: e["item"] != "x", "item")]
-    )
-    view = _open(sold, ahead=100)
-    case = Case(
-        events=(sold,),
-        request=sold,
-        views=(view,),
-        sent=(sent(sold, 1, item="x", due_us=at(5)),),
-        queries=(query(sold, 10, item="", due_us=0),),
-    )
-    assert_values(case, [0])
-
-
 def _open(opened: EventType, *closed_by: EventType, ahead: int, reach: int = 100) -> OpenView:
     return OpenView(
         name="made",
@@ -113,23 +97,6 @@ def test_an_item_that_is_opened_again_keeps_its_first_due_time() -> None:
         compaction_slack=0,
     )
     assert_values(case, [2])
-
-
-@known_fault("items whose ids are whole numbers beyond 2^53 are one item")
-def test_items_with_wide_numbers_are_told_apart() -> None:
-    planned = an_event("item.planned", item=int, due_us=int)
-    closed = an_event("item.closed", item=int)
-    case = Case(
-        events=(planned, closed),
-        request=planned,
-        views=(_open(planned, closed, ahead=100),),
-        sent=(
-            *(sent(planned, n, item=S + n, due_us=at(5)) for n in range(4)),
-            sent(closed, 4, item=S),
-        ),
-        queries=(query(planned, 10, item=0, due_us=0),),
-    )
-    assert_values(case, [3])
 
 
 @known_fault("only some kinds of views refuse a float as a key", raises=DID_NOT_RAISE)

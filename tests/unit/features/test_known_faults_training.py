@@ -198,16 +198,6 @@ def test_a_request_column_of_the_time_means_one_thing() -> None:
     assert vectors.numbers[0, 0] == then["when"]
 
 
-@known_fault("a number without a value as a category is the text 'nan'")
-def test_a_category_without_a_value_is_empty() -> None:
-    placed = an_event("order.placed", key="order", order=str, size=int | None)
-    column = RequestColumn(name="size", compute=lambda e: e["size"], reads=("size",), category=True)
-    made = rows(
-        [sent(placed, 1, order="o1", size=None)], of=service(placed, request_columns=(column,))
-    )
-    assert made[0]["size"] == ""
-
-
 @known_fault("two features of one name are made of different views", raises=DID_NOT_RAISE)
 def test_two_features_of_one_name_are_refused() -> None:
     placed = an_event("order.placed", key="order", order=str, last_x=int, x=int)

@@ -5,8 +5,6 @@ A test here that begins to pass loses its mark, and its class leaves `Exclusions
 
 from typing import Any
 
-import numpy as np
-
 from features.definitions import (
     Aggregation,
     Check,
@@ -16,7 +14,6 @@ from features.definitions import (
     FeatureView,
     TimeWindow,
 )
-from features.errors import DeclarationError
 from features.stores.memory import MemoryOnlineStore
 from tests.support.by_hand import (
     an_event,
@@ -25,7 +22,6 @@ from tests.support.by_hand import (
     query,
     seconds,
     sent,
-    values_by_path,
 )
 from tests.support.generated.cases import Batch, Case
 from tests.support.generated.paths import ingested, online_values
@@ -86,162 +82,6 @@ def test_a_longer_window_with_a_finer_hop_keeps_its_edge() -> None:
         compaction_slack=0,
     )
     assert_values(case, [0, 2])
-
-
-@known_fault(
-    "a nullified whole number becomes the smallest number of 64 bits in sums", raises=RuntimeWarning
-)
-def test_a_nullified_whole_number_does_not_count_in_sums() -> None:
-    sold = an_event(cents=int, checks=[nullify("cents", lambda e: e["cents"] < 1_000)])
-    view = counted(
-        sold,
-        ("sum", "price"),
-        ("mean", "price"),
-        columns=(column("price", lambda e: e["cents"], "cents"),),
-    )
-    assert_values(_three_prices(sold, view), [300, 150])
-
-
-@known_fault(
-    "a nullified whole number counts in a rate, as one for which the condition does not hold"
-)
-def test_a_nullified_whole_number_does_not_count_in_rates() -> None:
-    sold = an_event(cents=int, checks=[nullify("cents", lambda e: e["cents"] < 1_000)])
-    large = column("large", lambda e: e["cents"] >= 150, "cents")
-    view = counted(sold, ("rate", "large"), columns=(large,))
-    assert_values(_three_prices(sold, view), [0.5])
-
-
-def _three_prices(sold: EventType, view: FeatureView) -> Case:
-    prices = [100, 200, 5_000]
-    return Case(
-        events=(sold,),
-        request=sold,
-        views=(view,),
-        sent=tuple(sent(sold, n, cents=c) for n, c in enumerate(prices)),
-        queries=(query(sold, 10, cents=0),),
-    )
-
-
-@known_fault("a nullified text is counted as the text 'nan'")
-def test_a_nullified_text_is_no_value_of_distinct() -> None:
-    sold = an_event(city=str, checks=[nullify("city", lambda e: e["city"] != "test")])
-    case = Case(
-        events=(sold,),
-        request=sold,
-        views=(counted(sold, ("distinct", "city")),),
-        sent=(sent(sold, 1, city="x"), sent(sold, 2, city="test")),
-        queries=(query(sold, 10, city=""),),
-    )
-    assert_values(case, [1])
-
-
-@known_fault("a check does not nullify the key of an entity")
-def test_an_event_whose_key_is_nullified_is_about_no_entity() -> None:
-    sold = an_event(city=str, checks=[nullify("city", lambda e: e["city"] != "test")])
-    case = Case(
-        events=(sold,),
-        request=sold,
-        views=(counted(sold, ("count", ""), entity=Entity(name="city", keys=("city",))),),
-        sent=(sent(sold, 1, city="test"),),
-        queries=(query(sold, 10, city="test"),),
-    )
-    assert_values(case, [0])
-
-
-@known_fault(
-    "ingest raises KeyError when a check nullifies a field that another nullifying check reads",
-    raises=KeyError,
-)
-def test_a_check_may_nullify_what_another_check_reads() -> None:
-    sold = an_event(
-        a=float,
-        b=float,
-        c=float,
-        checks=[
-            nullify("a", lambda e: e["b"] <= 3, "b"),
-            nullify("b", lambda e: e["c"] <= 3, "c"),
-        ],
-    )
-    case = Case(
-        events=(sold,),
-        request=sold,
-        views=(counted(sold, ("last", "a")),),
-        sent=(sent(sold, 1, a=7.0, b=1.0, c=1.0),),
-        queries=(query(sold, 10, a=0.0, b=0.0, c=0.0),),
-    )
-    assert_values(case, [7])
-
-
-@known_fault("`distinct` tells whole numbers apart only up to 2^53")
-def test_distinct_counts_wide_numbers() -> None:
-    sold = an_event(customer=int)
-    case = Case(
-        events=(sold,),
-        request=sold,
-        views=(counted(sold, ("distinct", "customer")),),
-        sent=tuple(sent(sold, n, customer=S + n) for n in range(4)),
-        queries=(query(sold, 10, customer=0),),
-    )
-    assert_values(case, [4])
-
-
-@known_fault("`exclude_self` excludes other events whose number is beyond 2^53 and near")
-def test_wide_numbers_exclude_only_their_own_events() -> None:
-    sold = an_event(order=int)
-    case = Case(
-        events=(sold,),
-        request=sold,
-        views=(counted(sold, ("count", ""), exclude_self="order"),),
-        sent=tuple(sent(sold, n, order=S + n) for n in range(4)),
-        queries=(query(sold, 10, order=S),),
-    )
-    assert_values(case, [3])
-
-
-@known_fault("a sum beyond 64 bits wraps round")
-def test_a_sum_never_wraps() -> None:
-    sold = an_event(cents=int)
-    price = column("price", lambda e: e["cents"], "cents")
-    _assert_refused_or_not_wrapped(sold, counted(sold, ("sum", "price"), columns=(price,)), 2**62)
-
-
-@known_fault(
-    "a value times its scale that is beyond 64 bits becomes the smallest number of 64 bits",
-    raises=RuntimeWarning,
-)
-def test_a_scaled_value_never_wraps() -> None:
-    sold = an_event(cents=float)
-    price = column("price", lambda e: e["cents"], "cents", scale=10)
-    _assert_refused_or_not_wrapped(sold, counted(sold, ("sum", "price"), columns=(price,)), 1e300)
-
-
-def _assert_refused_or_not_wrapped(sold: EventType, view: FeatureView, value: float) -> None:
-    case = Case(
-        events=(sold,),
-        request=sold,
-        views=(view,),
-        sent=tuple(sent(sold, n, cents=value) for n in range(3)),
-        queries=(query(sold, 10, cents=value),),
-    )
-    try:
-        found = np.concatenate(list(values_by_path(case).values()))
-    except DeclarationError:
-        return
-    assert (np.isnan(found) | (found > 0)).all()
-
-
-@known_fault("-0.0 and 0.0 are two values of `distinct`")
-def test_zero_is_one_value_of_distinct() -> None:
-    sold = an_event(weight=float)
-    case = Case(
-        events=(sold,),
-        request=sold,
-        views=(counted(sold, ("distinct", "weight")),),
-        sent=(sent(sold, 1, weight=0.0), sent(sold, 2, weight=-0.0)),
-        queries=(query(sold, 10, weight=0.0),),
-    )
-    assert_values(case, [1])
 
 
 @known_fault("texts that differ in a NUL at their end are one value")
