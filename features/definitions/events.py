@@ -123,7 +123,6 @@ class EventType(Declaration):
         require(self.version >= 1, f"{who}: its version is 1 or more")
         require(self.partitions >= 1, f"{who}: it has one partition or more")
         require(self.known_after >= timedelta(0), f"{who}: known before it happened")
-        require_distinct((c.name for c in self.checks), f"{who}: several checks are called")
         for check in self.checks:
             for field in (*check.reads, *([check.field] if check.field else ())):
                 require_field(
