@@ -4,7 +4,6 @@ SHELL := bash
 .DEFAULT_GOAL := help
 MAKEFLAGS += --no-print-directory
 
-UV_VERSION := 0.13.9
 # The first of these that exists and is new enough; or `make PYTHON=/path/to/python3.12 ...`.
 PYTHON ?= $(shell for p in python3.12 python3.11 python3; do $$p -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 13))' 2>/dev/null && echo $$p && break; done)
 BIN := .venv/bin
@@ -16,7 +15,7 @@ MINUTES ?= 10
 unexport PYTHONDONTWRITEBYTECODE
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: help setup lock check fix test-fast test test-nightly explore demo up down status clean bench
+.PHONY: help setup lock check fix test-fast test test-nightly explore mutate demo up down status clean bench
 help: ## show this page
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  \033[1m%-10s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
@@ -33,7 +32,9 @@ setup: .venv/.ready .tools/.ready ## create the environment in .venv and .tools 
 .venv/.ready: requirements.lock pyproject.toml
 	@test -n "$(PYTHON)" || { echo "Eventide needs Python 3.11 or 3.12: make PYTHON=/path/to/python3.12"; exit 1; }
 	@echo "== environment: $$($(PYTHON) --version) in .venv, packages from requirements.lock"
-	@test -x $(BIN)/uv || { $(PYTHON) -m venv .venv && $(BIN)/python -m pip install -q --disable-pip-version-check uv==$(UV_VERSION); }
+	@# uv too comes from the lock, by its hash: pip checks the hashes of a file only.
+	@test -x $(BIN)/uv || { $(PYTHON) -m venv .venv && awk '/^[^ ]/ { keep = /^uv==/ } keep' requirements.lock > .venv/uv.txt \
+	  && $(BIN)/python -m pip install -q --disable-pip-version-check --require-hashes --no-deps -r .venv/uv.txt; }
 	@$(BIN)/uv pip sync -q --python $(BIN)/python --require-hashes --compile-bytecode requirements.lock
 	@$(BIN)/uv pip install -q --python $(BIN)/python --no-deps --no-build-isolation -e .
 	@touch $@
@@ -57,12 +58,16 @@ test-fast: setup ## without servers and kills: units, contracts on memory and fi
 test: setup ## every test, on real servers, JOBS files at a time (2)
 	@$(BIN)/pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder
 
-test-nightly: setup ## every test with many more kills, then an hour of `make explore`
+test-nightly: setup ## every test with many more kills, then an hour of `make explore`, then `make mutate PART=all`
 	@$(BIN)/pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder --faults=long
 	@$(MAKE) explore MINUTES=60
+	@$(MAKE) mutate PART=all
 
 explore: setup ## look for new counterexamples to the properties of the features (MINUTES=10)
 	@$(BIN)/pytest -n $(JOBS) --dist load -m "not servers" --hypothesis-profile=explore --explore-minutes=$(MINUTES) tests/unit/features
+
+mutate: setup ## do the fast tests notice a change? the files changed since main (PART=metrics, all, known)
+	@$(BIN)/python -m tests.mutation --jobs $(JOBS) $(if $(PART),--part $(PART)) $(MUTATE)
 
 demo: setup ## the whole loop on real flights; the servers stay up
 	@$(BIN)/eventide demo

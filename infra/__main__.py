@@ -39,6 +39,7 @@ def up(
     """
     from infra.local_stack import lifecycle
 
+    os.umask(0o077)  # what the stack keeps is for its user
     settings, console = load_settings(), Console(highlight=False)
     status = lifecycle.up(
         settings,
@@ -106,12 +107,12 @@ def clean(
     """Remove all data, logs and secrets of the stopped local stack. This cannot be undone."""
     from infra.local_stack import lifecycle
 
-    settings = load_settings()
+    settings, console = load_settings(), Console(highlight=False)
     lifecycle.check_stopped(settings)
     if not yes:
         typer.confirm(f"Remove all data in {settings.state_dir}?", abort=True)
-    removed = lifecycle.clean(settings)
-    Console().print(f"removed {', '.join(removed)}" if removed else "there was nothing to remove")
+    removed = lifecycle.clean(settings, on_progress=lambda line: console.print(line, markup=False))
+    console.print(f"removed {', '.join(removed)}" if removed else "there was nothing to remove")
 
 
 @app.command()
@@ -152,15 +153,16 @@ def _print_services(services: "Sequence[ServiceStatus]") -> None:
 
 
 def _print_addresses(console: Console, services: "list[ServiceStatus]") -> None:
-    from infra.local_stack import lifecycle
+    from infra.local_stack import logins
 
     settings = load_settings()  # again: the endpoints are known now
     names = {service.name for service in services}
     console.print()
     if "mlflow" in names:
-        console.print(f"MLflow   {settings.mlflow_url}")
+        user, password = logins.mlflow_login(settings) or ("", "")
+        console.print(f"MLflow   {settings.mlflow_url}   user {user}, password {password}")
     if "api-server" in names:
-        user, password = lifecycle.login(settings)
+        user, password = logins.airflow_login(settings)
         console.print(f"Airflow  {settings.airflow_url}   user {user}, password {password}")
     console.print("`eventide status` shows the services, `eventide down` stops them")
 

@@ -1,6 +1,5 @@
 """Files and folders that appear whole or not at all, and locks between processes."""
 
-import fcntl
 import os
 import shutil
 import tempfile
@@ -44,28 +43,19 @@ def atomic_folder(folder: Path) -> Iterator[Path]:
     """A new, empty folder to fill, which takes the place of `folder` when the block has ended well.
 
     Its old content is deleted just before that. Missing parent folders are created. An error in the
-    block leaves `folder` unchanged.
+    block leaves `folder` unchanged. The files are on disk before the name, as for `atomic_file`.
     """
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".new-") as work:
         draft = Path(work) / folder.name
         draft.mkdir()
         yield draft
+        for path in (*draft.rglob("*"), draft):
+            if not path.is_symlink():
+                _sync(path)
         shutil.rmtree(folder, ignore_errors=True)
         draft.rename(folder)
     _sync(folder.parent)
-
-
-@contextmanager
-def exclusive_lock(file: Path) -> Iterator[None]:
-    """One process at a time holds the lock of that file; the others wait.
-
-    The file is created, with its parent folders, and stays. The lock ends with its process.
-    """
-    file.parent.mkdir(parents=True, exist_ok=True)
-    with file.open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
 
 
 def _sync(path: Path) -> None:

@@ -3,28 +3,43 @@
 The groups are discovered by entry point, so this module imports nothing above it.
 """
 
+import errno
 import sys
+import traceback
 from importlib.metadata import entry_points
+from io import TextIOWrapper
+from types import TracebackType
 
 import typer
 from pydantic import ValidationError
+from pydantic_settings import SettingsError
 from rich.console import Console
 
 from infra import discovery
 from infra.errors import EventideError
+from infra.masking import masked
 
 ENTRY_POINTS = "eventide.commands"
 
 
 def main() -> None:
     """Run the command line. An error of ours is one sentence and its exit code, no traceback."""
+    sys.excepthook = _print_masked
+    for stream in (sys.stdout, sys.stderr):  # a name that the terminal cannot show ends nothing
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     try:
         build_app()()
     except EventideError as error:
         _print_error(str(error), error.hint)
         sys.exit(error.exit_code)
-    except ValidationError as error:
+    except (ValidationError, SettingsError) as error:
         _print_error(f"a setting is invalid: {error}", "`eventide settings` lists them all")
+        sys.exit(1)
+    except OSError as error:
+        if error.filename is None or error.errno not in _OF_THE_MACHINE:
+            raise
+        _print_error(f"{error.filename}: {error.strerror}", None)
         sys.exit(1)
     finally:
         for refused in discovery.met:
@@ -48,6 +63,17 @@ def build_app() -> typer.Typer:
 _ORDER = ("infra", "features", "ml", "serving")
 
 
+_OF_THE_MACHINE = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT}
+"""What a user can repair: rights, and room on a disk."""
+
+
+def _print_masked(
+    kind: type[BaseException], error: BaseException, trace: TracebackType | None
+) -> None:
+    """A traceback as usual, but without passwords."""
+    sys.stderr.write(masked("".join(traceback.format_exception(kind, error, trace))))
+
+
 def _print_error(message: str, hint: str | None) -> None:
     _print(message, hint, kind="error", style="bold red")
 
@@ -57,8 +83,9 @@ def _print_warning(message: str, hint: str) -> None:
 
 
 def _print(message: str, hint: str | None, *, kind: str, style: str) -> None:
-    console = Console(stderr=True, highlight=False, soft_wrap=True)
+    console = Console(stderr=True, highlight=False)
     console.print(f"{kind}:", style=style, end=" ")
-    console.print(message, markup=False)
+    # Not wrapped: a path or an address that is broken over two lines cannot be copied.
+    console.print(masked(message), markup=False, soft_wrap=True)
     if hint:
-        console.print(f"  {hint}", markup=False)
+        console.print(f"  {hint}", markup=False, soft_wrap=True)

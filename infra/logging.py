@@ -3,7 +3,9 @@
 import logging
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, MutableMapping
+from contextlib import suppress
+from typing import Any, TextIO, cast
 
 import structlog
 from stamina.instrumentation import (
@@ -11,6 +13,8 @@ from stamina.instrumentation import (
     RetryDetails,
     set_on_retry_hooks,
 )
+
+from infra.masking import masked
 
 RETRY_LOG_PAUSE_S = 10.0
 
@@ -30,13 +34,36 @@ def configure_logging(*, json: bool, level: str = "INFO") -> None:
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
             structlog.processors.format_exc_info,
+            mask_event,
             renderer,
         ],
         wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelNamesMapping()[level]),
-        logger_factory=structlog.PrintLoggerFactory(file=sys.stderr),
+        logger_factory=structlog.PrintLoggerFactory(file=cast("TextIO", _Unfailing())),
         cache_logger_on_first_use=True,
     )
     set_on_retry_hooks([PrometheusOnRetryHook, RetryLog()])
+
+
+def mask_event(_: Any, __: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    """No password in a log, not even in the text of an error."""
+    for name, value in event.items():
+        if isinstance(value, str):
+            event[name] = masked(value)
+        elif isinstance(value, Exception):
+            event[name] = masked(repr(value))
+    return event
+
+
+class _Unfailing:
+    """Standard error that loses lines rather than end the process: the disk may be full."""
+
+    def write(self, text: str) -> None:
+        with suppress(OSError):
+            sys.stderr.write(text)
+
+    def flush(self) -> None:
+        with suppress(OSError):
+            sys.stderr.flush()
 
 
 class RetryLog:

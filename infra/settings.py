@@ -7,37 +7,52 @@ server of the local stack can be replaced by the address of one that runs elsewh
 Only commands and DAG files call `load_settings`; everything else takes values.
 """
 
-import json
 import os
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    SecretStr,
+    field_validator,
+)
 from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from infra.clock import HOUR, MINUTE
+from infra.masking import Address
+from infra.state_file import read_state
 
 ENDPOINTS_FILE = "endpoints.json"
 _CHECKOUT = Path(__file__).resolve().parent.parent
+Url = Annotated[str, AfterValidator(Address)]
+"""May hold a password: its `repr` does not show it."""
 
 
 class KafkaSettings(BaseModel):
     """How to reach the brokers."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
     bootstrap_servers: str = "127.0.0.1:9092"
-    client: dict[str, str] = Field(
+    client: dict[str, SecretStr] = Field(
         default_factory=dict,
         description="librdkafka properties for every client, such as security.protocol",
     )
+
+    @property
+    def properties(self) -> dict[str, str]:
+        """`client` for the client library: some of the values are secret."""
+        return {name: value.get_secret_value() for name, value in self.client.items()}
 
 
 class IngestSettings(BaseModel):
     """Ingest: sizes of batches, when they are written, and how long online values are exact."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
     group: str = "eventide-ingest"
     instance: str = Field(default="0", description="stable name of this process in its group")
@@ -91,7 +106,7 @@ class IngestSettings(BaseModel):
 class UpkeepSettings(BaseModel):
     """Maintenance of the offline store: what is compacted and what is deleted."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
     closed_after_hours: float = Field(
         default=24.0,
@@ -113,7 +128,7 @@ class UpkeepSettings(BaseModel):
 class ServingSettings(BaseModel):
     """Serving: batching and how a new champion is noticed."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
     group: str = "eventide-serving"
     instance: str = Field(default="0", description="stable name of this process in its group")
@@ -143,7 +158,7 @@ class StackSettings(BaseModel):
     and busy is an error.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
     kafka: str = Field(
         default="", description="bootstrap servers of a Kafka elsewhere; empty: start one"
@@ -153,8 +168,8 @@ class StackSettings(BaseModel):
         description="postgresql+psycopg2://user:password@host:5432 of a server elsewhere that has "
         "the databases airflow and mlflow; empty: start one",
     )
-    mlflow: str = Field(default="", description="URL of an MLflow elsewhere; empty: start one")
-    airflow: str = Field(default="", description="URL of an Airflow elsewhere; empty: start one")
+    mlflow: Url = Field(default="", description="URL of an MLflow elsewhere; empty: start one")
+    airflow: Url = Field(default="", description="URL of an Airflow elsewhere; empty: start one")
     kafka_port: int | None = Field(default=None, ge=1, le=65535, description="usually 9092")
     kafka_controller_port: int | None = Field(
         default=None, ge=1, le=65535, description="usually 9093"
@@ -169,6 +184,11 @@ class StackSettings(BaseModel):
     )
     dags: Path = Field(default=_CHECKOUT / "dags", description="folder of the DAG files")
     airflow_slots: int = Field(default=4, ge=1, description="tasks that run side by side")
+    environment: str = Field(
+        default="",
+        description="names or patterns of further variables that the services get from the shell, "
+        "separated by commas",
+    )
     kafka_heap_mib: int = Field(default=384, ge=128, description="heap of the local broker")
 
 
@@ -176,18 +196,26 @@ class Settings(BaseSettings):
     """The settings of every process. Values are frozen: a change needs a restart."""
 
     model_config = SettingsConfigDict(
-        env_prefix="EVENTIDE_", env_nested_delimiter="__", frozen=True, extra="forbid"
+        env_prefix="EVENTIDE_",
+        env_nested_delimiter="__",
+        frozen=True,
+        extra="forbid",
+        hide_input_in_errors=True,  # an input that does not fit may be a password
     )
 
     state_dir: Path = Field(
         default=_CHECKOUT / ".state", description="data, logs and secrets of the local stack"
     )
     kafka: KafkaSettings = KafkaSettings()
-    mlflow_url: str = "http://127.0.0.1:5000"
-    airflow_url: str = "http://127.0.0.1:8080"
+    mlflow_url: Url = "http://127.0.0.1:5000"
+    airflow_url: Url = "http://127.0.0.1:8080"
+    mlflow_username: str = Field(
+        default="", description="empty: the local stack's own login, for an MLflow of this machine"
+    )
+    mlflow_password: SecretStr = SecretStr("")
     airflow_username: str = Field(default="", description="empty: the local stack's own login")
     airflow_password: SecretStr = SecretStr("")
-    offline_store: str = Field(
+    offline_store: Url = Field(
         default="", description="folder or URL (s3://, gs://, az://) of the Delta tables"
     )
     offline_options: dict[str, SecretStr] = Field(
@@ -195,7 +223,7 @@ class Settings(BaseSettings):
         description="JSON of delta-rs storage options for a URL: keys, endpoint. On S3 commits need"
         " aws_conditional_put=etag (the default), or AWS_S3_LOCKING_PROVIDER=dynamodb",
     )
-    online_store: str = Field(
+    online_store: Url = Field(
         default="",
         description="a folder: LMDB, for one machine; or the URL of a Redis or Valkey, "
         "redis[s]://[user]:password@host:6379/0, of a cluster redis[s]+cluster://...",
@@ -208,12 +236,22 @@ class Settings(BaseSettings):
     health_host: str = Field(
         default="127.0.0.1", description="address where health and metrics are served"
     )
+    health_names: str = Field(
+        default="",
+        description="further host names, separated by commas, by which others ask for them",
+    )
     log_json: bool = False
     log_level: str = "INFO"
     ingest: IngestSettings = IngestSettings()
     upkeep: UpkeepSettings = UpkeepSettings()
     serving: ServingSettings = ServingSettings()
     stack: StackSettings = StackSettings()
+
+    @property
+    def health_host_names(self) -> frozenset[str]:
+        """`health_names`, one by one."""
+        names = (name.strip().lower() for name in self.health_names.split(","))
+        return frozenset(name for name in names if name)
 
     @property
     def online_store_is_remote(self) -> bool:
@@ -273,5 +311,4 @@ class _EndpointsFile(PydanticBaseSettingsSource):
 
     def __call__(self) -> dict[str, Any]:
         state = Path(os.environ.get("EVENTIDE_STATE_DIR", _CHECKOUT / ".state"))  # noqa: TID251
-        file = state / ENDPOINTS_FILE
-        return json.loads(file.read_text()) if file.is_file() else {}
+        return read_state(state / ENDPOINTS_FILE, dict[str, Any]) or {}

@@ -1,13 +1,12 @@
 """Every setting as a table: the variable that sets it, its value now, and what it means."""
 
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 from pydantic import BaseModel
 from pydantic_settings import BaseSettings
 
-_PASSWORD = re.compile(r"(://[^/@:]*:)[^/@]*(@)")  # in a URL
+from infra.masking import masked
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,6 +31,6 @@ def _rows(model: BaseModel, prefix: str) -> Iterator[SettingRow]:
         else:
             yield SettingRow(
                 variable=f"{prefix}{name}".upper(),
-                value=_PASSWORD.sub(r"\1***\2", str(value)),
+                value=masked(str(value)),
                 meaning=field.description or "",
             )

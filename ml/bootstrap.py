@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING
 from features.catalog import domain, event_types
 from infra.airflow.client import AirflowApi
 from infra.clock import now_us
+from infra.http_client import local_without_proxy
+from infra.local_stack.logins import airflow_login, mlflow_login
 from infra.settings import Settings
 from ml import projects
 from ml.errors import NothingToReport
@@ -38,6 +40,7 @@ def set_switches(environment: MutableMapping[str, str]) -> None:
     """What the libraries read from the environment when they are imported; set values stay."""
     for name, value in SWITCHES.items():
         environment.setdefault(name, value)
+    environment.update(local_without_proxy(environment))
 
 
 class Trainer:
@@ -73,14 +76,14 @@ class Trainer:
         """Where runs are logged: MLflow."""
         from ml.adapters.mlflow import MlflowExperiments
 
-        return MlflowExperiments(self._settings.mlflow_url)
+        return MlflowExperiments(self._settings.mlflow_url, login=mlflow_login(self._settings))
 
     @cached_property
     def registry(self) -> Registry:
         """The versions that may serve: MLflow's registry."""
         from ml.adapters.mlflow import MlflowRegistry
 
-        return MlflowRegistry(self._settings.mlflow_url)
+        return MlflowRegistry(self._settings.mlflow_url, login=mlflow_login(self._settings))
 
     @cached_property
     def plotter(self) -> Plotter:
@@ -149,15 +152,6 @@ class Trainer:
 
 
 def airflow_api(settings: Settings) -> AirflowApi:
-    """The Airflow of the settings, see `airflow_login`."""
+    """The Airflow of the settings, with its login."""
     username, password = airflow_login(settings)
     return AirflowApi(settings.airflow_url, username=username, password=password)
-
-
-def airflow_login(settings: Settings) -> tuple[str, str]:
-    """Name and password: those of the settings, else those of the local stack."""
-    from infra.local_stack import lifecycle
-
-    if settings.airflow_username:
-        return settings.airflow_username, settings.airflow_password.get_secret_value()
-    return lifecycle.login(settings)

@@ -1,6 +1,8 @@
 """Puts the serving process together. The only place that names an adapter."""
 
 import threading
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
@@ -8,14 +10,22 @@ import structlog
 
 from features.bootstrap.declarations import load_declarations
 from features.bootstrap.stores import open_online
-from features.catalog import domain
+from features.catalog import domain, domains
 from features.contracts.codec import decode_message
+from features.contracts.predictions import source_of_outcome
+from features.contracts.topics import topic_specs
 from features.definitions import FeatureService
 from features.retrieval.online import FeatureReader
-from infra.kafka.admin import topic_partitions
+from features.stores.ports import OnlineStore
+from infra.kafka.admin import check_topics, logs_of, topic_partitions
 from infra.kafka.consumer import GroupConsumer
+from infra.kafka.logs import stored_positions
 from infra.kafka.observers import end_observer
+from infra.kafka.partitions import Partition, Positions
+from infra.kafka.topic_watch import TopicWatch
 from infra.kafka.transactions import TransactionalProducer
+from infra.kafka.written import Written, newest_written
+from infra.local_stack.logins import mlflow_login
 from infra.process.runner import run_loop
 from infra.process.watchdog import Watchdog
 from infra.settings import Settings
@@ -29,6 +39,7 @@ from serving.loop import Parts, Scoring, ServingLoop
 from serving.ports import ModelSource
 from serving.publish import DEAD_LETTERS, Topics
 from serving.score import Decode, Scorer
+from serving.start import start_positions
 
 log = structlog.get_logger()
 
@@ -55,13 +66,14 @@ def serve_until(
     champion = build_champion(settings, project=project, bundle=bundle)
     with (
         Watchdog(settings.serving.watchdog_seconds) as watchdog,
+        TopicWatch(settings.kafka, _request_topics(project)) as topics,
         ChampionWatch(champion, seconds=settings.serving.poll_champion_seconds) as watch,
     ):
         loop = build_loop(
             settings,
             project=project,
             champion=champion,
-            watch=watch,
+            checks=(watch.raise_if_failed, topics.raise_if_changed),
             stop=stop,
             watchdog=watchdog,
         )
@@ -71,6 +83,7 @@ def serve_until(
             watchdog=watchdog,
             health_port=health_port,
             health_host=settings.health_host,
+            health_names=settings.health_host_names,
             project=project,
         )
 
@@ -79,7 +92,7 @@ def build_source(settings: Settings, *, project: str, bundle: Path | None) -> Mo
     """The registry, or a bundle on disk when one is given."""
     if bundle is not None:
         return FolderModelSource(bundle, name=project)
-    return MlflowModelSource(settings.mlflow_url, name=project)
+    return MlflowModelSource(settings.mlflow_url, name=project, login=mlflow_login(settings))
 
 
 def build_champion(settings: Settings, *, project: str, bundle: Path | None) -> Champion:
@@ -100,7 +113,7 @@ def build_loop(
     *,
     project: str,
     champion: Champion,
-    watch: ChampionWatch,
+    checks: Sequence[Callable[[], None]],
     stop: threading.Event,
     watchdog: Watchdog,
 ) -> ServingLoop:
@@ -108,6 +121,7 @@ def build_loop(
     model_project = find_project(project)
     serving = settings.serving
     member = _member(settings, model_project)
+    online = _Online(settings)
     return ServingLoop(
         Parts(
             champion=champion,
@@ -116,9 +130,9 @@ def build_loop(
                 transactional_id=f"eventide-serving-{serving.group}-{member}",
             ),
             open_topics=partial(_topics, settings, model_project),
-            open_scoring=partial(_scoring, settings, model_project.service),
-            join=partial(_join, settings, model_project),
-            check=watch.raise_if_failed,
+            open_scoring=partial(_scoring, settings, model_project.service, online),
+            join=partial(_join, settings, model_project, online),
+            check=partial(_check_all, checks),
         ),
         max_batch=serving.max_batch,
         stop=stop,
@@ -126,29 +140,47 @@ def build_loop(
     )
 
 
+class _Online:
+    """The online store, which a process may open only once."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self.opened: OnlineStore
+
+    def open(self) -> OnlineStore:
+        """Open it; raises StoreUnavailable while it is not there."""
+        self.opened = open_online(self._settings, readonly=True)
+        return self.opened
+
+
+def _check_all(checks: Sequence[Callable[[], None]]) -> None:
+    for check in checks:
+        check()
+
+
 def _topics(settings: Settings, project: ModelProject) -> Topics:
     requests = project.service.decision.request.name
     predictions = domain(project.domain).predictions_topic
-    partitions = topic_partitions(settings.kafka, [requests, predictions, DEAD_LETTERS])
+    used = (requests, predictions, DEAD_LETTERS)
+    check_topics(settings.kafka, [s for s in topic_specs(domains()) if s.name in used])
+    partitions = topic_partitions(settings.kafka, used)
     counts = [sum(p.topic == topic for p in partitions) for topic in (requests, predictions)]
     return Topics(
         requests=requests, predictions=predictions, same_partitions=counts[0] == counts[1]
     )
 
 
-def _scoring(settings: Settings, service: FeatureService) -> Scoring:
+def _scoring(settings: Settings, service: FeatureService, online: _Online) -> Scoring:
     partitions = topic_partitions(
         settings.kafka, {e.name for v in service.views for e in v.sources}
     )
-    store = open_online(settings, readonly=True)
+    store = online.open()
     max_wait_s = settings.serving.max_wait_ms / 1_000
     return Scoring(
         freshness=Freshness(
             store,
             partitions,
-            open_ends=partial(
-                end_observer, settings.kafka, partitions, limit_s=END_OFFSETS_TIMEOUT_S
-            ),
+            open_ends=partial(_stored_ends, settings, store, partitions),
             max_wait_s=max_wait_s,
         ),
         scorer=Scorer(
@@ -168,13 +200,45 @@ def request_decoder(service: FeatureService, *, max_future_us: int) -> Decode:
     )
 
 
-def _join(settings: Settings, project: ModelProject, topics: Topics) -> GroupConsumer:
-    return GroupConsumer(
+@contextmanager
+def _stored_ends(
+    settings: Settings, store: OnlineStore, partitions: Sequence[Partition]
+) -> Iterator[Callable[[], Positions]]:
+    """The ends of the logs as stored positions, which those of the store are compared with."""
+    with end_observer(settings.kafka, partitions, limit_s=END_OFFSETS_TIMEOUT_S) as ends:
+        yield lambda: stored_positions(ends(), store.origins())
+
+
+def _join(
+    settings: Settings, project: ModelProject, stores: _Online, topics: Topics
+) -> GroupConsumer:
+    def starts(partitions: Collection[Partition]) -> Positions:
+        return start_positions(
+            partitions,
+            consumer=consumer,
+            noted=stores.opened.origins(),
+            read_logs=partial(logs_of, settings.kafka, [topics.requests]),
+            written=partial(_written, settings, topics.predictions),
+        )
+
+    consumer = GroupConsumer(
         settings.kafka,
         group=settings.serving.group,
         instance=_member(settings, project),
         topics=[topics.requests],
+        start_positions=starts,
     )
+    return consumer
+
+
+def _written(settings: Settings, predictions: str, partitions: Collection[Partition]) -> Written:
+    return newest_written(
+        settings.kafka, predictions, source_of=source_of_outcome, wanted=partitions
+    )
+
+
+def _request_topics(project: str) -> list[str]:
+    return [find_project(project).service.decision.request.name]
 
 
 def _member(settings: Settings, project: ModelProject) -> str:

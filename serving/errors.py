@@ -16,6 +16,6 @@ class ModelRefused(ServingError):
 
 
 class ModelFails(ServingError):
-    """The model scores none of many different requests, so the cause is the model."""
+    """The model scores neither requests nor rows that it knows, so the cause is the model."""
 
     hint = "move the champion alias to a version that works; serving then continues by itself"

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 import msgspec
 import structlog
 
-from features.contracts.dead_letters import dead_letter, dead_letter_topic
+from features.contracts.dead_letters import LARGEST, SMALL, dead_letter, dead_letter_topic
 from features.contracts.predictions import SCHEMA, Outcome
 from infra.kafka.consumer import GroupConsumer
 from infra.kafka.errors import ProducerFailed, TooLarge, TransactionAborted
-from infra.kafka.message import Message
+from infra.kafka.message import Message, readable_headers
 from infra.kafka.transactions import ProducerRecord, TransactionalProducer
 from serving import metrics
 from serving.score import ScoredRequest
@@ -21,6 +21,7 @@ log = structlog.get_logger()
 CONSUMER = "serving"
 DEAD_LETTERS = dead_letter_topic(CONSUMER)
 TRACE_HEADER = "traceparent"
+LONGEST_KEY = 64 * 1024  # of an outcome's key and trace header; longer ones are left out
 _SCHEMA_HEADER = ("schema", SCHEMA.encode())
 _encode = msgspec.json.Encoder().encode
 
@@ -63,7 +64,7 @@ class OutcomePublisher:
             scored,
             topic=self._topics.predictions,
             same_partitions=self._topics.same_partitions,
-            whole_dead_letters=not self._too_large,
+            limit=SMALL if self._too_large else LARGEST,
         )
         try:
             with metrics.STAGE_SECONDS.labels(stage="commit").time():
@@ -95,7 +96,7 @@ def records_for(
     *,
     topic: str,
     same_partitions: bool,
-    whole_dead_letters: bool = True,
+    limit: int = LARGEST,
 ) -> list[ProducerRecord]:
     """One outcome for each message, and a dead letter for each rejection.
 
@@ -113,7 +114,7 @@ def records_for(
             code=request.rejection.code,
             reason=request.rejection.reason,
             at_us=request.outcome.scored_at_us,
-            whole=whole_dead_letters,
+            limit=limit,
         )
         for message, request in zip(messages, scored, strict=True)
         if request.rejection is not None
@@ -125,14 +126,19 @@ def _outcome(
     message: Message, outcome: Outcome, *, topic: str, same_partition: bool
 ) -> ProducerRecord:
     headers: list[tuple[str, bytes | None]] = [_SCHEMA_HEADER]
-    headers += (h for h in message.headers() or () if h[0] == TRACE_HEADER)
+    headers += (h for h in readable_headers(message) if h[0] == TRACE_HEADER and _is_short(h[1]))
     return ProducerRecord(
         topic=topic,
-        key=message.key(),
+        key=message.key() if _is_short(message.key()) else None,
         value=_encode(outcome),
         headers=headers,
         partition=message.partition() if same_partition else None,
     )
+
+
+def _is_short(content: bytes | None) -> bool:
+    """Whether it cannot make an outcome too large for its topic."""
+    return content is None or len(content) <= LONGEST_KEY
 
 
 def _count(scored: Sequence[ScoredRequest]) -> None:

@@ -21,7 +21,6 @@ Decode = Callable[[Message], msgspec.Struct]
 """The record in a message; raises MalformedEvent."""
 
 UNSCORABLE = "unscorable"  # the request is well-formed, and yet the model fails on it
-WHOLE_BATCH = 20  # when at least so many requests all fail, the cause is the model
 
 
 class Prediction(NamedTuple):
@@ -48,15 +47,10 @@ class ScoredRequest:
 
 
 class Scorer:
-    """Scores batches of requests of one feature service.
-
-    Its only state is whether the model has ever scored a real request. Until it has, a batch in
-    which every request fails counts as the model's fault.
-    """
+    """Scores batches of requests of one feature service. It has no state."""
 
     def __init__(self, service: FeatureService, *, decode: Decode, features: Features) -> None:
         self._service, self._decode, self._features = service, decode, features
-        self._proven_model: ServedModel | None = None
 
     def score(
         self,
@@ -72,7 +66,7 @@ class Scorer:
         it, or whose decision time is after it, gets a prediction that is not fresh.
 
         Raises:
-            ModelFails: no request can be scored, and that is not the requests' fault.
+            ModelFails: no request can be scored, nor the rows that the model knows.
             StoreUnavailable: there are no features at the moment.
             CorruptValue: the stored features are damaged.
         """
@@ -105,24 +99,9 @@ class Scorer:
         results = isolate_failures(
             requests, lambda part: predict(part, features=self._features, model=model)
         )
-        if results:
-            self._check_model(results, model)
+        if results and not any(isinstance(result, Prediction) for result in results):
+            check_model(model)
         return results
-
-    def _check_model(self, results: Sequence[Prediction | Rejection], model: ServedModel) -> None:
-        """Distinguish a failing model from failing requests.
-
-        Raises:
-            ModelFails: all requests fail, and they are many or the model has never scored one.
-        """
-        works = any(isinstance(result, Prediction) for result in results)
-        if not works and (self._proven_model is not model or len(results) >= WHOLE_BATCH):
-            failure = results[0]
-            raise ModelFails(
-                f"{model.version.name} {model.version.version} scores none of {len(results)}"
-                f" requests: {failure.reason if isinstance(failure, Rejection) else failure}"
-            )
-        self._proven_model = model if works else None
 
     def _scored(
         self,
@@ -159,6 +138,24 @@ class Scorer:
                 **origin,
             )
         )
+
+
+def check_model(model: ServedModel) -> None:
+    """Score the rows that the model knows from its training, after it has scored no request.
+
+    If it scores them, the requests are to blame, however many they are.
+
+    Raises:
+        ModelFails: it does not.
+    """
+    name = f"{model.version.name} {model.version.version}"
+    try:
+        scores = model.bundle.score(*model.bundle.known_rows())
+    except Exception as error:
+        raise ModelFails(f"{name} scores no request, nor its own rows: {error!r}") from error
+    if not np.all((scores >= 0) & (scores <= 1)):
+        worst = scores[~((scores >= 0) & (scores <= 1))][0]
+        raise ModelFails(f"{name} scores no request; its score of a row of its own is {worst}")
 
 
 def predict(

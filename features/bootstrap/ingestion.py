@@ -9,8 +9,10 @@ from features.bootstrap.declarations import load_declarations
 from features.bootstrap.maintenance import rebuild_stores
 from features.bootstrap.stores import declared_views, open_offline, open_online
 from features.catalog import domains, event_types, refused
+from features.contracts.dead_letters import source_of_dead_letter
+from features.contracts.topics import topic_specs
 from features.ingestion.compaction_watermark import CompactionWatermark, ReaderWatch
-from features.ingestion.dead_letter_sink import DeadLetterSink
+from features.ingestion.dead_letter_sink import DEAD_LETTERS, DeadLetterSink
 from features.ingestion.loop import Connections, Ingest, Limits
 from features.ingestion.offline_sink import OfflineSink
 from features.ingestion.online_sink import OnlineSink
@@ -18,11 +20,14 @@ from features.ingestion.scrubber import Scrubber
 from features.ingestion.sinks import Sinks
 from features.stores.ports import OfflineStore, OnlineStore
 from infra.clock import now_us
-from infra.kafka.admin import first_offsets, topic_partitions
+from infra.kafka.admin import check_topics, logs_of, topic_partitions
 from infra.kafka.consumer import GroupConsumer, StartPositions
+from infra.kafka.logs import Logs
 from infra.kafka.observers import end_observer, group_observer
 from infra.kafka.partitions import Partition, Positions
+from infra.kafka.topic_watch import TopicWatch
 from infra.kafka.transactions import TransactionalProducer
+from infra.kafka.written import Written, newest_written
 from infra.process.runner import run_loop
 from infra.process.watchdog import Watchdog
 from infra.settings import KafkaSettings, Settings
@@ -41,6 +46,7 @@ def ingest_until(stop: threading.Event, settings: Settings, *, health_port: int)
     with (
         closing(open_online(settings, readonly=False)) as online,
         Watchdog(settings.ingest.watchdog_seconds) as watchdog,
+        TopicWatch(settings.kafka, [e.name for e in event_types()]) as topics,
         ReaderWatch(
             watermark,
             open_ends=partial(_request_ends, settings.kafka),
@@ -52,6 +58,7 @@ def ingest_until(stop: threading.Event, settings: Settings, *, health_port: int)
             open_offline(settings),
             online,
             watermark=watermark,
+            topics=topics,
             stop=stop,
             watchdog=watchdog,
         )
@@ -61,6 +68,7 @@ def ingest_until(stop: threading.Event, settings: Settings, *, health_port: int)
             watchdog=watchdog,
             health_port=health_port,
             health_host=settings.health_host,
+            health_names=settings.health_host_names,
         )
 
 
@@ -76,6 +84,7 @@ def build_ingest(
     online: OnlineStore,
     *,
     watermark: CompactionWatermark,
+    topics: TopicWatch,
     stop: threading.Event,
     watchdog: Watchdog,
 ) -> Ingest:
@@ -93,7 +102,8 @@ def build_ingest(
         Connections(
             open_producer=partial(_open_producer, settings.kafka, events, producer),
             join=partial(_join, settings, events),
-            first_offsets=partial(_first_offsets, settings.kafka),
+            read_logs=partial(_read_logs, settings.kafka),
+            check_topics=topics.raise_if_changed,
         ),
         events,
         limits=Limits(
@@ -124,7 +134,9 @@ def _sinks(
             keeps_undeclared=bool(refused()),
         ),
         offline=OfflineSink(offline, {e.name: e for e in event_types()}, clock_us=now_us),
-        dead_letters=DeadLetterSink(producer, clock_us=now_us),
+        dead_letters=DeadLetterSink(
+            producer, clock_us=now_us, written=partial(_written, settings.kafka)
+        ),
     )
 
 
@@ -138,7 +150,7 @@ def _request_ends(kafka: KafkaSettings) -> Iterator[Callable[[], Positions]]:
 def _open_producer(
     kafka: KafkaSettings, events: Collection[str], producer: TransactionalProducer
 ) -> None:
-    topic_partitions(kafka, events)  # all of them are there
+    check_topics(kafka, [s for s in topic_specs(domains()) if s.name in {*events, DEAD_LETTERS}])
     producer.open()
 
 
@@ -154,5 +166,10 @@ def _join(
     )
 
 
-def _first_offsets(kafka: KafkaSettings, partitions: Collection[Partition]) -> Positions:
-    return first_offsets(kafka, {p.topic for p in partitions})
+def _read_logs(kafka: KafkaSettings, partitions: Collection[Partition]) -> Logs:
+    logs = logs_of(kafka, {p.topic for p in partitions})
+    return {p: logs[p] for p in partitions}
+
+
+def _written(kafka: KafkaSettings, partitions: Collection[Partition]) -> Written:
+    return newest_written(kafka, DEAD_LETTERS, source_of=source_of_dead_letter, wanted=partitions)

@@ -115,11 +115,13 @@ def _export(
 
 def _export_again(place: Path, slice_days: float, *, as_json: bool) -> None:
     from features.bootstrap.training_sets import repeat_export
+    from features.catalog import domains
     from features.presentation.training_set import difference, exporting
-    from features.retrieval.training_set import read_manifest
+    from features.retrieval.training_set import changed_declarations, read_manifest
     from infra.settings import load_settings
 
     before = read_manifest(place)
+    changed = changed_declarations(before, domains())
     with exporting(Console(stderr=True, highlight=False)) as on_progress:
         manifest = repeat_export(
             load_settings(), before, slice_us=round(slice_days * DAY), on_progress=on_progress
@@ -127,7 +129,7 @@ def _export_again(place: Path, slice_days: float, *, as_json: bool) -> None:
     same = before.content_sha256 == manifest.content_sha256
     print_result(
         {"manifest": manifest, "same": same},
-        lambda: difference(before, manifest),
+        lambda: difference(before, manifest, changed),
         as_json=as_json,
     )
     if not same:

@@ -12,9 +12,11 @@ from typing import Any, Final
 import msgspec
 from msgspec import inspect
 
+from features.contracts.printable import unprintable_field
 from features.definitions import EventType
 from features.errors import MalformedEvent
 from infra.clock import now_us
+from infra.kafka.message import UnreadableHeaders, UnreadableMessage, headers_of
 
 SCHEMA_HEADER: Final = "schema"
 MAX_BYTES: Final = 256 * 1024
@@ -57,6 +59,8 @@ def decode(event: EventType, value: bytes | None, headers: Headers = None) -> An
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         raise MalformedEvent(code="not_json", reason="the value is not JSON") from None
     _check_integers(record)
+    if field := unprintable_field(record, value):
+        raise MalformedEvent(code="out_of_range", reason=f"{field!r} holds a control character")
     return record
 
 
@@ -92,7 +96,13 @@ def decode_message(
     Raises:
         MalformedEvent: retrying cannot help.
     """
-    record = decode(event, message.value(), message.headers())
+    if isinstance(message, UnreadableMessage):
+        raise MalformedEvent(code="not_json", reason=f"the client cannot read it: {message.why}")
+    try:
+        headers = headers_of(message)
+    except UnreadableHeaders as error:
+        raise MalformedEvent(code="unknown_schema", reason=str(error)) from None
+    record = decode(event, message.value(), headers)
     check_key(event, record, message.key())
     check_times(
         record,

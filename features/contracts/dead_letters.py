@@ -3,11 +3,19 @@
 The value is the record's own bytes, unchanged, so that a copy of it can be sent again.
 """
 
-from infra.kafka.message import Message
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from infra.kafka.message import Headers, Message, readable_headers
+from infra.kafka.partitions import Partition
 from infra.kafka.transactions import ProducerRecord
 
 SUFFIX = ".dlq"
 HEADER_PREFIX = "dlq."
+LARGEST = 1_900_000
+"""Bytes of a dead letter: below the `max.message.bytes` that its topic is declared with."""
+SMALL = 200_000
+"""Bytes of a dead letter for a topic that takes less than it is declared with."""
 
 
 def dead_letter_topic(consumer: str) -> str:
@@ -16,11 +24,14 @@ def dead_letter_topic(consumer: str) -> str:
 
 
 def dead_letter(
-    message: Message, *, consumer: str, code: str, reason: str, at_us: int, whole: bool = True
+    message: Message, *, consumer: str, code: str, reason: str, at_us: int, limit: int = LARGEST
 ) -> ProducerRecord:
-    """The dead letter of a message. Without `whole`, for a record that is too large for the topic,
-    it has no value but says where the record is.
+    """The dead letter of a message, of at most about `limit` bytes.
+
+    What does not fit is left out: the key, the headers or the value, each as a whole. Headers then
+    say so, and where the record is.
     """
+    kept = _fitting(message.key(), readable_headers(message), message.value(), limit=limit)
     marks: list[tuple[str, bytes | None]] = [
         *dead_letter_headers(
             consumer=consumer,
@@ -33,14 +44,48 @@ def dead_letter(
             at_us=at_us,
         )
     ]
-    if not whole:
+    if kept.cut:
         marks.append((f"{HEADER_PREFIX}truncated", b"1"))
+        marks.append((f"{HEADER_PREFIX}cut", ",".join(kept.cut).encode()))
     return ProducerRecord(
         topic=dead_letter_topic(consumer),
-        key=message.key(),
-        value=message.value() if whole else None,
-        headers=[*(message.headers() or ()), *marks],
+        key=kept.key,
+        value=kept.value,
+        headers=[*kept.headers, *marks],
     )
+
+
+class _Kept(NamedTuple):
+    """What of a record fits into its dead letter, and the names of what does not."""
+
+    key: bytes | None
+    headers: Headers
+    value: bytes | None
+    cut: Sequence[str]
+
+
+def _fitting(key: bytes | None, headers: Headers, value: bytes | None, *, limit: int) -> _Kept:
+    """A key and headers may take an eighth of the limit each, so that most is left for a value."""
+    cut = []
+    if key is not None and len(key) > limit // 8:
+        key, cut = None, ["key"]
+    if sum(len(name) + len(content or b"") + 8 for name, content in headers) > limit // 8:
+        headers, cut = [], [*cut, "headers"]
+    if value is not None and len(value) > limit // 4 * 3:
+        value, cut = None, [*cut, "value"]
+    return _Kept(key, headers, value, cut)
+
+
+def source_of_dead_letter(message: Message) -> tuple[Partition, int] | None:
+    """The partition and the position of the record in a dead letter; None if it names none."""
+    headers = {k: v or b"" for k, v in readable_headers(message) if k.startswith(HEADER_PREFIX)}
+    try:
+        topic, number, offset = (
+            headers[f"{HEADER_PREFIX}{name}"].decode() for name in ("topic", "partition", "offset")
+        )
+        return Partition(topic, int(number)), int(offset)
+    except (KeyError, ValueError):
+        return None
 
 
 def dead_letter_headers(

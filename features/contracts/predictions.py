@@ -2,9 +2,31 @@
 
 from typing import Annotated, Literal
 
+import msgspec
 from msgspec import Meta, Struct
 
+from infra.kafka.message import Message
+from infra.kafka.partitions import Partition
+
 SCHEMA = "prediction/1"
+
+
+class _Source(Struct):
+    """The only field of an outcome that says which request it answers."""
+
+    source: str
+
+
+_decode_source = msgspec.json.Decoder(_Source).decode
+
+
+def source_of_outcome(message: Message) -> tuple[Partition, int] | None:
+    """The partition and the position of the request of an outcome; None if it is no outcome."""
+    try:
+        topic, number, offset = _decode_source(message.value() or b"").source.rsplit("-", 2)
+        return Partition(topic, int(number)), int(offset)
+    except (msgspec.MsgspecError, ValueError, RecursionError):
+        return None
 
 
 class Outcome(Struct, frozen=True, kw_only=True, gc=False):

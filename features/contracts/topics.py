@@ -10,29 +10,53 @@ INGEST_DEAD_LETTERS = dead_letter_topic("ingest")
 SERVING_DEAD_LETTERS = dead_letter_topic("serving")
 REPLAY_PROGRESS = "replay.progress"
 
-# Event times may lie years back: nothing may be deleted by its age. A timestamp is the moment of
-# emission, never that of the broker.
-_FOR_EVER = {"retention.ms": "-1", "message.timestamp.type": "CreateTime"}
+# Event times may lie years back: nothing may be deleted by its age or its size, or merged by its
+# key, or refused for its age. A timestamp is the moment of emission, never that of the broker. A
+# replica that lacks records must not become the leader.
+_KEPT = {
+    "message.timestamp.type": "CreateTime",
+    "message.timestamp.before.max.ms": str((1 << 63) - 1),
+    "unclean.leader.election.enable": "false",
+}
+_FOR_EVER = {
+    **_KEPT,
+    "cleanup.policy": "delete",
+    "retention.ms": "-1",
+    "retention.bytes": "-1",
+}
+_NEWEST_BY_KEY = {**_KEPT, "cleanup.policy": "compact"}
+# Several records of the largest size that the codec takes.
+_LARGEST_EVENT = {"max.message.bytes": 1_000_000}
 # A record of the largest size that a topic takes must fit, with the headers of a dead letter.
-_WITH_LARGE_RECORDS = {**_FOR_EVER, "max.message.bytes": "2097152"}
-_NEWEST_BY_KEY = {"cleanup.policy": "compact"}
+_LARGEST_DEAD_LETTER = {"max.message.bytes": 2_097_152}
+OFFSETS_RETENTION_MINUTES = 365 * 24 * 60
+"""For how long the brokers should keep the positions of a group without members."""
 
 
 def topic_specs(domains: Sequence[Domain]) -> list[TopicSpec]:
     """The topics that the domains and the pipeline need."""
     events = [
-        TopicSpec(name=e.name, partitions=e.partitions, config=_FOR_EVER)
+        TopicSpec(name=e.name, partitions=e.partitions, config=_FOR_EVER, least=_LARGEST_EVENT)
         for d in domains
         for e in d.events
     ]
     outcomes = [
-        TopicSpec(name=d.predictions_topic, partitions=_request_partitions(d), config=_FOR_EVER)
+        TopicSpec(
+            name=d.predictions_topic,
+            partitions=_request_partitions(d),
+            config=_FOR_EVER,
+            least=_LARGEST_EVENT,
+        )
         for d in domains
         if d.services
     ]
     own = [
-        TopicSpec(name=INGEST_DEAD_LETTERS, partitions=1, config=_WITH_LARGE_RECORDS),
-        TopicSpec(name=SERVING_DEAD_LETTERS, partitions=1, config=_WITH_LARGE_RECORDS),
+        TopicSpec(
+            name=INGEST_DEAD_LETTERS, partitions=1, config=_FOR_EVER, least=_LARGEST_DEAD_LETTER
+        ),
+        TopicSpec(
+            name=SERVING_DEAD_LETTERS, partitions=1, config=_FOR_EVER, least=_LARGEST_DEAD_LETTER
+        ),
         TopicSpec(name=REPLAY_PROGRESS, partitions=1, config=_NEWEST_BY_KEY),
     ]
     return events + outcomes + own

@@ -6,6 +6,7 @@ A declaration checks itself when it is constructed; an error names its file and 
 
 from features.definitions.aggregations import Aggregation, TimeWindow, window_name
 from features.definitions.events import (
+    PRINTABLE,
     BoolArray,
     Check,
     Column,
@@ -20,6 +21,7 @@ from features.definitions.services import Decision, Domain, FeatureService, Labe
 from features.definitions.views import CalendarView, FeatureView, PythonView, Span, View
 
 __all__ = [
+    "PRINTABLE",
     "Aggregation",
     "BoolArray",
     "CalendarView",

@@ -25,6 +25,10 @@ int64 for integers, float64 with NaN for null for numbers that may be null, and 
 None) for text.
 """
 
+PRINTABLE = "printable"
+"""For ids and codes, `Annotated[str, Meta(max_length=10), PRINTABLE]`: an event whose text holds a
+control character is refused, for terminals and pages would obey it."""
+
 CheckAction = Literal["nullify", "dead_letter", "stop"]
 
 

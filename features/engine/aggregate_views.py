@@ -9,7 +9,6 @@ from numpy.typing import NDArray
 from features.definitions.events import BoolArray, Column, Columns, EventType, Int64Array
 from features.definitions.views import CalendarView, FeatureView
 from features.engine.columns import Kind, array_of, kinds
-from features.engine.fingerprints import fingerprint
 from features.engine.numbers import INVALID, as_formula_inputs, whole
 from features.engine.rows import LazyColumns, PointInTimeRows
 from features.engine.sorting import UNSET
@@ -38,7 +37,7 @@ class AggregateState(ViewState):
         self._sum_table = SumTable(self._state_columns)
         self._sums = tuple(c.name for c in self._state_columns if c.kind == "sum")
         declared = [c.declared for c in self._state_columns if c.declared is not None]
-        formulas = [(c.name, c.reads, c.scale, fingerprint(c.compute)) for c in declared]
+        formulas = [(c.name, c.reads, c.scale, c.compute) for c in declared]
         wide = may_have_wide_codes(view.source.record, self._state_columns)
         super().__init__(
             view,

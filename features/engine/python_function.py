@@ -9,7 +9,6 @@ from numpy.typing import NDArray
 from features.definitions.events import BoolArray, Columns, EventType, Float64Array, Int64Array
 from features.definitions.views import PythonView
 from features.engine.columns import kinds
-from features.engine.fingerprints import fingerprint
 from features.engine.formulas import FAILURES
 from features.engine.numbers import from_sortable, sortable
 from features.engine.queries import PointInTimeQueries
@@ -29,7 +28,7 @@ class PythonState(ViewState):
     def __init__(self, view: PythonView, *, compaction_slack: int = COMPACTION_SLACK) -> None:
         self._fields_kept = dict(view.keeps)
         columns = [SOURCE, *(f"{e.name}.{f}" for e, fields in view.keeps for f in fields)]
-        dependencies = [fingerprint(view.compute)]
+        dependencies = [view.compute]
         super().__init__(view, columns, dependencies, compaction_slack=compaction_slack)
         for event, fields in view.keeps:
             for field in fields:

@@ -20,11 +20,12 @@ from numpy.typing import NDArray
 
 from features.definitions.events import BoolArray, Columns, EventType, Float64Array, Int64Array
 from features.definitions.views import View
-from features.engine.fingerprints import schema_id
+from features.engine.columns import kinds
 from features.engine.queries import PointInTimeQueries
 from features.engine.rows import PointInTimeRows
 from features.engine.sorting import UNSET
 from features.engine.value_format import ValueFormat, ValueRows
+from features.engine.view_identity import view_identity
 
 COMPACTION_SLACK = 16
 """A value is compacted when it has so many delta rows beyond twice those that the last compaction
@@ -47,8 +48,8 @@ class ViewState(ABC):
     Each kind of view says which rows it keeps of its events, how rows are merged and dropped, and
     how features are computed of them. History gives its rows to the same `compute`.
 
-    `schema_id` changes with the meaning of the stored values. `empty`: the value of an entity
-    without rows.
+    `schema_id` changes with the meaning of the stored values; `identity` says what it consists of.
+    `empty`: the value of an entity without rows.
     """
 
     def __init__(
@@ -62,8 +63,10 @@ class ViewState(ABC):
         """`columns`: names of the int64 columns of a row. `dependencies`: what the numbers in them
         depend on; a change of it is another schema."""
         self.view, self.columns = view, tuple(columns)
-        self.schema_id = schema_id(view, self.columns, dependencies)
+        self.identity = view_identity(view, self.columns, dependencies, self._kinds_read())
+        self.schema_id = self.identity.schema_id
         self.format = ValueFormat(view.name, self.columns, self.schema_id)
+        self.accept(self.identity.earlier_id)
         self.empty = self.format.empty
         self._compaction_slack = compaction_slack
 
@@ -71,6 +74,10 @@ class ViewState(ABC):
     def name(self) -> str:
         """The view's name."""
         return self.view.name
+
+    def accept(self, earlier_id: int) -> None:
+        """Take values too that were written under another id of the same declaration."""
+        self.format.accept(earlier_id)
 
     @abstractmethod
     def fields(self, event: EventType, /) -> tuple[str, ...]:
@@ -194,6 +201,16 @@ class ViewState(ABC):
         """Raises CorruptValue or ViewSchemaMismatch unless every value is undamaged and of this
         declaration."""
         self.format.parse(values)
+
+    def _kinds_read(self) -> dict[str, dict[str, str]]:
+        """The kinds of the fields that the view reads, by event."""
+        return {
+            event.name: {
+                field: kinds(event.record)[field]
+                for field in (*self.view.entity.keys, *self.fields(event))
+            }
+            for event in self.view.sources
+        }
 
     def _all_rows(self, rows: ValueRows) -> PointInTimeRows:
         base, deltas = rows.base, rows.deltas

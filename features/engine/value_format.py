@@ -10,13 +10,13 @@ int64, little endian.
 
 import struct
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
 
-from features.definitions.events import Int64Array
+from features.definitions.events import BoolArray, Int64Array
 from features.engine.sorting import UNSET
 from features.errors import FeatureError
 
@@ -40,10 +40,15 @@ _HEADER_SALT = 0x51ED270B
 class ViewSchemaMismatch(FeatureError):
     """A value was written under another declaration of its view and must not be served."""
 
-    def __init__(self, view: str) -> None:
+    hint = "rebuild the online store: `eventide features rebuild`"
+
+    def __init__(self, view: str, *, why: str = "", hint: str | None = None) -> None:
+        self.view = view
+        reason = f": {why}" if why else ""
         super().__init__(
-            f"the online values of view {view} were computed under another declaration of it",
-            hint="rebuild the online store: `eventide features rebuild`",
+            f"the online values of view {view} were computed under another declaration of"
+            f" it{reason}",
+            hint=hint,
         )
 
 
@@ -84,6 +89,7 @@ class ValueFormat:
 
     def __init__(self, view: str, columns: Sequence[str], schema_id: int) -> None:
         self._view, self._schema_id = view, schema_id
+        self._earlier_ids: set[int] = set()
         self.base_row = _row_layout("row_key", "count", *columns)
         self.delta_row = _row_layout("row_key", "known_us", *columns)
         self._base_size = int(self.base_row.itemsize)
@@ -98,6 +104,14 @@ class ValueFormat:
                 delta_group=none,
             )
         )[0]
+
+    def accept(self, earlier_id: int) -> None:
+        """Take values and rows too that were sealed under this id of the same declaration.
+
+        Parsed rows are sealed under the current id. Rows that are appended to such a value are
+        sealed under it too, behind the header of before.
+        """
+        self._earlier_ids.add(earlier_id)
 
     def seal(self, rows: NDArray[np.void]) -> NDArray[np.void]:
         """Set the checksums of the rows, in place; returns the rows."""
@@ -144,8 +158,7 @@ class ValueFormat:
             deltas=np.frombuffer(b"".join([v[e:] for v, e in cuts]), self.delta_row),
             delta_group=np.repeat(groups, (lengths - ends) // self.delta_row.itemsize),
         )
-        self._verify(rows)
-        return rows
+        return self._verified(rows)
 
     def delta_counts(self, value: bytes) -> tuple[int, int]:
         """Number of delta rows of a value (a torn one counts), and how many of them the last
@@ -159,7 +172,7 @@ class ValueFormat:
         if len(value) < _HEADER_SIZE:
             self._headers([value])
         schema_id, _, base, deltas_left, _ = _HEADER_STRUCT.unpack_from(value)
-        if schema_id != self._schema_id:
+        if schema_id != self._schema_id and schema_id not in self._earlier_ids:
             self._headers([value])  # tells damage from another declaration
         delta_bytes = len(value) - _HEADER_SIZE - base * self._base_size
         return -(-delta_bytes // self._delta_size), deltas_left
@@ -171,21 +184,33 @@ class ValueFormat:
         damaged = _checksums(headers, _HEADER_SALT) != headers[CHECKSUM]
         if (damaged | (headers["base"] < 0)).any():
             raise CorruptValue(self._view, np.flatnonzero(damaged).tolist())
-        if (headers["schema_id"] != self._schema_id).any():
+        others = headers["schema_id"][headers["schema_id"] != self._schema_id]
+        if len(others) and not self._earlier_ids.issuperset(others.tolist()):
             raise ViewSchemaMismatch(self._view)
         return headers
 
-    def _verify(self, rows: ValueRows) -> None:
-        damaged = [
-            group[_checksums(part, self._schema_id) != part[CHECKSUM]]
-            for part, group in (
-                (rows.base, rows.base_group),
-                (rows.deltas, rows.delta_group),
-            )
-        ]
-        values = np.unique(np.concatenate(damaged))
+    def _verified(self, rows: ValueRows) -> ValueRows:
+        """The rows, sealed under the current id, if none is damaged."""
+        base, deltas = self._unsealed(rows.base), self._unsealed(rows.deltas)
+        if not (base.any() or deltas.any()):
+            return rows
+        groups = rows.base_group[self._damaged(rows.base, base)]
+        values = np.union1d(groups, rows.delta_group[self._damaged(rows.deltas, deltas)])
         if len(values):
             raise CorruptValue(self._view, values.tolist())
+        return replace(rows, base=self.seal(rows.base.copy()), deltas=self.seal(rows.deltas.copy()))
+
+    def _unsealed(self, rows: NDArray[np.void]) -> BoolArray:
+        """Which rows are not sealed under the current id."""
+        unsealed: BoolArray = _checksums(rows, self._schema_id) != rows[CHECKSUM]
+        return unsealed
+
+    def _damaged(self, rows: NDArray[np.void], unsealed: BoolArray) -> BoolArray:
+        """Which of the unsealed rows are not sealed under an earlier id either."""
+        damaged = unsealed
+        for earlier_id in self._earlier_ids:
+            damaged = damaged & (_checksums(rows, earlier_id) != rows[CHECKSUM])
+        return damaged
 
 
 def compacted_through_us(value: bytes) -> int:

@@ -2,10 +2,14 @@
 
 from collections.abc import Callable, Collection, Sequence
 
-from features.contracts.dead_letters import dead_letter, dead_letter_topic
+from features.contracts.dead_letters import LARGEST, SMALL, dead_letter, dead_letter_topic
 from features.ingestion.decoding import BadRecord
+from features.stores.group_positions import ReadWritten, group_positions_of
+from features.stores.log_gaps import DEAD_LETTERS as SINK
+from features.stores.log_gaps import SinkPosition
 from infra.kafka.consumer import GroupConsumer
 from infra.kafka.errors import TooLarge
+from infra.kafka.logs import Logs, Origins
 from infra.kafka.message import partition_of
 from infra.kafka.partitions import Partition, Positions
 from infra.kafka.transactions import TransactionalProducer
@@ -15,10 +19,19 @@ DEAD_LETTERS = dead_letter_topic(CONSUMER)
 
 
 class DeadLetterSink:
-    """Buffers dead letters. Records below the group's position were dead-lettered already."""
+    """Buffers dead letters. Records below the group's position were dead-lettered already.
 
-    def __init__(self, producer: TransactionalProducer, *, clock_us: Callable[[], int]) -> None:
-        self._producer, self._clock_us = producer, clock_us
+    `written` reads what the group last wrote: its positions may be gone.
+    """
+
+    def __init__(
+        self,
+        producer: TransactionalProducer,
+        *,
+        clock_us: Callable[[], int],
+        written: ReadWritten,
+    ) -> None:
+        self._producer, self._clock_us, self._written = producer, clock_us, written
         self._positions: dict[Partition, int] = {}
         self._taken: dict[Partition, int] = {}
         self._waiting: list[BadRecord] = []
@@ -26,15 +39,21 @@ class DeadLetterSink:
     def __len__(self) -> int:
         return len(self._waiting)
 
-    def load(self, consumer: GroupConsumer, partitions: Collection[Partition]) -> Positions:
-        """Read the group's positions; partitions without one are left out.
+    def find(
+        self, consumer: GroupConsumer, logs: Logs, origins: Origins
+    ) -> dict[Partition, SinkPosition]:
+        """Where the group stands, in these logs; partitions that it never read are left out.
 
         Raises:
             KafkaException: no response, or a transaction over them is still open.
         """
-        positions = dict(consumer.committed(partitions))
+        return group_positions_of(
+            SINK, logs, consumer.commits(logs), origins, written=self._written, sparse=True
+        )
+
+    def load(self, partitions: Collection[Partition], positions: Positions) -> None:
+        """Continue at these positions; partitions without one at 0."""
         self._positions |= {p: positions.get(p, 0) for p in partitions}
-        return positions
 
     def add(self, bad: Sequence[BadRecord], taken: Positions) -> list[BadRecord]:
         """Buffer the records at or above our positions for the next `flush`; returns them."""
@@ -57,13 +76,13 @@ class DeadLetterSink:
         moved = {p: o for p, o in self._taken.items() if o > self._positions[p]}
         if moved:
             try:
-                self._send(consumer, moved, whole=True)
+                self._send(consumer, moved, limit=LARGEST)
             except TooLarge:
-                self._send(consumer, moved, whole=False)
+                self._send(consumer, moved, limit=SMALL)
             self._positions |= moved
         self.drop()
 
-    def _send(self, consumer: GroupConsumer, moved: Positions, *, whole: bool) -> None:
+    def _send(self, consumer: GroupConsumer, moved: Positions, *, limit: int) -> None:
         now_us = self._clock_us()
         records = [
             dead_letter(
@@ -72,7 +91,7 @@ class DeadLetterSink:
                 code=bad.code,
                 reason=bad.reason,
                 at_us=now_us,
-                whole=whole,
+                limit=limit,
             )
             for bad in self._waiting
         ]

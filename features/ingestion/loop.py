@@ -37,10 +37,15 @@ from features.ingestion import metrics
 from features.ingestion.decoding import decode_poll
 from features.ingestion.outage import FIRST_PAUSE_S, Outage
 from features.ingestion.scrubber import Scrubber
-from features.ingestion.sinks import FirstOffsets, Sinks
+from features.ingestion.sinks import ReadLogs, Sinks
 from infra.errors import EventideError
 from infra.kafka.consumer import GroupConsumer, StartPositions, waiting_for_brokers
-from infra.kafka.errors import KafkaFailed, TransactionAborted, TransactionUnclear
+from infra.kafka.errors import (
+    KafkaFailed,
+    PositionLost,
+    TransactionAborted,
+    TransactionUnclear,
+)
 from infra.kafka.message import Message
 from infra.kafka.partitions import Partition, Positions
 from infra.process.readiness import Readiness
@@ -70,7 +75,8 @@ class Connections:
 
     open_producer: Callable[[], None]
     join: Callable[[StartPositions], GroupConsumer]
-    first_offsets: FirstOffsets
+    read_logs: ReadLogs
+    check_topics: Callable[[], None]  # raises PositionLost
 
 
 class Ingest:
@@ -131,6 +137,7 @@ class Ingest:
 
     def _turn(self, consumer: GroupConsumer) -> None:
         """One poll and what follows from it."""
+        self._connections.check_topics()
         self._resume_when_due(consumer)
         messages = consumer.poll(self._limits.max_batch, IDLE_S)
         self._update_metrics(consumer)
@@ -248,8 +255,10 @@ class Ingest:
         assert self._consumer is not None
         try:
             starts = self._sinks.load(
-                self._consumer, partitions, first_offsets=self._connections.first_offsets
+                self._consumer, partitions, read_logs=self._connections.read_logs
             )
+        except PositionLost:
+            raise
         except (StoreUnavailable, KafkaFailed) as error:
             # Called inside a poll, which must not fail: the turn drops what this poll returns.
             self._load_error = error

@@ -8,7 +8,10 @@ import numpy as np
 
 from features.definitions import EventType
 from features.engine.event_rows import EventRows, not_yet_applied
-from features.stores.ports import EventBatch, OfflineStore
+from features.stores.log_entries import origins_of
+from features.stores.log_gaps import OFFLINE, SinkPosition
+from features.stores.ports import EventBatch, LogEntry, OfflineStore
+from infra.kafka.logs import Origins
 from infra.kafka.partitions import Partition, Positions
 
 
@@ -23,6 +26,30 @@ class OfflineSink:
         self._taken: dict[Partition, int] = {}
         self._pieces: dict[str, list[tuple[EventRows, int]]] = {}
         self.rows = 0
+
+    def find(self, partitions: Collection[Partition]) -> dict[Partition, SinkPosition]:
+        """Where the store stands, and in which logs; partitions without a position are left out."""
+        stored = self._store.positions({p.topic for p in partitions})
+        origins = origins_of(self._store.log_entries())
+        return {
+            p: SinkPosition(sink=OFFLINE, position=stored[p], origin=origins.get(p))
+            for p in partitions
+            if p in stored
+        }
+
+    def adopt(self, origins: Origins) -> None:
+        """Note the logs of partitions that do not have theirs noted yet."""
+        noted = origins_of(self._store.log_entries())
+        new = {p: origin for p, origin in origins.items() if noted.get(p) != origin}
+        if new:
+            self._store.add_log_entries(
+                [
+                    LogEntry(
+                        topic=p.topic, partition=p.number, origin=origin, since_us=self._clock_us()
+                    )
+                    for p, origin in sorted(new.items())
+                ]
+            )
 
     def load(self, partitions: Collection[Partition]) -> Positions:
         """Read positions from the store; partitions without one are left out.

@@ -1,6 +1,6 @@
 """The online sink of ingest: drops records that it already has and duplicates, applies the rest."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 import numpy as np
 
@@ -11,8 +11,11 @@ from features.engine.sorting import UNSET
 from features.engine.state import COMPACTION_SLACK
 from features.engine.view_rows import ViewRows
 from features.ingestion.compaction_watermark import CompactionWatermark
-from features.stores.guards import check_positions, check_schemas, schema_ids
+from features.stores.declared_views import DeclaredViews
+from features.stores.guards import check_positions
+from features.stores.log_gaps import ONLINE, SinkPosition
 from features.stores.ports import OnlineStore, OnlineUpdate
+from infra.kafka.logs import Origins
 from infra.kafka.partitions import Partition, Positions
 
 
@@ -39,14 +42,30 @@ class OnlineSink:
         for view in views:
             for event in view.sources:
                 self._views.setdefault(event.name, []).append(view)
-        self._schemas = self._schemas_kept = schema_ids(views)
+        self._declared = DeclaredViews(views)
         self._keeps_undeclared = keeps_undeclared
+        self._undeclared: Mapping[str, int] = {}
         self._horizon_us, self._watermark = duplicate_horizon_us, watermark
         self._compaction_slack = compaction_slack
         self._positions: dict[Partition, int] = {}
         self._seen: dict[Partition, DeduplicationWindow] = {}
         self._newest_us: dict[Partition, int] = {}
         self.duplicates = 0  # dropped since the start
+
+    def find(self, partitions: Collection[Partition]) -> dict[Partition, SinkPosition]:
+        """Where the store stands, and in which logs; partitions without a position are left out."""
+        stored, origins = self._store.positions(), self._store.origins()
+        return {
+            p: SinkPosition(sink=ONLINE, position=stored[p], origin=origins.get(p))
+            for p in partitions
+            if p in stored
+        }
+
+    def adopt(self, origins: Origins) -> None:
+        """Note the logs of positions in the store that do not have theirs noted yet."""
+        stored = self._store.origins()
+        if new := {p: origin for p, origin in origins.items() if stored.get(p) != origin}:
+            self._store.set_origins(new)
 
     def load(self, partitions: Collection[Partition]) -> Positions:
         """Read positions and seen ids from the store; partitions without a position are left out.
@@ -55,9 +74,9 @@ class OnlineSink:
             ViewSchemaMismatch: the store was built under other declarations.
             StoreUnavailable: it does not respond.
         """
-        check_schemas(self._store, self._schemas)
         if self._keeps_undeclared:
-            self._schemas_kept = {**self._store.schema_ids(), **self._schemas}
+            self._undeclared = self._store.schema_ids()
+        self._declared.adopt(self._store)
         stored = self._store.positions()
         positions = {p: stored[p] for p in partitions if p in stored}
         newest_us = self._store.newest_known_at_us()
@@ -95,7 +114,7 @@ class OnlineSink:
                 compacted_through_us=self._compacted_through_us(),
                 seen=seen,
                 forget=[(s.partition, o) for s in seen for o in self._seen[s.partition].forget()],
-                schemas=self._schemas_kept,
+                schemas={**self._undeclared, **self._declared.schema_ids},
                 newest_us=newest_us,
             )
         )

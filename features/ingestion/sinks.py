@@ -12,14 +12,22 @@ from features.ingestion.dead_letter_sink import DeadLetterSink
 from features.ingestion.decoding import BadRecord, Decoded
 from features.ingestion.offline_sink import OfflineSink
 from features.ingestion.online_sink import OnlineSink
+from features.stores.log_gaps import (
+    DEAD_LETTERS,
+    SinkPosition,
+    current_origin,
+    find_gaps,
+    raise_if_lost,
+)
 from infra.clock import SECOND
 from infra.kafka.consumer import GroupConsumer
+from infra.kafka.logs import Logs, Origins
 from infra.kafka.partitions import Partition, Positions
 
 log = structlog.get_logger()
 
-FirstOffsets = Callable[[Collection[Partition]], Positions]
-"""The offset of the oldest record that the broker still has, for each partition."""
+ReadLogs = Callable[[Collection[Partition]], Logs]
+"""What the brokers hold of these partitions."""
 
 
 # Each keeps its own position: see docs/explanation/decisions/0001-offsets-beside-the-data.md
@@ -32,27 +40,49 @@ class Sinks:
     dead_letters: DeadLetterSink
 
     def load(
-        self,
-        consumer: GroupConsumer,
-        partitions: Collection[Partition],
-        *,
-        first_offsets: FirstOffsets,
+        self, consumer: GroupConsumer, partitions: Collection[Partition], *, read_logs: ReadLogs
     ) -> Positions:
         """Load the positions of all sinks; returns the smallest one of each partition.
 
-        A partition without a position in a sink starts at its first record.
+        A partition without a position in a sink starts at its first record. Each position is
+        checked against the log, and the log against the one that the sink has read so far.
 
         Raises:
+            PositionLost: a sink cannot continue; nothing was changed.
             StoreUnavailable, KafkaFailed: a sink does not respond.
             ViewSchemaMismatch: the online store was built under other declarations.
         """
-        positions = [
-            self.online.load(partitions),
-            self.offline.load(partitions),
-            self.dead_letters.load(consumer, partitions),
-        ]
-        first = first_offsets(partitions)
-        return {p: min(of_sink.get(p, first[p]) for of_sink in positions) for p in partitions}
+        logs = read_logs(partitions)
+        found = self._find(consumer, logs)
+        # The one who had the partitions before may have read beyond the ends that were read first.
+        raise_if_lost(find_gaps(logs, found) and find_gaps(read_logs(partitions), found))
+        origins = {p: current_origin(log, found[p]) for p, log in logs.items()}
+        self._adopt(origins)
+        consumer.origins = {**consumer.origins, **origins}
+        of_group = {
+            p: s.position
+            for p in partitions
+            for s in found[p]
+            if s.sink == DEAD_LETTERS and s.position is not None
+        }
+        self.dead_letters.load(partitions, of_group)
+        sinks = (self.online.load(partitions), self.offline.load(partitions), of_group)
+        first = {p: log.first + origins[p].base for p, log in logs.items()}
+        return {p: min(of_sink.get(p, first[p]) for of_sink in sinks) for p in partitions}
+
+    def _find(self, consumer: GroupConsumer, logs: Logs) -> dict[Partition, list[SinkPosition]]:
+        """Where each sink stands, by partition; sinks that were never anywhere are left out."""
+        stores = [self.online.find(logs), self.offline.find(logs)]
+        found = {p: [s[p] for s in stores if p in s] for p in logs}
+        origins = {p: current_origin(log, found[p]) for p, log in logs.items()}
+        for partition, position in self.dead_letters.find(consumer, logs, origins).items():
+            found[partition].append(position)
+        return found
+
+    def _adopt(self, origins: Origins) -> None:
+        """Note the logs in the stores that do not know theirs yet."""
+        self.online.adopt(origins)
+        self.offline.adopt(origins)
 
     def write(self, decoded: Decoded, taken: Positions) -> None:
         """Commit a batch to the online store, and buffer it for the next `flush`.

@@ -13,7 +13,7 @@ from typing import Self
 import msgspec
 import numpy as np
 
-from features.contracts.dead_letters import HEADER_PREFIX
+from features.contracts.dead_letters import source_of_dead_letter
 from features.contracts.predictions import Outcome
 from features.definitions import Domain, EventType, Int64Array
 from features.maintenance.accounting import (
@@ -24,7 +24,8 @@ from features.maintenance.accounting import (
     place,
     places,
 )
-from features.stores.ports import OfflineStore, OnlineStore
+from features.stores.log_gaps import Gap
+from features.stores.ports import LogEntry, OfflineStore, OnlineStore
 from infra.kafka.message import Message
 from infra.kafka.partitions import Partition, Positions
 from infra.process.progress import StatusCallback
@@ -53,13 +54,17 @@ class Audit:
     topics: Sequence[TopicAccount]
     requests: Sequence[RequestAccount]
     online: OnlineAccount
+    gaps: Sequence[Gap] = ()
+    accepted: Sequence[LogEntry] = ()
 
     @property
     def clean(self) -> bool:
-        """Whether no record is missing or doubled, no request lacks its outcome or has two, and no
-        online value differs from history."""
+        """Whether no record is missing or doubled, no request lacks its outcome or has two, no
+        online value differs from history, and the brokers still have what a sink reads next. A loss
+        that was accepted counts no more."""
         return not (
-            any(t.missing or t.doubled for t in self.topics)
+            self.gaps
+            or any(t.missing or t.doubled for t in self.topics)
             or any(r.unanswered or r.answered_twice for r in self.requests)
             or self.online.values_different
         )
@@ -108,10 +113,16 @@ def audit(
     offline: OfflineStore,
     online: OnlineStore,
     dead_letters: DeadLetterTopics,
+    gaps: Sequence[Gap] = (),
+    accepted: Sequence[LogEntry] = (),
     compare_online: Callable[[Domain], tuple[int, int]],
     on_progress: StatusCallback,
 ) -> Audit:
-    """Audit all domains. `compare_online` returns (values checked, different) of a domain."""
+    """Audit all domains. `compare_online` returns (values checked, different) of a domain.
+
+    All positions, those of records among them, are stored ones. `gaps` are lost, and nobody has
+    accepted it; `accepted` were lost before.
+    """
     events = [event for domain in domains for event in domain.events]
     on_progress("reading the topics of events")
     sent = _read_events(read, events)
@@ -136,6 +147,8 @@ def audit(
         topics=topics,
         requests=requests,
         online=_account_online(domains, online, sent, compare_online),
+        gaps=gaps,
+        accepted=accepted,
     )
 
 
@@ -168,16 +181,10 @@ def _read_dead_letters(read: Reader, topic: str) -> dict[str, Int64Array]:
     """The places of the dead-lettered records, by the topic that they came from."""
     places_by_topic: dict[str, array[int]] = {}
     for message in read([topic]):
-        headers = {
-            k: (v or b"").decode()
-            for k, v in message.headers() or []
-            if k.startswith(HEADER_PREFIX)
-        }
-        origin = headers[f"{HEADER_PREFIX}topic"]
-        where = place(
-            int(headers[f"{HEADER_PREFIX}partition"]), int(headers[f"{HEADER_PREFIX}offset"])
-        )
-        places_by_topic.setdefault(origin, array("q")).append(where)
+        source = source_of_dead_letter(message)
+        if source is not None:
+            (origin, number), offset = source
+            places_by_topic.setdefault(origin, array("q")).append(place(number, offset))
     return {origin: np.array(where, np.int64) for origin, where in places_by_topic.items()}
 
 

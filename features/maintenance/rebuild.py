@@ -24,7 +24,7 @@ from features.engine.view_states import state_of
 from features.errors import DataNotReady
 from features.retrieval.event_log import drop_duplicates_mask
 from features.retrieval.field_sets import distinct, source_fields
-from features.stores.guards import schema_ids
+from features.stores.declared_views import DeclaredViews
 from features.stores.ports import OfflineStore, OnlineContent, OnlineStore, TableSnapshot
 from infra.clock import DAY, from_us, to_us
 from infra.kafka.partitions import Partition
@@ -87,15 +87,17 @@ def rebuild(
     history = _History(offline, tables, rules, sizes or BatchSizes())
     values = _ViewValues(views, history, on_progress)
     on_progress("reading the ids of events")
+    declared = DeclaredViews(views)
     seen = [s for event in tables for s in history.seen(event, views)]
     online.replace(
         OnlineContent(
             values=values,
             positions={p: o for s in tables.values() for p, o in s.positions.items()},
             seen=seen,
-            schemas=schema_ids(views),
+            schemas=declared.schema_ids,
         )
     )
+    declared.adopt(online)
     return RebuildResult(
         versions={e.name: s.version for e, s in tables.items()},
         events=sum(sum(s.rows.values()) for s in tables.values()),

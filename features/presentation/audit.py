@@ -3,10 +3,15 @@
 from dataclasses import asdict
 from typing import Any
 
+import msgspec
 from rich.console import Console
+from rich.markup import escape
 from rich.text import Text
 
 from features.maintenance.audit import Audit
+from features.stores.log_gaps import Gap
+from features.stores.ports import LogEntry
+from infra.clock import from_us
 from infra.tables import numbers, print_table, words
 
 _BAD = frozenset({"missing", "doubled", "unanswered", "answered twice"})
@@ -23,7 +28,36 @@ def as_plain(report: Audit) -> dict[str, Any]:
         "topics": topics,
         "requests": requests,
         "online": asdict(report.online),
+        "gaps": [gap_as_plain(gap) for gap in report.gaps],
+        "accepted_gaps": msgspec.to_builtins(report.accepted),
     }
+
+
+def gap_as_plain(gap: Gap) -> dict[str, Any]:
+    """A gap as JSON types: where the sinks stand, and what the log holds."""
+    return {
+        "topic": gap.partition.topic,
+        "partition": gap.partition.number,
+        "kinds": dict(gap.kinds),
+        "positions": {s.sink: s.position for s in gap.sinks},
+        "first": gap.log.first,
+        "end": gap.log.end,
+        "topic_id": gap.log.topic_id,
+        "previous_topic_id": gap.previous.topic_id if gap.previous else "",
+        "why": str(gap),
+    }
+
+
+def accepted_as_text(entry: LogEntry) -> str:
+    """An accepted gap in one line."""
+    gap = entry.gap
+    assert gap is not None
+    places = ", ".join(f"{sink} {at:,}" for sink, at in gap.positions.items())
+    return (
+        f"{entry.topic}-{entry.partition}: {gap.kind}; positions {places}; the log held"
+        f" [{gap.first:,}, {gap.end:,}); accepted by {gap.by} at"
+        f" {from_us(entry.since_us):%Y-%m-%d %H:%M:%S} UTC: {gap.reason}"
+    )
 
 
 def show(report: Audit, console: Console) -> None:
@@ -37,10 +71,16 @@ def show(report: Audit, console: Console) -> None:
     )
     if not online.values_checked:
         console.print("  (none are compared while events wait for a store)")
+    for gap in report.gaps:
+        console.print(f"[bold red]lost[/]: {escape(str(gap))}")
+    for entry in report.accepted:
+        console.print(f"accepted loss: {escape(accepted_as_text(entry))}")
     console.print(_verdict(report))
 
 
 def _verdict(report: Audit) -> str:
+    if report.gaps:
+        return "[bold red]not clean[/]: records are lost; see `eventide topics accept-gap`"
     if not report.clean:
         return "[bold red]not clean[/]: see the red figures; `eventide logs` shows what happened"
     if not report.settled:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -46,8 +46,11 @@ def sentence(manifest: Manifest, folder: Path, *, new: bool) -> str:
     return text if new else f"already there: {text}"
 
 
-def difference(before: Manifest, manifest: Manifest) -> str:
-    """How the rows computed now compare with those of an earlier export, for people."""
+def difference(before: Manifest, manifest: Manifest, changed: Mapping[str, Sequence[str]]) -> str:
+    """How the rows computed now compare with those of an earlier export, for people.
+
+    `changed`: the views whose declaration was changed since, and what of it.
+    """
     if before.content_sha256 == manifest.content_sha256:
         return f"the same {manifest.rows:,} rows: content sha256 {manifest.content_sha256}"
     counts = (
@@ -61,12 +64,22 @@ def difference(before: Manifest, manifest: Manifest) -> str:
         ),
         counts,
     ]
-    changed = [v for v, known in manifest.schema_ids.items() if before.schema_ids.get(v) != known]
-    if changed or len(before.schema_ids) != len(manifest.schema_ids):
-        lines.append(f"views whose declaration changed: {', '.join(changed) or 'one is gone'}")
+    for view, parts in changed.items():
+        lines.append(f"the declaration of view {view} changed: {'; '.join(parts)}".rstrip(": "))
+    if gone := before.schema_ids.keys() - manifest.schema_ids.keys():
+        lines.append(f"views that are gone: {', '.join(sorted(gone))}")
+    lines += _package_lines(before.code.packages, manifest.code.packages)
     if before.code != manifest.code:
         lines.append(f"the code was {before.code.commit}, it is {manifest.code.commit}")
     return "\n".join(lines)
+
+
+def _package_lines(before: Mapping[str, str], now: Mapping[str, str]) -> list[str]:
+    return [
+        f"{package} was {before[package]}, it is {version}"
+        for package, version in now.items()
+        if before.get(package, version) != version
+    ]
 
 
 def _moment(moment_us: int) -> str:

@@ -15,6 +15,7 @@ from features.definitions import (
     window_name,
 )
 from features.definitions.lifecycle_views import OPEN_FEATURES
+from features.engine.view_states import state_of
 from features.errors import FeatureError
 
 
@@ -55,10 +56,20 @@ def describe_view(view: View) -> str:
             f"{view.name}: about {', '.join(view.entity.keys)}, from {sources}",
             counted_events(view),
             *check_lines(view),
+            *identity_lines(view),
             "",
             *(f"  {name:{width}}  {meaning}" for name, meaning in meanings),
         ]
     )
+
+
+def identity_lines(view: View) -> Iterator[str]:
+    """The id of the view's declaration, and the packages that its formulas use."""
+    identity = state_of(view).identity
+    yield f"declaration {identity.schema_id:016x}"
+    if identity.packages:
+        used = ", ".join(f"{package} {version}" for package, version in identity.packages.items())
+        yield f"its formulas use {used}, which are no part of the declaration"
 
 
 def counted_events(view: View) -> str:

@@ -31,7 +31,7 @@ def recording_of(domain: str) -> Recording:
     Raises:
         FeatureError: the domain has none.
     """
-    if not has_recording(domain):
+    if not domain.isidentifier() or not has_recording(domain):
         raise FeatureError(f"domain {domain!r} has no recording")
     recording: Recording = importlib.import_module(_module(domain)).RECORDING
     return recording

@@ -5,10 +5,12 @@ from __future__ import annotations
 import importlib.metadata
 import platform
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import msgspec
+
+from features.engine.view_identity import ViewIdentity, changed_parts
 
 
 class TableUse(msgspec.Struct, frozen=True, kw_only=True):
@@ -48,6 +50,7 @@ class Code(msgspec.Struct, frozen=True, kw_only=True):
     commit: str | None
     python: str
     polars: str
+    packages: Mapping[str, str] = {}  # that the formulas of views name, with their versions
 
 
 class Manifest(Content, frozen=True, kw_only=True):
@@ -65,6 +68,7 @@ class Manifest(Content, frozen=True, kw_only=True):
     offsets: Mapping[str, tuple[int, int]]
     schema_ids: Mapping[str, int]  # by view
     code: Code
+    parts: Mapping[str, Mapping[str, str]] = {}  # what each schema id is made of, by view
 
 
 def file_manifest(
@@ -73,7 +77,7 @@ def file_manifest(
     mature_until_us: int,
     file_sha256: str,
     delta_versions: Mapping[str, int],
-    schema_ids: Mapping[str, int],
+    identities: Mapping[str, ViewIdentity],
 ) -> Manifest:
     """The manifest of a file that holds these rows, as this code has computed them."""
     return Manifest(
@@ -87,13 +91,27 @@ def file_manifest(
             for _, table in sorted(of_rows.tables.items())
             for partition, span in sorted(table.offsets.items())
         },
-        schema_ids=schema_ids,
-        code=_running_code(),
+        schema_ids={view: identity.schema_id for view, identity in identities.items()},
+        code=_running_code(identities.values()),
+        parts={view: identity.parts for view, identity in identities.items()},
     )
 
 
-def _running_code() -> Code:
+def changed_views(before: Manifest, identities: Mapping[str, ViewIdentity]) -> dict[str, list[str]]:
+    """The views whose declaration is not that of the manifest, and what was changed if it says so.
+
+    Ids of release 0.1.0 count as equal where its rule still matches.
+    """
+    return {
+        view: changed_parts(before.parts[view], identity.parts) if view in before.parts else []
+        for view, identity in identities.items()
+        if before.schema_ids.get(view) not in (identity.schema_id, identity.earlier_id)
+    }
+
+
+def _running_code(identities: Iterable[ViewIdentity]) -> Code:
     return Code(
+        packages={p: v for i in identities for p, v in sorted(i.packages.items())},
         eventide=importlib.metadata.version("eventide-mlops"),
         commit=_commit(),
         python=platform.python_version(),

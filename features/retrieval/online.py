@@ -13,7 +13,7 @@ from features.engine.columns import arrays_of, encode_keys, entity_keys, field_t
 from features.engine.request_columns import request_values
 from features.engine.view_states import state_of
 from features.retrieval.field_sets import column_fields, request_fields
-from features.stores.guards import check_schemas, schema_ids
+from features.stores.declared_views import DeclaredViews
 from features.stores.ports import OnlineStore
 
 
@@ -37,7 +37,7 @@ class FeatureReader:
     def __init__(self, service: FeatureService, store: OnlineStore) -> None:
         self._service, self._store = service, store
         self._event = service.decision.request
-        self._schemas = schema_ids(service.views)
+        self._declared = DeclaredViews(service.views)
         self._entities = tuple(dict.fromkeys(v.entity for v in service.views))
         self._column_fields = column_fields(service)
         self._fields = request_fields(service)
@@ -49,7 +49,7 @@ class FeatureReader:
             StoreUnavailable: the store does not respond; a retry may help.
             ViewSchemaMismatch: the store was built under other declarations.
         """
-        check_schemas(self._store, self._schemas)
+        self._declared.check(self._store)
         record, fields = self._event.record, self._believed(requests)
         columns = arrays_of(fields, record, self._column_fields)
         own = request_values(self._service, columns, len(requests))

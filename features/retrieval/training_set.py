@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from features.definitions import Domain, FeatureService, Label
+from features.engine.view_states import state_of
 from features.errors import FeatureError
 from features.retrieval.event_log import DUPLICATE_HORIZON_US, EventLog
 from features.retrieval.historical import (
@@ -21,8 +22,7 @@ from features.retrieval.historical import (
     sources,
     training_slices,
 )
-from features.retrieval.manifest import Manifest, file_manifest
-from features.stores.guards import schema_ids
+from features.retrieval.manifest import Manifest, changed_views, file_manifest
 from features.stores.ports import OfflineStore
 from infra.atomic import atomic_file, write_atomic
 from infra.clock import from_us, span_us
@@ -155,6 +155,16 @@ def spec_from_manifest(manifest: Manifest, domains: Sequence[Domain]) -> Trainin
     )
 
 
+def changed_declarations(manifest: Manifest, domains: Sequence[Domain]) -> dict[str, list[str]]:
+    """The views of a manifest's service whose declaration is another one now, and what was changed.
+
+    Raises:
+        FeatureError: its service or its label is not declared any more.
+    """
+    service, _ = find_service_and_label(domains, manifest.service, manifest.label)
+    return changed_views(manifest, {v.name: state_of(v).identity for v in service.views})
+
+
 def find_service_and_label(
     domains: Sequence[Domain], service: str, label: str
 ) -> tuple[FeatureService, Label]:
@@ -227,7 +237,7 @@ def _manifest(
         mature_until_us=spec.mature_until_us,
         file_sha256=_file_sha256(file),
         delta_versions=event_log.versions or {},
-        schema_ids=schema_ids(spec.service.views),
+        identities={view.name: state_of(view).identity for view in spec.service.views},
     )
 
 

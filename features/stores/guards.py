@@ -1,12 +1,9 @@
-"""Whether a store is still the one that its writer or reader expects: its positions and views."""
+"""Whether a store is still the one that its writer or reader expects."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 
-from features.definitions import View
-from features.engine.value_format import ViewSchemaMismatch
-from features.engine.view_states import state_of
-from features.errors import OffsetConflict
-from features.stores.ports import OnlineStore
+from features.errors import OffsetConflict, StoreReplaced
+from features.stores.ports import DeclaredView
 from infra.kafka.partitions import Positions
 
 
@@ -24,22 +21,17 @@ def check_positions(stored: Positions, expected: Positions, *, store: str) -> No
             raise OffsetConflict(partition, expected=offset, actual=actual, store=store)
 
 
-def schema_ids(views: Iterable[View]) -> dict[str, int]:
-    """The schema id of each view, by its name."""
-    return {view.name: state_of(view).schema_id for view in views}
+def check_schema_ids(stored: Mapping[str, int], expected: Mapping[str, int]) -> None:
+    """Raises StoreReplaced if the schema ids of a store are not those that were read before."""
+    if dict(stored) != dict(expected):
+        raise store_replaced()
 
 
-def check_schemas(store: OnlineStore, expected: Mapping[str, int]) -> None:
-    """Check that a store has these views (name -> schema id); an empty store may have any.
+def store_replaced() -> StoreReplaced:
+    """The error of a writer whose store is not the one that it has read."""
+    return StoreReplaced("the online store was cleared or replaced by another process")
 
-    A view that does not have every event from the first one on has no values, or too few. They
-    would look like the values of an entity without events.
 
-    Raises:
-        ViewSchemaMismatch: the store was built under other declarations.
-        StoreUnavailable: it does not respond.
-    """
-    stored = store.schema_ids()
-    for view, schema_id in expected.items():
-        if stored and stored.get(view) != schema_id:
-            raise ViewSchemaMismatch(view)
+def adopted_ids(stored: Mapping[str, int], declared: Mapping[str, DeclaredView]) -> dict[str, int]:
+    """The schema ids of a store after views were declared: no view is added."""
+    return {view: declared[view].schema_id if view in declared else s for view, s in stored.items()}

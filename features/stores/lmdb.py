@@ -21,17 +21,23 @@ import msgspec
 from features.engine.deduplication import SeenIds
 from features.engine.view_rows import merge_rows
 from features.errors import StoreDamaged, StoreUnavailable
-from features.stores.guards import check_positions
-from features.stores.ports import OnlineContent, OnlineUpdate, ValuePage
+from features.stores.guards import adopted_ids, check_positions, check_schema_ids
+from features.stores.ports import DeclaredView, OnlineContent, OnlineUpdate, ValuePage
 from features.stores.seen_ids import pack_seen, unpack_seen
+from infra.kafka.logs import LogOrigin, Origins
 from infra.kafka.partitions import Partition, Positions
+from infra.process.timing import Deadline
 
 MAP_BYTES = 1 << 30  # address space, not disk: the file grows as it is filled
 MAX_MAP_BYTES = 1 << 40
 MAX_KEY = 500  # LMDB takes 511 bytes
 MAX_READERS = 512
+# A reader that was killed inside a read keeps its slot: until the slot is freed, no page that was
+# freed since is used again, and the file grows with each write.
+FREE_SLOTS_EVERY_S = 1.0
 
-_VALUE, _POSITION, _NEWEST, _SEEN, _SCHEMA = b"v", b"p", b"n", b"s", b"m"
+_VALUE, _POSITION, _NEWEST, _SEEN, _SCHEMA, _DECLARED = b"v", b"p", b"n", b"s", b"m", b"d"
+_ORIGIN = b"o"
 _FILES = ("lock.mdb", "data.mdb")
 _DAMAGES = (
     lmdb.InvalidError,
@@ -61,11 +67,14 @@ class LmdbOnlineStore:
         self._readonly = readonly
         self._map_bytes, self._max_map_bytes = map_bytes, max_map_bytes
         self._open_env = open_env
+        self._slots_due = Deadline()
+        self._slots_due.set(0)
         self._env = self._open()
         self._file = self._current_file()
 
     def apply(self, update: OnlineUpdate) -> None:
         """Grows the map when it is full. A full disk is StoreUnavailable."""
+        self._free_slots_of_dead_readers()
         while True:
             try:
                 with self._transaction(write=True) as txn:
@@ -88,6 +97,14 @@ class LmdbOnlineStore:
         with self._transaction() as txn:
             return {_partition(key): _number(value) for key, value in _items(txn, _POSITION)}
 
+    def origins(self) -> Origins:
+        with self._transaction() as txn:
+            return {_partition(key): _origin(value) for key, value in _items(txn, _ORIGIN)}
+
+    def set_origins(self, origins: Origins) -> None:
+        with self._transaction(write=True) as txn:
+            _put_origins(txn, origins)
+
     def newest_known_at_us(self) -> Mapping[Partition, int]:
         with self._transaction() as txn:
             return {_partition(key): _number(value) for key, value in _items(txn, _NEWEST)}
@@ -100,7 +117,30 @@ class LmdbOnlineStore:
 
     def schema_ids(self) -> Mapping[str, int]:
         with self._transaction() as txn:
-            return {key[1:].decode(): _number(value) for key, value in _items(txn, _SCHEMA)}
+            return _stored_schemas(txn)
+
+    def declarations(self) -> Mapping[str, DeclaredView]:
+        with self._transaction() as txn:
+            return {
+                key[1:].decode(): msgspec.msgpack.decode(value, type=DeclaredView)
+                for key, value in _items(txn, _DECLARED)
+            }
+
+    def declare(
+        self, declared: Mapping[str, DeclaredView], *, replacing: Mapping[str, int]
+    ) -> None:
+        while True:
+            try:
+                with self._transaction(write=True) as txn:
+                    stored = _stored_schemas(txn)
+                    check_schema_ids(stored, replacing)
+                    for view, declaration in declared.items():
+                        txn.put(_DECLARED + view.encode(), msgspec.msgpack.encode(declaration))
+                    _write_schemas(txn, adopted_ids(stored, declared))
+            except lmdb.MapFullError as error:
+                self._grow(error)
+            else:
+                return
 
     def entities(self, view: str) -> int:
         with self._transaction() as txn:
@@ -162,7 +202,10 @@ class LmdbOnlineStore:
                 return
 
     def _drop(self, txn: Any) -> None:
+        """Delete everything but the origins: they say what later positions mean."""
+        origins = {_partition(key): _origin(value) for key, value in _items(txn, _ORIGIN)}
         txn.drop(self._env.open_db(None, txn=txn), delete=False)
+        _put_origins(txn, origins)
 
     def _open(self) -> Any:
         if self._readonly and not (self._folder / "data.mdb").exists():
@@ -234,6 +277,11 @@ class LmdbOnlineStore:
                 hint="is the disk full? the store can be rebuilt: `eventide features rebuild`",
             ) from error
 
+    def _free_slots_of_dead_readers(self) -> None:
+        if self._slots_due.has_passed:
+            self._slots_due.set(FREE_SLOTS_EVERY_S)
+            self._env.reader_check()
+
     def _grow(self, error: lmdb.Error) -> None:
         size = self._env.info()["map_size"] * 2
         if size > self._max_map_bytes:
@@ -265,6 +313,10 @@ def _write(txn: Any, update: OnlineUpdate) -> None:
         txn.put(_NEWEST + _name(partition), _bytes(newest_us))
 
 
+def _stored_schemas(txn: Any) -> dict[str, int]:
+    return {key[1:].decode(): _number(value) for key, value in _items(txn, _SCHEMA)}
+
+
 def _write_schemas(txn: Any, schemas: Mapping[str, int]) -> None:
     wanted = dict(_schema_items(schemas))
     stored = dict(_items(txn, _SCHEMA))
@@ -285,6 +337,19 @@ def _content_items(content: OnlineContent) -> Iterator[Items]:
         yield [(_seen_key(seen.partition, seen.first_offset), pack_seen(seen))]
     yield _schema_items(content.schemas)
     yield [(_POSITION + _name(p), _bytes(offset)) for p, offset in content.positions.items()]
+    yield [(_ORIGIN + _name(p), _encode_origin(o)) for p, o in content.origins.items()]
+
+
+def _put_origins(txn: Any, origins: Origins) -> None:
+    for partition, origin in origins.items():
+        txn.put(_ORIGIN + _name(partition), _encode_origin(origin))
+
+
+def _origin(value: bytes) -> LogOrigin:
+    return msgspec.msgpack.decode(value, type=LogOrigin)
+
+
+_encode_origin = msgspec.msgpack.Encoder().encode
 
 
 def _schema_items(schemas: Mapping[str, int]) -> Items:

@@ -8,10 +8,13 @@ from features.definitions import EventType
 from features.engine.deduplication import SeenIds
 from features.engine.view_rows import merge_rows
 from features.errors import StoreUnavailable
-from features.stores.guards import check_positions
+from features.stores.guards import adopted_ids, check_positions, check_schema_ids
+from features.stores.log_entries import numbered
 from features.stores.ports import (
     META,
+    DeclaredView,
     EventBatch,
+    LogEntry,
     OnlineContent,
     OnlineUpdate,
     Pin,
@@ -20,6 +23,7 @@ from features.stores.ports import (
 )
 from features.stores.schema_evolution import Stored, added_fields, filling, stored_types
 from infra.clock import DAY, from_us
+from infra.kafka.logs import LogOrigin, Origins
 from infra.kafka.partitions import Partition, Positions
 
 if TYPE_CHECKING:
@@ -35,6 +39,8 @@ class MemoryOnlineStore:
         self._newest_us: dict[Partition, int] = {}
         self._seen: dict[tuple[Partition, int], SeenIds] = {}
         self._schemas: dict[str, int] = {}
+        self._origins: dict[Partition, LogOrigin] = {}
+        self._declared: dict[str, DeclaredView] = {}
 
     def apply(self, update: OnlineUpdate) -> None:
         check_positions(self._positions, update.starts, store="online")
@@ -59,6 +65,12 @@ class MemoryOnlineStore:
     def positions(self) -> Positions:
         return dict(self._positions)
 
+    def origins(self) -> Origins:
+        return dict(self._origins)
+
+    def set_origins(self, origins: Origins) -> None:
+        self._origins |= origins
+
     def newest_known_at_us(self) -> Mapping[Partition, int]:
         return dict(self._newest_us)
 
@@ -67,6 +79,16 @@ class MemoryOnlineStore:
 
     def schema_ids(self) -> Mapping[str, int]:
         return dict(self._schemas)
+
+    def declarations(self) -> Mapping[str, DeclaredView]:
+        return dict(self._declared)
+
+    def declare(
+        self, declared: Mapping[str, DeclaredView], *, replacing: Mapping[str, int]
+    ) -> None:
+        check_schema_ids(self._schemas, replacing)
+        self._declared |= declared
+        self._schemas = adopted_ids(self._schemas, declared)
 
     def entities(self, view: str) -> int:
         return len(self._values.get(view, {}))
@@ -79,7 +101,7 @@ class MemoryOnlineStore:
 
     def clear(self) -> None:
         self._values, self._positions, self._seen = {}, {}, {}
-        self._schemas, self._newest_us = {}, {}
+        self._schemas, self._newest_us, self._declared = {}, {}, {}
 
     def replace(self, content: OnlineContent) -> None:
         values: dict[str, dict[bytes, bytes]] = {}
@@ -87,7 +109,8 @@ class MemoryOnlineStore:
             values.setdefault(view, {}).update(batch)
         self._values, self._positions = values, dict(content.positions)
         self._seen = {(s.partition, s.first_offset): s for s in content.seen}
-        self._schemas = dict(content.schemas)
+        self._schemas, self._declared = dict(content.schemas), {}
+        self._origins |= content.origins
 
     def close(self) -> None:
         """Nothing to release."""
@@ -101,6 +124,7 @@ class MemoryOfflineStore:
         self._stored: dict[str, dict[str, Stored]] = {}  # the fields that a table has
         self._positions: dict[Partition, int] = {}
         self._pins: set[tuple[str, int, str]] = set()
+        self._log_entries: list[LogEntry] = []
 
     def positions(self, topics: Iterable[str]) -> Positions:
         wanted = set(topics)
@@ -115,6 +139,12 @@ class MemoryOfflineStore:
         self._commits.setdefault(batch.event.name, []).append(frame)
         self._stored[batch.event.name] = stored_types(batch.event)
         self._positions |= batch.ends
+
+    def log_entries(self) -> list[LogEntry]:
+        return list(self._log_entries)
+
+    def add_log_entries(self, entries: Sequence[LogEntry]) -> None:
+        self._log_entries += numbered(entries, after=self._log_entries)
 
     def version(self, event: EventType) -> int | None:
         self._check_fit(event)

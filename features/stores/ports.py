@@ -9,8 +9,11 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
+from msgspec import Struct
+
 from features.definitions import EventType
 from features.engine.deduplication import SeenIds
+from infra.kafka.logs import LogOrigin, Origins
 from infra.kafka.partitions import Partition, Positions
 
 if TYPE_CHECKING:
@@ -66,6 +69,42 @@ class Pin:
     name: str
 
 
+class LogEntry(Struct, frozen=True, kw_only=True):
+    """From which log a partition's positions are, since when; the newest entry of one holds.
+
+    An entry with a `gap` also records what was lost before that log, and who accepted it.
+    """
+
+    topic: str
+    partition: int
+    origin: LogOrigin
+    since_us: int
+    number: int = 0  # in the order in which the entries were added
+    gap: AcceptedGap | None = None
+
+    @property
+    def place(self) -> Partition:
+        """The partition."""
+        return Partition(self.topic, self.partition)
+
+
+class AcceptedGap(Struct, frozen=True, kw_only=True):
+    """Records that are lost for good. Positions are stored ones, by the name of the sink.
+
+    `positions`: where the sinks stood. `resume`: where they continue. `first`, `end`: what the log
+    held at that moment, as offsets. `previous_topic_id`: of the log that they had read before.
+    """
+
+    kind: str
+    positions: dict[str, int]
+    resume: dict[str, int]
+    first: int
+    end: int
+    previous_topic_id: str
+    by: str
+    reason: str
+
+
 class OfflineStore(Protocol):
     """Every event that was ever ingested, raw, once for each time it was sent.
 
@@ -86,6 +125,18 @@ class OfflineStore(Protocol):
         Raises:
             OffsetConflict: the positions of the store are not `batch.starts`; nothing was written.
             StoreUnavailable: not known to be written; read `positions`.
+        """
+        ...
+
+    def log_entries(self) -> Sequence[LogEntry]:
+        """From which logs the positions are: every entry, in order."""
+        ...
+
+    def add_log_entries(self, entries: Sequence[LogEntry]) -> None:
+        """Add entries after those that are there; their numbers are set.
+
+        Raises:
+            StoreUnavailable: nothing was added.
         """
         ...
 
@@ -198,6 +249,22 @@ class OnlineUpdate:
     newest_us: Mapping[Partition, int] = field(default_factory=dict)
 
 
+class DeclaredView(Struct, frozen=True, kw_only=True):
+    """The declaration under which a view's values were written; see `ViewIdentity`.
+
+    `adopted`: the ids of earlier rules under which some of its values are still sealed. `eventide`,
+    `python`: the versions of the process that recorded it last; they do not count.
+    """
+
+    schema_id: int
+    parts: Mapping[str, str]
+    packages: Mapping[str, str]
+    read_formulas: Mapping[str, str]
+    eventide: str
+    python: str
+    adopted: tuple[int, ...] = ()
+
+
 @dataclass(frozen=True, kw_only=True)
 class OnlineContent:
     """The whole content of an online store, computed elsewhere.
@@ -209,6 +276,7 @@ class OnlineContent:
     positions: Positions
     seen: Sequence[SeenIds]
     schemas: Mapping[str, int]
+    origins: Origins = field(default_factory=dict)  # without any, those of the store stay
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -249,6 +317,14 @@ class OnlineStore(Protocol):
         """The next offset of each partition: all events below it are in the values."""
         ...
 
+    def origins(self) -> Origins:
+        """The logs that the positions belong to; `clear` and `replace` keep them."""
+        ...
+
+    def set_origins(self, origins: Origins) -> None:
+        """Add or replace the origins of these partitions."""
+        ...
+
     def newest_known_at_us(self) -> Mapping[Partition, int]:
         """The newest `known_at_us` in the values, for each partition with any event."""
         ...
@@ -259,6 +335,21 @@ class OnlineStore(Protocol):
 
     def schema_ids(self) -> Mapping[str, int]:
         """The views that have every event from the first one on: name -> schema id."""
+        ...
+
+    def declarations(self) -> Mapping[str, DeclaredView]:
+        """What was recorded of the declarations of views, by name."""
+        ...
+
+    def declare(
+        self, declared: Mapping[str, DeclaredView], *, replacing: Mapping[str, int]
+    ) -> None:
+        """Record the declarations of views. Those in `schema_ids` get their new id there too, and
+        no value changes.
+
+        Raises:
+            StoreReplaced: `schema_ids` is not `replacing` any more; nothing was written.
+        """
         ...
 
     def entities(self, view: str) -> int:

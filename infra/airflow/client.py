@@ -11,6 +11,7 @@ from typing import Any
 import httpx
 
 from infra.errors import EventideError
+from infra.http_client import http_client
 
 TIMEOUT_S = 30.0
 FINISHED = frozenset({"success", "failed"})
@@ -57,7 +58,7 @@ class AirflowApi:
     """A session with one Airflow. Logs in at the first call."""
 
     def __init__(self, url: str, *, username: str, password: str) -> None:
-        self._client = httpx.Client(base_url=url, timeout=TIMEOUT_S)
+        self._client = http_client(url, timeout_s=TIMEOUT_S)
         self._login = {"username": username, "password": password}
 
     def has_dag(self, dag_id: str) -> bool:

@@ -21,7 +21,7 @@ def client_config(kafka: KafkaSettings) -> dict[str, Any]:
         "reconnect.backoff.max.ms": 500,  # back soon after a broker's restart
         "allow.auto.create.topics": False,  # a misspelled topic is an error
         "log_level": 2,  # what it would log of lost connections comes through `error_cb`
-        **kafka.client,
+        **kafka.properties,
     }
 
 
@@ -39,7 +39,7 @@ def consumer_config(kafka: KafkaSettings, *, group: str, instance: str) -> dict[
         "enable.auto.commit": False,  # offsets live in the transaction, or beside the data
         "enable.auto.offset.store": False,
         "isolation.level": "read_committed",
-        "auto.offset.reset": "earliest",  # for a new group; a lost position is found when placing
+        "auto.offset.reset": "error",  # a lost position is an error; a new group's start is sought
         "enable.partition.eof": True,  # how a position gets past the markers of transactions
         "group.protocol": "classic",
         "partition.assignment.strategy": "cooperative-sticky",  # keeps what a member has
@@ -48,10 +48,15 @@ def consumer_config(kafka: KafkaSettings, *, group: str, instance: str) -> dict[
         "max.poll.interval.ms": 120_000,
         "queued.max.messages.kbytes": 16_384,  # the default of 64 MB grows with the lag
         "queued.min.messages": 10_000,
+        # A response is unpacked whole, and a few kilobytes may unpack to gigabytes. A batch that
+        # unpacks to more than `receive.message.max.bytes` is unreadable: see `unreadable`.
+        "max.partition.fetch.bytes": 262_144,
+        "fetch.max.bytes": 16_777_216,
+        "receive.message.max.bytes": 33_554_432,
         "fetch.wait.max.ms": 50,
         "fetch.queue.backoff.ms": 50,  # the default of 1000 stalls after a full queue
         "check.crcs": True,
-        **kafka.client,
+        **kafka.properties,
     }
 
 
@@ -76,4 +81,4 @@ def producer_config(kafka: KafkaSettings, *, transactional_id: str | None) -> di
     }
     if transactional_id is not None:
         config |= {"transactional.id": transactional_id, "transaction.timeout.ms": 15_000}
-    return {**config, **kafka.client}
+    return {**config, **kafka.properties}

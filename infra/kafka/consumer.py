@@ -8,22 +8,33 @@ from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import Any, cast
 
 import structlog
-from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
+from confluent_kafka import OFFSET_END, Consumer, KafkaError, KafkaException, TopicPartition
 
 from infra.kafka.broker_trouble import BrokerTrouble
 from infra.kafka.config import OPERATION_TIMEOUT_S, consumer_config
-from infra.kafka.errors import PositionLost, on_client_error
+from infra.kafka.errors import ConsumerFailed, ErrorKind, PositionLost, classify, on_client_error
+from infra.kafka.logs import (
+    CommittedPosition,
+    LogOrigin,
+    Origins,
+    log_offsets,
+    stored_positions,
+)
 from infra.kafka.membership import member_id
-from infra.kafka.message import Message, partition_of
+from infra.kafka.message import ClientError, Message, UnreadableMessage, partition_of
 from infra.kafka.partitions import Partition, Positions
 from infra.kafka.positions import PartitionPositions
 from infra.kafka.retry import retry_transient
+from infra.kafka.shifted import as_stored
+from infra.kafka.unreadable import end_of_unreadable, is_of_records
 from infra.settings import KafkaSettings
 
 log = structlog.get_logger()
 
 LINGER_S = 0.005  # how long a batch that is not full waits for more
 BROKERS_AWAY_S = 30.0
+BATCH_BYTES = 8 << 20  # of the values in a batch; one more call may come on top
+RECORDS_A_CALL = 250
 
 StartPositions = Callable[[Collection[Partition]], Positions]
 
@@ -36,6 +47,9 @@ class GroupConsumer:
 
     `start_positions` says where newly assigned partitions start. Those that it leaves out, and all
     partitions without it, start at the position that the group committed, or at the beginning.
+
+    All positions that come in and go out, and the offsets of records, are stored positions: those
+    in the log plus the base of its origin. `origins` has these; the caller keeps it up to date.
 
     One thread uses it; `owned`, `positions`, `joined` and `trouble_s` may be read from any thread.
     """
@@ -51,14 +65,18 @@ class GroupConsumer:
         linger_s: float = LINGER_S,
         make_client: Callable[[dict[str, Any]], Consumer] = Consumer,
     ) -> None:
+        self.origins: Origins = {}
+        self._kafka = kafka
         self._start_positions = start_positions
         self._linger_s = linger_s
-        self._positions = PartitionPositions()
+        self._positions = PartitionPositions()  # offsets in the logs
+        self._to_check: set[Partition] = set()  # the client could not read at our offset
         self._trouble = BrokerTrouble()
         self._metadata = b""
         self._paused = False
         self._last_batch_was_full = False
         config = consumer_config(kafka, group=group, instance=instance)
+        self._is_cooperative = "cooperative" in config["partition.assignment.strategy"]
         self._client = make_client({**config, "error_cb": self._on_error})
         # Without `on_lost` the client would call `on_revoke` for lost partitions too.
         self._client.subscribe(
@@ -86,7 +104,7 @@ class GroupConsumer:
     @property
     def positions(self) -> Positions:
         """The next offset of each owned partition that is placed: what lies below it is done."""
-        return self._positions.done
+        return stored_positions(self._positions.done, self.origins)
 
     @property
     def taken(self) -> Positions:
@@ -95,7 +113,7 @@ class GroupConsumer:
         A partition may stand further on without any record: the markers of transactions take
         offsets too. Committing these positions makes the lag zero at the end of a topic.
         """
-        return self._positions.taken
+        return stored_positions(self._positions.taken, self.origins)
 
     @property
     def joined(self) -> bool:
@@ -116,6 +134,7 @@ class GroupConsumer:
             ConsumerFailed: the client cannot go on.
             PositionLost: a position is outside its partition.
         """
+        self._check_positions()
         self._place_new_partitions()
         messages = self._consume(max_records, idle_s)
         records = self._take_new(messages)
@@ -127,7 +146,7 @@ class GroupConsumer:
 
     def advance(self, positions: Positions) -> None:
         """Note that what lies below these positions is done and durable."""
-        self._positions.advance(positions)
+        self._positions.advance(log_offsets(positions, self.origins))
 
     def rewind(self) -> None:
         """Read again from the last positions that were advanced to."""
@@ -162,17 +181,38 @@ class GroupConsumer:
         return self.joined and self._metadata == self._current_metadata()
 
     def committed(self, partitions: Iterable[Partition]) -> Positions:
-        """The group's committed positions; what has none is left out.
+        """The group's committed positions; what has none in the current log is left out.
 
         Raises:
             KafkaException: no response, or a transaction over these positions is still open.
+        """
+        commits = self.commits(partitions)
+        offsets = {p: c.offset for p, c in commits.items() if c.mark in ("", self._mark(p))}
+        return stored_positions(offsets, self.origins)
+
+    def commits(self, partitions: Iterable[Partition]) -> dict[Partition, CommittedPosition]:
+        """The offsets that the group has committed, each with the mark of its log.
+
+        Raises:
+            KafkaException: see `committed`.
         """
         wanted = [_client_form(p) for p in partitions]
         offsets = retry_transient(lambda left_s: self._client.committed(wanted, timeout=left_s))
         for offset in offsets:
             if offset.error is not None:
                 raise KafkaException(offset.error)
-        return {Partition(o.topic, o.partition): o.offset for o in offsets if o.offset >= 0}
+        return {
+            Partition(o.topic, o.partition): CommittedPosition(o.offset, o.metadata or "")
+            for o in offsets
+            if o.offset >= 0
+        }
+
+    def to_commit(self, positions: Positions) -> list[TopicPartition]:
+        """The positions as a transaction commits them, each with the mark of its log."""
+        return [
+            TopicPartition(p.topic, p.number, offset, self._mark(p))
+            for p, offset in log_offsets(positions, self.origins).items()
+        ]
 
     def close(self) -> None:
         """Leave the group, so that the others need not wait for the session to end."""
@@ -192,18 +232,56 @@ class GroupConsumer:
 
     def _starts(self, partitions: Collection[Partition]) -> dict[Partition, int]:
         """Where they start, checked against what the partitions hold."""
-        starts = dict(self._start_positions(partitions)) if self._start_positions else {}
+        given = self._start_positions(partitions) if self._start_positions else {}
+        starts = dict(log_offsets(given, self.origins))
         rest = [p for p in partitions if p not in starts]
         if rest:
-            starts |= self.committed(rest)
+            starts |= log_offsets(self.committed(rest), self.origins)
         for partition in partitions:
-            first, end = self._client.get_watermark_offsets(
-                _client_form(partition), timeout=OPERATION_TIMEOUT_S
-            )
-            start = starts.setdefault(partition, first)
-            if not first <= start <= end:
-                raise PositionLost(f"{partition} holds [{first}, {end}), not the position {start}")
+            first, end = self._range(partition)
+            _check_position(partition, starts.setdefault(partition, first), first, end)
         return {p: starts[p] for p in partitions}
+
+    def _begin_at_end(self, partitions: Collection[Partition]) -> None:
+        """Give the client partitions to read, from their ends until we seek.
+
+        Left to itself it would begin at the committed offset, and stop where there is none.
+        """
+        if self._is_cooperative:
+            self._client.incremental_assign([_client_form(p, OFFSET_END) for p in partitions])
+        else:
+            everything = self.owned | frozenset(partitions)
+            self._client.assign([_client_form(p, OFFSET_END) for p in everything])
+            self._positions.rewind()
+
+    def _check_positions(self) -> None:
+        """After the client could not read at an offset: is it still there?
+
+        Raises:
+            PositionLost: it is not.
+            ConsumerFailed: it is, but the client has stopped to read the partition.
+        """
+        positions = self._positions
+        for partition in self._to_check & positions.done.keys():
+            try:
+                first, end = self._range(partition)
+            except KafkaException as error:
+                self._trouble.observe(error.args[0])
+                return
+            _check_position(partition, positions.done[partition], first, end)
+            raise ConsumerFailed(f"the client has stopped to read {partition}")
+        self._to_check.clear()  # what is left was revoked
+
+    def _range(self, partition: Partition) -> tuple[int, int]:
+        """The first offset of a partition, and the one after its last."""
+        offsets: tuple[int, int] = self._client.get_watermark_offsets(
+            _client_form(partition), timeout=OPERATION_TIMEOUT_S
+        )
+        return offsets
+
+    def _mark(self, partition: Partition) -> str:
+        origin: LogOrigin | None = self.origins.get(partition)
+        return "" if origin is None else origin.mark
 
     def _seek(self, partition: Partition, offset: int) -> None:
         """Go to our next offset; the next poll tries again while the client is not ready."""
@@ -223,35 +301,69 @@ class GroupConsumer:
         `consume(n, timeout)` alone waits its whole timeout for a batch to fill.
         """
         try:
-            first = self._client.poll(idle_s)
-            if first is None:
-                return []
-            wait_s = 0.0 if self._last_batch_was_full else self._linger_s
-            rest = self._client.consume(max(max_records - 1, 1), wait_s)
-            return cast(list[Message], [first, *rest])
+            first = cast(Message | None, self._client.poll(idle_s))
+            return [] if first is None else [first, *self._consume_rest(max_records - 1)]
         except KafkaException as error:
             # The client has dropped the records of this call, but its offsets have moved.
             self.rewind()
             self._trouble.observe(error.args[0])
             return []
 
+    def _consume_rest(self, max_records: int) -> list[Message]:
+        """More records, in small calls: no more than `BATCH_BYTES` of them are in memory."""
+        wait_s = 0.0 if self._last_batch_was_full else self._linger_s
+        messages: list[Message] = []
+        size = 0
+        while size < BATCH_BYTES and len(messages) < max(max_records, 1):
+            wanted = min(RECORDS_A_CALL, max(max_records, 1) - len(messages))
+            more = cast(list[Message], self._client.consume(wanted, wait_s))
+            messages += more
+            size += sum(len(m.value() or b"") for m in more)
+            if len(more) < wanted:
+                break
+        return messages
+
     def _take_new(self, messages: Sequence[Message]) -> list[Message]:
         """Count the messages into the batch; the records among them that are ours and new."""
         positions = self._positions
         positions.begin_batch(paused=self._paused)
-        records = []
+        records: list[Message] = []
         for message in messages:
             error = message.error()
             if error is None:
                 if positions.take(partition_of(message), message.offset() + 1):
-                    records.append(message)
-            elif error.code() == KafkaError._PARTITION_EOF:
-                positions.reach(partition_of(message), message.offset())
+                    records.append(as_stored(message, self.origins))
             else:
-                self._trouble.observe(error)
+                records += self._after_error(error, message)
         if positions.taken:
             self._trouble.end()
         return records
+
+    def _after_error(self, error: ClientError, message: Message) -> list[Message]:
+        """Note what the client says instead of records; the records that it cannot read."""
+        if error.code() == KafkaError._PARTITION_EOF:
+            self._positions.reach(partition_of(message), message.offset())
+        elif classify(error) is ErrorKind.POSITION_LOST:
+            self._to_check.add(partition_of(message))
+        elif is_of_records(error, message):
+            return self._take_unreadable(partition_of(message), why=error.name())
+        else:
+            self._trouble.observe(error)
+        return []
+
+    def _take_unreadable(self, partition: Partition, *, why: str) -> list[Message]:
+        """Count the records that the client cannot read; it stays there until we seek."""
+        positions = self._positions
+        start = positions.reached.get(partition)
+        if start is None or partition in positions.unsought:
+            return []
+        end = end_of_unreadable(self._kafka, partition, start)
+        log.warning("records_unreadable", partition=partition, offset=start, end=end, why=why)
+        records = [UnreadableMessage(partition, n, why=why) for n in range(start, end)]
+        for record in records:
+            positions.take(partition, record.offset() + 1)
+        positions.seek_again(partition)
+        return [as_stored(record, self.origins) for record in records]
 
     def _probe_brokers(self) -> None:
         """An idle topic gives no sign that the brokers are back, so ask for one."""
@@ -275,10 +387,20 @@ class GroupConsumer:
             self._trouble.begin()
 
     def _on_assign(self, _: Consumer, partitions: Sequence[TopicPartition]) -> None:
-        self._positions.assign(_partitions(partitions))
+        new = _partitions(partitions)
+        self._begin_at_end(new)
+        self._positions.assign(new)
 
     def _on_revoke(self, _: Consumer, partitions: Sequence[TopicPartition]) -> None:
         self._positions.revoke(_partitions(partitions))
+
+
+def _check_position(partition: Partition, position: int, first: int, end: int) -> None:
+    if not first <= position <= end:
+        raise PositionLost(
+            f"{partition.topic}-{partition.number} holds [{first}, {end}),"
+            f" not the position {position}"
+        )
 
 
 def waiting_for_brokers(consumer: GroupConsumer | None) -> str:

@@ -28,11 +28,14 @@ class ConsumerFailed(KafkaFailed):
 class PositionLost(KafkaFailed):
     """A position is no longer, or not yet, in its partition: events would be skipped or repeated.
 
-    It happens when topics were deleted while a store kept its data, or events passed their
-    retention before they were read.
+    It happens when topics were deleted while a store kept its data, when the brokers lost data, or
+    when events passed their retention before they were read.
     """
 
-    hint = "topics and stores do not belong together: restore one, or clean both"
+    hint = (
+        "restore what is lost, or stop ingest and serving and accept the gap:"
+        " `eventide topics accept-gap` shows it first (docs/how-to/operate.md)"
+    )
 
 
 class ProducerFailed(KafkaFailed):

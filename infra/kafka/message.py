@@ -2,7 +2,10 @@
 
 from typing import Protocol
 
+from infra.errors import EventideError
 from infra.kafka.partitions import Partition
+
+Headers = list[tuple[str, bytes | None]]
 
 
 class ClientError(Protocol):
@@ -52,7 +55,7 @@ class Message(Protocol):
         """Its value; None for a tombstone."""
         ...
 
-    def headers(self) -> list[tuple[str, bytes | None]] | None:
+    def headers(self) -> Headers | None:
         """Its headers, in order; None without any."""
         ...
 
@@ -63,6 +66,63 @@ class Message(Protocol):
     def error(self) -> ClientError | None:
         """What is wrong, when this is no record; `GroupConsumer.poll` gives none of these."""
         ...
+
+
+class UnreadableMessage:
+    """Stands for a record that cannot be read: its place is all that is known of it."""
+
+    __slots__ = ("_offset", "_partition", "why")
+
+    def __init__(self, partition: Partition, offset: int, *, why: str) -> None:
+        self._partition, self._offset, self.why = partition, offset, why
+
+    def topic(self) -> str:
+        return self._partition.topic
+
+    def partition(self) -> int:
+        return self._partition.number
+
+    def offset(self) -> int:
+        return self._offset
+
+    def key(self) -> bytes | None:
+        return None
+
+    def value(self) -> bytes | None:
+        return None
+
+    def headers(self) -> Headers | None:
+        return None
+
+    def timestamp(self) -> tuple[int, int]:
+        return 0, 0
+
+    def error(self) -> ClientError | None:
+        return None
+
+
+class UnreadableHeaders(EventideError):
+    """The headers of a record cannot be read, such as one whose name is not UTF-8."""
+
+
+def headers_of(message: Message) -> Headers:
+    """The headers of a record; empty without any.
+
+    Raises:
+        UnreadableHeaders: at the first call for a record; later calls return none of its headers.
+    """
+    try:
+        return message.headers() or []
+    except (SystemError, UnicodeError) as error:
+        raise UnreadableHeaders("the name of a header is not UTF-8") from error
+
+
+def readable_headers(message: Message) -> Headers:
+    """The headers of a record; empty without any that can be read."""
+    try:
+        return headers_of(message)
+    except UnreadableHeaders:
+        return []
 
 
 def partition_of(message: Message) -> Partition:

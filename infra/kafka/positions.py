@@ -47,6 +47,11 @@ class PartitionPositions:
         return dict(self._next)
 
     @property
+    def reached(self) -> Positions:
+        """The next new offset of each partition that is read, within the batch."""
+        return self._reached
+
+    @property
     def taken(self) -> Positions:
         """The next offset of each owned partition once the records of this batch are done."""
         return {p: offset for p, offset in self._taken.items() if p in self._owned}
@@ -72,6 +77,11 @@ class PartitionPositions:
     def sought(self, partition: Partition) -> None:
         """Note that the client reads the partition from its position."""
         self._unsought.discard(partition)
+
+    def seek_again(self, partition: Partition) -> None:
+        """Note that the client has to seek before it gives more records of the partition."""
+        if partition in self._next:
+            self._unsought.add(partition)
 
     def begin_batch(self, *, paused: bool = False) -> None:
         """Begin a batch: nothing of it is taken yet; when `paused`, nothing will be."""

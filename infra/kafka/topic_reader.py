@@ -8,8 +8,11 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 from infra.kafka.admin import end_offsets, first_offsets
 from infra.kafka.config import consumer_config
 from infra.kafka.errors import ErrorKind, KafkaFailed, classify
+from infra.kafka.logs import Origins
 from infra.kafka.message import ClientError, Message, partition_of
 from infra.kafka.partitions import Partition, Positions
+from infra.kafka.shifted import as_stored
+from infra.kafka.unreadable import end_of_unreadable, is_of_records
 from infra.settings import KafkaSettings
 
 BATCH = 1_000
@@ -18,9 +21,15 @@ _WAIT_S = 0.5
 
 
 def read_all(
-    kafka: KafkaSettings, topics: Iterable[str], *, start: Positions | None = None
+    kafka: KafkaSettings,
+    topics: Iterable[str],
+    *,
+    start: Positions | None = None,
+    origins: Origins | None = None,
 ) -> Iterator[Message]:
     """Every committed record from `start` (or the beginning) to what is the end at the call.
+
+    `start` are offsets in the logs. The records have the stored positions of `origins`.
 
     In order by partition; partitions are mixed. It does not wait for records that are sent later,
     but for open transactions: what they hold came before the call.
@@ -35,13 +44,19 @@ def read_all(
     consumer = Consumer(consumer_config(kafka, group="eventide-reader", instance="reader"))
     try:
         consumer.assign([TopicPartition(p.topic, p.number, starts[p]) for p in left])
-        yield from _read(consumer, left)
+        for message in _read(kafka, consumer, left):
+            yield as_stored(message, origins or {})
     finally:
         consumer.close()
 
 
-def _read(consumer: Consumer, left: dict[Partition, int]) -> Iterator[Message]:
-    """Records below the ends in `left`; a partition is taken out of it at its end."""
+def _read(
+    kafka: KafkaSettings, consumer: Consumer, left: dict[Partition, int]
+) -> Iterator[Message]:
+    """Records below the ends in `left`; a partition is taken out of it at its end.
+
+    Records that the client cannot read are skipped.
+    """
     silent_s = 0.0
     while left:
         messages = cast(list[Message], consumer.consume(BATCH, _WAIT_S))
@@ -50,12 +65,28 @@ def _read(consumer: Consumer, left: dict[Partition, int]) -> Iterator[Message]:
             raise KafkaFailed(f"no records for {SILENCE_LIMIT_S:.0f} s; unread: {sorted(left)}")
         for message in messages:
             partition = partition_of(message)
-            if (error := message.error()) is not None:
+            if (error := message.error()) is not None and is_of_records(error, message):
+                if partition in left:
+                    _skip(kafka, consumer, left, partition, message.offset())
+            elif error is not None:
                 _raise_unless_harmless(error)
                 _leave(left, partition, reached=_end_reached(error, message))
             elif partition in left and message.offset() < left[partition]:
                 yield message
                 _leave(left, partition, reached=message.offset() + 1)
+
+
+def _skip(
+    kafka: KafkaSettings,
+    consumer: Consumer,
+    left: dict[Partition, int],
+    partition: Partition,
+    offset: int,
+) -> None:
+    """Continue after an unreadable batch."""
+    end = end_of_unreadable(kafka, partition, offset)
+    consumer.seek(TopicPartition(partition.topic, partition.number, end))
+    _leave(left, partition, reached=end)
 
 
 def _end_reached(error: ClientError, message: Message) -> int:

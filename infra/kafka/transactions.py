@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import structlog
-from confluent_kafka import KafkaError, KafkaException, Producer, TopicPartition
+from confluent_kafka import KafkaError, KafkaException, Producer
 from msgspec import Struct
 
 from infra.kafka.config import producer_config
@@ -127,7 +127,7 @@ class TransactionalProducer:
     ) -> None:
         if not consumer.still_member() or not offsets.keys() <= consumer.owned:
             raise _MembershipChanged("the group has rebalanced since the batch was taken")
-        positions = [TopicPartition(p.topic, p.number, o) for p, o in offsets.items()]
+        positions = consumer.to_commit(offsets)
         metadata = consumer.group_metadata()
         _call(lambda left_s: producer.send_offsets_to_transaction(positions, metadata, left_s))
 

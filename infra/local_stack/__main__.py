@@ -11,6 +11,7 @@ from typing import Any
 import structlog
 
 from infra.local_stack import definition
+from infra.local_stack.environment import stack_environment
 from infra.local_stack.reaper import run_reaper
 from infra.local_stack.service import with_dependencies
 from infra.local_stack.state_files import StackFiles
@@ -21,12 +22,15 @@ from infra.settings import Settings, load_settings
 
 def main(role: str) -> int:
     """Run the role to its end."""
+    os.umask(0o077)  # what a service writes is for its user
     settings = load_settings()
     files = StackFiles(settings.state_dir)
     configure_logging(json=settings.log_json, level=settings.log_level)
     log = structlog.get_logger()
     if role == "reaper":
-        return run_reaper([sys.executable, "-m", "infra.local_stack", "supervisor"], files, log=log)
+        return run_reaper(
+            [sys.executable, "-P", "-m", "infra.local_stack", "supervisor"], files, log=log
+        )
     _supervise(settings, files, log=log)
     return 0
 
@@ -37,7 +41,7 @@ def _supervise(settings: Settings, files: StackFiles, *, log: Any) -> None:
     services = definition.services(settings, request.ports)
     if request.only:
         services = with_dependencies(services, request.only)
-    env = definition.environment(settings, dict(os.environ))
+    env = stack_environment(os.environ, state=settings.state_dir)
     supervisor = Supervisor(services, files, env=env, log=log)
 
     def stop(*_: Any) -> None:

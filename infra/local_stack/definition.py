@@ -1,11 +1,10 @@
 """The stack, declared: which services it has, where they live, what each needs before it."""
 
-import os
-import sys
 from pathlib import Path
 
 import msgspec
 
+from infra.local_stack import secrets
 from infra.local_stack.ports import PortRequest
 from infra.local_stack.service import Service
 from infra.local_stack.services import airflow, kafka, mlflow, postgres
@@ -19,14 +18,6 @@ _PORTS = {  # name: (field of StackSettings, the service that listens, the defau
     "airflow": ("airflow_port", airflow.API, 8080),
     pipeline.INGEST: ("ingest_port", pipeline.INGEST, 9101),
     pipeline.SERVING: ("serving_port", pipeline.SERVING, 9102),
-}
-
-COMMON_ENVIRONMENT = {
-    # Waiting threads of OpenMP would spin on the cores that others need.
-    "OMP_WAIT_POLICY": "PASSIVE",
-    "MLFLOW_DISABLE_TELEMETRY": "true",
-    "GX_ANALYTICS_ENABLED": "false",
-    "PYTHONUNBUFFERED": "1",
 }
 
 
@@ -59,7 +50,11 @@ def services(settings: Settings, ports: dict[str, int]) -> list[Service]:
         *_pipeline(ports),
     ]
     names = {service.name for service in local}
-    return [_only_after(service, names) for service in local]
+    more = tuple(name.strip() for name in stack.environment.split(",") if name.strip())
+    return [
+        msgspec.structs.replace(_only_after(service, names), inherits=(*service.inherits, *more))
+        for service in local
+    ]
 
 
 def endpoints(stack: StackSettings, ports: dict[str, int]) -> dict[str, object]:
@@ -69,24 +64,6 @@ def endpoints(stack: StackSettings, ports: dict[str, int]) -> dict[str, object]:
         "mlflow_url": stack.mlflow or f"http://127.0.0.1:{ports[mlflow.NAME]}",
         "airflow_url": stack.airflow or f"http://127.0.0.1:{ports['airflow']}",
     }
-
-
-def environment(settings: Settings, base: dict[str, str]) -> dict[str, str]:
-    """The environment of every process of the stack: ours, cleaned, and the state folder."""
-    env = {key: value for key, value in base.items() if key not in _NOT_INHERITED}
-    programs = str(Path(sys.executable).parent)
-    return {
-        **env,
-        **COMMON_ENVIRONMENT,
-        "PATH": f"{programs}{os.pathsep}{base.get('PATH', os.defpath)}",
-        "EVENTIDE_STATE_DIR": str(settings.state_dir),
-    }
-
-
-_NOT_INHERITED = {
-    "PYTHONDONTWRITEBYTECODE",  # without bytecode on disk every start costs twice as much
-    "PYTHONWARNINGS",
-}
 
 
 def secrets_folder(settings: Settings) -> Path:
@@ -126,6 +103,7 @@ def _mlflow(settings: Settings, ports: dict[str, int]) -> Service:
             folder=settings.state_dir / "mlflow",
             port=ports[mlflow.NAME],
             database_url=_database_url(settings, "mlflow"),
+            login=secrets.mlflow_login(secrets_folder(settings)),
             after=(postgres.NAME,),
         )
     )

@@ -6,6 +6,7 @@ import urllib.request
 from typing import Any
 
 TIMEOUT_S = 2.0
+_OPENER = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
 
 def responds_ok(url: str) -> bool:
@@ -32,5 +33,6 @@ def get_json(url: str) -> Any:
 
 
 def _get(url: str) -> Any:
-    # http.client and not httpx: the supervisor's memory is counted, and it calls only this machine.
-    return urllib.request.urlopen(url, timeout=TIMEOUT_S)  # noqa: S310
+    # urllib and not httpx: the supervisor's memory is counted, and it calls only this machine,
+    # which no proxy is asked about.
+    return _OPENER.open(url, timeout=TIMEOUT_S)

@@ -1,6 +1,7 @@
 """The logs of the services, together or one alone."""
 
 import os
+import re
 import shutil
 import time
 from collections.abc import Iterator
@@ -57,7 +58,22 @@ def _last(file: Path, lines: int, end: int) -> list[str]:
     begin = max(0, end - lines * _LONG_LINE)
     with file.open("rb") as log:
         log.seek(begin)
-        return log.read(end - begin).decode(errors="replace").splitlines()[-lines:]
+        return _lines(log.read(end - begin))[-lines:]
+
+
+def _lines(content: bytes) -> list[str]:
+    """Lines that a terminal shows and does not obey: a record in a log may hold escapes."""
+    text = _ESCAPES.sub("", content.decode(errors="replace"))
+    return [_CONTROLS.sub("\ufffd", line) for line in text.splitlines()]
+
+
+_ESCAPES = re.compile(
+    r"\x1b\][^\x07\x1b\n]*(?:\x07|\x1b\\)?"  # OSC: titles, links, the clipboard
+    r"|(?:\x1b\[|\x9b)[0-?]*[ -/]*[@-~]"  # CSI: colours, the cursor
+    r"|\x1b[PX^_][^\x1b\n]*(?:\x1b\\)?"  # DCS, SOS, PM, APC
+    r"|\x1b[ -/]*[0-~]?"
+)
+_CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]")
 
 
 def _follow(files: StackFiles, service: str | None, ends: dict[Path, int]) -> Iterator[str]:
@@ -72,7 +88,7 @@ def _follow(files: StackFiles, service: str | None, ends: dict[Path, int]) -> It
                 new = log.read()
             whole_lines = new[: new.rfind(b"\n") + 1]
             ends[file] = begin + len(whole_lines)
-            for line in whole_lines.decode(errors="replace").splitlines():
+            for line in _lines(whole_lines):
                 yield _named(file, line, service)
         time.sleep(_PAUSE_S)
 

@@ -17,14 +17,23 @@ from infra.process.waiting import wait_until
 
 K = TypeVar("K")
 _EXEC_CHILD = str(Path(__file__).with_name("exec_child.py"))
+PROC = Path("/proc")
+_STATE, _START_TICKS = 0, 19  # of the fields behind the name in /proc/PID/stat: see proc(5)
+_SAME_START_S = 1.0
 
 
-class ProcessId(msgspec.Struct, frozen=True, order=True):
-    """The identity of a process: a pid is used again, a pid with its start time is not."""
+class ProcessId(msgspec.Struct, frozen=True, order=True, omit_defaults=True):
+    """The identity of a process: a pid is used again, a pid with its start is not.
+
+    No clock that can be set has a part in it, so it stays the same when the wall clock steps.
+    """
 
     pid: int
     started: float
-    """Seconds since 1970, as psutil gives it."""
+    """Linux: clock ticks since the boot. Elsewhere, and in records of version 0.1.0, seconds since
+    1970: macOS keeps the time that its clock showed when the process started."""
+    boot: str = ""
+    """Linux: the id of the boot, which a start in ticks belongs to."""
 
 
 def start(service: Service, *, log: Path, env: Mapping[str, str]) -> "subprocess.Popen[bytes]":
@@ -32,7 +41,7 @@ def start(service: Service, *, log: Path, env: Mapping[str, str]) -> "subprocess
 
     Call from a thread that lives as long as the process shall: its end ends the process.
     """
-    log.parent.mkdir(parents=True, exist_ok=True)
+    log.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     uid = -1 if service.uid is None else service.uid
     with log.open("ab") as output:
         return subprocess.Popen(
@@ -46,8 +55,30 @@ def start(service: Service, *, log: Path, env: Mapping[str, str]) -> "subprocess
         )
 
 
-def identify(pid: int) -> ProcessId | None:
+def identify(pid: int, *, proc: Path = PROC) -> ProcessId | None:
     """The process that has this pid now; None when there is none, or only a zombie."""
+    return _identify_in(proc, pid) if sys.platform == "linux" else _identify_by_psutil(pid)
+
+
+def is_alive(process: ProcessId, *, proc: Path = PROC) -> bool:
+    """Whether this very process still runs."""
+    if sys.platform == "linux" and not process.boot:  # recorded by version 0.1.0
+        now = _identify_by_psutil(process.pid)
+        return now is not None and abs(now.started - process.started) < _SAME_START_S
+    return identify(process.pid, proc=proc) == process
+
+
+def _identify_in(proc: Path, pid: int) -> ProcessId | None:
+    try:
+        stat = (proc / str(pid) / "stat").read_text(errors="replace")
+        boot = (proc / "sys/kernel/random/boot_id").read_text().strip()
+    except (FileNotFoundError, ProcessLookupError):
+        return None
+    fields = stat.rpartition(")")[2].split()  # the name before it may hold anything
+    return None if fields[_STATE] in "ZX" else ProcessId(pid, float(fields[_START_TICKS]), boot)
+
+
+def _identify_by_psutil(pid: int) -> ProcessId | None:
     try:
         process = psutil.Process(pid)
         with process.oneshot():
@@ -56,11 +87,6 @@ def identify(pid: int) -> ProcessId | None:
             return ProcessId(pid, process.create_time())
     except psutil.NoSuchProcess:
         return None
-
-
-def is_alive(process: ProcessId) -> bool:
-    """Whether this very process still runs."""
-    return identify(process.pid) == process
 
 
 def family(leaders: Iterable[ProcessId]) -> set[ProcessId]:
@@ -86,10 +112,14 @@ def _family(
     for pid in sessions.get(leader.pid, set()) - roots:
         member = identify(pid)
         # One that is older than the leader belongs to an earlier session under the same number.
-        if member is not None and member.started >= leader.started:
+        if member is not None and _is_younger(member, than=leader):
             roots.add(pid)
     members = (identify(pid) for pid in descendants(roots, parents) | roots)
     return {member for member in members if member is not None}
+
+
+def _is_younger(member: ProcessId, *, than: ProcessId) -> bool:
+    return member.boot == than.boot and member.started >= than.started
 
 
 def descendants(roots: set[int], parents: Mapping[int, int]) -> set[int]:

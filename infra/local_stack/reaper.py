@@ -15,18 +15,25 @@ import psutil
 
 from infra.local_stack.process_table import ProcessId, family, identify, send_kill
 from infra.local_stack.state_files import ProcessTable, StackFiles
+from infra.locks import hold
 from infra.process.waiting import wait_until
 
 _PR_SET_CHILD_SUBREAPER = 36
 KILL_LIMIT_S = 20.0
+EXIT_TAKEN = 3
 _PAUSE_S = 0.02
 
 
 def run_reaper(command: list[str], files: StackFiles, *, log: Any) -> int:
     """Run the supervisor's command to its end, then end what is left; the command's exit code."""
+    lock = hold(files.running)
+    if lock is None:
+        log.error("another_stack_runs", folder=str(files.state))
+        return EXIT_TAKEN
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1)
-    supervisor = subprocess.Popen(command, stdin=subprocess.DEVNULL)
+    # The supervisor shares the lock: whichever of the two dies last gives it up.
+    supervisor = subprocess.Popen(command, stdin=subprocess.DEVNULL, pass_fds=(lock,))
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         signal.signal(number, lambda *_: supervisor.send_signal(signal.SIGTERM))
     code = _reap_until_exit_of(supervisor.pid)

@@ -8,8 +8,12 @@ from pathlib import Path
 import msgspec
 
 from infra.atomic import write_atomic
+from infra.http_client import Login
+from infra.local_stack.folders import own_folder
+from infra.state_file import read_state
 
 LOGIN_FILE = "airflow_login.json"
+MLFLOW_LOGIN_FILE = "mlflow_login.json"
 _AIRFLOW_FILE = "airflow.json"
 USERNAME = "admin"
 
@@ -25,24 +29,34 @@ class AirflowSecrets(msgspec.Struct, frozen=True, kw_only=True):
 def airflow_secrets(folder: Path) -> AirflowSecrets:
     """Read the secrets from `folder`; they are made at the first call."""
     file = folder / _AIRFLOW_FILE
-    if not file.exists():
+    shared = read_state(file, AirflowSecrets)
+    if shared is None:
         fernet = base64.urlsafe_b64encode(secrets.token_bytes(32)).decode()
         shared = AirflowSecrets(
             jwt=secrets.token_urlsafe(48), api=secrets.token_urlsafe(32), fernet=fernet
         )
         write_private(file, msgspec.json.encode(shared))
-    return msgspec.json.decode(file.read_bytes(), type=AirflowSecrets)
+    return shared
 
 
-def airflow_login(folder: Path) -> tuple[str, str]:
+def airflow_login(folder: Path) -> Login:
     """User and password of Airflow's pages and API.
 
     The file is the one that Airflow's SimpleAuthManager reads: `{user: password}`.
     """
-    file = login_file(folder)
-    if not file.exists():
-        write_private(file, msgspec.json.encode({USERNAME: secrets.token_urlsafe(12)}))
-    passwords: Mapping[str, str] = msgspec.json.decode(file.read_bytes(), type=dict[str, str])
+    return _login(login_file(folder))
+
+
+def mlflow_login(folder: Path) -> Login:
+    """User and password of MLflow's pages and API, kept in the same form."""
+    return _login(folder / MLFLOW_LOGIN_FILE)
+
+
+def _login(file: Path) -> Login:
+    passwords: Mapping[str, str] = read_state(file, dict[str, str]) or {}
+    if not passwords.get(USERNAME):
+        passwords = {USERNAME: secrets.token_urlsafe(12)}
+        write_private(file, msgspec.json.encode(passwords))
     return USERNAME, passwords[USERNAME]
 
 
@@ -53,6 +67,5 @@ def login_file(folder: Path) -> Path:
 
 def write_private(file: Path, content: bytes) -> None:
     """Create a file that only we can read, in a folder that only we can enter, whole or not."""
-    file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    file.parent.chmod(0o700)
+    own_folder(file.parent)
     write_atomic(file, content, mode=0o600)

@@ -19,7 +19,7 @@ class Service(msgspec.Struct, frozen=True, kw_only=True):
     name: str
     command: tuple[str, ...]
     healthy: Callable[[float], bool] = lambda _: True
-    """Checks the server itself, given when its process started (seconds since 1970): what a former
+    """Checks the server itself, given for how many seconds its process has run: what a former
     process left behind does not count. Blocks for seconds at most. An OSError means "not yet"."""
     after: tuple[str, ...] = ()
     """Services that must be healthy before this one starts, and end after it."""
@@ -28,6 +28,9 @@ class Service(msgspec.Struct, frozen=True, kw_only=True):
     is_done: Callable[[], bool] = lambda: False
     """For a `once` service: whether it has nothing to do, so that it need not start."""
     env: Mapping[str, str] = {}
+    """Variables of its own."""
+    inherits: tuple[str, ...] = ()
+    """Names and patterns of the operator's variables that it gets, beside those that all get."""
     cwd: Path | None = None
     uid: int | None = None
     """Run as this user; None: as ourselves."""

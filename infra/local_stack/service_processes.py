@@ -3,7 +3,9 @@
 import subprocess
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 
+from infra.local_stack.environment import inherited
 from infra.local_stack.process_table import ProcessId, families, identify, kill_all, start
 from infra.local_stack.service import Service
 from infra.local_stack.state_files import ProcessTable, StackFiles
@@ -29,7 +31,8 @@ class ServiceProcesses:
 
     def start(self, service: Service) -> int:
         """Start the service's process and record it; returns its pid."""
-        process = start(service, log=self._files.log(service.name), env=self._env)
+        env = inherited(self._env, service.inherits)
+        process = start(service, log=self._files.log(service.name), env=env)
         self._running[service.name] = process
         if leader := identify(process.pid):
             self._leaders[service.name] = leader
@@ -67,17 +70,20 @@ class ServiceProcesses:
         self.record()
 
     def record(self) -> None:
-        """Record every known process, so that the reaper or a later `up` can end them."""
+        """Record every known process, so that the reaper or a later `up` can end them.
+
+        A disk that is full ends no stack: the next record comes within seconds.
+        """
         leaders = list(self._leaders.values())
         known = set[ProcessId]().union(*self._families.values())
-        self._files.write_processes(
-            ProcessTable(
-                reaper=self._reaper,
-                supervisor=self._supervisor,
-                session_leaders=leaders,
-                descendants=sorted(known - set(leaders)),
-            )
+        table = ProcessTable(
+            reaper=self._reaper,
+            supervisor=self._supervisor,
+            session_leaders=leaders,
+            descendants=sorted(known - set(leaders)),
         )
+        with suppress(OSError):
+            self._files.write_processes(table)
 
     def close(self) -> None:
         """Start no more work."""

@@ -48,7 +48,10 @@ def back_off_s(failures: int) -> float:
 
 
 class ServiceStateMachine:
-    """State of one service. `advance` is called all the time and never blocks."""
+    """State of one service. `advance` is called all the time and never blocks.
+
+    Every pause goes by `clock`, which nobody can set: a step of the wall clock changes none.
+    """
 
     def __init__(
         self,
@@ -56,7 +59,7 @@ class ServiceStateMachine:
         processes: ProcessControl,
         *,
         began_s: float,
-        clock: Callable[[], float] = time.time,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.service = service
         self._processes, self._clock, self._began_s = processes, clock, began_s
@@ -126,7 +129,11 @@ class ServiceStateMachine:
             self._schedule_restart(f"cannot be prepared: {error}")
             return
         self._started_s = self._clock()
-        self.pid = self._processes.start(self.service)
+        try:
+            self.pid = self._processes.start(self.service)
+        except OSError as error:  # no process or no file is to be had: a full disk, a limit
+            self._schedule_restart(f"cannot be started: {error}")
+            return
         self.state, self._next_step_s, self._missed = "starting", 0.0, 0
 
     def _watch_process(self) -> None:
@@ -152,8 +159,8 @@ class ServiceStateMachine:
 
     def _start_check_when_due(self) -> None:
         if self._clock() >= self._next_step_s:
-            started_s = self._started_s
-            self._pending = self._processes.run(lambda: self.service.healthy(started_s))
+            age_s = self._clock() - self._started_s
+            self._pending = self._processes.run(lambda: self.service.healthy(age_s))
 
     def _finish_check(self, check: "Future[bool]") -> None:
         self._pending = None

@@ -5,8 +5,10 @@ import sys
 from collections.abc import Callable
 
 from infra.local_stack import definition
+from infra.local_stack.environment import stack_environment, unusable_proxies
 from infra.local_stack.logs import last_lines
 from infra.local_stack.ports import choose_ports
+from infra.local_stack.preflight import check_state_folder, unusable
 from infra.local_stack.process_table import ProcessId, is_alive
 from infra.local_stack.service import StackError, with_dependencies
 from infra.local_stack.state_files import (
@@ -16,6 +18,7 @@ from infra.local_stack.state_files import (
     StackStatus,
     StartRequest,
 )
+from infra.locks import is_held
 from infra.process.waiting import wait_until
 from infra.settings import Settings
 
@@ -28,6 +31,28 @@ def running_supervisor(files: StackFiles) -> ProcessId | None:
     """The supervisor, when it is alive."""
     supervisor = files.processes().supervisor
     return supervisor if supervisor is not None and is_alive(supervisor) else None
+
+
+def is_running(files: StackFiles) -> bool:
+    """Whether a reaper or a supervisor is there: by the lock that they hold, and by the table."""
+    return is_held(files.running) or running_supervisor(files) is not None
+
+
+def check_machine(
+    settings: Settings, environ: dict[str, str], on_progress: Callable[[str], None]
+) -> None:
+    """Check what must hold before anything starts, and make the state folder.
+
+    Raises:
+        StackError: the stack cannot run here.
+    """
+    env = stack_environment(environ, state=settings.state_dir)
+    check_state_folder(settings.state_dir, env)
+    dags = str(settings.stack.dags)
+    if not settings.stack.airflow and (reason := unusable(dags, env)):
+        raise StackError(f"the folder of the DAG files {dags!r} {reason}", hint="move it")
+    if proxies := unusable_proxies(environ):
+        on_progress(f"{' and '.join(proxies)}: a SOCKS proxy, which no service here can use")
 
 
 def start_supervisor(
@@ -51,16 +76,16 @@ def start_supervisor(
         on_progress=on_progress,
     )
     files.write_start_request(StartRequest(ports=ports, only=only))
-    reaper = _start_reaper(files, env=definition.environment(settings, environ))
+    reaper = _start_reaper(files, env=stack_environment(environ, state=settings.state_dir))
 
-    def is_running() -> bool:
+    def has_started() -> bool:
         if running_supervisor(files) is not None:
             return True
         if reaper.poll() is not None:
             raise StackError(f"the supervisor did not start:\n{_tail(files, 'stack')}")
         return False
 
-    wait_until(is_running, pause_s=0.05)
+    wait_until(has_started, pause_s=0.05)
 
 
 def wait_until_ready(
@@ -114,11 +139,12 @@ def _choose_ports(
 def _start_reaper(files: StackFiles, *, env: dict[str, str]) -> "subprocess.Popen[bytes]":
     """In a session of its own, so that it outlives the command that starts it."""
     log = files.log("stack")
-    log.parent.mkdir(parents=True, exist_ok=True)
+    log.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     with log.open("ab") as output:
         return subprocess.Popen(
-            [sys.executable, "-m", "infra.local_stack", "reaper"],
+            [sys.executable, "-P", "-m", "infra.local_stack", "reaper"],
             env=env,
+            cwd=files.state,  # one that stays, wherever `up` was typed
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,

@@ -12,6 +12,7 @@ import msgspec
 from infra.atomic import write_atomic
 from infra.local_stack.process_table import ProcessId
 from infra.settings import ENDPOINTS_FILE
+from infra.state_file import read_state
 
 ServiceState = Literal[
     "waiting", "preparing", "starting", "healthy", "unhealthy", "done", "restarting", "stopped"
@@ -83,6 +84,9 @@ class StackFiles:
         self.logs = state / "logs"
         self.endpoints = state / ENDPOINTS_FILE
         self.lock = self.folder / "lock"
+        """Held by an `up` that starts the stack, and by `clean`."""
+        self.running = self.folder / "running"
+        """Held by the reaper and the supervisor, for as long as one of them lives."""
         self._start_request = self.folder / "boot.json"
         self._processes = self.folder / "processes.json"
         self._status = self.folder / "status.json"
@@ -125,11 +129,15 @@ class StackFiles:
 
     def _write(self, file: Path, content: object) -> None:
         text = msgspec.json.format(msgspec.json.encode(content), indent=1)
-        # Not durable: a power failure also ends the processes that these files speak of.
-        write_atomic(file, text, durable=False)
+        if not _holds(file, text):  # the supervisor repeats itself, which repairs a damaged file
+            write_atomic(file, text, mode=0o600)
 
     def _read(self, file: Path, type_: type[T]) -> T | None:
-        try:
-            return msgspec.json.decode(file.read_bytes(), type=type_)
-        except FileNotFoundError:
-            return None
+        return read_state(file, type_)
+
+
+def _holds(file: Path, content: bytes) -> bool:
+    try:
+        return file.read_bytes() == content
+    except OSError:
+        return False

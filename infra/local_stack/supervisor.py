@@ -3,6 +3,7 @@
 import os
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any
 
 from infra.local_stack.logs import trim
@@ -36,7 +37,7 @@ class Supervisor:
         self._processes = ServiceProcesses(
             files, env=env, reaper=identify(self._reaper_pid), supervisor=identify(os.getpid())
         )
-        self._began_s = time.time()
+        self._started_s, self._began_s = time.time(), time.monotonic()
         self._machines = {
             service.name: ServiceStateMachine(service, self._processes, began_s=self._began_s)
             for service in services
@@ -74,7 +75,9 @@ class Supervisor:
             return
         self._housekeeping_due_s = time.monotonic() + HOUSEKEEPING_S
         self._processes.refresh_families()
-        trim(self._files.logs, limit_bytes=LOG_LIMIT_BYTES)
+        self._write_status()
+        with suppress(OSError):
+            trim(self._files.logs, limit_bytes=LOG_LIMIT_BYTES)
 
     def _publish_changes(self) -> None:
         """Log each service whose state has changed, and write the status when any has."""
@@ -88,7 +91,7 @@ class Supervisor:
         self._housekeeping_due_s = 0.0  # a new state may mean new processes
         if self._state == "starting" and self._status().is_ready:
             self._state = "up"
-            self._log.info("stack_up", seconds=round(time.time() - self._began_s, 1))
+            self._log.info("stack_up", seconds=round(time.monotonic() - self._began_s, 1))
         self._write_status()
 
     def _log_state(self, machine: ServiceStateMachine) -> None:
@@ -103,12 +106,13 @@ class Supervisor:
     def _status(self) -> StackStatus:
         return StackStatus(
             state=self._state,
-            started_s=self._began_s,
+            started_s=self._started_s,
             services=[machine.status for machine in self._machines.values()],
         )
 
     def _write_status(self) -> None:
-        self._files.write_status(self._status())
+        with suppress(OSError):  # a full disk: it is written again within seconds
+            self._files.write_status(self._status())
 
     def _shut_down(self) -> None:
         """In waves: a service ends when all that need it have ended."""

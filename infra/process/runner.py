@@ -1,5 +1,6 @@
 """Runs the loop of a consumer process beside its health pages."""
 
+from collections.abc import Collection
 from concurrent.futures import ThreadPoolExecutor
 from typing import Protocol
 
@@ -30,6 +31,7 @@ def run_loop(
     watchdog: Watchdog,
     health_port: int,
     health_host: str,
+    health_names: Collection[str] = (),
     **context: object,
 ) -> None:
     """Run the loop to its end while a thread serves /healthz, /readyz and /metrics.
@@ -43,7 +45,11 @@ def run_loop(
     """
     with (
         HealthServer(
-            health_port, live=lambda: watchdog.alive, ready=loop.ready, host=health_host
+            health_port,
+            live=lambda: watchdog.alive,
+            ready=loop.ready,
+            host=health_host,
+            names=health_names,
         ) as pages,
         ThreadPoolExecutor(1, thread_name_prefix=name) as thread,
     ):

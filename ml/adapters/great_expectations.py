@@ -8,18 +8,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import great_expectations as gx
-from great_expectations.checkpoint.actions import UpdateDataDocsAction
 from great_expectations.expectations.core import (
     expect_column_quantile_values_to_be_between as quantiles,
 )
 
+from ml.adapters.validation_page import Row, write_page
 from ml.project import Expectation
 from ml.results import Finding
 
 if TYPE_CHECKING:
     import polars as pl
 
-SITE = "pages"
 NUMBER = "number"
 
 
@@ -33,7 +32,6 @@ class GreatExpectations:
         _fix_quantiles()
         context: Any = gx.get_context(mode="ephemeral")
         context.variables.progress_bars = {"globally": False, "metric_calculations": False}
-        context.add_data_docs_site(site_name=SITE, site_config=_site(docs))
         suite = context.suites.add(
             gx.ExpectationSuite(
                 name="training_set", expectations=[_spec(*e) for e in enumerate(expectations)]
@@ -49,12 +47,12 @@ class GreatExpectations:
                 name="snapshot",
                 validation_definitions=[definition],
                 result_format="SUMMARY",
-                actions=[UpdateDataDocsAction(name="pages", site_names=[SITE])],
             )
         )
         rows = frame.fill_nan(None).to_pandas()
         result = checkpoint.run(batch_parameters={"dataframe": rows})
         (run,) = result.run_results.values()
+        write_page(_rows(run.results, expectations), docs)
         return _findings(run.results, expectations)
 
 
@@ -81,6 +79,21 @@ def _findings(results: Sequence[Any], expectations: Sequence[Expectation]) -> li
     ]
 
 
+def _rows(results: Sequence[Any], expectations: Sequence[Expectation]) -> list[Row]:
+    """In the order of the declaration."""
+    by_number = {r.expectation_config.meta[NUMBER]: r for r in results}
+    return [
+        Row(
+            expectation=_name(expectations[number]),
+            why=expectations[number].why,
+            severity=expectations[number].severity,
+            holds=bool(by_number[number].success),
+            observed=_observed(by_number[number]),
+        )
+        for number in sorted(by_number)
+    ]
+
+
 def _name(expectation: Expectation) -> str:
     return f"{expectation.kind}({json.dumps(dict(expectation.arguments), sort_keys=True)})"
 
@@ -103,18 +116,6 @@ def _exceptions(info: Any) -> list[Any]:
 
 def _raised(info: Any) -> str:
     return str(info.get("exception_message")) if info and info.get("raised_exception") else ""
-
-
-def _site(docs: Path) -> dict[str, Any]:
-    return {
-        "class_name": "SiteBuilder",
-        "show_how_to_buttons": False,
-        "site_index_builder": {"class_name": "DefaultSiteIndexBuilder"},
-        "store_backend": {
-            "class_name": "TupleFilesystemStoreBackend",
-            "base_directory": str(docs.resolve()),
-        },
-    }
 
 
 def _fix_quantiles() -> None:

@@ -14,9 +14,11 @@ import mlflow.sklearn
 from mlflow.data.polars_dataset import from_polars
 from mlflow.data.sources import LocalArtifactDatasetSource  # type: ignore[attr-defined]
 from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, RunTag
+from mlflow.environment_variables import MLFLOW_TRACKING_PASSWORD, MLFLOW_TRACKING_USERNAME
 from mlflow.exceptions import MlflowException
 from mlflow.models import infer_signature
 
+from infra.http_client import Login
 from ml.bundle.format import MAX_BYTES
 from ml.errors import BundleRefused, RegistryUnavailable
 from ml.ports import DataSet, DayRuns, RegisteredVersion, RunContents
@@ -31,9 +33,8 @@ _EXISTS = "RESOURCE_ALREADY_EXISTS"
 class MlflowExperiments:
     """One experiment a project: a run a day, and below it one for each learner."""
 
-    def __init__(self, url: str) -> None:
-        mlflow.set_tracking_uri(url)
-        self._client = mlflow.MlflowClient(url)
+    def __init__(self, url: str, *, login: Login | None = None) -> None:
+        self._client = _client(url, login)
 
     def finished(self, project: str, key: str) -> str | None:
         """By its key, its kind and its status."""
@@ -119,9 +120,8 @@ class MlflowExperiments:
 class MlflowRegistry:
     """Registered models. Aliases are read as a map: asking for a missing one raises."""
 
-    def __init__(self, url: str) -> None:
-        mlflow.set_tracking_uri(url)
-        self._client = mlflow.MlflowClient(url)
+    def __init__(self, url: str, *, login: Login | None = None) -> None:
+        self._client = _client(url, login)
 
     def champion(self, name: str) -> RegisteredVersion | None:
         """The version at the alias `champion`."""
@@ -208,6 +208,15 @@ class MlflowRegistry:
         except MlflowException as error:
             if error.error_code != _EXISTS:
                 raise
+
+
+def _client(url: str, login: Login | None) -> mlflow.MlflowClient:
+    """Where MLflow keeps a login: in the environment of the process, for all of its clients."""
+    if login is not None:
+        MLFLOW_TRACKING_USERNAME.set(login[0])
+        MLFLOW_TRACKING_PASSWORD.set(login[1])
+    mlflow.set_tracking_uri(url)
+    return mlflow.MlflowClient(url)
 
 
 class _Missing(RegistryUnavailable):

@@ -68,6 +68,25 @@ class Bundle:
             return np.empty(0)
         return self._estimate(self._encode(categories, numbers))
 
+    def known_rows(self, n: int = 8) -> tuple[dict[str, Texts], Float64Array]:
+        """Rows of values that the model knows from its training, the first one without any value.
+
+        They are the texts of its tables, and numbers around the ones that it scales by.
+        """
+        texts: dict[str, Texts] = dict.fromkeys(self.categories, [None] * n)
+        numbers = np.zeros((n, len(self.numbers)))
+        for block in self._model.encoder:
+            if isinstance(block, CategoryBlock):
+                known = block.values or ("",)
+                texts[block.column] = [None, *(known[i % len(known)] for i in range(1, n))]
+            else:
+                places = [self.numbers.index(column) for column in block.columns]
+                middle = np.array(block.shift or block.fill or (0.0,) * block.width)
+                spread = np.array(block.scale or (1.0,) * block.width)
+                numbers[:, places] = middle + np.linspace(-2, 2, n)[:, None] * spread
+        numbers[0] = np.nan
+        return texts, numbers
+
     def _encode(self, categories: Mapping[str, Texts], numbers: Float64Array) -> Float64Array:
         parts = [encoder(categories, numbers) for encoder in self._encoders]
         return np.ascontiguousarray(np.hstack(parts))

@@ -12,9 +12,9 @@ from features.catalog import domain
 from features.contracts.predictions import Outcome
 from infra.clock import to_us
 from infra.kafka.topic_reader import read_all
+from infra.local_stack.logins import airflow_login, mlflow_login
 from infra.process.progress import StatusCallback
 from infra.settings import Settings
-from ml.bootstrap import airflow_login
 from ml.demo.closing_report import Pages, report_lines, sample_lines
 from ml.demo.tour import Tour, run_tour, write_summary
 
@@ -53,7 +53,9 @@ def _outcomes(settings: Settings, topic: str) -> Iterator[Any]:
 
 
 def _pages(settings: Settings) -> Pages:
-    user, password = airflow_login(settings)
     return Pages(
-        mlflow=settings.mlflow_url, airflow=settings.airflow_url, user=user, password=password
+        mlflow=settings.mlflow_url,
+        mlflow_login=mlflow_login(settings),
+        airflow=settings.airflow_url,
+        airflow_login=airflow_login(settings),
     )

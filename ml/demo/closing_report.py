@@ -10,6 +10,7 @@ from features.contracts.predictions import Outcome
 from features.definitions import Domain
 from features.stores.ports import OfflineStore
 from infra.clock import from_us
+from infra.http_client import Login
 
 SAMPLES = 5
 
@@ -19,9 +20,9 @@ class Pages:
     """Addresses and login of the web pages."""
 
     mlflow: str
+    mlflow_login: Login | None
     airflow: str
-    user: str
-    password: str
+    airflow_login: Login
 
 
 def report_lines(results: Mapping[str, Any], samples: Iterable[str], pages: Pages) -> Iterator[str]:
@@ -165,9 +166,14 @@ def _audit(audit: Mapping[str, Any]) -> str:
 
 
 def _where(pages: Pages) -> Iterator[str]:
-    yield f"MLflow   {pages.mlflow} (choose 'Model training' at the top left)"
-    yield f"Airflow  {pages.airflow}, user {pages.user}, password {pages.password}"
+    yield f"MLflow   {pages.mlflow}{_login(pages.mlflow_login)}"
+    yield "         (choose 'Model training' at the top left)"
+    yield f"Airflow  {pages.airflow}{_login(pages.airflow_login)}"
     yield "next     eventide status"
     yield "         eventide replay flights --from 2013-04-04 --until 2013-04-05 --speed 600"
     yield "         eventide train flight_delay --day 2013-04-03"
     yield "         make down"
+
+
+def _login(login: Login | None) -> str:
+    return f", user {login[0]}, password {login[1]}" if login else ""

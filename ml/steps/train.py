@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +15,7 @@ from ml.errors import UnsupportedPipeline
 from ml.project import Candidate, ModelProject
 from ml.results import Fit, Snapshot
 from ml.steps.artifacts import once
-from ml.training.frames import to_pandas
+from ml.training.frames import read_pandas, to_pandas
 
 if TYPE_CHECKING:
     import polars as pl
@@ -42,13 +43,12 @@ def _fit(
     import polars as pl
     import skops.io
 
-    rows = pl.read_parquet(snapshot.file("training.parquet"))
     columns = project.columns_of(candidate, without=snapshot.unusable)
     categories = [c for c in project.service.categories if c in columns]
     numbers = [c for c in project.service.numbers if c in columns]
     started = time.monotonic()
     pipeline = candidate.build(categories, numbers, seed=project.seed, **candidate.options)
-    pipeline.fit(to_pandas(rows, columns), rows["label"].to_numpy())
+    fit_pipeline(pipeline, snapshot.file("training.parquet"), columns)
     seconds = time.monotonic() - started
     skops.io.dump(pipeline, fresh / PIPELINE)
     sha256 = _write_bundle(project, snapshot, candidate, pipeline, fresh / BUNDLE)
@@ -66,6 +66,21 @@ def _fit(
         parity=parity,
         columns=len(columns),
     )
+
+
+def fit_pipeline(pipeline: Any, file: Path, columns: Sequence[str]) -> None:
+    """Fit it as `pipeline.fit` does, with fewer copies of the rows in memory.
+
+    The rows are many and their encoding is a second copy: it replaces the rows before the
+    estimator, which makes another one, is fitted.
+    """
+    import polars as pl
+
+    labels = pl.read_parquet(file, columns=["label"])["label"].to_numpy()
+    frame = read_pandas(file, columns)
+    encoded = pipeline[:-1].fit_transform(frame, labels)
+    del frame
+    pipeline[-1].fit(encoded, labels)
 
 
 def bundle_scores(bundle: Bundle, rows: pl.DataFrame) -> np.ndarray[Any, np.dtype[np.float64]]:

@@ -8,6 +8,7 @@ from typing import Any, BinaryIO
 
 import httpx
 
+from infra.http_client import Login, http_client
 from ml.bundle.format import MANIFEST, MAX_BYTES
 from ml.bundle.verify import read_manifest
 from ml.registry_tags import CHAMPION, PATH_TAG, SHA256_TAG
@@ -24,9 +25,9 @@ _NO_CHAMPION = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE")
 class MlflowModelSource:
     """The version at the `champion` alias of a registered model."""
 
-    def __init__(self, url: str, *, name: str) -> None:
+    def __init__(self, url: str, *, name: str, login: Login | None = None) -> None:
         self._name = name
-        self._client = httpx.Client(base_url=url, timeout=REQUEST_TIMEOUT_S)
+        self._client = http_client(url, timeout_s=REQUEST_TIMEOUT_S, login=login)
 
     def current(self) -> ModelVersion | None:
         """The version at the alias; one request of half a kilobyte."""

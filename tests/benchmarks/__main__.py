@@ -12,7 +12,7 @@ import sys
 
 from tests.benchmarks.kit import ROOT
 
-NAMES = ("history", "append", "online", "vectors", "stream", "stack_boot")
+NAMES = ("history", "append", "online", "vectors", "training", "stream", "stack_boot")
 
 
 def main() -> int:

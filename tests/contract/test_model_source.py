@@ -19,7 +19,7 @@ from serving.adapters.mlflow_rest import MlflowModelSource
 from serving.errors import ModelUnavailable
 from serving.ports import ModelSource
 from tests.support.data.bundles import a_bundle
-from tests.support.servers import free_port
+from tests.support.servers import MLFLOW_LOGIN, free_port
 
 
 class Registrar(Protocol):
@@ -59,8 +59,8 @@ class Registry:
 
     def __init__(self, url: str) -> None:
         self.name = f"flight_delay_{uuid.uuid4().hex[:8]}"
-        self.source = MlflowModelSource(url, name=self.name)
-        self._client = httpx.Client(base_url=url, timeout=60)
+        self.source = MlflowModelSource(url, name=self.name, login=MLFLOW_LOGIN)
+        self._client = httpx.Client(base_url=url, timeout=60, auth=MLFLOW_LOGIN)
         created = self._post("experiments/create", name=self.name)
         self._experiment = created["experiment_id"]
 

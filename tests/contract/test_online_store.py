@@ -2,7 +2,6 @@
 
 import random
 from collections.abc import Iterator
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,38 +12,10 @@ from features.engine.value_format import ViewSchemaMismatch, compacted_through_u
 from features.engine.view_rows import ViewRows
 from features.engine.view_states import state_of
 from features.errors import OffsetConflict, StoreUnavailable
-from features.stores.lmdb import LmdbOnlineStore
-from features.stores.memory import MemoryOnlineStore
 from features.stores.ports import OnlineContent, OnlineStore, OnlineUpdate
-from features.stores.redis.store import RedisOnlineStore
 from infra.clock import SECOND
 from tests.support.data.sales import CITY_SALES, SHOP_SALES, START_US, reference, sale
 from tests.support.stores import P0, P1, content, count, update
-
-
-@pytest.fixture(
-    params=[
-        "memory",
-        "lmdb",
-        *(pytest.param(s, marks=pytest.mark.servers) for s in ("redis", "redis-cluster")),
-    ]
-)
-def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[OnlineStore]:
-    store = _store(request, tmp_path)
-    yield store
-    store.close()
-
-
-def _store(request: pytest.FixtureRequest, tmp_path: Path) -> OnlineStore:
-    """Servers are started for the tests that need them only."""
-    if request.param == "memory":
-        return MemoryOnlineStore()
-    if request.param == "lmdb":
-        return LmdbOnlineStore(str(tmp_path / "online"))
-    fixture = "valkey_server" if request.param == "redis" else "valkey_masters"
-    servers = request.getfixturevalue(fixture)
-    servers.empty()
-    return RedisOnlineStore(servers.url)
 
 
 def test_a_new_store_is_empty(store: OnlineStore) -> None:

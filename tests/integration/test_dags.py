@@ -1,5 +1,6 @@
 """The DAGs as Airflow sees them, and one whole run from a real offline store to a champion."""
 
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -9,7 +10,8 @@ import pytest
 
 from ml.projects import projects
 from tests.support.data.flight_events import write_synthetic_flights
-from tests.support.processes.airflow import environment, run_module
+from tests.support.processes.airflow import DAGS, environment, run_module
+from tests.support.servers import MLFLOW_LOGIN_SETTINGS
 
 RUN_DAY = "2013-02-15"
 LEARNERS = 3
@@ -84,11 +86,30 @@ def test_maintenance_of_the_offline_store_runs_daily_and_one_at_a_time(facts: An
     assert 0 < task["limit_s"] <= 3_600
 
 
+def test_airflow_runs_our_files_and_no_other_that_appears_beside_them(tmp_path: Path) -> None:
+    """Somebody who could write there would otherwise have their code run."""
+    dags = tmp_path / "dags"
+    shutil.copytree(DAGS, dags, ignore=shutil.ignore_patterns("__pycache__"))
+    for planted in ("planted.py", "train.py", "sub/training.py", "__init__.py", "training.py.py"):
+        file = dags / planted
+        file.parent.mkdir(exist_ok=True)
+        file.write_text("from airflow.sdk import DAG\nDAG('planted')\n")
+
+    files = run_module(environment(tmp_path), "files", str(dags))
+
+    assert files == ["maintenance.py", "training.py"]
+
+
 @pytest.fixture(scope="module")
 def installation(tmp_path_factory: pytest.TempPathFactory, mlflow_url: str) -> dict[str, str]:
     """An Airflow with its database, and an offline store of 47 synthetic days."""
     home = tmp_path_factory.mktemp("airflow_run")
-    env = environment(home, EVENTIDE_STATE_DIR=str(home / "state"), EVENTIDE_MLFLOW_URL=mlflow_url)
+    env = environment(
+        home,
+        EVENTIDE_STATE_DIR=str(home / "state"),
+        EVENTIDE_MLFLOW_URL=mlflow_url,
+        **MLFLOW_LOGIN_SETTINGS,
+    )
     write_synthetic_flights(str(home / "state" / "offline"), days=47, flights_a_day=700)
     airflow = Path(sys.executable).with_name("airflow")
     subprocess.run([airflow, "db", "migrate"], env=env, capture_output=True, check=True)

@@ -26,6 +26,7 @@ from ml.steps.train import train
 from ml.steps.validate import validate
 from tests.support.data.recordings import purchases
 from tests.support.recorded_store import stored
+from tests.support.servers import MLFLOW_LOGIN
 
 set_switches(os.environ)
 with warnings.catch_warnings():
@@ -65,7 +66,8 @@ def good(history: History) -> pl.DataFrame:
 def test_the_first_candidate_is_promoted_and_serves(
     history: History, mlflow_url: str, tmp_path: Path
 ) -> None:
-    experiments, registry = MlflowExperiments(mlflow_url), MlflowRegistry(mlflow_url)
+    experiments = MlflowExperiments(mlflow_url, login=MLFLOW_LOGIN)
+    registry = MlflowRegistry(mlflow_url, login=MLFLOW_LOGIN)
     snapshot = extract(PROJECT, RUN_DAY, history=history, work=tmp_path)
     validation = validate(
         PROJECT, snapshot, examiner=GreatExpectations, experiments=lambda: experiments

@@ -194,7 +194,7 @@ def test_a_model_that_fails_on_every_request_pauses_serving_until_it_is_replaced
     with a_loop(site, choice) as loop:
         feeder.send(100)
         feeder.flush()
-        wait_until(lambda: "scores none" in loop.ready()[1], what="it says why", limit_s=60)
+        wait_until(lambda: "scores no request" in loop.ready()[1], what="it says why", limit_s=60)
         assert not all_answered(site)
         assert len(outcomes(site)) == earlier_outcomes
         choice.model = model

@@ -186,7 +186,7 @@ def test_all_servers_run_together_on_the_loopback_address(stack: Stack) -> None:
     }
     assert not strangers
     secrets = list((stack.state / "secrets").iterdir())
-    assert len(secrets) == 2
+    assert len(secrets) == 3
     assert {file.stat().st_mode & 0o777 for file in secrets} == {0o600}
 
     # A killed scheduler: its workers end, and it restarts with new ones.

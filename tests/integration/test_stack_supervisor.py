@@ -9,9 +9,13 @@ from pathlib import Path
 
 import pytest
 
+from infra.local_stack import lifecycle
 from infra.local_stack.lifecycle import end_leftovers
 from infra.local_stack.process_table import ProcessId, identify, is_alive, kill_all
+from infra.local_stack.service import StackError
 from infra.local_stack.state_files import StackFiles
+from infra.locks import is_held
+from infra.settings import Settings
 from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.fault
@@ -168,6 +172,77 @@ def test_a_killed_server_restarts_and_its_old_children_end(small: Small) -> None
     assert escaped is not None
     wait_until(lambda: not is_alive(escaped), what="the old child is gone")
     wait_until(lambda: small.leader("wild") != first, what="status shows the new process")
+
+
+def damage(file: Path) -> None:
+    file.write_bytes(b"")
+
+
+def cleaned(small: Small) -> list[str]:
+    return lifecycle.clean(Settings(state_dir=small.files.state), on_progress=print)
+
+
+def test_nothing_is_deleted_while_a_stack_runs_whatever_its_files_say(small: Small) -> None:
+    for _ in range(3):  # the supervisor repairs the file meanwhile
+        damage(small.files.folder / "processes.json")
+        with pytest.raises(StackError, match="the stack is running"):
+            cleaned(small)
+    assert all(map(is_alive, small.processes))
+    wait_until(lambda: bool(small.files.processes().all()), what="the table is written again")
+
+
+def test_a_damaged_file_of_a_running_stack_is_written_again(small: Small) -> None:
+    for name in ("processes.json", "status.json"):
+        damage(small.files.folder / name)
+
+    report = lifecycle.report(Settings(state_dir=small.files.state))  # it waits for the table
+
+    assert report.running
+    wait_until(lambda: small.files.status() is not None, what="the status is back")
+
+
+def test_a_stack_whose_process_table_is_damaged_is_stopped(small: Small) -> None:
+    damage(small.files.folder / "processes.json")
+
+    lifecycle.down(Settings(state_dir=small.files.state), on_progress=print)
+
+    small.await_end()
+    assert not is_held(small.files.running)
+
+
+def test_the_lock_of_a_stack_is_held_until_both_reaper_and_supervisor_have_ended(
+    small: Small,
+) -> None:
+    small.kill(small.files.processes().reaper)
+    small.reaper.wait(30)
+    assert is_held(small.files.running)  # the supervisor stops the services, which takes a second
+
+    wait_until(lambda: not is_held(small.files.running), what="the supervisor has ended")
+
+
+def test_what_a_crash_left_is_ended_before_its_files_are_deleted(small: Small) -> None:
+    recorded, escaped = small.files.processes(), small.escaped()
+    assert escaped is not None
+    small.kill(recorded.reaper)
+    small.kill(recorded.supervisor)
+    wait_until(lambda: not is_held(small.files.running), what="both are gone")
+
+    assert "stack" in cleaned(small)
+
+    assert not is_alive(escaped)
+    assert list(small.files.state.iterdir()) == []
+
+
+def test_a_second_reaper_starts_nothing(small: Small) -> None:
+    other = subprocess.run(
+        [sys.executable, "-c", REAPER, str(small.files.state), "raise SystemExit('started')"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert "another_stack_runs" in other.stdout
+    assert "started" not in other.stderr
+    assert all(map(is_alive, small.processes))
 
 
 def test_a_foreign_process_with_a_reused_pid_is_not_killed(tmp_path: Path) -> None:

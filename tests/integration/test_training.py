@@ -28,6 +28,7 @@ from ml.steps.train import BUNDLE, PIPELINE, SCORES, train
 from ml.steps.validate import validate
 from tests.support.data.flight_history import SyntheticHistory
 from tests.support.data.small_project import DAY, ROWS_A_DAY, small_project
+from tests.support.servers import MLFLOW_LOGIN
 
 set_switches(os.environ)
 with warnings.catch_warnings():
@@ -56,11 +57,11 @@ class Bench:
 
     @property
     def experiments(self) -> MlflowExperiments:
-        return MlflowExperiments(self.url)
+        return MlflowExperiments(self.url, login=MLFLOW_LOGIN)
 
     @property
     def registry(self) -> MlflowRegistry:
-        return MlflowRegistry(self.url)
+        return MlflowRegistry(self.url, login=MLFLOW_LOGIN)
 
     def fitted(self, day: date, **history: Any) -> tuple[Snapshot, Validation, list[Fit]]:
         synthetic = SyntheticHistory(rows_a_day=ROWS_A_DAY, **history)

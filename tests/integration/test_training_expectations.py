@@ -1,6 +1,7 @@
 """Every expectation of the flights project is broken once and reported by Great Expectations."""
 
 import os
+import re
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -79,7 +80,22 @@ def test_a_good_training_set_breaks_no_expectation_and_has_a_page(
 ) -> None:
     assert GreatExpectations().examine(good, PROJECT.expectations, docs=tmp_path) == []
     (page,) = tmp_path.glob("validations/**/*.html")
-    assert "expect" in page.read_text().lower()
+    text = page.read_text()
+    assert text.count('<tr class="holds">') == len(PROJECT.expectations)
+    assert "broken" not in text.partition("<table>")[2]
+
+
+def test_text_of_an_event_is_no_part_of_the_page_but_shown_on_it(
+    good: pl.DataFrame, tmp_path: Path
+) -> None:
+    hostile = "<script src='//evil.example'></script><img src=x onerror=alert(1)>"
+    GreatExpectations().examine(spoil("origin", hostile)(good), PROJECT.expectations, docs=tmp_path)
+
+    (page,) = tmp_path.glob("**/*.html")
+    text = page.read_text()
+    assert "&lt;script src=" in text
+    assert "5 of" in text
+    assert not re.search(r"<(script|img|iframe|link|object)|https?:|\bon\w+\s*=\s*[\"']", text)
 
 
 def test_every_expectation_has_its_bad_example_here() -> None:

@@ -28,6 +28,11 @@ START_LIMIT_S = 180.0
 # A killed member keeps its partitions until its session ends, and each fault test waits for that.
 # By default no session may be shorter than 6 s.
 SHORT_SESSIONS = "group.min.session.timeout.ms=1000\n"
+MLFLOW_LOGIN = ("admin", "of the MLflow that tests share")
+MLFLOW_LOGIN_SETTINGS = {
+    "EVENTIDE_MLFLOW_USERNAME": MLFLOW_LOGIN[0],
+    "EVENTIDE_MLFLOW_PASSWORD": MLFLOW_LOGIN[1],
+}
 CLIENT_SESSIONS = {"session.timeout.ms": "3000", "heartbeat.interval.ms": "500"}
 
 
@@ -51,7 +56,7 @@ class Server:
         """Start it and return when it is healthy."""
         assert self.permitted, "mark a test that starts servers with @pytest.mark.servers"
         self._service.prepare()
-        self._started_s = time.time()
+        self._started_s = time.monotonic()
         self._process = start(self._service, log=self._log, env=dict(os.environ))
         wait_until(self._is_healthy, what=f"{self._service.name} is healthy", limit_s=START_LIMIT_S)
 
@@ -85,7 +90,7 @@ class Server:
                 f"{self._service.name} ended ({self._process.returncode}):\n{text}"
             )
         try:
-            return self._service.healthy(self._started_s)
+            return self._service.healthy(time.monotonic() - self._started_s)
         except OSError:
             return False
 
@@ -245,7 +250,11 @@ def postgres(state: Path) -> Iterator[PostgresPlan]:
 def mlflow_server(state: Path, postgres_url: str) -> Iterator[str]:
     """An MLflow server on that database; yields its URL."""
     plan = MlflowPlan(
-        folder=state / "mlflow", port=free_port(), database_url=postgres_url, after=()
+        folder=state / "mlflow",
+        port=free_port(),
+        database_url=postgres_url,
+        login=MLFLOW_LOGIN,
+        after=(),
     )
     with _running(Server(mlflow_service(plan), log=state / "mlflow.log")):
         yield plan.url

@@ -8,10 +8,10 @@ from typing import Annotated
 
 from msgspec import Meta, Struct
 
-from features.definitions import Check, EventType
+from features.definitions import PRINTABLE, Check, EventType
 
-Id = Annotated[str, Meta(min_length=1, max_length=100)]
-Code = Annotated[str, Meta(min_length=1, max_length=10)]
+Id = Annotated[str, Meta(min_length=1, max_length=100), PRINTABLE]
+Code = Annotated[str, Meta(min_length=1, max_length=10), PRINTABLE]
 TimeUs = Annotated[int, Meta(ge=631_152_000_000_000, le=4_102_444_800_000_000)]  # 1990 to 2100
 DelayMinutes = Annotated[int, Meta(ge=-1_440, le=4_320)]
 Miles = Annotated[int, Meta(ge=0, le=20_000)]

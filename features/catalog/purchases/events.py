@@ -8,9 +8,9 @@ from typing import Annotated
 
 from msgspec import Meta, Struct
 
-from features.definitions import EventType
+from features.definitions import PRINTABLE, EventType
 
-Id = Annotated[str, Meta(min_length=1, max_length=100)]
+Id = Annotated[str, Meta(min_length=1, max_length=100), PRINTABLE]
 TimeUs = Annotated[int, Meta(ge=631_152_000_000_000, le=4_102_444_800_000_000)]  # 1990 to 2100
 
 

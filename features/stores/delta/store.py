@@ -15,6 +15,7 @@ from deltalake import CommitProperties, DeltaTable, Transaction, write_deltalake
 
 from features.definitions import EventType
 from features.errors import SchemaChanged, StalePositions, StoreUnavailable, WriteConflict
+from features.stores.delta.log_entries import DeltaLogEntries
 from features.stores.delta.pins import DeltaPins
 from features.stores.delta.tables import (
     HOOKS,
@@ -27,7 +28,7 @@ from features.stores.delta.tables import (
     writer_of,
 )
 from features.stores.guards import check_positions
-from features.stores.ports import EventBatch, Pin, TableSnapshot
+from features.stores.ports import EventBatch, LogEntry, Pin, TableSnapshot
 from features.stores.schema_evolution import added_fields, filling
 from infra.clock import from_us
 from infra.kafka.partitions import Partition, Positions
@@ -60,6 +61,7 @@ class DeltaOfflineStore:
     ) -> None:
         self._tables = Tables(root, options)
         self._pins = DeltaPins(self._tables)
+        self._log_entries = DeltaLogEntries(self._tables)
         self._events = {e.name: e for e in events}
         self._opened: dict[EventType, DeltaTable] = {}
         self._commits: dict[str, int] = {}
@@ -152,6 +154,12 @@ class DeltaOfflineStore:
 
     def pins(self) -> list[Pin]:
         return self._pins.all()
+
+    def log_entries(self) -> list[LogEntry]:
+        return self._log_entries.all()
+
+    def add_log_entries(self, entries: Sequence[LogEntry]) -> None:
+        self._log_entries.add(list(entries))
 
     def _append(self, batch: EventBatch) -> None:
         table = self._open(batch.event) or self._create(batch.event)

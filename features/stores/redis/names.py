@@ -29,6 +29,11 @@ class Names:
         return PREFIX + b"{%s}:generation" % self.tags[0]
 
     @property
+    def origins(self) -> bytes:
+        """The logs that the positions belong to; the same in every generation."""
+        return PREFIX + b"{%s}:origins" % self.tags[0]
+
+    @property
     def positions(self) -> list[bytes]:
         """The positions of each shard; those of the first one decide."""
         return [self._of(shard, b"positions") for shard in range(len(self.tags))]
@@ -42,6 +47,11 @@ class Names:
     def declared(self) -> bytes:
         """The declaration under which the values of a view were computed."""
         return self._of(0, b"declared")
+
+    @property
+    def declarations(self) -> bytes:
+        """What that declaration consists of."""
+        return self._of(0, b"declarations")
 
     @property
     def redo(self) -> bytes:

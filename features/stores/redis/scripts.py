@@ -132,4 +132,27 @@ return changed
 KEYS: those of values. ARGV: for each, the SHA-1 of the value that was compacted, and the new value.
 """
 
-ALL = (COMMIT, FOLLOW, BEGIN, FINISH, SWAP)
+DECLARE = """
+local generation, schemas, declared, declarations = unpack(KEYS)
+if (redis.call('GET', generation) or '0') ~= ARGV[1] then return {'emptied'} end
+for i = 2, #ARGV, 4 do
+  local stored = redis.call('HGET', schemas, ARGV[i]) or ''
+  if stored ~= ARGV[i + 1] then return {'moved'} end
+end
+for i = 2, #ARGV, 4 do
+  local view, before, id, content = unpack(ARGV, i, i + 3)
+  redis.call('HSET', declarations, view, content)
+  if before ~= '' then
+    redis.call('HSET', schemas, view, id)
+    redis.call('HSET', declared, view, id)
+  end
+end
+return {'done'}
+"""
+"""Record declarations, and give the views that are maintained their new ids.
+
+KEYS: generation, schemas, declared, declarations. ARGV: the generation, then for each view its
+name, its id (empty if it is not maintained), the new id, what is recorded.
+"""
+
+ALL = (COMMIT, FOLLOW, BEGIN, FINISH, SWAP, DECLARE)

@@ -26,8 +26,9 @@ import structlog
 
 from features.engine.deduplication import SeenIds
 from features.engine.value_format import ViewSchemaMismatch
-from features.errors import OffsetConflict, StalePositions, StoreReplaced, StoreUnavailable
-from features.stores.ports import OnlineContent, OnlineUpdate, ValuePage
+from features.errors import OffsetConflict, StalePositions, StoreUnavailable
+from features.stores.guards import store_replaced
+from features.stores.ports import DeclaredView, OnlineContent, OnlineUpdate, ValuePage
 from features.stores.redis.content import put_content
 from features.stores.redis.names import (
     FIRST_GENERATION,
@@ -36,16 +37,20 @@ from features.stores.redis.names import (
     Names,
     is_before,
     is_newest,
+    partition_name,
     partition_of,
 )
-from features.stores.redis.scripts import FINISH, SWAP
+from features.stores.redis.scripts import DECLARE, FINISH, SWAP
 from features.stores.redis.servers import Command, Servers, connect, script
 from features.stores.redis.update import GrownValue, RedoRecord, ShardedUpdate
 from features.stores.seen_ids import unpack_seen
+from infra.kafka.logs import LogOrigin, Origins
 from infra.kafka.partitions import Partition, Positions
 
 log = structlog.get_logger()
 
+_encode_origin = msgspec.msgpack.Encoder().encode
+_decode_origin = msgspec.msgpack.Decoder(LogOrigin).decode
 COMPACTION_TRIES = 3  # another writer may append to a value while it is being compacted
 _UNLINKED = 500  # keys a round trip
 
@@ -111,6 +116,18 @@ class RedisOnlineStore:
             if not is_newest(name)
         }
 
+    def origins(self) -> Origins:
+        fields = self._servers.execute([("HGETALL", self._names.origins)])[0]
+        return {partition_of(name): _decode_origin(value) for name, value in fields.items()}
+
+    def set_origins(self, origins: Origins) -> None:
+        self._servers.execute(
+            [
+                ("HSET", self._names.origins, partition_name(p), _encode_origin(origin))
+                for p, origin in origins.items()
+            ]
+        )
+
     def newest_known_at_us(self) -> Mapping[Partition, int]:
         """The smallest of all shards."""
         return {
@@ -127,6 +144,31 @@ class RedisOnlineStore:
     def schema_ids(self) -> Mapping[str, int]:
         fields = self._execute(lambda names: [("HGETALL", names.schemas)])[0]
         return {view.decode(): int(schema_id) for view, schema_id in fields.items()}
+
+    def declarations(self) -> Mapping[str, DeclaredView]:
+        fields = self._execute(lambda names: [("HGETALL", names.declarations)])[0]
+        return {
+            view.decode(): msgspec.msgpack.decode(content, type=DeclaredView)
+            for view, content in fields.items()
+        }
+
+    def declare(
+        self, declared: Mapping[str, DeclaredView], *, replacing: Mapping[str, int]
+    ) -> None:
+        self._check_servers()
+        arguments = [
+            part
+            for view, declaration in declared.items()
+            for part in (
+                *(view, str(replacing.get(view, "")), str(declaration.schema_id)),
+                msgspec.msgpack.encode(declaration),
+            )
+        ]
+        names = self._names
+        keys = (names.counter, names.schemas, names.declared, names.declarations)
+        reply = self._servers.execute([script(DECLARE, keys, names.generation, *arguments)])[0]
+        if reply[0] != b"done":
+            raise store_replaced()
 
     def entities(self, view: str) -> int:
         """Scans all keys of the servers."""
@@ -157,6 +199,7 @@ class RedisOnlineStore:
         self._check_servers()
         self._execute(lambda _: [])
         self._names = put_content(content, self._names, self._servers)
+        self.set_origins(content.origins)
         self._delete_before(int(self._names.generation))
 
     def _delete_before(self, generation: int) -> None:
@@ -252,7 +295,7 @@ def _raise_unless_decided(reply: Sequence[Any], update: OnlineUpdate) -> None:
             partition, expected=update.starts[partition], actual=actual, store="online"
         )
     if verdict == b"emptied":
-        raise StoreReplaced("the online store was cleared or replaced by another process")
+        raise store_replaced()
     raise StalePositions(
         f"an update of {details[0].decode()} was decided but not finished by its writer"
     )

@@ -3,11 +3,14 @@
 import hashlib
 import importlib.metadata
 import sys
+import time
+from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
 
 import msgspec
 
+from infra.local_stack.environment import CLOUDS, EVENTIDE
 from infra.local_stack.health_checks import get_json, responds_ok
 from infra.local_stack.secrets import USERNAME, airflow_login, airflow_secrets, login_file
 from infra.local_stack.service import Service
@@ -17,6 +20,11 @@ DAG_PROCESSOR, TRIGGERER = "dag-processor", "triggerer"
 
 POOLS = {"training": 2, "promotion": 1}
 """Slots: candidates that train side by side, and promotions, which never do."""
+
+
+_INHERITS = (*EVENTIDE, *CLOUDS, "AIRFLOW__*", "MLFLOW_*")
+"""Its tasks run our steps, which read the offline store and write to MLflow."""
+PLUGINS = Path(__file__).resolve().parents[2] / "airflow" / "plugins"
 
 
 class AirflowPlan(msgspec.Struct, frozen=True, kw_only=True):
@@ -65,6 +73,8 @@ def airflow_environment(plan: AirflowPlan) -> dict[str, str]:
 def _core(plan: AirflowPlan, *, fernet_key: str) -> dict[str, str]:
     return {
         "AIRFLOW__CORE__DAGS_FOLDER": str(plan.dags),
+        "AIRFLOW__CORE__PLUGINS_FOLDER": str(PLUGINS),
+        "EVENTIDE_AIRFLOW_HOSTS": "127.0.0.1,localhost",
         "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
         "AIRFLOW__CORE__EXECUTOR": "LocalExecutor",
         "AIRFLOW__CORE__PARALLELISM": str(plan.slots),
@@ -111,12 +121,13 @@ def _setup(plan: AirflowPlan) -> Service:
     return Service(
         name=SETUP,
         command=(
-            *(sys.executable, "-m", "infra.local_stack.services.airflow_database"),
+            *(sys.executable, "-P", "-m", "infra.local_stack.services.airflow_database"),
             *(str(marker), fingerprint, *pools),
         ),
         is_done=lambda: marker.exists() and marker.read_text() == fingerprint,
         prepare=lambda: plan.home.mkdir(parents=True, exist_ok=True),
         env=airflow_environment(plan),
+        inherits=_INHERITS,
         once=True,
         after=plan.after,
     )
@@ -126,8 +137,9 @@ def _part(plan: AirflowPlan, name: str, *options: str, after: tuple[str, ...]) -
     return Service(
         name=name,
         command=(str(Path(sys.executable).with_name("airflow")), name, *options),
-        healthy=lambda started_s: _is_healthy(plan.url, name, started_s),
+        healthy=lambda age_s: _is_healthy(plan.url, name, age_s, now_s=time.time()),
         env=airflow_environment(plan),
+        inherits=_INHERITS,
         cwd=plan.home,
         after=after,
         # The scheduler waits for its tasks, and may wait for ever.
@@ -136,15 +148,21 @@ def _part(plan: AirflowPlan, name: str, *options: str, after: tuple[str, ...]) -
     )
 
 
-def _is_healthy(url: str, name: str, started_s: float) -> bool:
+def _is_healthy(url: str, name: str, age_s: float, *, now_s: float) -> bool:
     if name == API:
         # The execution API is built at its first call: this check pays for it, not the first task.
         return responds_ok(f"{url}/api/v2/version") and responds_ok(f"{url}/execution/health")
     key = name.replace("-", "_")
-    health = get_json(f"{url}/api/v2/monitor/health")[key]
+    return beats(get_json(f"{url}/api/v2/monitor/health")[key], key, age_s=age_s, now_s=now_s)
+
+
+def beats(health: Mapping[str, str | None], key: str, *, age_s: float, now_s: float) -> bool:
+    """Whether the last heartbeat came from the process that has run for `age_s`.
+
+    Compares two lengths of time, for a wall clock that has stepped since the start says nothing of
+    it. A heartbeat from the future was written before the clock went back: it counts.
+    """
     heartbeat = health[f"latest_{key}_heartbeat"]
-    return (
-        health["status"] == "healthy"
-        and heartbeat is not None
-        and datetime.fromisoformat(heartbeat).timestamp() >= started_s
-    )
+    if health["status"] != "healthy" or heartbeat is None:
+        return False
+    return now_s - datetime.fromisoformat(heartbeat).timestamp() <= age_s

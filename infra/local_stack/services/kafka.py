@@ -7,11 +7,18 @@ from pathlib import Path
 
 import msgspec
 
+from infra.atomic import write_atomic
+from infra.local_stack.environment import COMMON
+from infra.local_stack.folders import own_folder
 from infra.local_stack.service import Service, StackError
 from infra.local_stack.services import kafka_jars
 
 NAME = "kafka"
 _LOGGING = Path(__file__).parent / "kafka_env" / "log4j2.properties"
+# Relative to the broker's folder, where it runs: `log.dirs` is a list with commas, a class path one
+# with colons, the logging file a URI, and all are read in the alphabet of the locale. So a folder
+# may have any name.
+_DATA, _PROPERTIES, _JARS, _LOG_OPTIONS = "data", "server.properties", "jars", "log4j2.properties"
 
 
 class KafkaPlan(msgspec.Struct, frozen=True, kw_only=True):
@@ -48,7 +55,8 @@ def kafka_service(plan: KafkaPlan) -> Service:
     """The broker as a service: formatted at its first start, healthy when a client reaches it."""
     return Service(
         name=NAME,
-        command=_java(plan, "kafka.Kafka", str(_properties_file(plan))),
+        command=_java(plan, "kafka.Kafka", _PROPERTIES),
+        cwd=plan.folder,
         healthy=lambda _: broker_responds(plan.bootstrap_servers),
         prepare=lambda: _prepare(plan),
         address=plan.bootstrap_servers,
@@ -79,12 +87,14 @@ def server_properties(plan: KafkaPlan) -> dict[str, str]:
         "controller.listener.names": "CONTROLLER",
         "inter.broker.listener.name": "PLAINTEXT",
         "listener.security.protocol.map": "PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT",
-        "log.dirs": str(plan.folder / "data"),
+        "log.dirs": _DATA,
         "auto.create.topics.enable": "false",
         "num.partitions": "4",
         # Replayed events carry the time of their emission, which may lie years back.
         "log.retention.ms": "-1",
         "log.message.timestamp.type": "CreateTime",
+        # The default forgets after a week where a group stood that has no member.
+        "offsets.retention.minutes": "5256000",  # ten years
         **_ONE_BROKER,
         **_SMALL,
         **_QUICK,
@@ -135,21 +145,28 @@ def _java(plan: KafkaPlan, main_class: str, *arguments: str) -> tuple[str, ...]:
         "-XX:TieredStopAtLevel=1",
         "--sun-misc-unsafe-memory-access=allow",
         "--enable-native-access=ALL-UNNAMED",
-        f"-Dlog4j2.configurationFile={_LOGGING}",
+        f"-Dlog4j2.configurationFile={_LOG_OPTIONS}",
         "-cp",
-        f"{plan.jars}/*",
+        f"{_JARS}/*",
         main_class,
         *arguments,
     )
 
 
 def _prepare(plan: KafkaPlan) -> None:
-    plan.folder.mkdir(parents=True, exist_ok=True)
-    _properties_file(plan).write_text(
-        "".join(f"{key}={value}\n" for key, value in server_properties(plan).items())
-    )
-    if not (plan.folder / "data" / "meta.properties").exists():
+    own_folder(plan.folder)
+    _link(plan.folder / _JARS, plan.jars)
+    write_atomic(plan.folder / _LOG_OPTIONS, _LOGGING.read_bytes())
+    properties = "".join(f"{key}={value}\n" for key, value in server_properties(plan).items())
+    write_atomic(plan.folder / _PROPERTIES, properties.encode())
+    if not (plan.folder / _DATA / "meta.properties").exists():
         _format(plan)
+
+
+def _link(link: Path, target: Path) -> None:
+    if not (link.is_symlink() and link.readlink() == target):
+        link.unlink(missing_ok=True)
+        link.symlink_to(target)
 
 
 def _format(plan: KafkaPlan) -> None:
@@ -159,13 +176,15 @@ def _format(plan: KafkaPlan) -> None:
         plan, "kafka.tools.StorageTool", "format", "--standalone", f"--cluster-id={cluster}"
     )
     completed = subprocess.run(
-        [*command, "-c", str(_properties_file(plan))], capture_output=True, text=True, check=False
+        [*command, "-c", _PROPERTIES],
+        cwd=plan.folder,
+        env={"LC_ALL": COMMON["LC_ALL"]},
+        capture_output=True,
+        text=True,
+        errors="replace",
+        check=False,
     )
     if completed.returncode:
         raise StackError(
             f"Kafka's storage cannot be formatted: {completed.stderr or completed.stdout}"
         )
-
-
-def _properties_file(plan: KafkaPlan) -> Path:
-    return plan.folder / "server.properties"

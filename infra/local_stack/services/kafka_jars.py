@@ -15,8 +15,9 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from infra.atomic import atomic_folder, exclusive_lock
+from infra.atomic import atomic_folder
 from infra.errors import EventideError
+from infra.locks import exclusive_lock
 
 _ENVIRONMENT = Path(__file__).parent / "kafka_env"
 SPEC = _ENVIRONMENT / "jgo.toml"

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import msgspec
 
+from infra.http_client import Login
 from infra.local_stack.health_checks import responds_ok
 from infra.local_stack.service import Service
 
@@ -17,6 +18,7 @@ class MlflowPlan(msgspec.Struct, frozen=True, kw_only=True):
     folder: Path
     port: int
     database_url: str
+    login: Login
     after: tuple[str, ...]
 
     @property
@@ -31,8 +33,8 @@ def mlflow_service(plan: MlflowPlan) -> Service:
     return Service(
         name=NAME,
         command=(
-            *(sys.executable, "-m", "infra.local_stack.services.mlflow_process"),
-            *(str(plan.port), str(artifacts)),
+            *(sys.executable, "-P", "-m", "infra.local_stack.services.mlflow_process"),
+            *(str(plan.port), artifacts.name),
         ),
         healthy=lambda _: responds_ok(f"{plan.url}/health"),
         prepare=lambda: artifacts.mkdir(parents=True, exist_ok=True),
@@ -41,6 +43,9 @@ def mlflow_service(plan: MlflowPlan) -> Service:
             "MLFLOW_BACKEND_STORE_URI": plan.database_url,
             # Job execution serves GenAI features and costs eight processes.
             "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
+            "EVENTIDE_MLFLOW_USERNAME": plan.login[0],
+            "EVENTIDE_MLFLOW_PASSWORD": plan.login[1],
+            "EVENTIDE_MLFLOW_HOSTS": f"127.0.0.1:{plan.port},localhost:{plan.port}",
         },
         cwd=plan.folder,
         after=plan.after,

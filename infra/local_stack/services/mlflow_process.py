@@ -1,8 +1,9 @@
-"""The MLflow server in one process.
+"""The MLflow server in one process, behind its guard.
 
-    python -m infra.local_stack.services.mlflow_process PORT ARTIFACTS
+    python -m infra.local_stack.services.mlflow_process PORT ARTIFACTS [ADDRESS]
 
-The database is in MLFLOW_BACKEND_STORE_URI.
+The database is in MLFLOW_BACKEND_STORE_URI, the login in EVENTIDE_MLFLOW_USERNAME and _PASSWORD.
+EVENTIDE_MLFLOW_HOSTS lists what a request may name as its host, with ports, separated by commas.
 
 `mlflow server` does the same checks and then starts uvicorn as a second process, which imports
 everything again: 240 MiB and 6 CPU seconds more, on a machine that starts all servers at once.
@@ -10,34 +11,58 @@ everything again: 240 MiB and 6 CPU seconds more, on a machine that starts all s
 
 import os
 import sys
+from collections.abc import MutableMapping
+from pathlib import Path
 
-_ARTIFACT_ROOT = "mlflow-artifacts:/"  # through the server's proxy: clients need no shared folder
+from infra.local_stack.services.mlflow_guard import ARTIFACTS, SOURCES, Guard, guard_stores
 
 
-def main(port: int, artifacts: str, database_url: str) -> None:
+def main(port: int, artifacts: str, address: str, environ: MutableMapping[str, str]) -> None:
     """Create or migrate the tables, then serve until SIGTERM."""
     import uvicorn
-    from mlflow.server import _UVICORN_LOG_CONFIG, constants
-    from mlflow.server.handlers import initialize_backend_stores
+    from mlflow.server import _UVICORN_LOG_CONFIG, handlers
 
-    os.environ.update(  # noqa: TID251 - the app that uvicorn loads takes its options from there
-        {
-            constants.BACKEND_STORE_URI_ENV_VAR: database_url,
-            constants.REGISTRY_STORE_URI_ENV_VAR: database_url,
-            constants.ARTIFACT_ROOT_ENV_VAR: _ARTIFACT_ROOT,
-            constants.SERVE_ARTIFACTS_ENV_VAR: "true",
-            constants.ARTIFACTS_DESTINATION_ENV_VAR: artifacts,
-        }
-    )
-    initialize_backend_stores(database_url, database_url, _ARTIFACT_ROOT)
+    hosts = environ["EVENTIDE_MLFLOW_HOSTS"]
+    database_url = environ["MLFLOW_BACKEND_STORE_URI"]
+    guard_stores(handlers._tracking_store_registry)
+    environ.update(_options(database_url, artifacts, hosts))
+    handlers.initialize_backend_stores(database_url, database_url, ARTIFACTS)
+    from mlflow.server.fastapi_app import app
+
     uvicorn.run(
-        "mlflow.server.fastapi_app:app",
-        host="127.0.0.1",
+        Guard(
+            app,
+            username=environ["EVENTIDE_MLFLOW_USERNAME"],
+            password=environ.pop("EVENTIDE_MLFLOW_PASSWORD"),
+            hosts=hosts.split(","),
+        ),
+        host=address,
         port=port,
         log_config=str(_UVICORN_LOG_CONFIG),
         access_log=False,
     )
 
 
+def _options(database_url: str, artifacts: str, hosts: str) -> dict[str, str]:
+    """The options of `mlflow server`, as the app takes them. Artifacts go through its proxy."""
+    from mlflow.server import constants
+
+    return {
+        constants.BACKEND_STORE_URI_ENV_VAR: database_url,
+        constants.REGISTRY_STORE_URI_ENV_VAR: database_url,
+        constants.ARTIFACT_ROOT_ENV_VAR: ARTIFACTS,
+        constants.SERVE_ARTIFACTS_ENV_VAR: "true",
+        # As a URI: a folder may have any name.
+        constants.ARTIFACTS_DESTINATION_ENV_VAR: Path(artifacts).resolve().as_uri(),
+        "MLFLOW_SERVER_ALLOWED_HOSTS": hosts,
+        "MLFLOW_CREATE_MODEL_VERSION_SOURCE_VALIDATION_REGEX": SOURCES,
+    }
+
+
 if __name__ == "__main__":
-    main(int(sys.argv[1]), sys.argv[2], os.environ["MLFLOW_BACKEND_STORE_URI"])  # noqa: TID251
+    main(
+        int(sys.argv[1]),
+        sys.argv[2],
+        sys.argv[3] if len(sys.argv) > 3 else "127.0.0.1",
+        os.environ,  # noqa: TID251
+    )

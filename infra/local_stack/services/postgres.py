@@ -7,6 +7,7 @@ import hashlib
 import importlib.util
 import os
 import pwd
+import re
 import shutil
 import signal
 import socket
@@ -17,6 +18,7 @@ from pathlib import Path
 
 import msgspec
 
+from infra.local_stack.folders import PASSABLE, PRIVATE, own_folder
 from infra.local_stack.service import Service, StackError
 
 NAME = "postgres"
@@ -51,12 +53,16 @@ class PostgresPlan(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def socket_folder(self) -> Path:
-        """Beside the data, or, where that path is too long for a socket, a folder of our own."""
-        beside = self.folder / "socket"
-        if len(f"{beside}/.s.PGSQL.{_PORT}") < _LONGEST_SOCKET:
-            return beside
+        """Beside the data, or, where that path does not do for a socket, a folder of our own.
+
+        The path of a socket is short, PostgreSQL splits a list of them at commas, and clients
+        find it in a URL.
+        """
         name = hashlib.sha256(str(self.folder).encode()).hexdigest()[:12]
-        return Path(tempfile.gettempdir()) / f"eventide-{os.getuid()}-{name}"
+        own = f"eventide-{os.getuid()}-{name}"
+        beside = self.folder / "socket"
+        others = (Path(tempfile.gettempdir()) / own, Path("/tmp") / own)  # noqa: S108
+        return next((f for f in (beside, *others) if _does_for_a_socket(f)), beside)
 
     def url(self, database: str) -> str:
         """The URL of a database, for SQLAlchemy with psycopg2."""
@@ -64,6 +70,12 @@ class PostgresPlan(msgspec.Struct, frozen=True, kw_only=True):
 
 
 _LONGEST_SOCKET = 104  # bytes, macOS; Linux has 108
+_PLAIN = re.compile(r"[\w./-]+", re.ASCII)
+
+
+def _does_for_a_socket(folder: Path) -> bool:
+    path = f"{folder}/.s.PGSQL.{_PORT}"
+    return _PLAIN.fullmatch(path) is not None and len(path) < _LONGEST_SOCKET
 
 
 def plan_postgres(folder: Path) -> PostgresPlan:
@@ -102,11 +114,11 @@ def _accepts(plan: PostgresPlan) -> bool:
 
 
 def _prepare(plan: PostgresPlan) -> None:
-    plan.folder.mkdir(parents=True, exist_ok=True)
+    own_folder(plan.folder, mode=PRIVATE if plan.uid is None else PASSABLE)
     if plan.uid is not None:
         _make_traversable(plan.folder, _programs())
         _make_readable(_programs().parent)
-    _own_folder(plan.socket_folder, plan.uid)
+    own_folder(plan.socket_folder, uid=plan.uid)
     if not _cluster_marker(plan).exists():
         _make_cluster(plan)
 
@@ -114,7 +126,7 @@ def _prepare(plan: PostgresPlan) -> None:
 def _make_cluster(plan: PostgresPlan) -> None:
     """Create a cluster with our databases. Deletes the remains of an interrupted attempt first."""
     shutil.rmtree(plan.data, ignore_errors=True)
-    _own_folder(plan.data, plan.uid)
+    own_folder(plan.data, uid=plan.uid)
     options = ("--auth=trust", "--encoding=UTF8", "--locale=C", "--no-sync", "-U", "postgres")
     _run(plan, "initdb", *options, "-D", str(plan.data))
     # A single-user server without a socket: the databases exist before anyone can connect.
@@ -131,8 +143,10 @@ def _run(plan: PostgresPlan, program: str, *arguments: str, text: str = "") -> N
     completed = subprocess.run(
         [str(_programs() / program), *arguments],
         input=text,
+        env={"LC_ALL": "C", "TZ": "UTC"},  # it runs as another user: no variable of ours
         capture_output=True,
         text=True,
+        errors="replace",
         check=False,
         user=plan.uid,
         group=None if plan.uid is None else pwd.getpwuid(plan.uid).pw_gid,
@@ -149,20 +163,6 @@ def _programs() -> Path:
     assert package is not None
     assert package.submodule_search_locations is not None
     return Path(package.submodule_search_locations[0]) / "pginstall18" / "bin"
-
-
-def _own_folder(folder: Path, uid: int | None) -> None:
-    """A folder that only the server's user may enter.
-
-    Raises:
-        StackError: it belongs to someone else.
-    """
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    if uid is not None:
-        os.chown(folder, uid, -1)
-    elif folder.stat().st_uid != os.getuid():
-        raise StackError(f"{folder} belongs to another user", hint="remove it, or move the state")
-    folder.chmod(0o700)
 
 
 def _make_readable(install: Path) -> None:

@@ -1,6 +1,7 @@
 """Inspects and runs our DAGs in a process of its own: Airflow reads its settings at import.
 
 python -m tests.support.processes.airflow facts
+python -m tests.support.processes.airflow files FOLDER
 python -m tests.support.processes.airflow run DAG_ID LOGICAL_DATE
 """
 
@@ -56,6 +57,14 @@ def dag_facts() -> dict[str, Any]:
         "heavy": loaded,
         "dags": {name: _dag_facts(dag) for name, dag in bag.dags.items()},
     }
+
+
+def dag_files(folder: str) -> list[str]:
+    """The files that Airflow would run of that folder of DAGs."""
+    from airflow.utils.file import list_py_file_paths
+
+    found = list_py_file_paths(folder, safe_mode=False)
+    return sorted(str(Path(file).relative_to(folder)) for file in found)
 
 
 def _dag_facts(dag: Any) -> dict[str, Any]:
@@ -119,5 +128,6 @@ def run(dag_id: str, logical_date: str) -> dict[str, Any]:
 
 if __name__ == "__main__":
     command, *arguments, file = sys.argv[1:]
-    result = dag_facts() if command == "facts" else run(*arguments)
+    do: dict[str, Any] = {"facts": dag_facts, "files": dag_files, "run": run}
+    result = do[command](*arguments)
     Path(file).write_text(json.dumps(result, default=str))

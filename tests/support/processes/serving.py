@@ -27,7 +27,7 @@ from infra.settings import KafkaSettings, Settings
 from tests.support.data.messages import a_request
 from tests.support.processes.commands import EVENTIDE, environment
 from tests.support.processes.service import ServiceProcess
-from tests.support.servers import CLIENT_SESSIONS, free_port
+from tests.support.servers import CLIENT_SESSIONS, MLFLOW_LOGIN_SETTINGS, free_port
 from tests.support.waiting import wait_until
 
 PREDICTIONS = DOMAIN.predictions_topic
@@ -77,6 +77,7 @@ class ServingProcess(ServiceProcess):
         short = {
             "EVENTIDE_KAFKA__CLIENT": json.dumps(CLIENT_SESSIONS),
             "EVENTIDE_MLFLOW_URL": mlflow_url or "http://127.0.0.1:9",
+            **MLFLOW_LOGIN_SETTINGS,
             "EVENTIDE_SERVING__GROUP": site.group,
             "EVENTIDE_SERVING__INSTANCE": instance,
             "EVENTIDE_SERVING__MAX_BATCH": str(max_batch),

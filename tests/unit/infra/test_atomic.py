@@ -1,11 +1,12 @@
-"""Files and folders are written completely or not at all; a lock has one holder."""
+"""Files and folders are written completely or not at all."""
 
-import subprocess
-import sys
+import os
 from contextlib import suppress
 from pathlib import Path
 
-from infra.atomic import atomic_file, atomic_folder, exclusive_lock, write_atomic
+import pytest
+
+from infra.atomic import atomic_file, atomic_folder, write_atomic
 
 
 def test_a_new_file_replaces_the_old_one(tmp_path: Path) -> None:
@@ -51,21 +52,13 @@ def test_a_private_file_is_readable_by_its_owner_only(tmp_path: Path) -> None:
     assert file.stat().st_mode & 0o777 == 0o600
 
 
-def test_a_lock_has_one_holder_at_a_time_and_ends_with_its_process(tmp_path: Path) -> None:
-    file, log = tmp_path / "new folder" / "lock", tmp_path / "log"
-    program = (
-        "import os, pathlib, sys\n"
-        "from infra.atomic import exclusive_lock\n"
-        "print('started', flush=True)\n"
-        f"with exclusive_lock(pathlib.Path({str(file)!r})):\n"
-        f"    print(pathlib.Path({str(log)!r}).read_text(), flush=True)\n"
-        "    os._exit(0)\n"
-    )
-    with exclusive_lock(file):
-        other = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True)
-        assert other.stdout is not None
-        assert other.stdout.readline() == "started\n"
-        log.write_text("written while the lock was held")
-    assert other.communicate()[0] == "written while the lock was held\n"
-    with exclusive_lock(file):
-        pass
+def test_the_files_of_a_new_folder_are_on_disk_before_its_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synced: list[int] = []
+    monkeypatch.setattr(os, "fsync", lambda fd: synced.append(os.fstat(fd).st_ino))
+    with atomic_folder(tmp_path / "model") as draft:
+        (draft / "inner").mkdir()
+        (draft / "inner" / "file").write_bytes(b"content")
+        inodes = {path.stat().st_ino for path in (draft, *draft.rglob("*"))}
+    assert inodes <= set(synced)

@@ -20,7 +20,7 @@ from serving.bootstrap import request_decoder
 from serving.errors import ModelFails
 from serving.model import ModelVersion, ServedModel
 from serving.ports import Features
-from serving.score import UNSCORABLE, WHOLE_BATCH, ScoredRequest, Scorer
+from serving.score import UNSCORABLE, ScoredRequest, Scorer
 from tests.support.data.bundles import a_bundle, a_model_file
 from tests.support.data.messages import NOON_US, AMessage, a_message, a_request
 
@@ -212,30 +212,33 @@ def test_only_the_request_on_which_the_model_fails_is_rejected(model: ServedMode
     assert fragile.calls < 20
 
 
-def test_a_model_that_scores_no_request_fails_and_rejects_none(model: ServedModel) -> None:
-    bad = [a_message(a_request(flight_id=f"bad-{n}")) for n in range(3)]
-    with pytest.raises(ModelFails, match="scores none of 3 requests"):
-        score(bad, model, a_scorer(Fragile()))
-
-
-def test_a_model_that_has_worked_may_fail_on_a_few_but_not_on_all(model: ServedModel) -> None:
+@pytest.mark.parametrize("n", [1, 2, 3, 100])
+def test_requests_that_a_sound_model_cannot_score_are_rejected_however_many(
+    n: int, model: ServedModel
+) -> None:
     scorer = a_scorer(Fragile())
-    bad = [a_message(a_request(flight_id=f"bad-{n}")) for n in range(WHOLE_BATCH)]
-    score([a_message()], model, scorer)
-
-    assert [a.outcome.reason for a in score(bad[:1], model, scorer)] == [UNSCORABLE]
-    with pytest.raises(ModelFails):
-        score(bad[:1], model, scorer)
-    score([a_message()], model, scorer)
-    with pytest.raises(ModelFails):
-        score(bad, model, scorer)
+    bad = [a_message(a_request(flight_id=f"bad-{i}")) for i in range(n)]
+    for _ in range(3):  # also one batch after the other, by a new process too
+        assert [a.outcome.reason for a in score(bad, model, scorer)] == [UNSCORABLE] * n
 
 
-def test_scores_that_are_no_probability_fail(tmp_path: Path) -> None:
+def test_a_model_that_scores_neither_requests_nor_its_own_rows_fails_and_rejects_none(
+    tmp_path: Path,
+) -> None:
     sound = a_model(tmp_path / "bundle")
     bundle = Bundle(a_model_file(FLIGHT_DELAY), lambda encoded: np.full(len(encoded), np.nan))
-    with pytest.raises(ModelFails, match="score is nan"):
-        score([a_message()], ServedModel(version=sound.version, bundle=bundle))
+    broken = ServedModel(version=sound.version, bundle=bundle)
+    with pytest.raises(ModelFails, match="its score of a row of its own is nan"):
+        score([a_message()], broken)
+
+
+def test_the_rows_that_a_model_knows_are_scored_by_it(model: ServedModel) -> None:
+    texts, numbers = model.bundle.known_rows()
+    assert set(texts["carrier"]) > {"AA", None}
+    assert np.isnan(numbers[0]).all()
+    assert not np.isnan(numbers[1:]).any()
+    scores = model.bundle.score(texts, numbers)
+    assert ((scores > 0) & (scores < 1)).all()
 
 
 class Unavailable(Fragile):

@@ -16,12 +16,19 @@ from features.contracts.codec import decode
 from features.definitions import FeatureService
 from features.engine.columns import field_tuples
 from features.engine.event_rows import EventRows
+from features.engine.view_states import state_of
 from features.errors import FeatureError
 from features.ingestion.offline_sink import OfflineSink
 from features.retrieval.content_hash import ContentDigest, content_sha256
 from features.retrieval.event_log import EventLog
 from features.retrieval.historical import TrainingRows, training_rows
-from features.retrieval.manifest import Code, Manifest, RowsManifest, TableUse
+from features.retrieval.manifest import (
+    Code,
+    Manifest,
+    RowsManifest,
+    TableUse,
+    changed_views,
+)
 from features.retrieval.training_set import (
     FILE,
     MANIFEST,
@@ -210,9 +217,29 @@ def test_the_keys_of_both_manifests_are_stable() -> None:
     assert set(TableUse.__struct_encode_fields__) == {"delta_version", "rows_read", "offsets"}
     assert set(Manifest.__struct_encode_fields__) == common | {
         *("mature_until_us", "content_sha256", "file_sha256"),
-        *("delta_versions", "offsets", "schema_ids", "code"),
+        *("delta_versions", "offsets", "schema_ids", "code", "parts"),
     }
-    assert set(Code.__struct_encode_fields__) == {"eventide", "commit", "python", "polars"}
+    assert set(Code.__struct_encode_fields__) == {
+        *("eventide", "commit", "python", "polars", "packages"),
+    }
+
+
+def test_a_manifest_names_the_views_whose_declaration_was_changed_since(tmp_path: Path) -> None:
+    store = full_of(orders(seed=3, count=60))
+    manifest, _ = write_training_set(a_spec(), store, tmp_path, options=read_options(slice_s=40))
+    views = {view.name: state_of(view).identity for view in SERVICE.views}
+    assert changed_views(manifest, views) == {}
+    first, *others = manifest.schema_ids
+    older = {first: {**manifest.parts[first], "its reach": "of before"}}
+    changed = structs.replace(
+        manifest,
+        schema_ids={first: 1, **{v: views[v].earlier_id for v in others}},  # as 0.1.0 wrote them
+        parts=older,
+    )
+    assert changed_views(changed, views).keys() == {first}
+    assert changed_views(changed, views)[first][0].startswith("its reach")
+    of_0_1_0 = structs.replace(changed, parts={})
+    assert changed_views(of_0_1_0, views) == {first: []}
 
 
 def test_an_equal_training_set_is_kept_and_a_different_one_refused(tmp_path: Path) -> None:

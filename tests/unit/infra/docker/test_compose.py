@@ -131,10 +131,68 @@ def test_our_processes_run_without_privileges() -> None:
     for stage in re.split(r"^FROM ", DOCKERFILE, flags=re.MULTILINE)[1:]:
         if re.match(r"base AS (serving|ingest|platform)\n", stage):
             assert "\nUSER eventide\n" in stage
+
+
+@pytest.mark.parametrize("name", sorted(SERVICES))
+def test_a_service_gains_no_rights_and_takes_no_more_than_its_limits(name: str) -> None:
+    service = SERVICES[name]
+    assert service["cap_drop"] == ["ALL"]
+    assert service["security_opt"] == ["no-new-privileges:true"]
+    # The two that begin as root need what it takes to become their own user, and nothing else.
+    more = service.get("cap_add", [])
+    assert not more or name in ("postgres", "valkey")
+    assert set(more) <= {"CHOWN", "DAC_OVERRIDE", "FOWNER", "SETGID", "SETUID"}
+    assert service["mem_limit"]
+    assert service["pids_limit"]
+
+
+def test_a_service_shares_a_network_only_with_those_that_need_it() -> None:
+    networks = {name: set(service["networks"]) for name, service in SERVICES.items()}
+    members = {
+        network: {name for name, its in networks.items() if network in its}
+        for network in COMPOSE["networks"]
+    }
+    assert set().union(*networks.values()) == set(members)
+    assert members["stores"] == {"valkey", "ingest", "serving", COMMAND_LINE}
+    airflow = {name for name in SERVICES if name.startswith("airflow-")}
+    assert members["database"] == {"postgres", "mlflow", *airflow}
+    assert members["events"] == {"kafka", "topics", "ingest", "serving", COMMAND_LINE}
+    assert members["models"] == {"mlflow", "serving", "airflow-scheduler", COMMAND_LINE}
     for name, service in SERVICES.items():
-        if service["image"].startswith("eventide-"):
-            assert service["cap_drop"] == ["ALL"], name
-            assert service["security_opt"] == ["no-new-privileges:true"], name
+        for needed in service.get("depends_on", {}):
+            if needed not in ONCE and needed != "ingest":
+                assert networks[name] & networks[needed], f"{name} cannot reach {needed}"
+    internal = {name for name, n in COMPOSE["networks"].items() if n and n.get("internal")}
+    assert internal == {"stores", "database"}
+
+
+def test_no_secret_is_an_argument_of_a_process() -> None:
+    for name, service in SERVICES.items():
+        words = (
+            [*service.get("command", []), *service["healthcheck"]["test"]]
+            if ("healthcheck" in service)
+            else service.get("command", [])
+        )
+        text = " ".join(words)
+        assert "${" not in text, name
+        # The shell's own `printf` starts no process.
+        assert "$$" not in re.sub(r"^sh -c printf '[^']*'( \"\$\$\w+\")+ \|", "", text), name
+
+
+def test_mlflow_and_airflow_answer_to_the_names_that_others_use() -> None:
+    mlflow = SERVICES["mlflow"]["environment"]["EVENTIDE_MLFLOW_HOSTS"].split(",")
+    assert {"mlflow:5000", "127.0.0.1:5000", "127.0.0.1:${MLFLOW_PORT:-5000}"} <= set(mlflow)
+    airflow = SERVICES["airflow-api-server"]["environment"]["EVENTIDE_AIRFLOW_HOSTS"].split(",")
+    assert {"airflow-api-server", "127.0.0.1"} <= set(airflow)
+    assert not {"*", ""} & {*mlflow, *airflow}
+
+
+def test_the_login_of_mlflow_goes_to_its_clients_only() -> None:
+    known = {
+        n for n, s in SERVICES.items() if "EVENTIDE_MLFLOW_PASSWORD" in s.get("environment", {})
+    }
+    airflow = {name for name in SERVICES if name.startswith("airflow-")}
+    assert known == {"mlflow", "serving", COMMAND_LINE, *airflow}
 
 
 def test_every_volume_is_named_and_used() -> None:
@@ -203,7 +261,7 @@ def test_airflow_has_the_settings_of_the_local_stack(tmp_path: Path) -> None:
         )
     )
     # Addresses, secrets and the login differ; folders are in the image.
-    differs = re.compile("SIMPLE_AUTH|FOLDER|HOME|__HOST|__PORT|BASE_URL|SECRET|FERNET|SQL_ALCHEMY")
+    differs = re.compile("SIMPLE_AUTH|FOLDER|HOME|HOST|__PORT|BASE_URL|SECRET|FERNET|SQL_ALCHEMY")
     environment = SERVICES["airflow-scheduler"]["environment"]
     for name, value in local.items():
         if not differs.search(name):

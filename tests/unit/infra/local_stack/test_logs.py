@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from infra.local_stack.logs import read_logs, trim
+from infra.local_stack.logs import last_lines, read_logs, trim
 from infra.local_stack.service import StackError
 from infra.local_stack.state_files import StackFiles
 
@@ -61,3 +61,29 @@ def test_a_log_that_is_too_large_is_rotated_while_it_is_written(files: StackFile
     assert files.log("kafka").read_text() == "after\n"
     assert (files.logs / "kafka.log.1").read_text().startswith("line 0\n")
     assert files.log("mlflow").read_text() == "hello\n"
+
+
+@pytest.mark.parametrize(
+    ("written", "shown"),
+    [
+        ("\x1b[31mred\x1b[0m", "red"),
+        ("\x1b]0;title\x07text", "text"),
+        ("\x1b]52;c;cm0gLXJm\x1b\\\\text", "\\text"),
+        ("\x1b]8;;http://evil.example\x1b\\link", "link"),
+        ("\x1bP+q544e\x1b\\text", "text"),
+        ("\x1bctext", "text"),
+        ("a\x1b[2J\x1b[Hb", "ab"),
+        ("\x9b31mtext", "text"),
+        ("be\x07ll, del\x7f, \x9d", "be\ufffdll, del\ufffd, \ufffd"),
+        ("\u202etxet", "\ufffdtxet"),
+        ("tab\tand ümlaut €", "tab\tand ümlaut €"),
+        ("unfinished \x1b[", "unfinished "),
+    ],
+)
+def test_what_a_terminal_would_obey_is_not_shown(
+    files: StackFiles, written: str, shown: str
+) -> None:
+    files.log("ingest").write_text(written + "\n")
+
+    assert list(read_logs(files, "ingest", lines=1, follow=False)) == [shown]
+    assert last_lines(files, "ingest", 1) == [shown]

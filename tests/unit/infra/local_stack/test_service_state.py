@@ -2,6 +2,9 @@
 
 from collections.abc import Callable
 from concurrent.futures import Future
+from datetime import UTC, datetime
+
+import pytest
 
 from infra.local_stack.service import Service
 from infra.local_stack.service_state import (
@@ -10,6 +13,7 @@ from infra.local_stack.service_state import (
     ServiceStateMachine,
     back_off_s,
 )
+from infra.local_stack.services.airflow import beats
 from infra.local_stack.state_files import ServiceState
 
 
@@ -182,3 +186,30 @@ def test_a_health_check_that_raises_is_reported_and_counts_as_a_failure() -> Non
 
     assert advance(machine, clock) == "starting"
     assert "KeyError" in machine.note
+
+
+def test_a_health_check_gets_the_age_of_the_process() -> None:
+    control, clock = RecordingControl(), Clock()
+    ages: list[float] = []
+
+    def check(age_s: float) -> bool:
+        ages.append(age_s)
+        return True
+
+    advance(a_machine(control, clock, healthy=check), clock, times=60, pause_s=1.0)
+
+    assert ages == sorted(ages)
+    assert 50 < ages[-1] < 60
+
+
+@pytest.mark.parametrize("step_s", [s * sign for s in (2, 700, 300_000) for sign in (1, -1)])
+def test_a_heartbeat_belongs_to_the_process_whatever_the_wall_clock_does(step_s: float) -> None:
+    """The process has run for 10 s; the clock stepped before its last heartbeat, 3 s ago."""
+    now_s = 1_700_000_000.0 + step_s
+
+    def health(at_s: float) -> dict[str, str | None]:
+        moment = datetime.fromtimestamp(at_s, UTC).isoformat()
+        return {"status": "healthy", "latest_scheduler_heartbeat": moment}
+
+    assert beats(health(now_s - 3), "scheduler", age_s=10, now_s=now_s)
+    assert not beats(health(now_s - 11), "scheduler", age_s=10, now_s=now_s)

@@ -1,12 +1,15 @@
 """The health and metrics pages of a process."""
 
 import json
+import socket
+import threading
 
 import httpx
 import pytest
 from prometheus_client import Counter
 
-from infra.process.health import HealthServer, PortBusy
+from infra.process.health import CONNECTIONS, HealthServer, PortBusy
+from tests.support.waiting import wait_until
 
 
 class Process:
@@ -49,3 +52,85 @@ def test_a_busy_port_is_an_error_that_names_it() -> None:
         pytest.raises(PortBusy, match=str(server.port)),
     ):
         HealthServer(server.port, live=process.is_live, ready=process.is_ready)
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost:9101", "[::1]:9101", "LOCALHOST"])
+def test_the_pages_answer_to_the_names_of_this_machine(host: str) -> None:
+    process = Process()
+    with HealthServer(0, live=process.is_live, ready=process.is_ready) as server:
+        url = f"http://127.0.0.1:{server.port}/metrics"
+        assert httpx.get(url, headers={"host": host}).status_code == 200
+
+
+@pytest.mark.parametrize(
+    "host",
+    [
+        "",
+        "evil.example",
+        "10.evil.example:80",
+        "127.0.0.1.evil.example",
+        "10.0.0.1",
+        "x@[",
+        "ingest",
+    ],
+)
+@pytest.mark.parametrize("path", ["/metrics", "/readyz", "/healthz", "/"])
+def test_a_page_whose_name_was_made_to_point_here_reads_nothing(host: str, path: str) -> None:
+    process = Process()
+    with HealthServer(0, live=process.is_live, ready=process.is_ready) as server:
+        response = httpx.get(f"http://127.0.0.1:{server.port}{path}", headers={"host": host})
+    assert response.status_code == 403
+
+
+def test_in_a_network_the_pages_answer_to_addresses_and_names_of_that_network() -> None:
+    process = Process()
+    with HealthServer(
+        0,
+        live=process.is_live,
+        ready=process.is_ready,
+        host="0.0.0.0",
+        names=["ingest.svc.example"],
+    ) as server:
+        url = f"http://127.0.0.1:{server.port}/healthz"
+        for host in ("ingest:8081", "10.1.2.3", "localhost", "ingest.svc.example:8081"):
+            assert httpx.get(url, headers={"host": host}).status_code == 200
+        assert httpx.get(url, headers={"host": "evil.example"}).status_code == 403
+
+
+def half_open(port: int) -> socket.socket:
+    client = socket.create_connection(("127.0.0.1", port), timeout=30)
+    client.sendall(b"GET /healthz HTTP/1.1\r\nhost: 127")
+    return client
+
+
+def test_half_open_connections_hold_few_threads_and_keep_nobody_out() -> None:
+    process, before = Process(), threading.active_count()
+    with HealthServer(0, live=process.is_live, ready=process.is_ready, timeout_s=60) as server:
+        clients = [half_open(server.port) for _ in range(400)]
+        try:
+            url = f"http://127.0.0.1:{server.port}/healthz"
+            assert httpx.get(url, timeout=30).status_code == 200
+            wait_until(
+                lambda: threading.active_count() - before <= CONNECTIONS + 1,
+                what="the threads of the connections that were closed have ended",
+            )
+        finally:
+            for client in clients:
+                client.close()
+
+
+def test_a_connection_that_keeps_silent_is_closed() -> None:
+    process = Process()
+    with (
+        HealthServer(0, live=process.is_live, ready=process.is_ready, timeout_s=0.2) as server,
+        half_open(server.port) as client,
+    ):
+        assert client.recv(1_000) == b""
+
+
+def test_a_reason_is_shown_without_its_password() -> None:
+    process = Process()
+    process.why_not = "no answer from redis://:hunter2@host"
+    with HealthServer(0, live=process.is_live, ready=process.is_ready) as server:
+        page = httpx.get(f"http://127.0.0.1:{server.port}/readyz").json()
+    assert page["why"] == "no answer from redis://:***@host"

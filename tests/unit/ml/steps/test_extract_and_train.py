@@ -7,7 +7,9 @@ from typing import Any
 import polars as pl
 import pytest
 
-from infra.clock import DAY
+from features.definitions import FeatureService, Label
+from features.retrieval.historical import TrainingRows
+from infra.clock import DAY, span_us, to_us
 from ml.errors import UnsupportedPipeline
 from ml.evaluation.split import window_of
 from ml.project import Candidate
@@ -53,10 +55,22 @@ def test_columns_are_in_the_order_of_the_model(snapshot: Snapshot) -> None:
     assert tuple(read(snapshot, "training").columns[2:-2]) == PROJECT.columns
 
 
-def test_events_known_after_the_cut_off_change_nothing(snapshot: Snapshot, tmp_path: Path) -> None:
-    later = snapshot_of(tmp_path, change=lambda f: f.filter(pl.lit(value=True)))
-    assert later.sha256 == snapshot.sha256
-    assert later.key == snapshot.key
+def test_history_is_read_as_it_was_known_at_the_cut_off(tmp_path: Path) -> None:
+    asked = []
+
+    def history(service: FeatureService, label: Label, **times: Any) -> TrainingRows:
+        asked.append(times)
+        return SyntheticHistory(rows_a_day=ROWS_A_DAY)(service, label, **times)
+
+    extract(PROJECT, RUN_DAY, history=history, work=tmp_path)
+    cut_off_us = to_us(RUN_DAY) + span_us(PROJECT.cutoff)
+    assert asked == [
+        {
+            "start_us": WINDOW.training_start_us,
+            "end_us": cut_off_us - span_us(PROJECT.label.max_wait),
+            "known_before_us": cut_off_us,
+        }
+    ]
 
 
 def test_the_same_data_give_the_same_folder_unchanged(snapshot: Snapshot) -> None:

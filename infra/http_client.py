@@ -1,0 +1,68 @@
+"""HTTP to our own servers. An address of this machine is never asked through a proxy."""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+from infra.errors import EventideError
+
+if TYPE_CHECKING:
+    import httpx
+
+Login = tuple[str, str]
+"""A user name and a password."""
+
+_SCHEMES = ("http_proxy", "https_proxy", "all_proxy", "ftp_proxy")
+PROXY_NAMES = tuple(form for name in _SCHEMES for form in (name, name.upper()))
+NO_PROXY_NAMES = ("no_proxy", "NO_PROXY")
+_LOCAL = ("127.0.0.1", "localhost", "::1")
+
+
+class ProxyUnusable(EventideError):
+    """The environment names a proxy that our HTTP client cannot use."""
+
+    hint = "unset the variable, or name an http:// proxy; NO_PROXY does not help"
+
+
+def host_of(url: str) -> str:
+    """The host that a URL names, in lower case; empty when it names none."""
+    try:
+        return urlsplit(url).hostname or ""
+    except ValueError:
+        return ""
+
+
+def is_local(url: str) -> bool:
+    """Whether the URL is one of this machine, by its name or its loopback address."""
+    host = host_of(url)
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost" or host.endswith(".localhost")
+
+
+def http_client(url: str, *, timeout_s: float, login: Login | None = None) -> httpx.Client:
+    """A client of the server at `url`, with its login; it connects at the first call.
+
+    Raises:
+        ProxyUnusable: the server is elsewhere, behind a proxy of a kind that needs a package more.
+    """
+    import httpx
+
+    try:
+        return httpx.Client(
+            base_url=url, timeout=timeout_s, auth=login, trust_env=not is_local(url)
+        )
+    except (ImportError, ValueError) as error:
+        raise ProxyUnusable(f"the proxy for {host_of(url)} cannot be used") from error
+
+
+def local_without_proxy(env: Mapping[str, str]) -> dict[str, str]:
+    """The environment in which every client library asks this machine's addresses directly."""
+    listed = next((env[name] for name in NO_PROXY_NAMES if env.get(name)), "")
+    names = [name.strip() for name in listed.split(",") if name.strip()]
+    value = ",".join([*names, *(name for name in _LOCAL if name not in names)])
+    return {**env, **dict.fromkeys(NO_PROXY_NAMES, value)}

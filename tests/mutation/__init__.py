@@ -1,0 +1,1 @@
+"""Do the fast tests notice a change of the code? `make mutate`; see CONTRIBUTING.md."""

@@ -1,0 +1,3 @@
+"""A module that formulas import inside of themselves; see `formulas/meaning.txt`."""
+
+ONE, TWO = 1, 2
