@@ -98,8 +98,8 @@ def by_name(discovered: Discovered, name: str, *, kind: str, error: type[Eventid
     return declarations[name]
 
 
-def as_mistake(error: BaseException, inside: Path) -> DeclarationMistake:
-    """Why a module in the folder `inside` could not be imported, in one sentence, with its line."""
+def as_mistake(error: BaseException, *inside: Path) -> DeclarationMistake:
+    """Why a module in one of the folders could not be imported, in one sentence, with its line."""
     if isinstance(error, DeclarationMistake):
         return error
     if isinstance(error, SyntaxError):
@@ -107,8 +107,8 @@ def as_mistake(error: BaseException, inside: Path) -> DeclarationMistake:
             f"the file is no Python: {error.msg}", place=f"{error.filename}:{error.lineno}"
         )
     frames = traceback.extract_tb(error.__traceback__)
-    own = [f for f in frames if Path(f.filename).is_relative_to(inside)]
-    place = f"{own[-1].filename}:{own[-1].lineno}" if own else str(inside)
+    own = [f for f in frames if any(Path(f.filename).is_relative_to(i) for i in inside)]
+    place = f"{own[-1].filename}:{own[-1].lineno}" if own else str(inside[0])
     what = "cannot be imported" if isinstance(error, ImportError) else type(error).__name__
     return DeclarationMistake(f"{what}: {error}", place=place)
 
@@ -119,11 +119,10 @@ def _declaration(package: ModuleType, name: str, attribute: str, kind: type) -> 
     Raises:
         DeclarationMistake: it cannot be imported, or declares nothing of that kind.
     """
-    folder = Path(next(iter(package.__path__)))
     try:
         module = importlib.import_module(f"{package.__name__}.{name}")
     except (Exception, SystemExit) as error:  # a module may run any code
-        raise as_mistake(error, folder) from error
+        raise as_mistake(error, *map(Path, package.__path__)) from error
     found = getattr(module, attribute, None)
     if not isinstance(found, kind):
         what = "declares no" if found is None else f"has a {type(found).__name__} as"

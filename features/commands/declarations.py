@@ -56,7 +56,7 @@ def check(as_json: Json = False) -> None:
 
 
 def _lines(rows: Sequence[Mapping[str, object]]) -> str:
-    width = max(len(str(row["view"])) for row in rows)
+    width = max((len(str(row["view"])) for row in rows), default=0)
     return "\n".join(
         f"{row['view']:{width}}  {row['features']:3} features by {row['entity']}"
         f" from {row['source']}"
