@@ -24,6 +24,12 @@ class MalformedEvent(FeatureError):
         super().__init__(f"{code}: {reason}")
 
 
+class ClockDiffers(FeatureError):
+    """Most records come from the future, so a clock is wrong. None of them is refused for it."""
+
+    hint = "compare the clocks of this machine, of the brokers and of the producers"
+
+
 class StoreUnavailable(FeatureError):
     """A store did not respond or refused the write; nothing is known to be written."""
 
@@ -78,7 +84,7 @@ class DataNotReady(FeatureError):
 class HistoryTooShort(DataNotReady):
     """The newest event in the offline store is older than the time that is needed.
 
-    `newest_us` is None when the store is empty.
+    `newest_us` is None when the store is empty. `event`: of which events; None: of all.
     """
 
     hint = (
@@ -86,11 +92,40 @@ class HistoryTooShort(DataNotReady):
         " stored, choose an earlier cut-off"
     )
 
-    def __init__(self, *, newest_us: int | None, needed_until_us: int) -> None:
-        self.newest_us, self.needed_until_us = newest_us, needed_until_us
+    def __init__(
+        self, *, newest_us: int | None, needed_until_us: int, event: str | None = None
+    ) -> None:
+        self.newest_us, self.needed_until_us, self.event = newest_us, needed_until_us, event
         state = "is empty" if newest_us is None else f"ends at {from_us(newest_us)}"
+        what = f"for {event} " if event else ""
         super().__init__(
-            f"the offline store {state}, events until {from_us(needed_until_us)} are needed"
+            f"the offline store {what}{state}, events until {from_us(needed_until_us)} are needed"
+        )
+
+
+class SourceNotReady(DataNotReady):
+    """The offline store has not passed all of a topic that was emitted before the cut-off.
+
+    `others`: how many other partitions are behind too.
+    """
+
+    hint = "does ingest run and keep up? `eventide status`, `eventide audit`; then try again"
+
+    def __init__(
+        self,
+        *,
+        topic: str,
+        partition: int,
+        position: int,
+        end: int,
+        cutoff_us: int,
+        others: int,
+    ) -> None:
+        self.topic, self.partition, self.position, self.end = topic, partition, position, end
+        more = f" (and {others} more partitions)" if others else ""
+        super().__init__(
+            f"the offline store is at offset {position} of {topic}-{partition}, and events before"
+            f" {from_us(cutoff_us)} reach to {end}{more}"
         )
 
 

@@ -14,6 +14,7 @@ from infra.settings import load_settings
 from infra.tables import numbers, print_table, prose, words
 
 if TYPE_CHECKING:
+    from infra.http_client import Login
     from infra.local_stack.state_files import ServiceStatus
 
 app = typer.Typer()
@@ -159,12 +160,15 @@ def _print_addresses(console: Console, services: "list[ServiceStatus]") -> None:
     names = {service.name for service in services}
     console.print()
     if "mlflow" in names:
-        user, password = logins.mlflow_login(settings) or ("", "")
-        console.print(f"MLflow   {settings.mlflow_url}   user {user}, password {password}")
+        _print_page(console, "MLflow ", settings.mlflow_url, logins.mlflow_login(settings))
     if "api-server" in names:
-        user, password = logins.airflow_login(settings)
-        console.print(f"Airflow  {settings.airflow_url}   user {user}, password {password}")
+        _print_page(console, "Airflow", settings.airflow_url, logins.airflow_login(settings))
     console.print("`eventide status` shows the services, `eventide down` stops them")
+
+
+def _print_page(console: Console, name: str, url: str, login: "Login | None") -> None:
+    text = f"   user {login[0]}, password {login[1]}" if login else ""
+    console.print(f"{name}  {url}{text}", markup=False, soft_wrap=True)
 
 
 if __name__ == "__main__":

@@ -1,10 +1,10 @@
 """Files and folders that appear whole or not at all, and locks between processes."""
 
+import errno
 import os
-import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 
@@ -39,11 +39,13 @@ def write_atomic(file: Path, content: bytes, *, mode: int = 0o666, durable: bool
 
 
 @contextmanager
-def atomic_folder(folder: Path) -> Iterator[Path]:
+def atomic_folder(folder: Path, *, unless_holds: str | None = None) -> Iterator[Path]:
     """A new, empty folder to fill, which takes the place of `folder` when the block has ended well.
 
-    Its old content is deleted just before that. Missing parent folders are created. An error in the
-    block leaves `folder` unchanged. The files are on disk before the name, as for `atomic_file`.
+    Its old content is deleted just before that; but a folder that holds the file `unless_holds` by
+    then stays as it is, and the new one is dropped. Missing parent folders are created. An error in
+    the block leaves `folder` unchanged. The files are on disk before the name, as for
+    `atomic_file`.
     """
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".new-") as work:
@@ -53,9 +55,23 @@ def atomic_folder(folder: Path) -> Iterator[Path]:
         for path in (*draft.rglob("*"), draft):
             if not path.is_symlink():
                 _sync(path)
-        shutil.rmtree(folder, ignore_errors=True)
-        draft.rename(folder)
+        while not _renamed(draft, folder):
+            if unless_holds and (folder / unless_holds).exists():
+                break
+            with suppress(FileNotFoundError):  # another process took it away
+                folder.rename(Path(tempfile.mkdtemp(dir=work)) / "old")
     _sync(folder.parent)
+
+
+def _renamed(draft: Path, folder: Path) -> bool:
+    """Whether the draft took the free place of the folder; a folder with content keeps it."""
+    try:
+        draft.rename(folder)
+    except OSError as error:
+        if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+            raise
+        return False
+    return True
 
 
 def _sync(path: Path) -> None:

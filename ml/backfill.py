@@ -45,10 +45,11 @@ def backfill(
     Days that have run already are not run again (a failed one is with `again`).
 
     Raises:
-        EventideError: the DAG is unknown, or a run took longer than half an hour.
+        EventideError: the DAG is unknown or paused, or a run took longer than half an hour.
     """
     dag = dag_id(project)
     _wait(lambda: api.has_dag(dag), DAG_APPEARS_WITHIN_S, f"Airflow knows no DAG {dag}")
+    _require_active(api, dag)
     api.backfill(dag, first=first, last=last, again=again)
     days = (last - first).days + 1
     _wait(
@@ -70,6 +71,8 @@ def _watch(
 
     def ended() -> bool:
         run = _run_of(api, dag, day)
+        if run.state == "queued":
+            _require_active(api, dag)
         for task in api.tasks(dag, run.run_id):
             if shown.get(task.name) != task.state and task.state not in ("waiting", "scheduled"):
                 shown[task.name] = task.state
@@ -87,6 +90,15 @@ def _watch(
         report=api.result(dag, run.run_id, RESULT_TASK),
         failures={t.name: api.failure(dag, run.run_id, t) for t in failed},
     )
+
+
+def _require_active(api: AirflowApi, dag: str) -> None:
+    """Nothing starts while a DAG is paused, so waiting for it would be in vain."""
+    if api.is_paused(dag):
+        raise EventideError(
+            f"the DAG {dag} is paused, so its runs do not start",
+            hint="unpause it in the Airflow pages, then run the backfill again",
+        )
 
 
 def _run_of(api: AirflowApi, dag: str, day: date) -> DagRun:

@@ -63,12 +63,14 @@ class Trainer:
     def history(self) -> History:
         """Decisions with features and labels, from the offline store."""
         from features.bootstrap.stores import open_offline
+        from features.bootstrap.training_sets import ends_at
         from features.retrieval.historical import training_rows
 
         return partial(
             training_rows,
             store=open_offline(self._settings),
             duplicate_horizon_us=self._settings.ingest.duplicate_horizon_us,
+            ends=partial(ends_at, self._settings),
         )
 
     @cached_property
@@ -122,7 +124,7 @@ class Trainer:
             NothingToReport: the store is empty, or no prediction of the span has a label.
         """
         from features.bootstrap.stores import open_offline
-        from ml.live_performance import live_report
+        from ml.live_performance import for_reference, live_report
 
         newest = open_offline(self._settings).newest_known_at_us(self.project.label.source)
         if newest is None:
@@ -133,7 +135,7 @@ class Trainer:
         return live_report(
             self.project,
             self._outcomes(),
-            history=self.history,
+            history=for_reference(self.project, self.history),
             start_us=start_us,
             end_us=end_us,
             as_of_us=newest + 1,

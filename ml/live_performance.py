@@ -7,14 +7,16 @@ was known until then.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 from msgspec import Struct, field
 
 from features.contracts.predictions import Outcome
-from features.definitions import Float64Array
+from features.definitions import FeatureService, Float64Array, Label
+from features.retrieval.historical import TrainingRows
 from infra.clock import DAY, from_us, span_us
 from ml.errors import NothingToReport
 from ml.evaluation import metrics as quality
@@ -102,6 +104,28 @@ def live_report(
         total=_version("all", joined),
         versions=_versions(joined),
         minus_reference=_minus_reference(joined, start_us=start_us, seed=project.seed),
+    )
+
+
+def for_reference(project: ModelProject, history: History) -> History:
+    """The history, of the columns that the reference model reads.
+
+    A report needs labels, and what the reference is trained on: a year of all other features would
+    cost nearly all of its time.
+    """
+
+    def rows(service: FeatureService, label: Label, **span: int) -> TrainingRows:
+        return history(_narrowed(service, project.columns_of(project.reference)), label, **span)
+
+    return rows
+
+
+def _narrowed(service: FeatureService, columns: Collection[str]) -> FeatureService:
+    """The service without the request columns and views that none of the columns come from."""
+    return replace(
+        service,
+        request_columns=tuple(c for c in service.request_columns if c.name in columns),
+        views=tuple(v for v in service.views if set(v.features) & set(columns)),
     )
 
 

@@ -13,6 +13,7 @@ from types import MappingProxyType
 from typing import Any, Literal
 
 from features.definitions import FeatureService, Label
+from features.definitions.annotations import LONGEST
 from features.definitions.declaration import Declaration
 from features.definitions.validation import declared_at, near, report
 from ml.errors import InvalidProject
@@ -75,6 +76,11 @@ MEASURES: Mapping[str, Measure] = MappingProxyType(
                 name="label_completeness",
                 before_training=True,
                 meaning="share of the evaluation's decisions whose label is known",
+            ),
+            Measure(
+                name="labels_before_decision",
+                before_training=True,
+                meaning="rows whose label was known before their decision",
             ),
             Measure(
                 name="columns_turned_null",
@@ -246,8 +252,9 @@ class ModelProject(ProjectDeclaration):
             self._require_known(expectation.columns, f"expectation {expectation.kind}")
         self._require(timedelta(0) <= self.cutoff < timedelta(days=1), "cutoff is a time of day")
         self._require(
-            0 < self.evaluation_days < self.history_days,
-            "evaluation_days is positive and smaller than history_days",
+            0 < self.evaluation_days < self.history_days <= LONGEST.days,
+            f"evaluation_days is positive and smaller than history_days, which is at most"
+            f" {LONGEST.days}",
         )
         ends = self.last_day is None or self.first_day <= self.last_day
         self._require(ends, "its last day lies before its first")

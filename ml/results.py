@@ -95,7 +95,7 @@ class Quality(Struct, frozen=True, kw_only=True):
     bias: float
 
 
-class Evaluation(Struct, frozen=True, kw_only=True):
+class Evaluation(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Every learner on the same later decisions, and the best candidate against the others."""
 
     key: str
@@ -111,6 +111,8 @@ class Evaluation(Struct, frozen=True, kw_only=True):
     differences: dict[str, Interval]  # log loss of the best, minus that of ...
     slices: tuple[SliceMetrics, ...]
     measures: dict[str, float | None]
+    hold_reasons: tuple[str, ...] = field(default=(), name="held")
+    """Why no verdict can be given; empty when one can."""
 
 
 class Verdict(Struct, frozen=True, kw_only=True):

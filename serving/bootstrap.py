@@ -13,11 +13,13 @@ from features.bootstrap.stores import open_online
 from features.catalog import domain, domains
 from features.contracts.codec import decode_message
 from features.contracts.predictions import source_of_outcome
-from features.contracts.topics import topic_specs
+from features.contracts.topics import CLOCK, topic_specs
 from features.definitions import FeatureService
 from features.retrieval.online import FeatureReader
 from features.stores.ports import OnlineStore
+from infra.clock import now_us
 from infra.kafka.admin import check_topics, logs_of, topic_partitions
+from infra.kafka.broker_clock import BrokerClock, read_broker_time
 from infra.kafka.consumer import GroupConsumer
 from infra.kafka.logs import stored_positions
 from infra.kafka.observers import end_observer
@@ -66,6 +68,7 @@ def serve_until(
     champion = build_champion(settings, project=project, bundle=bundle)
     with (
         Watchdog(settings.serving.watchdog_seconds) as watchdog,
+        BrokerClock(partial(read_broker_time, settings.kafka, CLOCK)) as clock,
         TopicWatch(settings.kafka, _request_topics(project)) as topics,
         ChampionWatch(champion, seconds=settings.serving.poll_champion_seconds) as watch,
     ):
@@ -73,6 +76,7 @@ def serve_until(
             settings,
             project=project,
             champion=champion,
+            clock_us=clock.now_us,
             checks=(watch.raise_if_failed, topics.raise_if_changed),
             stop=stop,
             watchdog=watchdog,
@@ -113,6 +117,7 @@ def build_loop(
     *,
     project: str,
     champion: Champion,
+    clock_us: Callable[[], int],
     checks: Sequence[Callable[[], None]],
     stop: threading.Event,
     watchdog: Watchdog,
@@ -130,7 +135,8 @@ def build_loop(
                 transactional_id=f"eventide-serving-{serving.group}-{member}",
             ),
             open_topics=partial(_topics, settings, model_project),
-            open_scoring=partial(_scoring, settings, model_project.service, online),
+            open_scoring=partial(_scoring, settings, model_project.service, online, clock_us),
+            clock_us=clock_us,
             join=partial(_join, settings, model_project, online),
             check=partial(_check_all, checks),
         ),
@@ -170,7 +176,9 @@ def _topics(settings: Settings, project: ModelProject) -> Topics:
     )
 
 
-def _scoring(settings: Settings, service: FeatureService, online: _Online) -> Scoring:
+def _scoring(
+    settings: Settings, service: FeatureService, online: _Online, clock_us: Callable[[], int]
+) -> Scoring:
     partitions = topic_partitions(
         settings.kafka, {e.name for v in service.views for e in v.sources}
     )
@@ -185,18 +193,21 @@ def _scoring(settings: Settings, service: FeatureService, online: _Online) -> Sc
         ),
         scorer=Scorer(
             service,
-            decode=request_decoder(service, max_future_us=settings.ingest.max_future_us),
+            decode=request_decoder(
+                service, max_future_us=settings.ingest.max_future_us, clock_us=clock_us
+            ),
             features=FeatureReader(service, store),
         ),
     )
 
 
-def request_decoder(service: FeatureService, *, max_future_us: int) -> Decode:
+def request_decoder(
+    service: FeatureService, *, max_future_us: int, clock_us: Callable[[], int] = now_us
+) -> Decode:
     """Reads requests by the rules by which ingest reads them: both refuse the same ones."""
-    return partial(
-        decode_message,
-        service.decision.request,
-        max_future_us=max_future_us,
+    request = service.decision.request
+    return lambda message: decode_message(
+        request, message, max_future_us=max_future_us, clock_us=clock_us()
     )
 
 

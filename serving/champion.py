@@ -58,19 +58,31 @@ class Champion:
             raw = (self._folder / CURRENT).read_bytes()
         except FileNotFoundError:
             return
+        except OSError as error:
+            self._report("local_model_unreadable", error)
+            return
         try:
             version = msgspec.json.decode(raw, type=ModelVersion)
             self._put_in_service(version, self._load(version))
-        except (BundleRefused, ModelRefused, msgspec.MsgspecError, UnicodeDecodeError) as error:
+        except (
+            BundleRefused,
+            ModelRefused,
+            msgspec.MsgspecError,
+            UnicodeDecodeError,
+            OSError,
+        ) as error:
             self._report("local_model_refused", error)
 
     def refresh(self) -> None:
-        """Look up once which version is to serve, and switch to it if it is new and valid."""
+        """Look up once which version is to serve, and switch to it if it is new and valid.
+
+        Whatever goes wrong, the model in service goes on serving.
+        """
         version = None
         try:
             version = self._source.current()
             if version is None:
-                self.trouble = "there is no champion yet"
+                self._note_absence()
             elif self.model is not None and self.model.version == version:
                 self.trouble = ""
             elif not self._is_refused(version):
@@ -82,6 +94,20 @@ class Champion:
             self._refused = version, self._clock_s()
             metrics.MODEL_SWAPS.labels(result="refused").inc()
             self._report("model_refused", error)
+        except Exception as error:  # noqa: BLE001  # requests must not wait for a model's trouble
+            metrics.MODEL_SWAPS.labels(result="refused").inc()
+            self._report("model_check_failed", error)
+
+    def _note_absence(self) -> None:
+        """No version has the alias: that is usual at first, and news once there was one."""
+        if self.model is None:
+            self.trouble = "there is no champion yet"
+            return
+        version = self.model.version
+        trouble = f"no version has the alias champion; version {version.version} goes on serving"
+        if self.trouble != trouble:
+            log.warning("champion_alias_missing", name=version.name, serving=version.version)
+        self.trouble = trouble
 
     def _is_refused(self, version: ModelVersion) -> bool:
         """Files that were refused are not fetched again at once: they may be large."""
@@ -120,15 +146,22 @@ class Champion:
         return bundle
 
     def _remember(self, version: ModelVersion) -> None:
-        """Save it for a start without the registry; delete all but the last few copies."""
-        write_atomic(self._folder / CURRENT, msgspec.json.encode(version))
-        delete_old_copies(self._folder, keep=version.version)
+        """Save it for a start without the registry; delete all but the last few copies.
+
+        Where that fails it serves all the same; only such a start would begin with an older one.
+        """
+        try:
+            write_atomic(self._folder / CURRENT, msgspec.json.encode(version))
+            delete_old_copies(self._folder, keep=version.version)
+        except OSError as error:
+            self._report("model_not_remembered", error)
 
     def _report(self, event: str, error: Exception) -> None:
         """Keep the error, and log it once, not at every refresh."""
-        if self.trouble != str(error):
-            log.warning(event, why=str(error))
-        self.trouble = str(error)
+        why = str(error) or repr(error)
+        if self.trouble != why:
+            log.warning(event, why=why)
+        self.trouble = why
         metrics.MODEL_CHECKS_FAILED.inc()
 
 

@@ -5,14 +5,14 @@ partitions away.
 """
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
 import structlog
 
-from features.contracts.codec import known_at_us
+from features.contracts.codec import known_at_us, mostly_future
 from features.engine.formulas import FAILURES
 from features.engine.value_format import CorruptValue
 from features.errors import StoreUnavailable
@@ -63,6 +63,7 @@ class Parts:
     open_scoring: Callable[[], Scoring]
     join: Callable[[Topics], GroupConsumer]
     check: Callable[[], None]  # raises the errors of other threads
+    clock_us: Callable[[], int] = now_us
 
 
 class ServingLoop:
@@ -147,7 +148,12 @@ class ServingLoop:
         if not consumer.taken:
             return
         scored = self._score_or_rewind(consumer, messages, model, scoring)
-        if scored is not None:
+        if scored is not None and _is_refused_by_clock(scored):
+            consumer.rewind()
+            self._pause(
+                f"most of {len(scored)} requests were emitted in the future: compare clocks"
+            )
+        elif scored is not None:
             self._readiness.clear()
             publisher.publish(consumer, messages, scored)
 
@@ -181,7 +187,10 @@ class ServingLoop:
             )
         with metrics.STAGE_SECONDS.labels(stage="score").time():
             scored = scoring.scorer.score(
-                messages, model=model, scored_at_us=now_us(), complete_to_us=complete_to_us
+                messages,
+                model=model,
+                scored_at_us=self._parts.clock_us(),
+                complete_to_us=complete_to_us,
             )
         for (formula, reason), rows in FAILURES.take().items():
             metrics.FORMULA_FAILURES.labels(formula=formula, reason=reason).inc(rows)
@@ -235,6 +244,11 @@ class ServingLoop:
         metrics.PARTITIONS.set(len(consumer.owned))
         metrics.STALE_RECORDS.set(consumer.stale_records)
         metrics.READY.set(self.ready()[0])
+
+
+def _is_refused_by_clock(scored: Sequence[ScoredRequest]) -> bool:
+    reasons = [request.rejection.reason for request in scored if request.rejection is not None]
+    return mostly_future(reasons, len(scored))
 
 
 class _ModelMissing(EventideError):

@@ -10,7 +10,7 @@ from features.bootstrap.maintenance import rebuild_stores
 from features.bootstrap.stores import declared_views, open_offline, open_online
 from features.catalog import domains, event_types, refused
 from features.contracts.dead_letters import source_of_dead_letter
-from features.contracts.topics import topic_specs
+from features.contracts.topics import CLOCK, topic_specs
 from features.ingestion.compaction_watermark import CompactionWatermark, ReaderWatch
 from features.ingestion.dead_letter_sink import DEAD_LETTERS, DeadLetterSink
 from features.ingestion.loop import Connections, Ingest, Limits
@@ -19,8 +19,8 @@ from features.ingestion.online_sink import OnlineSink
 from features.ingestion.scrubber import Scrubber
 from features.ingestion.sinks import Sinks
 from features.stores.ports import OfflineStore, OnlineStore
-from infra.clock import now_us
 from infra.kafka.admin import check_topics, logs_of, topic_partitions
+from infra.kafka.broker_clock import BrokerClock, read_broker_time
 from infra.kafka.consumer import GroupConsumer, StartPositions
 from infra.kafka.logs import Logs
 from infra.kafka.observers import end_observer, group_observer
@@ -46,6 +46,7 @@ def ingest_until(stop: threading.Event, settings: Settings, *, health_port: int)
     with (
         closing(open_online(settings, readonly=False)) as online,
         Watchdog(settings.ingest.watchdog_seconds) as watchdog,
+        BrokerClock(partial(read_broker_time, settings.kafka, CLOCK)) as clock,
         TopicWatch(settings.kafka, [e.name for e in event_types()]) as topics,
         ReaderWatch(
             watermark,
@@ -59,6 +60,7 @@ def ingest_until(stop: threading.Event, settings: Settings, *, health_port: int)
             online,
             watermark=watermark,
             topics=topics,
+            clock_us=clock.now_us,
             stop=stop,
             watchdog=watchdog,
         )
@@ -85,6 +87,7 @@ def build_ingest(
     *,
     watermark: CompactionWatermark,
     topics: TopicWatch,
+    clock_us: Callable[[], int],
     stop: threading.Event,
     watchdog: Watchdog,
 ) -> Ingest:
@@ -95,7 +98,7 @@ def build_ingest(
         settings.kafka, transactional_id=f"eventide-ingest-{ingest.group}-{ingest.instance}"
     )
     return Ingest(
-        _sinks(settings, offline, online, producer, watermark),
+        _sinks(settings, offline, online, producer, watermark=watermark, clock_us=clock_us),
         Scrubber(
             online, declared_views(), rebuild=partial(rebuild_stores, settings, offline, online)
         ),
@@ -114,7 +117,7 @@ def build_ingest(
         ),
         stop=stop,
         watchdog=watchdog,
-        clock_us=now_us,
+        clock_us=clock_us,
     )
 
 
@@ -123,7 +126,9 @@ def _sinks(
     offline: OfflineStore,
     online: OnlineStore,
     producer: TransactionalProducer,
+    *,
     watermark: CompactionWatermark,
+    clock_us: Callable[[], int],
 ) -> Sinks:
     return Sinks(
         online=OnlineSink(
@@ -133,9 +138,9 @@ def _sinks(
             watermark=watermark,
             keeps_undeclared=bool(refused()),
         ),
-        offline=OfflineSink(offline, {e.name: e for e in event_types()}, clock_us=now_us),
+        offline=OfflineSink(offline, {e.name: e for e in event_types()}, clock_us=clock_us),
         dead_letters=DeadLetterSink(
-            producer, clock_us=now_us, written=partial(_written, settings.kafka)
+            producer, clock_us=clock_us, written=partial(_written, settings.kafka)
         ),
     )
 

@@ -25,6 +25,7 @@ from features.replay.recordings import built, recording_of
 from features.replay.replayer import BATCH, AtSpeed, Pace, Position, Replayed, replay
 from infra.kafka.admin import end_offsets
 from infra.kafka.errors import Fenced
+from infra.kafka.logs import log_offsets
 from infra.kafka.observers import group_observer, group_positions
 from infra.kafka.partitions import Positions
 from infra.kafka.topic_reader import read_all
@@ -130,7 +131,7 @@ def _pace(
             yield LockStep(
                 frame,
                 requests=_requests(declared),
-                applied=online.positions,
+                applied=lambda: log_offsets(online.positions(), online.origins()),
                 answered=answered,
                 batch=BATCH,
                 sent_before=_ends(settings, declared),

@@ -2,15 +2,26 @@
 
 from features.catalog import domains, event_types
 from features.definitions import View
-from features.errors import StoreDamaged
+from features.errors import FeatureError, StoreDamaged
 from features.stores.ports import OfflineStore, OnlineStore
+from infra.folder_names import unusable_for_tables
 from infra.settings import Settings
 
 
 def open_offline(settings: Settings) -> OfflineStore:
-    """The offline store of this installation. Nothing is read or created yet."""
+    """The offline store of this installation. Nothing is read or created yet.
+
+    Raises:
+        FeatureError: it is a folder whose name the library of the tables cannot bear.
+    """
     from features.stores.delta.store import DeltaOfflineStore
 
+    folder = settings.offline_store
+    if "://" not in folder and (reason := unusable_for_tables(folder)):
+        raise FeatureError(
+            f"the folder of the offline store {folder!r} {reason}",
+            hint="set EVENTIDE_OFFLINE_STORE to another folder",
+        )
     return DeltaOfflineStore(
         settings.offline_store, event_types(), options=offline_options(settings)
     )

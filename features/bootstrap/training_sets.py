@@ -1,5 +1,7 @@
 """Puts the export of training sets together."""
 
+from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 from features.bootstrap.stores import open_offline
@@ -11,6 +13,10 @@ from features.retrieval.training_set import (
     repeat_training_set,
     write_training_set,
 )
+from infra.kafka.admin import offsets_at
+from infra.kafka.errors import NoBroker
+from infra.kafka.partitions import Positions
+from infra.logging import log
 from infra.process.progress import ProgressCallback
 from infra.settings import Settings
 
@@ -41,9 +47,22 @@ def repeat_export(
     )
 
 
+def ends_at(settings: Settings, topics: Sequence[str], time_us: int) -> Positions | None:
+    """What the brokers say about a time; None, and a warning, if none of them responds.
+
+    An offline store may be read where no broker is.
+    """
+    try:
+        return offsets_at(settings.kafka, topics, time_us)
+    except NoBroker as error:
+        log.warning("ends_unknown", why=str(error))
+        return None
+
+
 def _read_options(settings: Settings, slice_us: int, on_progress: ProgressCallback) -> ReadOptions:
     return ReadOptions(
         slice_us=slice_us,
         duplicate_horizon_us=settings.ingest.duplicate_horizon_us,
+        ends=partial(ends_at, settings),
         on_progress=on_progress,
     )

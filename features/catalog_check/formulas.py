@@ -13,10 +13,11 @@ from features.definitions import Columns
 from features.definitions.validation import near, with_article
 from infra.clock import MILLISECOND, SECOND
 
-Gives = Literal["numbers", "truth values", "times", "categories"]
+Gives = Literal["numbers", "truth values", "labels", "times", "categories"]
 _DTYPES: Mapping[Gives, str] = {
     "numbers": "iufb",
     "truth values": "b",
+    "labels": "biu",  # that they are 0 or 1 is checked where the label is declared
     "times": "iu",
     "categories": "OUiufb",
 }

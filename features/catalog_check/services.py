@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from features.catalog_check.batches import WITH_TIMES, Found, batches_of, found_in
+from features.catalog_check.batches import WITH_TIMES, Found, batches_of, found_in, reported
 from features.catalog_check.formulas import Formula, touched_by
 from features.catalog_check.items import item_value_mistakes
 from features.definitions import (
@@ -44,10 +44,11 @@ def label_mistakes(label: Label) -> Iterator[Found]:
     formula = Formula(
         who=f"label {label.name}: its value",
         compute=label.value,
-        gives="truth values",
+        gives="labels",
         reads=label.reads,
     )
-    yield from found_in(label, formula, batches_of(label.source))
+    batches = [reported(batch, label.reads) for batch in batches_of(label.source)]
+    yield from found_in(label, formula, batches)
 
 
 def _at_mistakes(service: str, decision: Decision) -> Iterator[Found]:
@@ -63,7 +64,7 @@ def _at_mistakes(service: str, decision: Decision) -> Iterator[Found]:
 
 def _request_mistakes(service: FeatureService, event: EventType) -> Iterator[Found]:
     """What is wrong with the formulas on requests of this type."""
-    batches = batches_of(event)
+    batches = batches_of(event, request=True)
     for column in service.request_columns:
         yield from found_in(column, _request_formula(service, column), batches)
     for view in service.views:
@@ -88,7 +89,7 @@ def _request_formula(service: FeatureService, column: RequestColumn) -> Formula:
 
 
 def _span_mistakes(view: CalendarView, span: Span, event: EventType) -> Iterator[Found]:
-    batches = batches_of(event, flavours=WITH_TIMES)
+    batches = batches_of(event, flavours=WITH_TIMES, request=True)
     touched: set[str] = set()
     for edge, compute in (("start", span.start), ("end", span.end)):
         who = f"view {view.name}: the {edge} of span {span.name!r}"

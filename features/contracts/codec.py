@@ -23,6 +23,9 @@ MAX_BYTES: Final = 256 * 1024
 LEAST, LARGEST = -(2**63), 2**63 - 1  # integers of 64 bits
 MIN_TIME_US: Final = 631_152_000_000_000  # 1990: an earlier time is probably in other units
 
+EMITTED_IN_THE_FUTURE: Final = "it was emitted in the future"
+"""The reason of records that a wrong clock of ours refuses too."""
+
 CODES: Final = (
     "empty",  # no value, or an empty one
     "too_large",  # more than MAX_BYTES
@@ -85,7 +88,7 @@ def check_times(record: Any, *, known_at_us: int, max_future_us: int, clock_us: 
     if record.event_time_us > known_at_us + max_future_us:
         raise MalformedEvent(code="time_travel", reason="it happened after it was emitted")
     if known_at_us > clock_us + max_future_us:
-        raise MalformedEvent(code="time_travel", reason="it was emitted in the future")
+        raise MalformedEvent(code="time_travel", reason=EMITTED_IN_THE_FUTURE)
 
 
 def decode_message(
@@ -111,6 +114,15 @@ def decode_message(
         clock_us=now_us() if clock_us is None else clock_us,
     )
     return record
+
+
+def mostly_future(reasons: Sequence[str], records: int) -> bool:
+    """Whether so many of `records` are refused as from the future that a clock is wrong.
+
+    `reasons`: those of the refused ones. A single record is never enough.
+    """
+    future = sum(reason == EMITTED_IN_THE_FUTURE for reason in reasons)
+    return future >= 2 and 2 * future > records
 
 
 def known_at_us(message: Any) -> int:

@@ -9,6 +9,7 @@ from infra.kafka.admin import TopicSpec
 INGEST_DEAD_LETTERS = dead_letter_topic("ingest")
 SERVING_DEAD_LETTERS = dead_letter_topic("serving")
 REPLAY_PROGRESS = "replay.progress"
+CLOCK = "process.clock"
 
 # Event times may lie years back: nothing may be deleted by its age or its size, or merged by its
 # key, or refused for its age. A timestamp is the moment of emission, never that of the broker. A
@@ -25,6 +26,12 @@ _FOR_EVER = {
     "retention.bytes": "-1",
 }
 _NEWEST_BY_KEY = {**_KEPT, "cleanup.policy": "compact"}
+# Its records are empty: only the time that the broker gives them is read, once.
+_BROKER_TIME = {
+    "message.timestamp.type": "LogAppendTime",
+    "cleanup.policy": "delete",
+    "retention.ms": "86400000",
+}
 # Several records of the largest size that the codec takes.
 _LARGEST_EVENT = {"max.message.bytes": 1_000_000}
 # A record of the largest size that a topic takes must fit, with the headers of a dead letter.
@@ -58,6 +65,7 @@ def topic_specs(domains: Sequence[Domain]) -> list[TopicSpec]:
             name=SERVING_DEAD_LETTERS, partitions=1, config=_FOR_EVER, least=_LARGEST_DEAD_LETTER
         ),
         TopicSpec(name=REPLAY_PROGRESS, partitions=1, config=_NEWEST_BY_KEY),
+        TopicSpec(name=CLOCK, partitions=1, config=_BROKER_TIME),
     ]
     return events + outcomes + own
 

@@ -16,8 +16,8 @@ import msgspec
 
 from features.definitions.validation import with_article
 
-LONGEST = timedelta(days=36_500)
-"""No span of time is longer: events happen from 1990 on."""
+LONGEST = timedelta(days=36_525)
+"""A century: no span of time is longer, and times stay far from the limits of calendars."""
 
 _WORDS: Mapping[Any, str] = {
     str: "text",

@@ -21,8 +21,8 @@ BoolArray = NDArray[np.bool_]
 Columns = Mapping[str, NDArray[Any]]
 """Fields of many events: name -> array; all arrays have the same length.
 
-int64 for integers, float64 with NaN for null for numbers that may be null, and objects (str or
-None) for text.
+int64 for integers, float64 with NaN for null for numbers that may be null (integers are then exact
+up to 2^53), and objects (str or None) for text.
 """
 
 PRINTABLE = "printable"
@@ -39,7 +39,8 @@ class Check(Declaration):
     `holds` is given the columns of `reads` for many events and returns one bool an event. An event
     with a null in a field of `reads` passes. `on_failure` says what happens with a violating one:
 
-    nullify: `field` counts as null in every feature; the event is stored as it came.
+    nullify: `field` counts as null in every feature; the event is stored as it came. A formula that
+        reads it is not asked, unless the record of the event allows null there.
     dead_letter: ingest sends the event to the dead letters, as if it could not be decoded.
     stop: a training set over a span with such an event fails (`CheckFailed`).
 
@@ -184,7 +185,7 @@ class Column(Declaration):
     addition: the online and the historical value of a feature are then equal bit for bit. A column
     of fractions, or one that may be null, has a `scale`: it is stored as `round(value * scale)`,
     and features are divided by it again. An event whose value is NaN is left out of the sum and of
-    the mean's count.
+    the mean's count. A value that does not fit into 64 bits leaves its sums without a value.
 
         Column(
             name="precipitation_inches",

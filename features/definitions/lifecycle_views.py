@@ -13,6 +13,9 @@ from features.definitions.records import check_time
 from features.definitions.validation import require, require_distinct, require_field
 from infra.clock import span_us
 
+AS_OF = "as_of_us"
+"""The decision time among the columns of a request, live as in history."""
+
 
 class BoundedReach:
     """The limits of views whose events happen before the time that they are about."""
@@ -193,7 +196,7 @@ class PreviousView(Declaration, BoundedReach):
     @property
     def request_fields(self) -> tuple[str, ...]:
         """The fields of the request that it reads, beside the keys of the entity."""
-        return tuple(dict.fromkeys((self.before, *self.asks_for)))
+        return tuple(dict.fromkeys(f for f in (self.before, *self.asks_for) if f != AS_OF))
 
 
 LifecycleView = OpenView | PreviousView

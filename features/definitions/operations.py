@@ -133,6 +133,11 @@ def _mean(sums: Sums, column: str) -> Float64Array:
     return np.where(count > 0, sums.total(column) / np.maximum(count, 1), np.nan)
 
 
+def _change(window: WindowAggregates, column: str) -> Float64Array:
+    with np.errstate(over="ignore", invalid="ignore"):  # infinite values have no difference
+        return window.newest(column) - window.oldest(column)
+
+
 _ALL: tuple[Operation, ...] = (
     SumOperation(
         name="count",
@@ -198,7 +203,7 @@ _ALL: tuple[Operation, ...] = (
         if_empty="null if either has none",
         keeps=("lowest", "highest"),
         uses_event_time=True,
-        compute=lambda window, column: window.newest(column) - window.oldest(column),
+        compute=_change,
     ),
     Operation(
         name="distinct",

@@ -13,11 +13,9 @@ RESERVED_FIELDS = frozenset(
     {
         *("topic", "partition", "offset"),
         *("known_at_us", "ingest_time_us", "event_date"),
-        "as_of_us",
     }
 )
-"""Columns that the offline store adds to the fields of an event; and `as_of_us`, which formulas are
-given beside the fields of a request."""
+"""Columns that the offline store adds to the fields of an event."""
 
 _TOPIC = re.compile(r"[a-zA-Z0-9._-]{1,249}")  # what Kafka takes
 _NAMES: Mapping[type[inspect.Type], str] = {

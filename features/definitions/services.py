@@ -4,18 +4,24 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
 from types import MappingProxyType
-from typing import Any
+from typing import Any, Literal
 
 from numpy.typing import NDArray
 
 from features.definitions.declaration import Declaration
 from features.definitions.events import BoolArray, Columns, EventType, Int64Array
+from features.definitions.field_types import may_be_null, value_type
+from features.definitions.label_trial import untrue_value
+from features.definitions.lifecycle_views import AS_OF
 from features.definitions.records import check_topic_name
 from features.definitions.validation import near, require, require_distinct, require_field
 from features.definitions.views import View
 
-RESERVED_COLUMNS = frozenset({"entity_id", "decision_time_us", "label", "label_known_at_us"})
-"""Columns of a training set beside those of its service."""
+RESERVED_COLUMNS = ("entity_id", "decision_time_us", "label", "label_known_at_us")
+"""Columns of every training set beside those of the service."""
+
+OWN_FIELDS = ("event_id", "event_time_us")
+"""Fields that a request and the event of the same decision in history do not share."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,7 +29,9 @@ class RequestColumn(Declaration):
     """A feature that comes from the request itself.
 
     `compute` is given the request's columns of `reads` and returns one value for each request: text
-    for a `category` (None becomes ""), else a number (NaN for null).
+    for a `category` (None becomes ""), else a number (NaN for null). The decision time is the
+    column `as_of_us`, live as in history; `event_time_us` cannot be read, since it is the decision
+    time of a request, and another time in the event that history has in its place.
     """
 
     name: str
@@ -41,6 +49,19 @@ class Decision(Declaration):
     (microseconds since 1970) from its columns. So `source` has every field that the service reads
     of a request. `entity_id`: the field that says what the prediction is about.
 
+    An event that became known after its decision time makes no decision, because nobody could have
+    asked. `reported_within`: how much later it may become known all the same, for decisions about
+    something that has just happened, which its source reports a moment later.
+
+    `of_several` says which decisions count when several events are about one entity:
+
+    each: every one, such as one for each day of a customer. Events with one decision time make one
+        decision, from the event with the lowest partition and offset.
+    current: an entity is decided once. An event is replaced by the next one about the entity that
+        becomes known by its decision time; of those that were not replaced the earliest decision
+        counts. So a flight that was moved is decided at its new time, unless the decision had been
+        made.
+
         Decision(
             request=REQUESTED,
             source=SCHEDULED,
@@ -53,11 +74,17 @@ class Decision(Declaration):
     source: EventType
     entity_id: str
     at: Callable[[Columns], Int64Array]
+    reported_within: timedelta = timedelta(0)
+    of_several: Literal["each", "current"] = "each"
 
     def __post_init__(self) -> None:
         for event in (self.request, self.source):
-            mistake = f"decision: {event.name} has no field {self.entity_id!r}"
+            mistake = f"a decision about {self.entity_id!r}: {event.name} has no such field"
             require_field(self.entity_id, event.fields, mistake)
+        require(
+            self.reported_within >= timedelta(0),
+            f"a decision of {self.source.name}: `reported_within` is not negative",
+        )
 
     @property
     def checked_as(self) -> tuple[EventType, ...]:
@@ -82,16 +109,18 @@ class FeatureService(Declaration):
     refused: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        self._check_names()
+        self._require_distinct_names()
         readable = set(self.decision.request.fields) & set(self.decision.source.fields)
-        needed = {f for c in self.request_columns for f in c.reads} | {self.decision.entity_id}
-        needed |= {f for v in self.views for f in (*v.entity.keys, *v.request_fields)}
+        needed = {*self._read_fields, self.decision.entity_id} - {AS_OF}
         missing = sorted(needed - readable)
         require(
             not missing,
             f"service {self.name}: requests and history lack {missing}",
             hint=near(missing[0], readable) if missing else None,
         )
+        for name in sorted(needed & readable):
+            self._require_same_type(name)
+        self._require_shared_fields()
         for name in self.refused:
             mistake = f"service {self.name}: it refuses a field {name!r} that requests lack"
             require_field(name, self.decision.request.fields, mistake)
@@ -109,6 +138,61 @@ class FeatureService(Declaration):
                 f"service {self.name}: column {column.name!r} reads {leaks}, which are refused",
             )
 
+    def _require_same_type(self, field: str) -> None:
+        """History looks up and computes with the field of `source` what a request has live."""
+        request, source = self.decision.request, self.decision.source
+        types = [value_type(event.record, field) for event in (request, source)]
+        require(
+            types[0] == types[1],
+            f"service {self.name}: {field!r} is {types[0]} in {request.name} and {types[1]} in"
+            f" {source.name}: give both one type",
+        )
+        # Formulas are given integers where null is no value, and floats where it is.
+        nulls = [may_be_null(event.record, field) for event in (request, source)]
+        computed = {f for c in self.request_columns for f in c.reads}
+        computed |= {f for v in self.views for f in v.request_fields}
+        require(
+            field not in computed or types[0] == "text" or nulls[0] == nulls[1],
+            f"service {self.name}: {field!r} may be null in only one of {request.name} and"
+            f" {source.name}: give both one type",
+        )
+
+    @property
+    def _read_fields(self) -> set[str]:
+        """What request columns and views read of a request."""
+        of_views = {f for v in self.views for f in (*v.entity.keys, *v.request_fields)}
+        return of_views | {f for c in self.request_columns for f in c.reads}
+
+    def _require_shared_fields(self) -> None:
+        """No field that means one thing in a request and another in history."""
+        decision = self.decision
+        unshared = OWN_FIELDS[1:] if decision.request == decision.source else OWN_FIELDS
+        own = sorted(self._read_fields & set(unshared))
+        require(
+            not own,
+            f"service {self.name}: {own} of a request and of {decision.source.name} differ; read"
+            f" {AS_OF!r}, the decision time",
+        )
+        fields = {*decision.request.fields, *decision.source.fields}
+        require(
+            AS_OF not in fields,
+            f"service {self.name}: {AS_OF!r} is the decision time, and no field of an event",
+        )
+
+    def _require_distinct_names(self) -> None:
+        """One column, one name: in the vector, and in a training set."""
+        views = [v.name for v in self.views]
+        for name in views:
+            require(views.count(name) == 1, f"service {self.name}: two views are called {name!r}")
+        columns = [c.name for c in self.request_columns]
+        names = columns + [f for v in self.views for f in v.features]
+        for name in dict.fromkeys(names):
+            require(names.count(name) == 1, f"service {self.name}: two columns are called {name!r}")
+            require(
+                name not in RESERVED_COLUMNS,
+                f"service {self.name}: a training set has a column {name!r} of its own",
+            )
+
     @property
     def categories(self) -> tuple[str, ...]:
         """Names of the text columns, in order."""
@@ -120,17 +204,6 @@ class FeatureService(Declaration):
         own = tuple(c.name for c in self.request_columns if not c.category)
         return own + tuple(f for v in self.views for f in v.features)
 
-    def _check_names(self) -> None:
-        """Every column of a training set has a name of its own."""
-        columns = (*self.categories, *self.numbers)
-        require_distinct(columns, f"service {self.name}: several columns are called")
-        reserved = sorted(set(map(str.casefold, columns)) & RESERVED_COLUMNS)
-        require(
-            not reserved,
-            f"service {self.name}: {reserved} are columns that every training set has",
-            hint="give the request column another name",
-        )
-
 
 @dataclass(frozen=True, kw_only=True)
 class Label(Declaration):
@@ -139,8 +212,12 @@ class Label(Declaration):
     `value` is given the columns of `reads` of the `source` events and returns one bool an event.
     `entity_id`: the field of `source` that matches the decision's `entity_id`.
 
+    Only an event that comes after the decision at `t` can be its label: it happened after `t`, and
+    was not known before `t`. An event with null in a field of `reads`, or with a value that a check
+    nullifies, says nothing yet.
+
     Without `within` an event brings the label: the `value` of the first known event about the
-    decision's entity. A decision without such an event has no label.
+    decision's entity that comes after it. A decision without such an event has no label.
 
         Label(
             name="late15",
@@ -173,10 +250,17 @@ class Label(Declaration):
         for name in (self.entity_id, *self.reads):
             mistake = f"label {self.name}: {self.source.name} has no field {name!r}"
             require_field(name, self.source.fields, mistake)
-        require(self.max_wait > timedelta(0), f"label {self.name}: `max_wait` is longer than 0")
+        require(bool(self.reads), f"label {self.name}: it reads no field")
+        require(self.max_wait >= timedelta(0), f"label {self.name}: `max_wait` is not negative")
         require(
             self.within is None or timedelta(0) < self.within <= self.max_wait,
             f"label {self.name}: `within` is longer than 0 and no longer than `max_wait`",
+        )
+        other = untrue_value(self.value, self.source.record, self.reads)
+        require(
+            other is None,
+            f"label {self.name}: its value is {other!r}, and a label is 0 or 1; let `value`"
+            ' compare, such as `events["delay_minutes"] >= 15`',
         )
 
 

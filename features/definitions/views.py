@@ -4,12 +4,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import cached_property
-from itertools import pairwise
 
 from features.definitions.aggregations import Aggregation, TimeWindow
 from features.definitions.declaration import Declaration
 from features.definitions.events import Column, Columns, Entity, EventType, Int64Array
 from features.definitions.lifecycle_views import (
+    AS_OF,
     BoundedReach,
     OpenView,
     PreviousView,
@@ -74,7 +74,6 @@ class FeatureView(Declaration):
             self.ttl is None or self.ttl > timedelta(0),
             f"view {self.name}: its ttl is longer than 0",
         )
-        _check_hops(self)
         _check_distinct_names(self)
 
     @property
@@ -130,7 +129,8 @@ class Span(Declaration):
     """A span of time that depends on the request: `start <= time < end`.
 
     `start` and `end` are given the request's columns of `reads` and return microseconds since 1970,
-    one for each request. A span that ends before its start is empty.
+    one for each request. A span that ends before its start is empty. `as_of_us` is the decision
+    time; `event_time_us` cannot be read (see `RequestColumn`).
 
         Span(
             name="same_hour",
@@ -209,7 +209,7 @@ class CalendarView(Declaration, BoundedReach):
     @property
     def request_fields(self) -> tuple[str, ...]:
         """The fields of the request that it reads, beside the keys of the entity."""
-        return tuple(dict.fromkeys(f for s in self.spans for f in s.reads))
+        return tuple(dict.fromkeys(f for s in self.spans for f in s.reads if f != AS_OF))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -312,15 +312,6 @@ def _check_aggregation(view: FeatureView | CalendarView, a: Aggregation) -> None
             a.column in declared or a.column in view.source.fields,
             f"view {view.name}: {a.operation} of an unknown field {a.column!r}",
             hint=near(a.column, {*declared, *view.source.fields}),
-        )
-
-
-def _check_hops(view: FeatureView) -> None:
-    """Each hop divides the longer ones, so that a row can be moved from one to the next."""
-    hops = sorted({w.hop_us for w in view.windows})
-    for shorter, longer in pairwise(hops):
-        require(
-            longer % shorter == 0, f"view {view.name}: a hop does not divide the next longer one"
         )
 
 

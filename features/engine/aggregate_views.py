@@ -95,9 +95,6 @@ class AggregateState(ViewState):
 
 def _check_declaration(view: FeatureView | CalendarView, columns: tuple[StateColumn, ...]) -> None:
     field_kinds = kinds(view.source.record)
-    for key in view.entity.keys:
-        if field_kinds[key] == "float":
-            raise DeclarationError(f"view {view.name}: key {key!r} is a float")
     for column in columns:
         if column.declared is not None:
             _check_column(view.name, column.declared, field_kinds, added=column.kind == "sum")

@@ -3,7 +3,8 @@
 from collections.abc import Mapping, Sequence
 from functools import cache
 from operator import attrgetter
-from typing import Any, Literal
+from types import NoneType
+from typing import Any, Literal, cast
 
 import msgspec
 import numpy as np
@@ -18,7 +19,7 @@ Kind = Literal["int", "nullable_int", "float", "text"]
 """How a field looks in an array of the engine: int64, masked int64, float64 with NaN for null, or
 objects that are str or None. A formula is given float64 with NaN for a nullable integer."""
 
-KEY_SEPARATOR = "\x1f"  # between the parts of an entity's key
+_SEPARATOR = "\x1f"  # between the parts of an entity's key
 _DTYPES: Mapping[Kind, type] = {
     "int": np.int64,
     "nullable_int": np.float64,
@@ -44,11 +45,12 @@ def never_null(record: type[msgspec.Struct]) -> frozenset[str]:
 
 
 @cache
-def may_be_wide(record: type[msgspec.Struct], field: str) -> bool:
-    """Whether a field is an integer whose bounds allow more than 2^53, where floats are exact."""
+def may_be_wide(record: type[msgspec.Struct], field: str, limit: int = EXACT_IN_FLOATS) -> bool:
+    """Whether a field is an integer whose bounds allow more than a limit; by default 2^53, up to
+    which floats are exact."""
     field_type = next(f.type for f in _fields(record) if f.name == field)
     types = field_type.types if isinstance(field_type, inspect.UnionType) else (field_type,)
-    return any(_is_wide(t) for t in types if isinstance(t, inspect.IntType))
+    return any(_is_wide(t, limit) for t in types if isinstance(t, inspect.IntType))
 
 
 def dtype_of(kind: Kind) -> type:
@@ -86,14 +88,15 @@ def arrays_of(
 
 
 def entity_keys(entity: Entity, tuples: Mapping[str, Sequence[Any]]) -> list[str | None]:
-    """The entity of each row: its key fields, joined; None where one of them is null."""
-    columns = [tuples[k] for k in entity.keys]
+    """The entity of each row: its key fields, joined; None where one of them is null.
+
+    Different keys have different texts, and a truth value that of its number, which the offline
+    store has in its place.
+    """
+    columns = [_key_texts(tuples[key]) for key in entity.keys]
     if len(columns) == 1:
-        return [None if k is None else str(k) for k in columns[0]]
-    return [
-        None if None in row else KEY_SEPARATOR.join(map(str, row))
-        for row in zip(*columns, strict=True)
-    ]
+        return list(columns[0])
+    return [_joined(row) for row in zip(*columns, strict=True)]
 
 
 def encode_keys(keys: Sequence[str | None]) -> tuple[list[bytes], Int64Array]:
@@ -106,6 +109,24 @@ def encode_keys(keys: Sequence[str | None]) -> tuple[list[bytes], Int64Array]:
     return [k.encode() for k in index if k is not None], codes
 
 
+def _key_texts(keys: Sequence[Any]) -> Sequence[str | None]:
+    if {*map(type, keys)} <= {str, NoneType}:
+        return keys
+    return [None if k is None else str(int(k)) if type(k) is bool else str(k) for k in keys]
+
+
+def _joined(parts: Sequence[str | None]) -> str | None:
+    """The parts with separators between them; a part that holds the separator says how long it is,
+    and more separators in front than any other key of this entity has say that."""
+    if None in parts:
+        return None
+    texts = cast("Sequence[str]", parts)
+    joined = _SEPARATOR.join(texts)
+    if joined.count(_SEPARATOR) == len(texts) - 1:
+        return joined
+    return _SEPARATOR * len(texts) + "".join(f"{len(text)}:{text}" for text in texts)
+
+
 def _masked_integers(values: Sequence[Any]) -> NDArray[Any]:
     floats = np.array(values, np.float64)  # None becomes NaN
     missing = np.isnan(floats)
@@ -116,12 +137,12 @@ def _masked_integers(values: Sequence[Any]) -> NDArray[Any]:
     return np.ma.MaskedArray(known, mask=missing)
 
 
-def _is_wide(integer: inspect.IntType) -> bool:
+def _is_wide(integer: inspect.IntType, limit: int) -> bool:
     lowest = integer.gt if integer.ge is None else integer.ge
     highest = integer.lt if integer.le is None else integer.le
     if lowest is None or highest is None:
         return True
-    return lowest < -EXACT_IN_FLOATS or highest > EXACT_IN_FLOATS
+    return lowest < -limit or highest > limit
 
 
 def _fields(record: type[msgspec.Struct]) -> tuple[inspect.Field, ...]:

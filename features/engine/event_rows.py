@@ -11,6 +11,7 @@ from features.definitions import BoolArray, EventType, Int64Array, View
 from features.engine.checks import nullified
 from features.engine.columns import arrays_of, encode_keys, entity_keys
 from features.engine.state import COMPACTION_SLACK
+from features.engine.value_format import entity_tags
 from features.engine.view_rows import ViewRows
 from features.engine.view_states import state_of
 from infra.kafka.partitions import Partition, Positions
@@ -67,12 +68,12 @@ def view_rows(
     arrays = arrays_of(fields, rows.event.record, state.fields(rows.event))
     state_rows = state.rows_of(rows.event, arrays, rows.known_at_us)
     codes = codes[state_rows.group]
-    deltas = state.pack_rows(state_rows)
-    has_entity = codes >= 0
-    if not has_entity.all():
-        codes, deltas = codes[has_entity], deltas[has_entity]
-    if not len(deltas):
+    has_entity = np.flatnonzero(codes >= 0)
+    if len(has_entity) < len(codes):
+        codes, state_rows = codes[has_entity], state_rows.select(has_entity, has_entity)
+    if not len(codes):
         return None
+    deltas = state.pack_rows(state_rows, entity_tags(entities)[codes])
     return ViewRows(state=state, entities=entities, codes=codes, rows=deltas)
 
 

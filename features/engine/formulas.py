@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 
 from features.definitions.events import BoolArray, Columns, Float64Array, Int64Array
 from features.engine.numbers import as_formula_input, as_formula_inputs, nulls
+from features.engine.wrapping import TIMES, Inputs, wraps
 
-Inputs = Mapping[Any, NDArray[Any]]
 Compute = Callable[[Inputs], Any]
 
 
@@ -42,6 +42,8 @@ class FailureCounts:
         return taken
 
 
+BEYOND = "beyond 64 bits"
+
 FAILURES = FailureCounts()
 """Of this process; who has a place for it takes the counts: metrics, the log."""
 
@@ -52,17 +54,19 @@ class Formula:
 
     `name` says where it stands, such as `shop_sales.price`. `strict`: the fields of `reads` that
     their record declares without null. Where a check has nullified one, the formula is not asked.
+    `trusted`: see `run`.
     """
 
     name: str
     compute: Compute
     reads: Sequence[str]
     strict: Collection[str] = ()
+    trusted: int | None = TIMES
 
-    def values(self, columns: Columns) -> "Outcome":
-        """One value a row, as an array of the engine: masked, NaN or None where there is none."""
+    def values(self, columns: Columns, n: int) -> "Outcome":
+        """One value for each of `n` rows, as an array of the engine: masked, NaN or None where
+        there is none."""
         exact = {field: columns[field] for field in self.reads}
-        n = len(next(iter(exact.values()))) if exact else 0
         absent = np.zeros(n, bool)
         for field in self.strict:
             absent |= nulls(exact[field])
@@ -80,7 +84,7 @@ class Formula:
     def _ask(self, exact: Columns, n: int) -> "Outcome":
         """The values; of a formula that gives a field as it is, the field with all its bits."""
         inputs = as_formula_inputs(exact)
-        outcome = run(self.compute, inputs, n, name=self.name)
+        outcome = run(self.compute, inputs, n, name=self.name, trusted=self.trusted)
         same = (exact[field] for field, given in inputs.items() if outcome.values is given)
         return Outcome(next(same, outcome.values), outcome.failed)
 
@@ -92,12 +96,19 @@ class Outcome(NamedTuple):
     failed: BoolArray
 
 
-def run(compute: Compute, inputs: Inputs, n: int, *, name: str) -> Outcome:
-    """The values of a formula for `n` rows; none where it fails, which is counted."""
+def run(
+    compute: Compute, inputs: Inputs, n: int, *, name: str, trusted: int | None = TIMES
+) -> Outcome:
+    """The values of a formula for `n` rows; none where it fails, which is counted.
+
+    `trusted`: up to which numbers its arithmetic cannot leave 64 bits; None: its inputs are small.
+    """
     values = _attempt(compute, inputs, n)
+    if not isinstance(values, str) and _wraps(compute, inputs, values, trusted):
+        values = BEYOND
     if not isinstance(values, str):
         return Outcome(values, np.zeros(n, bool))
-    pieces = list(_pieces(compute, inputs, np.arange(n), name))
+    pieces = list(_pieces(compute, inputs, np.arange(n), name, trusted))
     rows = np.concatenate([np.empty(0, np.int64), *(rows for rows, _ in pieces)])
     found = [values for _, values in pieces] or [np.empty(0, np.float64)]
     failed = np.ones(n, bool)
@@ -164,18 +175,25 @@ def _attempt(compute: Compute, inputs: Inputs, n: int) -> NDArray[Any] | str:
     return values if values.dtype.kind in "biufOU" else "not a number or a text"
 
 
+def _wraps(compute: Compute, inputs: Inputs, values: NDArray[Any], trusted: int | None) -> bool:
+    return trusted is not None and wraps(compute, inputs, values, trusted=trusted)
+
+
 def _pieces(
-    compute: Compute, inputs: Inputs, rows: Int64Array, name: str
+    compute: Compute, inputs: Inputs, rows: Int64Array, name: str, trusted: int | None
 ) -> Iterator[tuple[Int64Array, NDArray[Any]]]:
     """(rows, values) of the parts for which a formula works: halves, until the rows on which it
     fails are alone. One bad row among n costs 2 log2 n attempts."""
     if not len(rows):
         return
-    values = _attempt(compute, {f: v[rows] for f, v in inputs.items()}, len(rows))
+    own = {f: v[rows] for f, v in inputs.items()}
+    values = _attempt(compute, own, len(rows))
+    if not isinstance(values, str) and _wraps(compute, own, values, trusted):
+        values = BEYOND
     if not isinstance(values, str):
         yield rows, values
     elif len(rows) == 1:
         FAILURES.add(name, values, 1)
     else:
         for half in np.array_split(rows, 2):
-            yield from _pieces(compute, inputs, half, name)
+            yield from _pieces(compute, inputs, half, name, trusted)

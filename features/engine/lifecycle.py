@@ -20,7 +20,8 @@ from features.definitions.lifecycle_views import (
     PreviousView,
 )
 from features.engine.columns import kinds, may_be_wide
-from features.engine.formulas import Inputs, floats, run
+from features.engine.formulas import floats, run
+from features.engine.intervals import last_existing
 from features.engine.numbers import (
     as_formula_inputs,
     from_sortable,
@@ -30,9 +31,10 @@ from features.engine.numbers import (
 )
 from features.engine.queries import PointInTimeQueries
 from features.engine.rows import PointInTimeRows
-from features.engine.sorting import HIGHEST, UNSET, Order, chunks, pairs, running
+from features.engine.sorting import HIGHEST, UNSET, Order, running
 from features.engine.state import COMPACTION_SLACK, ViewState
 from features.engine.state_columns import codes
+from features.engine.wrapping import Inputs
 from features.errors import DeclarationError
 from infra.clock import MINUTE, span_us
 
@@ -262,17 +264,27 @@ class PreviousState(LifecycleState):
         order = Order(items.group[by_digest], items.columns[ORDER][by_digest])
         start = order.before(queries.group, before - self.view.reach_us)
         end = order.before(queries.group, before)
+        item = by_digest[order.order]
+        group, gone = items.group[item], self._gone_us(items)[item]
+        by_time = Order(queries.group, queries.as_of_us)
+        # An item counts for `known < t <= gone`. For `before` below t the state may have dropped it
+        # already.
+        last = last_existing(
+            by_time.before(group, items.known_us[item] + 1),
+            by_time.before(group, np.minimum(gone, HIGHEST - 1) + 1),
+            first=start[by_time.order],
+            stop=np.where(before >= queries.as_of_us, end, start)[by_time.order],
+        )
         previous = np.full(len(queries), -1, np.int64)
-        for a, b in chunks(end - start):
-            which, place = pairs(start[a:b], end[a:b])
-            item = by_digest[order.order[place]]
-            as_of_us = queries.as_of_us[a:b][which]
-            # For `before` below t the state may have dropped the item already.
-            counts = (items.known_us[item] < as_of_us) & (before[a:b][which] >= as_of_us)
-            for event in self.view.unless:
-                counts &= items.columns[_known_column(self.view, event)][item] >= as_of_us
-            previous[a + which[counts]] = item[counts]  # of several the last one stays
+        found = np.flatnonzero(last >= 0)
+        previous[by_time.order[found]] = item[last[found]]
         return previous
+
+    def _gone_us(self, items: PointInTimeRows) -> Int64Array:
+        """When the first event of `unless` about each item became known; HIGHEST for never."""
+        columns = [items.columns[_known_column(self.view, event)] for event in self.view.unless]
+        gone: Int64Array = np.minimum.reduce([np.full(len(items), HIGHEST), *columns])
+        return gone
 
     def _known_values(
         self, items: PointInTimeRows, selected: Int64Array, as_of_us: Int64Array

@@ -7,6 +7,7 @@ import numpy as np
 
 from features.definitions.events import Int64Array
 from features.engine.point_in_time import PointInTimeIndex
+from features.engine.sorting import two_highest
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,10 +59,7 @@ class MergeTree:
         """
         index, n = self._index, len(self._index.rows)
         none = n
-        order = np.lexsort((values, index.rows.group))
-        rank = np.empty(n, np.int64)
-        rank[order] = np.arange(n)  # higher in later groups: so a suffix may run into them
-        rank = rank[index.by_known.order]
+        order, rank = self._ranked(values)
         start_rank = index.key_before(start)
         best = np.full(len(index.queries), none, np.int64)
         for level in self._levels():
@@ -73,6 +71,39 @@ class MergeTree:
             lowest = suffix_minimum[first[inside]] - level.block[inside] * n
             best[queries] = np.minimum(best[queries], lowest)
         return index.only_own_group(order[np.minimum(best, n - 1)], best < n) if n else best - 1
+
+    def lowest_of_others(
+        self, values: Int64Array, start: Int64Array, codes: Int64Array, own: Int64Array
+    ) -> Int64Array:
+        """As `lowest`, but each query leaves out the rows whose code is its own."""
+        index, n = self._index, len(self._index.rows)
+        if not n:
+            return np.full(len(index.queries), -1, np.int64)
+        order, rank = self._ranked(values)
+        codes = codes[index.by_known.order]
+        start_rank = index.key_before(start)
+        highest = np.full(len(index.queries), -1, np.int64)
+        for level in self._levels():
+            # The suffix of a block, from its end: what is lowest is highest from above.
+            from_end = level.order[::-1]
+            block = level.block_of_row[-1] - level.block_of_row[::-1]
+            best = two_highest(n - 1 - rank[from_end], codes[from_end], block)
+            first = level.first_at(start_rank[level.queries])
+            inside = first < level.end
+            queries, place = level.queries[inside], n - 1 - first[inside]
+            is_own = best.code[place] == own[queries]
+            found = np.where(is_own, best.of_other_codes[place], best.highest[place])
+            highest[queries] = np.maximum(highest[queries], found)
+        return index.only_own_group(order[n - 1 - np.maximum(highest, 0)], highest >= 0)
+
+    def _ranked(self, values: Int64Array) -> tuple[Int64Array, Int64Array]:
+        """The rows by group and value, and the place of each row in `by_known` among them: higher
+        in later groups, since the suffix of a block may run into them."""
+        index, n = self._index, len(self._index.rows)
+        order = np.lexsort((values, index.rows.group))
+        rank = np.empty(n, np.int64)
+        rank[order] = np.arange(n)
+        return order, rank[index.by_known.order]
 
     def _levels(self) -> Iterator[_Level]:
         """The levels that some query needs: the rows known before a query, a prefix in the order of

@@ -3,18 +3,23 @@
 from dataclasses import dataclass, field
 
 from features.definitions.events import Columns, Int64Array
+from features.definitions.lifecycle_views import AS_OF
 
 
 @dataclass(frozen=True, kw_only=True)
 class PointInTimeQueries:
     """For each query the entity (`group`) and the time as of which its features are computed.
 
-    A group may have no rows. `fields`: the request's fields, for the views that read them.
+    A group may have no rows. `fields`: the request's fields, for the views that read them, and the
+    time of each query as `as_of_us`.
     """
 
     group: Int64Array
     as_of_us: Int64Array
     fields: Columns = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "fields", {**self.fields, AS_OF: self.as_of_us})
 
     def __len__(self) -> int:
         return len(self.group)

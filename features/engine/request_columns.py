@@ -7,7 +7,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from features.definitions import Columns, FeatureService, Float64Array, RequestColumn
+from features.definitions import (
+    Columns,
+    FeatureService,
+    Float64Array,
+    Int64Array,
+    RequestColumn,
+)
+from features.definitions.lifecycle_views import AS_OF
 from features.engine.checks import nullifiable_fields
 from features.engine.formulas import Formula, floats
 
@@ -20,16 +27,20 @@ class RequestValues:
     numbers: Float64Array
 
 
-def request_values(service: FeatureService, columns: Columns, n: int) -> RequestValues:
-    """The values of the service's request columns for `n` requests or decisions.
+def request_values(
+    service: FeatureService, columns: Columns, as_of_us: Int64Array
+) -> RequestValues:
+    """The values of the service's request columns for requests or decisions at these times.
 
     `columns`: the engine's arrays of the fields that they read.
     """
+    n = len(as_of_us)
+    columns = {**columns, AS_OF: as_of_us}
     categories: dict[str, list[str]] = {}
     numbers: list[Float64Array] = []
     for column in service.request_columns:
         formula = _formula(service, column)
-        outcome = formula.values(columns)
+        outcome = formula.values(columns, n)
         if column.category:
             categories[column.name] = _texts(outcome.values)
         else:

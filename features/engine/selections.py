@@ -1,6 +1,7 @@
 """The newest and the oldest row of each query, and the columns of those rows."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
@@ -8,7 +9,7 @@ import numpy as np
 from features.definitions.events import Int64Array
 from features.engine.merge_tree import MergeTree
 from features.engine.point_in_time import PointInTimeIndex
-from features.engine.sorting import UNSET, pairs
+from features.engine.sorting import UNSET, Order, running_maximum
 
 
 def newest_rows(index: PointInTimeIndex) -> "SelectedRows":
@@ -61,28 +62,47 @@ class SelectedRows:
         if not len(rows):
             return np.full(len(self._rows), UNSET, np.int64)
         values = _complement_if(negated, rows.column_at(column, self._row_or_first))
-        queries, tied_rows = self._tied_rows
-        if len(queries):  # a column is costly to compute
-            tied_values = _complement_if(negated, rows.column_at(column, tied_rows))
-            np.maximum.at(values, queries, tied_values)
+        tied = self._tied
+        if tied is not None:  # a column is costly to compute
+            tied_values = _complement_if(negated, rows.column_at(column, tied.rows))
+            values[tied.queries] = running_maximum(tied_values, tied.cluster)[tied.last]
         return np.where(self.exists, values, UNSET)
 
     @cached_property
-    def _tied_rows(self) -> tuple[Int64Array, Int64Array]:
-        """(query, row) for every known row of the group and key of a selected row whose key is one
-        of the tied ones."""
-        index, empty = self._index, np.empty(0, np.int64)
-        tied_keys = self._tied_keys()
-        selected = np.flatnonzero(self.exists) if len(tied_keys) else empty
-        queries = selected[np.isin(index.group_keys[self._rows[selected]], tied_keys)]
+    def _tied(self) -> "_TiedRows | None":
+        """The rows that share their group and key with others; None where no query selects one."""
+        index, tied_keys = self._index, self._tied_keys()
+        if not len(tied_keys):
+            return None
+        selected = np.flatnonzero(self.exists)
+        key = index.group_keys[self._rows[selected]]
+        is_tied = np.isin(key, tied_keys)
+        queries, keys = selected[is_tied], np.unique(key[is_tied])
         if not len(queries):
-            return empty, empty
-        first, end = index.by_key.ties
-        rank = index.key_rank[self._rows[queries]]
-        which, place = pairs(first[rank], end[rank])
-        rows = index.by_key.order[place]
-        known = index.rows.known_us[rows] < index.queries.as_of_us[queries[which]]
-        return queries[which[known]], rows[known]
+            return None
+        members = np.flatnonzero(np.isin(index.group_keys, keys))
+        cluster = np.searchsorted(keys, index.group_keys[members])
+        by_known = Order(cluster, index.rows.known_us[members])
+        known_before = by_known.before(
+            np.searchsorted(keys, key[is_tied]), index.queries.as_of_us[queries]
+        )
+        return _TiedRows(
+            rows=members[by_known.order],
+            cluster=cluster[by_known.order],
+            queries=queries,
+            last=known_before - 1,
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class _TiedRows:
+    """Rows cluster by cluster, each with one group and key, as they became known; and for each of
+    `queries` the place of the last one that it knows. So no row is looked at once a query."""
+
+    rows: Int64Array
+    cluster: Int64Array
+    queries: Int64Array
+    last: Int64Array
 
 
 def _complement_if(negated: bool, values: Int64Array) -> Int64Array:

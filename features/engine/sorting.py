@@ -4,7 +4,7 @@ A point-in-time join counts, for millions of queries, how many of millions of ev
 All of it is sorting and searching, so that is here, and fast.
 """
 
-from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
@@ -21,8 +21,6 @@ RADIX_FROM = 100_000
 """From so many items on they are sorted by counting. So many are a history, whose groups are mixed:
 counting takes half as long. Online there are fewer, group by group, and merging runs takes half as
 long."""
-
-PAIRS_AT_ONCE = 4_000_000
 
 _KEY_LIMIT = 1 << 62
 _PROBES_TO_SORT = 1_000  # from so many on: sorted probes walk the keys once, others jump about
@@ -95,19 +93,46 @@ class Order:
         return starts[cluster], ends[cluster]
 
 
-def pairs(start: Int64Array, end: Int64Array) -> tuple[Int64Array, Int64Array]:
-    """Every (i, k) with start[i] <= k < end[i], as two arrays."""
-    count = np.maximum(end - start, 0)
-    which = np.repeat(np.arange(len(count)), count)
-    first = np.cumsum(count) - count
-    return which, np.arange(len(which)) - first[which] + start[which]
-
-
 def running(table: Int64Array, order: Order) -> Int64Array:
     """Sums of the rows of `table` before each place in the order, and over all of it."""
     sums = np.zeros((len(table) + 1, table.shape[1]), np.int64)
     np.cumsum(table[order.order], axis=0, out=sums[1:])
     return sums
+
+
+def running_maximum(values: Int64Array, segment: Int64Array) -> Int64Array:
+    """The largest of the values up to each place, in its segment; segments ascend."""
+    distinct, rank = np.unique(values, return_inverse=True)
+    offset = segment * len(distinct)
+    return distinct[np.maximum.accumulate(rank + offset) - offset]
+
+
+@dataclass(frozen=True, kw_only=True)
+class TwoHighest:
+    """At each place of a segment, of the ranks up to there: the highest, its code, and the highest
+    of all other codes (-1: there is none)."""
+
+    highest: Int64Array
+    code: Int64Array
+    of_other_codes: Int64Array
+
+
+def two_highest(rank: Int64Array, code: Int64Array, segment: Int64Array) -> TwoHighest:
+    """The two highest ranks of different codes. Ranks are 0 or more, segments ascend."""
+    n = len(rank)
+    offset = segment * (rank.max(initial=0) + 2)
+    highest = np.maximum.accumulate(rank + offset) - offset
+    begins = np.r_[True, segment[1:] != segment[:-1]][:n]
+    rises = begins | np.r_[True, highest[1:] > highest[:-1]][:n]
+    leader = code[np.maximum.accumulate(np.where(rises, np.arange(n), 0))]
+    # Between two leaders: the highest that the one before had, or a later one of another code.
+    new_leader = begins | np.r_[True, leader[1:] != leader[:-1]][:n]
+    overtaken = np.r_[-1, highest[:-1]][:n]
+    other = np.where(code != leader, rank, -1)
+    other = np.where(new_leader, np.where(begins, -1, overtaken), other)
+    offset = np.cumsum(new_leader) * (rank.max(initial=0) + 2)
+    of_other_codes = np.maximum.accumulate(other + offset) - offset
+    return TwoHighest(highest=highest, code=leader, of_other_codes=of_other_codes)
 
 
 def _radix_sorted(group: Int64Array, time: Int64Array) -> Int64Array:
@@ -118,11 +143,3 @@ def _radix_sorted(group: Int64Array, time: Int64Array) -> Int64Array:
         digit = ((group[order] >> shift) & 0xFFFF).astype(np.uint16)
         order = order[np.argsort(digit, kind="stable")]
     return order
-
-
-def chunks(sizes: Int64Array, *, at_once: int = PAIRS_AT_ONCE) -> Sequence[tuple[int, int]]:
-    """Ranges of queries that have at most about `at_once` pairs together, which fit into memory;
-    each range has one query or more. `sizes`: how many pairs each query has."""
-    part = (np.cumsum(sizes) - sizes) // at_once
-    starts = np.flatnonzero(np.r_[True, part[1:] != part[:-1]])
-    return list(zip(starts.tolist(), [*starts[1:].tolist(), len(sizes)], strict=True))

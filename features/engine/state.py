@@ -19,13 +19,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from features.definitions.events import BoolArray, Columns, EventType, Float64Array, Int64Array
+from features.definitions.field_types import FLOAT, TRUTH_VALUE, value_type
+from features.definitions.lifecycle_views import OpenView, PreviousView
 from features.definitions.views import View
 from features.engine.columns import kinds
 from features.engine.queries import PointInTimeQueries
 from features.engine.rows import PointInTimeRows
 from features.engine.sorting import UNSET
-from features.engine.value_format import ValueFormat, ValueRows
+from features.engine.value_format import ValueFormat, ValueRows, entity_tags
 from features.engine.view_identity import view_identity
+from features.errors import DeclarationError
 
 COMPACTION_SLACK = 16
 """A value is compacted when it has so many delta rows beyond twice those that the last compaction
@@ -62,7 +65,9 @@ class ViewState(ABC):
     ) -> None:
         """`columns`: names of the int64 columns of a row. `dependencies`: what the numbers in them
         depend on; a change of it is another schema."""
+        _check_ids(view)
         self.view, self.columns = view, tuple(columns)
+        dependencies = [*dependencies, *_key_texts_of(view)]
         self.identity = view_identity(view, self.columns, dependencies, self._kinds_read())
         self.schema_id = self.identity.schema_id
         self.format = ValueFormat(view.name, self.columns, self.schema_id)
@@ -122,15 +127,18 @@ class ViewState(ABC):
     def reachable(self, rows: NDArray[np.void], compacted_through: Int64Array) -> BoolArray:
         """Which base rows a query at `compacted_through` or later can still reach."""
 
-    def pack_rows(self, rows: PointInTimeRows) -> NDArray[np.void]:
-        """The rows as sealed delta rows; their bytes can be appended to a value."""
+    def pack_rows(self, rows: PointInTimeRows, tags: Int64Array) -> NDArray[np.void]:
+        """The rows as sealed delta rows; their bytes can be appended to the value of their entity.
+
+        `tags`: the `entity_tag` of each.
+        """
         deltas = np.empty(len(rows), self.format.delta_row)
         deltas["row_key"], deltas["known_us"] = rows.row_key, rows.known_us
         for name in self.columns:
             deltas[name] = rows.columns[name]
-        return self.format.seal(deltas)
+        return self.format.seal(deltas, tags)
 
-    def append(self, value: bytes | None, delta_rows: bytes) -> tuple[bytes, bool]:
+    def append(self, value: bytes | None, delta_rows: bytes, entity: bytes) -> tuple[bytes, bool]:
         """The value with packed delta rows added, and whether it is time to compact it.
 
         A compaction costs as much as the value is long, so it waits until the delta rows have
@@ -140,11 +148,17 @@ class ViewState(ABC):
             ViewSchemaMismatch: the value belongs to another declaration.
             CorruptValue: its header is damaged.
         """
-        grown = (value or self.empty) + delta_rows
-        deltas, deltas_left = self.format.delta_counts(grown)
-        return grown, deltas > self._compaction_slack + 2 * deltas_left
+        grown = self.format.append(self.empty if value is None else value, delta_rows)
+        return grown, self.is_due(grown, entity)
 
-    def compact(self, values: Sequence[bytes], compacted_through_us: int) -> list[bytes]:
+    def is_due(self, value: bytes, entity: bytes) -> bool:
+        """Whether it is time to compact a value; see `append`."""
+        deltas, deltas_left = self.format.delta_counts(value, entity)
+        return deltas > self._compaction_slack + 2 * deltas_left
+
+    def compact(
+        self, values: Sequence[bytes], entities: Sequence[bytes], compacted_through_us: int
+    ) -> list[bytes]:
         """Merge what was known before `compacted_through_us`, and drop what is out of reach.
 
         No feature as of `t >= compacted_through_us` changes. A value that is compacted through a
@@ -154,7 +168,8 @@ class ViewState(ABC):
             ViewSchemaMismatch: a value belongs to another declaration.
             CorruptValue: a value is damaged.
         """
-        rows = self.format.parse(values)
+        tags = entity_tags(entities)
+        rows = self.format.parse(values, tags)
         compacted_through = np.maximum(rows.compacted_through_us, compacted_through_us)
         compactable = self.compactable(rows.deltas, compacted_through[rows.delta_group])
         group = np.concatenate([rows.base_group, rows.delta_group[compactable]])
@@ -170,18 +185,21 @@ class ViewState(ABC):
                 base_group=group,
                 deltas=rows.deltas[~compactable],
                 delta_group=rows.delta_group[~compactable],
-            )
+            ),
+            tags,
         )
 
     def read(
         self,
         values: Sequence[bytes | None],
+        entities: Sequence[bytes],
         which: Int64Array,
         as_of_us: Int64Array,
         fields: Columns | None = None,
     ) -> ViewValues:
         """The features of queries (`values[which[i]]`, `as_of_us[i]`); which -1: no entity.
 
+        `entities`: whose values they are.
         `fields`: the request's fields, at least those that the view reads.
 
         Raises:
@@ -189,7 +207,9 @@ class ViewState(ABC):
             CorruptValue: a value is damaged.
         """
         # One more value, an empty one, for queries about no entity.
-        rows = self.format.parse([*(v or self.empty for v in values), self.empty])
+        tags = entity_tags([*entities, b""])
+        present = [self.empty if v is None else v for v in values]
+        rows = self.format.parse([*present, self.empty], tags)
         which = np.where(which < 0, len(values), which)
         queries = PointInTimeQueries(group=which, as_of_us=as_of_us, fields=fields or {})
         return ViewValues(
@@ -197,10 +217,10 @@ class ViewState(ABC):
             exact=as_of_us >= rows.compacted_through_us[which],
         )
 
-    def verify(self, values: Sequence[bytes]) -> None:
-        """Raises CorruptValue or ViewSchemaMismatch unless every value is undamaged and of this
-        declaration."""
-        self.format.parse(values)
+    def verify(self, values: Sequence[bytes], entities: Sequence[bytes]) -> None:
+        """Raises CorruptValue or ViewSchemaMismatch unless every value is undamaged, of this
+        declaration and of its entity."""
+        self.format.parse(values, entity_tags(entities))
 
     def _kinds_read(self) -> dict[str, dict[str, str]]:
         """The kinds of the fields that the view reads, by event."""
@@ -232,7 +252,7 @@ class ViewState(ABC):
     def _merged(
         self, rows: NDArray[np.void], group: Int64Array
     ) -> tuple[NDArray[np.void], Int64Array]:
-        """One sealed row for each (group, row key, merge key columns), sorted by them."""
+        """One row for each (group, row key, merge key columns), sorted by them."""
         if not len(rows):
             return rows, group
         keys = [*self.merge_keys(rows), rows["row_key"], group]
@@ -244,7 +264,34 @@ class ViewState(ABC):
             new[1:] |= ordered[1:] != ordered[:-1]
         starts = self.runs(rows[order], np.flatnonzero(new))
         merged = self.merge_runs(rows[order], starts)
-        return self.format.seal(merged), group[order][starts]
+        return merged, group[order][starts]
+
+
+def _check_ids(view: View) -> None:
+    """Refuses what cannot identify an entity or an item: numbers that are equal and differ in their
+    texts, such as 0.0 and -0.0; and items of different types, which never meet."""
+    items = (view.item,) if isinstance(view, OpenView | PreviousView) else ()
+    for field in (*view.entity.keys, *items):
+        for event in view.sources:
+            if value_type(event.record, field) == FLOAT:
+                raise DeclarationError(
+                    f"view {view.name}: {field!r} of {event.name} is a number with a fraction,"
+                    " which identifies nothing; make it text or a whole number"
+                )
+    for field in items:
+        types = {value_type(event.record, field) for event in view.sources}
+        if len(types) > 1:
+            raise DeclarationError(
+                f"view {view.name}: {field!r} is {' and '.join(sorted(types))} in its events, so"
+                " these are never about one item"
+            )
+
+
+def _key_texts_of(view: View) -> tuple[object, ...]:
+    """Until 0.1 a truth value in a key was another text live than after a rebuild: the values of
+    such views are of another declaration."""
+    types = {value_type(e.record, k) for e in view.sources for k in view.entity.keys}
+    return (f"keys hold {TRUTH_VALUE} as 0 and 1",) if TRUTH_VALUE in types else ()
 
 
 def reduce_runs(

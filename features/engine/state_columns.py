@@ -27,6 +27,7 @@ from features.engine.numbers import (
 )
 from features.engine.rows import ColumnMaker
 from features.engine.sorting import HIGHEST, UNSET
+from features.engine.wrapping import SMALL
 
 _COMBINE: Mapping[StateColumnKind, np.ufunc] = {
     "sum": np.add,
@@ -45,13 +46,14 @@ class StateColumn:
 
     `of`: the name of the declared column or of the field. `declared`: the declared column; None for
     a field. `strict`: the fields that it reads whose record allows no null, while a check may
-    nullify them. `view`: the name of its view.
+    nullify them. `trusted`: see `formulas.run`. `view`: the name of its view.
     """
 
     kind: StateColumnKind
     of: str
     declared: Column | None
     strict: tuple[str, ...] = ()
+    trusted: int | None = None
     view: str = ""
 
     @property
@@ -62,7 +64,9 @@ class StateColumn:
     @property
     def reads(self) -> tuple[str, ...]:
         """The fields that it is computed from."""
-        return (self.of,) if self.declared is None else self.declared.reads
+        if self.declared is None:
+            return (self.of,)
+        return self.declared.reads or ("event_time_us",)  # a constant is as long as the events
 
     @property
     def combine(self) -> np.ufunc | None:
@@ -115,7 +119,8 @@ def _state_column(view: FeatureView | CalendarView, kind: StateColumnKind, of: s
     nullifiable = nullifiable_fields([view.source], view.source.record)
     reads = declared.reads if declared is not None else ()
     strict = tuple(field for field in reads if field in nullifiable)
-    return StateColumn(kind, of, declared, strict, view.name)
+    large = any(may_be_wide(view.source.record, field, SMALL) for field in reads)
+    return StateColumn(kind, of, declared, strict, SMALL if large else None, view.name)
 
 
 def _column_values(column: StateColumn, events: Columns) -> Int64Array:
@@ -125,10 +130,11 @@ def _column_values(column: StateColumn, events: Columns) -> Int64Array:
     formula = Formula(
         name=f"{column.view}.{column.of}",
         compute=declared.compute,
-        reads=declared.reads,
+        reads=column.reads,
         strict=column.strict,
+        trusted=column.trusted,
     )
-    outcome = formula.values(events)
+    outcome = formula.values(events, len(events[column.reads[0]]))
     if kind != "code" or declared.scale is not None:
         outcome = numbers(outcome, name=formula.name)
     values, failed = outcome

@@ -45,12 +45,13 @@ def merge_rows(
     state = change.state
     grown: list[tuple[bytes, bytes]] = []
     for entity, rows in change.by_entity():
-        value, needs_compaction = state.append(get(entity), rows)
+        value, needs_compaction = state.append(get(entity), rows, entity)
         if needs_compaction:
             grown.append((entity, value))
         else:
             put(entity, value)
     if grown:
-        compacted = state.compact([value for _, value in grown], compacted_through_us)
-        for (entity, _), value in zip(grown, compacted, strict=True):
+        entities, values = zip(*grown, strict=True)
+        compacted = state.compact(values, entities, compacted_through_us)
+        for entity, value in zip(entities, compacted, strict=True):
             put(entity, value)

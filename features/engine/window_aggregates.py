@@ -124,10 +124,17 @@ class SharedLookups:
     def __init__(self, index: PointInTimeIndex, table: SumTable) -> None:
         self.index, self._table = index, table
 
-    @cached_property
-    def sums(self) -> WindowSums:
-        """The sums of the table over any window."""
-        return WindowSums(self.index, self.table.cells)
+    def totals_over(self, window: SlidingWindow) -> FilledTable:
+        """What the rows in a window add up to."""
+        return self.table.holding(self._sums.over(window))
+
+    def lowest(self, ranked: Int64Array, start: Int64Array) -> Int64Array:
+        """The row with the smallest of `ranked` and key >= start of each query; -1 for none."""
+        return MergeTree(self.index).lowest(ranked, start)
+
+    def distinct(self, codes: Int64Array, window: SlidingWindow) -> Int64Array:
+        """How many different codes the rows in a window have."""
+        return distinct_count(self.index, codes, window)
 
     @cached_property
     def table(self) -> FilledTable:
@@ -139,12 +146,16 @@ class SharedLookups:
         """The newest row of each query, whatever its age."""
         return newest_rows(self.index)
 
+    @cached_property
+    def _sums(self) -> WindowSums:
+        return WindowSums(self.index, self.table.cells)
+
 
 class RowsInWindow(TableSums):
     """`operations.WindowAggregates`, over the rows in one window of each query."""
 
     def __init__(self, shared: SharedLookups, window: SlidingWindow) -> None:
-        super().__init__(lambda: shared.table.holding(shared.sums.over(window)))
+        super().__init__(lambda: shared.totals_over(window))
         self._shared, self._index, self._window = shared, shared.index, window
         self._as_of_us = shared.index.queries.as_of_us
 
@@ -179,7 +190,7 @@ class RowsInWindow(TableSums):
     def distinct(self, column: str) -> Int64Array:
         """Number of different values of a column."""
         codes = self._index.rows.columns[column_name("code", column)]
-        return distinct_count(self._index, codes, self._window)
+        return self._shared.distinct(codes, self._window)
 
     @cached_property
     def _start(self) -> Int64Array:
@@ -199,7 +210,7 @@ class RowsInWindow(TableSums):
 
     def _value_of_lowest(self, values: Int64Array, *, ranked: Int64Array) -> Float64Array:
         """The value of the row with the smallest of `ranked`."""
-        rows = MergeTree(self._index).lowest(ranked, self._start)
+        rows = self._shared.lowest(ranked, self._start)
         if not len(values):
             return np.full(len(rows), np.nan)
         return from_sortable(np.where(rows >= 0, values[rows], UNSET))

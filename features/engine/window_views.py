@@ -1,6 +1,8 @@
 """Aggregations over windows that end at the time of the query."""
 
+from collections.abc import Mapping
 from functools import cached_property
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -9,10 +11,15 @@ from features.definitions.aggregations import TimeWindow
 from features.definitions.events import Float64Array, Int64Array
 from features.definitions.views import FeatureView
 from features.engine.aggregate_views import AggregateState
+from features.engine.other_rows import (
+    LookupsAmongOthers,
+    OthersInWindow,
+    queries_with_own_rows,
+)
 from features.engine.point_in_time import PointInTimeIndex
 from features.engine.queries import PointInTimeQueries, SlidingWindow
 from features.engine.rows import PointInTimeRows
-from features.engine.sorting import UNSET, chunks, pairs
+from features.engine.sorting import UNSET
 from features.engine.state import COMPACTION_SLACK
 from features.engine.state_columns import codes, column_name
 from features.engine.window_aggregates import RowsInWindow, SharedLookups
@@ -24,10 +31,9 @@ class WindowState(AggregateState):
     view: FeatureView
 
     def __init__(self, view: FeatureView, *, compaction_slack: int = COMPACTION_SLACK) -> None:
-        hops = [(w.length_us, w.hop_us) for w in view.windows]
         super().__init__(
             view,
-            hops if any(hop > 1 for _, hop in hops) else (),
+            *_hops(view),
             view.exclude_self,
             time_field="event_time_us",
             compaction_slack=compaction_slack,
@@ -43,16 +49,21 @@ class WindowState(AggregateState):
     def truncated_to_hop(
         self, rows: NDArray[np.void], compacted_through: Int64Array, /
     ) -> NDArray[np.void]:
-        """A row moves to the beginning of the hop of the shortest window that can still reach it.
-        Longer windows begin there or at one of its multiples, for hops divide each other."""
+        """A row moves back to the last moment at which a window of an allowed query can begin.
+
+        Each window that can still begin at the row or before it allows the beginning of its own
+        hop. The latest of these moments is the only one that all of them allow.
+        """
         if not self._rounds_to_hops or not len(rows):
             return rows
-        rows = rows.copy()
-        event_time = rows["row_key"].copy()
-        for window in reversed(self.view.windows):
+        event_time = rows["row_key"]
+        moved = np.full(len(rows), UNSET)
+        for window in self.view.windows:
             within = event_time >= _sliding(window).start(compacted_through)
             hop_start = event_time - event_time % window.hop_us
-            rows["row_key"] = np.where(within, hop_start, rows["row_key"])
+            np.maximum(moved, hop_start, out=moved, where=within)
+        rows = rows.copy()
+        rows["row_key"] = np.where(moved == UNSET, event_time, moved)
         return rows
 
     @cached_property
@@ -63,9 +74,13 @@ class WindowState(AggregateState):
         return hops and not any(a.definition.uses_event_time for a in self.view.aggregations)
 
     def _values(self, rows: PointInTimeRows, queries: PointInTimeQueries) -> Float64Array:
-        values = np.empty((len(queries), len(self.view.features)), order="F")  # filled by columns
         shared = SharedLookups(PointInTimeIndex(rows, queries), self._sum_table)
-        aggregates = {w: RowsInWindow(shared, _sliding(w)) for w in self.view.windows}
+        return self._values_of(
+            {w: RowsInWindow(shared, _sliding(w)) for w in self.view.windows}, len(queries)
+        )
+
+    def _values_of(self, aggregates: Mapping[TimeWindow, RowsInWindow], n: int) -> Float64Array:
+        values = np.empty((n, len(self.view.features)), order="F")  # filled by columns
         for i, (a, _, window) in enumerate(self.view.parts):
             values[:, i] = a.definition.compute(aggregates[window], a.column or "")
         return values
@@ -77,29 +92,33 @@ class WindowState(AggregateState):
         queries: PointInTimeQueries,
         field: str,
     ) -> None:
-        """Compute again, in place, the queries whose rows hold events that share `field` with them.
-
-        Each such query becomes a group of its own, with copies of the rows that count for it.
-        """
+        """Compute again, in place, the queries that know a row which shares `field` with them."""
         own = codes(queries.fields[field])
         row_codes = rows.columns[column_name("code", field)]
-        candidates = np.flatnonzero(np.isin(own, row_codes) & (own != UNSET))
-        if not len(candidates):
+        affected = queries_with_own_rows(rows, row_codes, queries, own)
+        if not len(affected):
             return
-        order = np.argsort(rows.group, kind="stable")
-        group = rows.group[order]
-        start = np.searchsorted(group, queries.group[candidates], "left")
-        end = np.searchsorted(group, queries.group[candidates], "right")
-        for a, b in chunks(end - start):
-            which, place = pairs(start[a:b], end[a:b])
-            index, query = order[place], candidates[a:b]
-            foreign = row_codes[index] != own[query[which]]
-            affected = np.flatnonzero(np.bincount(which[~foreign], minlength=b - a))
-            counts = foreign & np.isin(which, affected)
-            own_rows = rows.select(index[counts], which[counts])
-            own_queries = queries.select(query[affected], affected)
-            values[query[affected]] = self._values(own_rows, own_queries)
+        affected_queries = queries.select(affected, queries.group[affected])
+        near = np.flatnonzero(np.isin(rows.group, affected_queries.group))
+        index = PointInTimeIndex(rows.select(near, rows.group[near]), affected_queries)
+        shared = LookupsAmongOthers(index, self._sum_table, row_codes[near], own[affected])
+        values[affected] = self._values_of(
+            {w: OthersInWindow(shared, _sliding(w)) for w in self.view.windows}, len(affected)
+        )
 
 
 def _sliding(window: TimeWindow) -> SlidingWindow:
     return SlidingWindow(length_us=window.length_us, hop_us=window.hop_us)
+
+
+def _hops(view: FeatureView) -> tuple[object, ...]:
+    """What the stored values of a view depend on because of its hops.
+
+    Until 0.1 rows moved too far where a longer window has a finer hop: those values are of another
+    declaration.
+    """
+    hops = [(w.length_us, w.hop_us) for w in view.windows]
+    if all(hop == 1 for _, hop in hops):
+        return ((),)
+    rise = all(longer % shorter == 0 for (_, shorter), (_, longer) in pairwise(hops))
+    return (hops,) if rise else (hops, "moved as far as every window allows")

@@ -30,9 +30,10 @@ from dataclasses import dataclass
 
 import structlog
 
+from features.contracts.codec import mostly_future
 from features.definitions import EventType
 from features.engine.value_format import CorruptValue
-from features.errors import StalePositions, StoreDamaged, StoreUnavailable
+from features.errors import ClockDiffers, StalePositions, StoreDamaged, StoreUnavailable
 from features.ingestion import metrics
 from features.ingestion.decoding import decode_poll
 from features.ingestion.outage import FIRST_PAUSE_S, Outage
@@ -56,6 +57,7 @@ log = structlog.get_logger()
 
 IDLE_S = 0.1
 CHECK_EVERY_S = 0.25  # the online store, busy or idle
+FLUSH_BYTES = 64 << 20  # of values; a few thousand of the largest ones
 CONFLICTS_IN_A_ROW = 20  # then another process keeps writing our partitions
 
 
@@ -105,6 +107,7 @@ class Ingest:
         self._next_check = Deadline()
         self._next_check.set(0)
         self._conflicts = 0  # since the last flush
+        self._buffered_bytes = 0  # of values that wait for a flush
         self._load_error: StoreUnavailable | KafkaFailed | None = None
 
     def ready(self) -> tuple[bool, str]:
@@ -167,19 +170,24 @@ class Ingest:
                 max_future_us=self._limits.max_future_us,
                 clock_us=self._clock_us(),
             )
+        if mostly_future([bad.reason for bad in decoded.bad], len(messages)):
+            raise ClockDiffers(f"most of {len(messages)} records were emitted in the future")
         self._sinks.write(decoded, taken)
+        self._buffered_bytes += sum(len(message.value() or b"") for message in messages)
         self._flush_timer.start()
 
     def _flush(self, consumer: GroupConsumer) -> None:
         self._sinks.flush(consumer)
         self._flush_timer.stop()
+        self._buffered_bytes = 0
         self._conflicts = 0
         self._end_outage()
 
     def _flush_is_due(self) -> bool:
         if not self._flush_timer.is_running:
             return False
-        return self._flush_timer.is_due or self._sinks.offline.rows >= self._limits.flush_rows
+        is_full = self._sinks.offline.rows >= self._limits.flush_rows
+        return self._flush_timer.is_due or is_full or self._buffered_bytes >= FLUSH_BYTES
 
     def _check_online_store(self, consumer: GroupConsumer) -> None:
         """At intervals: an idle ingest writes nothing, so it would not notice a rebuild."""
@@ -206,7 +214,7 @@ class Ingest:
             self._repair(consumer, error)
         except StoreDamaged as error:
             self._repair(consumer, error)
-        except StoreUnavailable as error:
+        except (StoreUnavailable, ClockDiffers) as error:
             self._pause(consumer, error)
 
     def _repair(self, consumer: GroupConsumer, error: EventideError) -> None:
@@ -230,13 +238,15 @@ class Ingest:
 
     def _drop_buffers(self) -> None:
         self._sinks.drop()
+        self._buffered_bytes = 0
         self._flush_timer.stop()
 
     def _pause(self, consumer: GroupConsumer, error: EventideError) -> None:
         """Stay in the group, but read no records. The restart afterwards reads the dropped ones."""
         pause_s = self._outage.pause()
-        log.error("store_unavailable", why=str(error), hint=error.hint, again_in_s=pause_s)
-        metrics.RESTARTS.labels(why="store_unavailable").inc()
+        why = "clock_differs" if isinstance(error, ClockDiffers) else "store_unavailable"
+        log.error(why, why=str(error), hint=error.hint, again_in_s=pause_s)
+        metrics.RESTARTS.labels(why=why).inc()
         self._drop_buffers()
         consumer.pause()
         self._readiness.block(str(error))

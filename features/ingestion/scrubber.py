@@ -51,7 +51,7 @@ class Scrubber:
         self._after = page.after
         if not page.after:
             self._view_index = (self._view_index + 1) % len(self._views)
-        state_of(view).verify(page.values)
+        state_of(view).verify(page.values, page.entities)
 
     def repair(self, on_progress: StatusCallback) -> None:
         """Rebuild the store. Without an offline store it is emptied: ingest then fills both.

@@ -113,7 +113,7 @@ def _compare(sample: _Sample, event_log: EventLog, online: OnlineStore) -> Compa
     checked = different = 0
     for lookback_us in MOMENTS_BACK_US:
         as_of_us = np.full(entities.height, sample.end_us - lookback_us, np.int64)
-        live = state_of(view).read(values, which, as_of_us, fields)
+        live = state_of(view).read(values, keys, which, as_of_us, fields)
         past = view_values(view, event_log, entities, as_of_us, decided_by=source)[live.exact]
         checked += past.size
         different += int((~same_values(live.values[live.exact], past)).sum())

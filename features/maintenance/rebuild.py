@@ -25,6 +25,7 @@ from features.errors import DataNotReady
 from features.retrieval.event_log import drop_duplicates_mask
 from features.retrieval.field_sets import distinct, source_fields
 from features.stores.declared_views import DeclaredViews
+from features.stores.log_entries import origins_of
 from features.stores.ports import OfflineStore, OnlineContent, OnlineStore, TableSnapshot
 from infra.clock import DAY, from_us, to_us
 from infra.kafka.partitions import Partition
@@ -95,6 +96,7 @@ def rebuild(
             positions={p: o for s in tables.values() for p, o in s.positions.items()},
             seen=seen,
             schemas=declared.schema_ids,
+            origins=origins_of(offline.log_entries()),
         )
     )
     declared.adopt(online)
@@ -150,10 +152,9 @@ class _ViewValues:
             while batch := list(islice(items, self._history.sizes.values_per_batch)):
                 self._on_progress(f"view {view.name}: {self.count:,} values")
                 # Compact small values too: each value records the time from which on it is exact.
-                compacted = state_of(view).compact(
-                    [value for _, value in batch], compacted_through_us
-                )
-                yield view.name, [(e, v) for (e, _), v in zip(batch, compacted, strict=True)]
+                entities, uncompacted = zip(*batch, strict=True)
+                compacted = state_of(view).compact(uncompacted, entities, compacted_through_us)
+                yield view.name, list(zip(entities, compacted, strict=True))
 
     def _of_view(self, view: View, status: str) -> dict[bytes, bytes]:
         values: dict[bytes, bytes] = {}

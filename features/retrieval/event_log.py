@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 
 from features.definitions import BoolArray, Check, Columns, Entity, EventType, Int64Array
 from features.engine.checks import nullified_rows, required_fields, violations
-from features.engine.columns import KEY_SEPARATOR, dtype_of, kinds
+from features.engine.columns import dtype_of, kinds
 from features.engine.deduplication import first_sightings
-from features.errors import CheckFailed, HistoryTooShort
+from features.errors import CheckFailed
 from features.retrieval.field_sets import distinct
 from features.retrieval.manifest import TableUse
 from features.stores.ports import OfflineStore
@@ -47,32 +47,24 @@ class Events(Protocol):
 
 @dataclass
 class EventLog:
-    """Events of the offline store at pinned versions, each one once; `used` is what was read."""
+    """Events of the offline store at pinned versions, each one once; `used` is what was read.
+
+    Events that were known at `known_before_us` or later do not exist, if it is given.
+    """
 
     store: OfflineStore
     versions: Mapping[str, int] | None = None
     horizon_us: int = DUPLICATE_HORIZON_US
+    known_before_us: int | None = None
     used: dict[str, TableUse] = field(default_factory=dict)
 
-    def require(self, events: Sequence[EventType], *, until_us: int) -> None:
-        """Pin the versions that `events` reads from now on.
-
-        Raises:
-            DataNotReady: none of these events was emitted at `until_us` or later.
-        """
-        newest_versions = {e.name: self.store.version(e) for e in events}
+    def pin_newest(self, events: Sequence[EventType]) -> None:
+        """Read the newest version of each table from now on, or the one that is given."""
+        newest = {e.name: self.store.version(e) for e in events}
         self.versions = {
-            **{n: v for n, v in newest_versions.items() if v is not None},
+            **{n: v for n, v in newest.items() if v is not None},
             **(self.versions or {}),
         }
-        newest = [
-            self.store.newest_known_at_us(e, version=self.versions.get(e.name))
-            for e in events
-            if e.name in self.versions
-        ]
-        times = [t for t in newest if t is not None]
-        if not times or max(times) < until_us:
-            raise HistoryTooShort(newest_us=max(times, default=None), needed_until_us=until_us)
 
     def events(
         self,
@@ -99,6 +91,8 @@ class EventLog:
         counts = drop_duplicates_mask(frame, horizon_us=self.horizon_us)
         if from_us is not None:
             counts &= frame["event_time_us"].to_numpy() >= from_us
+        if self.known_before_us is not None:
+            counts &= frame["known_at_us"].to_numpy() < self.known_before_us
         if not counts.all():
             frame = frame.filter(counts)
         for check in stops:
@@ -239,9 +233,12 @@ def entity_codes(entity: Entity, frames: Sequence[pl.DataFrame]) -> list[Int64Ar
     """
     import polars as pl
 
-    key = pl.concat_str([pl.col(k).cast(pl.String) for k in entity.keys], separator=KEY_SEPARATOR)
-    keys = pl.concat([frame.select(key.alias("k")) for frame in frames])["k"]
-    codes = keys.cast(pl.Categorical).to_physical().cast(pl.Int64).fill_null(-1).to_numpy()
+    codes: Int64Array | None = None
+    for name in entity.keys:
+        key = pl.concat([frame.select(pl.col(name).cast(pl.String).alias("k")) for frame in frames])
+        of_key = key["k"].cast(pl.Categorical).to_physical().cast(pl.Int64).fill_null(-1).to_numpy()
+        codes = of_key if codes is None else _codes_of_pairs(codes, of_key)
+    assert codes is not None  # an entity has a key
     queries, *events = np.split(codes, np.cumsum([frame.height for frame in frames])[:-1])
     return [np.where(queries < 0, codes.max(initial=0) + 1, queries), *events]
 
@@ -253,6 +250,19 @@ def _stop_unless(check: Check, event: EventType, frame: pl.DataFrame) -> None:
         raise CheckFailed(
             event=event.name, check=check.name, events=int(bad.sum()), example=example
         )
+
+
+def _codes_of_pairs(first: Int64Array, second: Int64Array) -> Int64Array:
+    """A code for each pair of codes, from 0 without gaps; -1 where one of them is."""
+    null = (first < 0) | (second < 0)
+    pairs = np.where(null, 0, first * (second.max(initial=0) + 1) + second)
+    if pairs.max(initial=0) < 4 * len(pairs):  # few possible pairs: they are counted out
+        occurs = np.zeros(pairs.max(initial=0) + 1, bool)
+        occurs[pairs] = True
+        codes = (np.cumsum(occurs) - 1)[pairs]
+    else:
+        codes = np.unique(pairs, return_inverse=True)[1]
+    return np.where(null, -1, codes)
 
 
 def _codes(texts: pl.Series) -> Int64Array:

@@ -2,7 +2,8 @@
 
 from collections.abc import Iterable
 
-from features.definitions import EventType, FeatureService, View
+from features.definitions import Decision, EventType, FeatureService, Label, View
+from features.definitions.lifecycle_views import AS_OF
 from features.engine.checks import required_fields
 from features.engine.columns import kinds
 from features.engine.view_states import state_of
@@ -11,6 +12,13 @@ from features.engine.view_states import state_of
 def distinct(*groups: Iterable[str]) -> tuple[str, ...]:
     """The names of all groups in their order, each one once."""
     return tuple(dict.fromkeys(name for group in groups for name in group))
+
+
+def sources(service: FeatureService, label: Label) -> list[EventType]:
+    """Every event that a training set is computed from."""
+    of_views = [event for view in service.views for event in view.sources]
+    by_name = {e.name: e for e in (*of_views, service.decision.source, label.source)}
+    return list(by_name.values())
 
 
 def source_fields(view: View, event: EventType) -> tuple[str, ...]:
@@ -25,8 +33,9 @@ def query_fields(view: View) -> tuple[str, ...]:
 
 
 def column_fields(service: FeatureService) -> tuple[str, ...]:
-    """What the request columns of a service read."""
-    return distinct(*(column.reads for column in service.request_columns))
+    """What the request columns of a service read, beside the decision time."""
+    fields = distinct(*(column.reads for column in service.request_columns))
+    return tuple(field for field in fields if field != AS_OF)
 
 
 def request_fields(service: FeatureService) -> tuple[str, ...]:
@@ -42,13 +51,13 @@ def _with_checks(service: FeatureService, fields: tuple[str, ...]) -> tuple[str,
     return needed if needed == fields else _with_checks(service, needed)
 
 
-def decision_time_fields(service: FeatureService) -> tuple[str, ...]:
+def time_fields(decision: Decision) -> tuple[str, ...]:
     """What `decision.at` may read: it does not say what, so all fields that are numbers."""
-    fields = kinds(service.decision.source.record)
+    fields = kinds(decision.source.record)
     return tuple(name for name, kind in fields.items() if kind != "text")
 
 
 def decision_fields(service: FeatureService) -> tuple[str, ...]:
     """All that a service reads of the event that its decisions come from."""
     decision = service.decision
-    return distinct((decision.entity_id,), request_fields(service), decision_time_fields(service))
+    return distinct((decision.entity_id,), request_fields(service), time_fields(decision))

@@ -8,18 +8,22 @@ time `t`: each uses the events with `known_at < t` and `event_time >= t - W`, wi
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
-import structlog
 
-from features.definitions import EventType, FeatureService, Label
+from features.definitions import FeatureService, Label
 from features.engine.formulas import FAILURES
 from features.engine.request_columns import request_values
 from features.errors import FeatureError
 from features.retrieval.content_hash import ContentDigest
-from features.retrieval.decisions import Decisions, decisions_of, time_slices
+from features.retrieval.decisions import (
+    Decisions,
+    decisions_of,
+    replaced_events,
+    time_slices,
+)
 from features.retrieval.event_log import (
     DUPLICATE_HORIZON_US,
     EventLog,
@@ -27,19 +31,19 @@ from features.retrieval.event_log import (
     nullified_frame,
 )
 from features.retrieval.field_sets import column_fields, request_fields
+from features.retrieval.field_sets import sources as sources  # noqa: PLC0414  # read from here
 from features.retrieval.labels import labels_of
 from features.retrieval.manifest import RowsManifest, TableUse
+from features.retrieval.readiness import READY_TOLERANCE_US, Ends, require_ready
 from features.retrieval.view_values import SliceEvents, view_values
 from features.stores.ports import OfflineStore
-from infra.clock import DAY, HOUR, from_us
+from infra.clock import DAY, from_us
+from infra.logging import log
 from infra.process.progress import ProgressCallback
 
 if TYPE_CHECKING:
     import polars as pl
 
-log = structlog.get_logger()
-
-READY_TOLERANCE_US = 6 * HOUR  # nights without a flight are shorter
 SLICE_US = 30 * DAY  # a third of the memory of a year at once, for a seventh more CPU
 
 
@@ -66,6 +70,7 @@ def training_rows(
     versions: Mapping[str, int] | None = None,
     duplicate_horizon_us: int = DUPLICATE_HORIZON_US,
     ready_tolerance_us: int = READY_TOLERANCE_US,
+    ends: Ends | None = None,
     slice_us: int = SLICE_US,
 ) -> TrainingRows:
     """Decisions with `start_us <= decision time < end_us`, known before the cut-off, with features.
@@ -76,15 +81,21 @@ def training_rows(
 
     Raises:
         CheckFailed: an event that would be used violates a check with `on_failure="stop"`.
-        DataNotReady: the store's newest event was emitted more than `ready_tolerance_us` before
-            the cut-off.
+        DataNotReady: a source is not complete up to the cut-off, see `require_ready`.
         FeatureError: the decisions would end after the cut-off.
         StoreUnavailable: the store does not respond.
     """
     import polars as pl
 
     event_log = EventLog(store, versions=versions, horizon_us=duplicate_horizon_us)
-    event_log.require(sources(service, label), until_us=known_before_us - ready_tolerance_us)
+    require_ready(
+        event_log,
+        service,
+        label,
+        cutoff_us=known_before_us,
+        tolerance_us=ready_tolerance_us,
+        ends=ends,
+    )
     slices = training_slices(
         service,
         label,
@@ -163,29 +174,40 @@ def training_slices(
     with the whole span, and the rows are the same for every `slice_us`. `on_progress` is called
     before each piece.
 
+    Events that were known too late for their decision are logged, once.
+
     Raises: see `training_rows`.
     """
     if end_us > known_before_us:
         raise FeatureError(
             f"decisions until {from_us(end_us)} cannot be known by {from_us(known_before_us)}"
         )
+    event_log = replace(event_log, known_before_us=known_before_us)
     slices = time_slices(service, event_log, (start_us, end_us), known_before_us, slice_us)
+    replaced = replaced_events(service.decision, event_log, known_before_us)
+    known_late = 0
     for completed, time_slice in enumerate(slices):
         if on_progress:
             on_progress(completed, len(slices))
-        decisions = decisions_of(service, event_log, time_slice, known_before_us)
+        decisions = decisions_of(service, event_log, time_slice, replaced)
+        known_late += decisions.known_late
         yield _frame(service, event_log, decisions).hstack(
             labels_of(label, event_log, decisions, known_before_us=known_before_us)
         )
+    _log_what_was_left_out(service, known_late)
+
+
+def _log_what_was_left_out(service: FeatureService, known_late: int) -> None:
     for (formula, reason), rows in FAILURES.take().items():
         log.warning("formula_failed", formula=formula, reason=reason, rows=rows)
-
-
-def sources(service: FeatureService, label: Label) -> list[EventType]:
-    """Every event that a training set is computed from."""
-    of_views = [event for view in service.views for event in view.sources]
-    by_name = {e.name: e for e in (*of_views, service.decision.source, label.source)}
-    return list(by_name.values())
+    if known_late:
+        # Whole sources may be late by a moment: then a training set is empty for no visible reason.
+        log.warning(
+            "decisions_known_late",
+            service=service.name,
+            events=known_late,
+            remedy="Decision(reported_within=...), if they are decided about all the same",
+        )
 
 
 def _frame(service: FeatureService, event_log: EventLog, decisions: Decisions) -> pl.DataFrame:
@@ -195,7 +217,7 @@ def _frame(service: FeatureService, event_log: EventLog, decisions: Decisions) -
     for event in service.decision.checked_as[1:]:  # those of the source were applied by the log
         frame = nullified_frame(event, frame, request_fields(service), of=source)
     columns = exact_arrays_in(source, frame, column_fields(service))
-    own = request_values(service, columns, len(decisions.as_of_us))
+    own = request_values(service, columns, decisions.as_of_us)
     slice_events = SliceEvents(service.views, event_log, decisions.as_of_us)
     tables = [
         view_values(view, slice_events, frame, decisions.as_of_us, decided_by=source)

@@ -7,15 +7,19 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from features.definitions import Entity, Int64Array, Label
-from features.engine.label_windows import happened_within
+from features.definitions import Int64Array, Label
+from features.engine.label_values import label_values
+from features.engine.label_windows import first_known_after, happened_within
+from features.errors import DeclarationError
 from features.retrieval.decisions import Decisions
-from features.retrieval.event_log import EARLY_US, EventLog, arrays_in, entity_codes
+from features.retrieval.event_log import EARLY_US, EventLog, arrays_in
 from features.retrieval.field_sets import distinct
-from infra.clock import DAY, span_us
+from infra.clock import span_us
 
 if TYPE_CHECKING:
     import polars as pl
+
+ENTITY = "_entity"  # the code of an event's entity among those that are decided about
 
 
 def labels_of(
@@ -23,34 +27,81 @@ def labels_of(
 ) -> pl.DataFrame:
     """The columns label and label_known_at_us for the decisions.
 
-    Of several labels of a decision the one that was known first counts.
-    """
-    import polars as pl
+    Only events that come after a decision (`features.engine.label_windows`) can be its label. Of
+    several the one that was known first counts, and of those known at one moment the one with the
+    lowest partition and offset.
 
+    Raises:
+        DeclarationError: the label's value is no truth value, or its `entity_id` has another type
+            than that of the decisions.
+    """
     if label.within is not None:
         return _within(label, label.within, event_log, decisions, known_before_us=known_before_us)
-    fields = distinct((label.entity_id,), label.reads)
-    decided = pl.DataFrame(
-        {"entity_id": decisions.entity_id, "at": pl.Series(decisions.as_of_us, dtype=pl.Int64)}
-    ).with_row_index()
+    entities = _entities(decisions)
+    decided_us = decisions.as_of_us
+    first = FirstLabels(entities["_code"].to_numpy(), decided_us)
     # A label may come at any time before the cut-off, so every slice reads the table to its end.
-    earliest = int(decisions.as_of_us.min(initial=known_before_us)) - DAY
-    blocks = event_log.blocks(label.source, from_us=earliest, until_us=known_before_us + EARLY_US)
-    known = pl.concat(
-        [
-            _labels_in(
-                label, event_log.events(label.source, fields, from_us=first, until_us=last), decided
-            )
-            for first, last in blocks or [(earliest, earliest)]
-        ]
-    )
-    known = (
-        known.filter(pl.col("label_known_at_us") < known_before_us)
-        .sort("label_known_at_us", "offset")
-        .unique("index", keep="first", maintain_order=True)
-    )
-    joined = decided.join(known, on="index", how="left", maintain_order="left")
-    return joined.select("label", "label_known_at_us")
+    earliest = int(decided_us.min(initial=known_before_us)) + 1
+    for start, end in event_log.blocks(
+        label.source, from_us=earliest, until_us=known_before_us + EARLY_US
+    ):
+        frame = _reported_events(label, event_log, entities, from_us=start, until_us=end)
+        first.add(label, frame)
+    return first.frame()
+
+
+class FirstLabels:
+    """The label of each decision that was known first, from events that come in blocks."""
+
+    def __init__(self, entity: Int64Array, decided_us: Int64Array) -> None:
+        import polars as pl
+
+        self._entity, self._decided_us = entity, decided_us
+        self._known = pl.DataFrame(
+            schema={
+                "index": pl.Int64,
+                "label": pl.Int8,
+                "label_known_at_us": pl.Int64,
+                "partition": pl.Int64,
+                "offset": pl.Int64,
+            }
+        )
+
+    def add(self, label: Label, frame: pl.DataFrame) -> None:
+        """The next events of the label's source; `frame` has the code of their entity."""
+        import polars as pl
+
+        frame = frame.sort("known_at_us", "partition", "offset")
+        values = label_values(label, arrays_in(label.source, frame, label.reads))
+        event = first_known_after(
+            group=frame[ENTITY].to_numpy(),
+            happened_us=frame["event_time_us"].to_numpy(),
+            known_us=frame["known_at_us"].to_numpy(),
+            rank=np.arange(frame.height),
+            query_group=self._entity,
+            query_us=self._decided_us,
+        )
+        index = np.flatnonzero(event >= 0)
+        found = frame[event[index]].select(
+            pl.Series("index", index, dtype=pl.Int64),
+            pl.Series("label", values[event[index]].astype(np.int8), dtype=pl.Int8),
+            pl.col("known_at_us").alias("label_known_at_us"),
+            pl.col("partition").cast(pl.Int64),
+            pl.col("offset").cast(pl.Int64),
+        )
+        self._known = (
+            pl.concat([self._known, found])
+            .sort("label_known_at_us", "partition", "offset")
+            .unique("index", keep="first", maintain_order=True)
+        )
+
+    def frame(self) -> pl.DataFrame:
+        """label and label_known_at_us of each decision, null where no event was a label."""
+        import polars as pl
+
+        all_rows = pl.DataFrame({"index": np.arange(len(self._decided_us))})
+        joined = all_rows.join(self._known, on="index", how="left", maintain_order="left")
+        return joined.select("label", "label_known_at_us")
 
 
 def _within(
@@ -65,19 +116,21 @@ def _within(
     import polars as pl
 
     within_us, wait_us = span_us(within), span_us(label.max_wait)
-    decided_us = decisions.as_of_us
-    events = _positive_events(
+    entities, decided_us = _entities(decisions), decisions.as_of_us
+    events = _reported_events(
         label,
         event_log,
-        from_us=int(decided_us.min(initial=known_before_us)),
+        entities,
+        from_us=int(decided_us.min(initial=known_before_us)) + 1,
         until_us=int(decided_us.max(initial=0)) + within_us + 1,
     )
-    decision_group, event_group = _groups(decisions.entity_id, events[label.entity_id])
+    holds = label_values(label, arrays_in(label.source, events, label.reads))
+    events = events.filter(pl.Series(holds, dtype=pl.Boolean))
     happened = happened_within(
-        group=event_group,
+        group=events[ENTITY].to_numpy(),
         happened_us=events["event_time_us"].to_numpy(),
         known_us=events["known_at_us"].to_numpy(),
-        query_group=decision_group,
+        query_group=entities["_code"].to_numpy(),
         query_us=decided_us,
         within_us=within_us,
         wait_us=wait_us,
@@ -91,41 +144,47 @@ def _within(
     ).select(pl.when(mature).then(pl.all()))
 
 
-def _groups(decided: pl.Series, happened: pl.Series) -> list[Int64Array]:
-    """The entities of decisions and of events as codes, which are equal for the same entity."""
+def _entities(decisions: Decisions) -> pl.DataFrame:
+    """The entity of each decision (`id`) and a code for it (`_code`)."""
     import polars as pl
 
-    frames = [pl.DataFrame({"entity_id": ids}) for ids in (decided, happened)]
-    return entity_codes(Entity(name="entity", keys=("entity_id",)), frames)
+    ids = decisions.entity_id.alias("id")
+    return pl.DataFrame({"id": ids, "_code": ids.rank("dense").cast(pl.Int64).fill_null(0) - 1})
 
 
-def _positive_events(
-    label: Label, event_log: EventLog, *, from_us: int, until_us: int
+def _reported_events(
+    label: Label, event_log: EventLog, entities: pl.DataFrame, *, from_us: int, until_us: int
 ) -> pl.DataFrame:
-    """The events of a span for which the label's `value` holds."""
+    """The events that bring a value about one of the entities, with its code in `ENTITY`.
+
+    A first sighting may have a later event time than its duplicate, by at most one horizon, so that
+    much more is read.
+    """
     import polars as pl
 
     fields = distinct((label.entity_id,), label.reads)
-    frame = event_log.events(label.source, fields, from_us=from_us, until_us=until_us)
-    return frame.filter(pl.Series(label.value(arrays_in(label.source, frame, label.reads))))
-
-
-def _labels_in(label: Label, frame: pl.DataFrame, decided: pl.DataFrame) -> pl.DataFrame:
-    """The labels that these events give, each with the decision (`index`) that it is about."""
-    import polars as pl
-
-    frame = frame.join(decided, left_on=label.entity_id, right_on="entity_id", how="semi")
-    happened = label.value(arrays_in(label.source, frame, label.reads))
-    labels = pl.DataFrame(
-        {
-            "entity_id": frame[label.entity_id],
-            "label": pl.Series(np.asarray(happened).astype(np.int8), dtype=pl.Int8),
-            "label_known_at_us": frame["known_at_us"],
-            "offset": frame["offset"],
-            "happened_us": frame["event_time_us"],
-        }
+    frame = event_log.events(
+        label.source, fields, from_us=from_us, until_us=until_us + event_log.horizon_us
     )
-    joined = labels.join(decided, on="entity_id")
-    # An event more than a day before the decision is about an earlier one of the same entity.
-    joined = joined.filter(pl.col("happened_us") >= pl.col("at") - DAY)
-    return joined.select("index", "label", "label_known_at_us", "offset")
+    frame = frame.filter(pl.col("event_time_us") < until_us)
+    _check_same_type(label, frame[label.entity_id].dtype, entities["id"].dtype)
+    codes = entities.unique("id").select(
+        pl.col("id").alias(label.entity_id), pl.col("_code").alias(ENTITY)
+    )
+    frame = frame.join(codes, on=label.entity_id, how="inner")
+    # Null is "not known yet", and so is a value that a check nullifies.
+    unknown = (
+        frame.select(fields)
+        .fill_nan(None)
+        .select(pl.any_horizontal(pl.all().is_null()).alias("unknown"))
+    )
+    return frame.filter(~unknown["unknown"])
+
+
+def _check_same_type(label: Label, of_label: pl.DataType, of_decision: pl.DataType) -> None:
+    if of_label != of_decision:
+        raise DeclarationError(
+            f"label {label.name}: {label.source.name}.{label.entity_id} is {of_label}, and the"
+            f" decisions are about entities that are {of_decision}",
+            hint="name a field of the same type as the decision's `entity_id`",
+        )

@@ -52,16 +52,16 @@ class FeatureReader:
         self._declared.check(self._store)
         record, fields = self._event.record, self._believed(requests)
         columns = arrays_of(fields, record, self._column_fields)
-        own = request_values(self._service, columns, len(requests))
+        own = request_values(self._service, columns, as_of_us)
         numbers, exact = [own.numbers], np.ones(len(requests), bool)
         keys_of = {e: encode_keys(entity_keys(e, fields)) for e in self._entities}
         view_keys = [keys_of[v.entity] for v in self._service.views]
         stored = self._store.get(
             [(v.name, keys) for v, (keys, _) in zip(self._service.views, view_keys, strict=True)]
         )
-        for view, (_, which), values in zip(self._service.views, view_keys, stored, strict=True):
+        for view, (keys, which), values in zip(self._service.views, view_keys, stored, strict=True):
             query = arrays_of(fields, record, view.request_fields)
-            result = state_of(view).read(values, which, as_of_us, query)
+            result = state_of(view).read(values, keys, which, as_of_us, query)
             numbers.append(result.values)
             exact &= result.exact
         return FeatureVectors(categories=own.categories, numbers=np.hstack(numbers), exact=exact)

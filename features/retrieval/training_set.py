@@ -15,14 +15,14 @@ from features.definitions import Domain, FeatureService, Label
 from features.engine.view_states import state_of
 from features.errors import FeatureError
 from features.retrieval.event_log import DUPLICATE_HORIZON_US, EventLog
+from features.retrieval.field_sets import sources
 from features.retrieval.historical import (
-    READY_TOLERANCE_US,
     SLICE_US,
     RowsSummary,
-    sources,
     training_slices,
 )
 from features.retrieval.manifest import Manifest, changed_views, file_manifest
+from features.retrieval.readiness import READY_TOLERANCE_US, Ends, require_ready
 from features.stores.ports import OfflineStore
 from infra.atomic import atomic_file, write_atomic
 from infra.clock import from_us, span_us
@@ -78,11 +78,12 @@ class TrainingSetSpec:
 
 @dataclass(frozen=True, kw_only=True)
 class ReadOptions:
-    """How history is read. Only the horizon changes the rows."""
+    """How history is read. Only the horizon changes the rows. `ends`: see `require_ready`."""
 
     slice_us: int = SLICE_US
     duplicate_horizon_us: int = DUPLICATE_HORIZON_US
     ready_tolerance_us: int = READY_TOLERANCE_US
+    ends: Ends | None = None
     on_progress: ProgressCallback | None = None
 
 
@@ -202,10 +203,16 @@ def _write(
     spec: TrainingSetSpec, store: OfflineStore, file: Path, options: ReadOptions
 ) -> Manifest:
     event_log = EventLog(store, versions=spec.versions, horizon_us=options.duplicate_horizon_us)
-    event_log.require(
-        sources(spec.service, spec.label),
-        until_us=spec.known_before_us - options.ready_tolerance_us,
-    )
+    if spec.versions is None:
+        require_ready(
+            event_log,
+            spec.service,
+            spec.label,
+            cutoff_us=spec.known_before_us,
+            tolerance_us=options.ready_tolerance_us,
+            ends=options.ends,
+        )
+    event_log.pin_newest(sources(spec.service, spec.label))
     with _ParquetFile(file) as parquet:
         for piece in training_slices(
             spec.service,

@@ -19,6 +19,7 @@ import lmdb
 import msgspec
 
 from features.engine.deduplication import SeenIds
+from features.engine.value_format import short_name
 from features.engine.view_rows import merge_rows
 from features.errors import StoreDamaged, StoreUnavailable
 from features.stores.guards import adopted_ids, check_positions, check_schema_ids
@@ -30,7 +31,6 @@ from infra.process.timing import Deadline
 
 MAP_BYTES = 1 << 30  # address space, not disk: the file grows as it is filled
 MAX_MAP_BYTES = 1 << 40
-MAX_KEY = 500  # LMDB takes 511 bytes
 MAX_READERS = 512
 # A reader that was killed inside a read keeps its slot: until the slot is freed, no page that was
 # freed since is used again, and the file grows with each write.
@@ -152,7 +152,11 @@ class LmdbOnlineStore:
         with self._transaction() as txn:
             items = list(islice(_items(txn, prefix, start=prefix + after), limit + 1))
         following = items[limit][0].removeprefix(prefix) if len(items) > limit else b""
-        return ValuePage(values=[value for _, value in items[:limit]], after=following)
+        return ValuePage(
+            values=[value for _, value in items[:limit]],
+            entities=[_entity_of(key.removeprefix(prefix)) for key, _ in items[:limit]],
+            after=following,
+        )
 
     def clear(self) -> None:
         with self._transaction(write=True) as txn:
@@ -396,10 +400,14 @@ def _prefix(view: str) -> bytes:
 
 
 def _short(entity: bytes) -> bytes:
-    """The entity as part of a key; a very long one by its digest."""
-    if len(entity) <= MAX_KEY:
-        return b"=" + entity
-    return b"#" + blake2b(entity, digest_size=32).digest()
+    """The entity as part of a key; a very long one by its digest: LMDB takes keys of 511 bytes."""
+    name = short_name(entity)
+    return b"=" + name if name is entity else name
+
+
+def _entity_of(short: bytes) -> bytes:
+    """The entity of such a part of a key; a very long one by its `short_name`."""
+    return short.removeprefix(b"=")
 
 
 def _name(partition: Partition) -> bytes:

@@ -21,7 +21,15 @@ from features.stores.ports import (
     TableSnapshot,
     ValuePage,
 )
-from features.stores.schema_evolution import Stored, added_fields, filling, stored_types
+from features.stores.schema_evolution import (
+    Stored,
+    added_fields,
+    check_declared,
+    check_nulls,
+    declared_types,
+    filling,
+    stored_types,
+)
 from infra.clock import DAY, from_us
 from infra.kafka.logs import LogOrigin, Origins
 from infra.kafka.partitions import Partition, Positions
@@ -95,9 +103,11 @@ class MemoryOnlineStore:
 
     def page(self, view: str, *, after: bytes, limit: int) -> ValuePage:
         values = self._values.get(view, {})
-        following = sorted(entity for entity in values if entity > after or not after)
-        last = following[limit - 1] if len(following) > limit else b""
-        return ValuePage(values=[values[entity] for entity in following[:limit]], after=last)
+        # An entity may be the empty text, so what comes after it is told by a prefix.
+        following = sorted(entity for entity in values if b"=" + entity > after)
+        page = following[:limit]
+        last = b"=" + page[-1] if len(following) > limit else b""
+        return ValuePage(values=[values[e] for e in page], entities=page, after=last)
 
     def clear(self) -> None:
         self._values, self._positions, self._seen = {}, {}, {}
@@ -122,6 +132,7 @@ class MemoryOfflineStore:
     def __init__(self) -> None:
         self._commits: dict[str, list[pl.DataFrame]] = {}
         self._stored: dict[str, dict[str, Stored]] = {}  # the fields that a table has
+        self._declared: dict[str, dict[str, str]] = {}
         self._positions: dict[Partition, int] = {}
         self._pins: set[tuple[str, int, str]] = set()
         self._log_entries: list[LogEntry] = []
@@ -138,6 +149,7 @@ class MemoryOfflineStore:
         frame = pl.DataFrame(dict(batch.columns), schema=_schema(batch.event))
         self._commits.setdefault(batch.event.name, []).append(frame)
         self._stored[batch.event.name] = stored_types(batch.event)
+        self._declared[batch.event.name] = declared_types(batch.event)
         self._positions |= batch.ends
 
     def log_entries(self) -> list[LogEntry]:
@@ -187,7 +199,9 @@ class MemoryOfflineStore:
             frame = frame.filter(pl.col("event_time_us") >= event_from_us)
         if event_until_us is not None:
             frame = frame.filter(pl.col("event_time_us") < event_until_us)
-        return frame.select(columns)
+        frame = frame.select(columns)
+        check_nulls(event, frame)
+        return frame
 
     def pin(self, event: EventType, version: int, name: str) -> None:
         if not 0 < version <= len(self._commits.get(event.name, [])):
@@ -203,6 +217,7 @@ class MemoryOfflineStore:
     def _check_fit(self, event: EventType) -> None:
         if event.name in self._stored:
             added_fields(event, self._stored[event.name])
+            check_declared(event, self._declared[event.name])
 
 
 def _schema(event: EventType) -> "dict[str, Any]":

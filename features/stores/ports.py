@@ -281,9 +281,13 @@ class OnlineContent:
 
 @dataclass(frozen=True, kw_only=True)
 class ValuePage:
-    """Some values of a view. `after` gets the next ones; it is empty at the end."""
+    """Some values of a view. `after` gets the next ones; it is empty at the end.
+
+    `entities`: whose values they are; a very long one by its `short_name`.
+    """
 
     values: Sequence[bytes]
+    entities: Sequence[bytes]
     after: bytes
 
 

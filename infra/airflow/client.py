@@ -3,9 +3,10 @@
 The command line of Airflow takes seconds to import on each call; this takes milliseconds.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
+from functools import partial
 from typing import Any
 
 import httpx
@@ -14,6 +15,7 @@ from infra.errors import EventideError
 from infra.http_client import http_client
 
 TIMEOUT_S = 30.0
+PAGE = 100  # Airflow gives no more at once
 FINISHED = frozenset({"success", "failed"})
 
 
@@ -65,6 +67,11 @@ class AirflowApi:
         """Whether the DAG has been parsed; a new file takes up to half a minute."""
         return self._call("GET", f"/api/v2/dags/{dag_id}", missing_ok=True) is not None
 
+    def is_paused(self, dag_id: str) -> bool:
+        """Whether the DAG's runs wait until somebody unpauses it."""
+        dag = self._call("GET", f"/api/v2/dags/{dag_id}", missing_ok=True) or {}
+        return bool(dag.get("is_paused"))
+
     def backfill(self, dag_id: str, *, first: date, last: date, again: bool = False) -> None:
         """Create the runs of the days `first` to `last`, one after the other; existing runs stay.
 
@@ -84,14 +91,13 @@ class AirflowApi:
 
     def runs(self, dag_id: str, *, first: date, last: date) -> list[DagRun]:
         """The runs of those days, by day."""
-        response = self._call(
-            "GET",
+        runs = self._pages(
             f"/api/v2/dags/{dag_id}/dagRuns",
+            "dag_runs",
             params={
                 "run_after_gte": _utc(first).isoformat(),
                 "run_after_lt": _utc(last + timedelta(days=1)).isoformat(),
                 "order_by": "run_after",
-                "limit": 100,
             },
         )
         return [
@@ -100,13 +106,12 @@ class AirflowApi:
                 day=datetime.fromisoformat(run["run_after"]).astimezone(UTC).date(),
                 state=run["state"],
             )
-            for run in (response or {}).get("dag_runs", [])
+            for run in runs
         ]
 
     def tasks(self, dag_id: str, run_id: str) -> list[TaskRun]:
         """The tasks of a run."""
         path = f"/api/v2/dags/{dag_id}/dagRuns/{run_id}/taskInstances"
-        response = self._call("GET", path, params={"limit": 100}) or {}
         return [
             TaskRun(
                 task_id=task["task_id"],
@@ -116,7 +121,7 @@ class AirflowApi:
                 try_number=task["try_number"],
                 duration_s=task["duration"],
             )
-            for task in response.get("task_instances", [])
+            for task in self._pages(path, "task_instances")
         ]
 
     def result(self, dag_id: str, run_id: str, task_id: str) -> Any:
@@ -142,6 +147,19 @@ class AirflowApi:
         ]
         return errors[-1] if errors else "see its log in the Airflow pages"
 
+    def _pages(
+        self, path: str, key: str, *, params: Mapping[str, Any] | None = None
+    ) -> Iterator[dict[str, Any]]:
+        """The entries of a list, which Airflow gives in pages."""
+        offset = 0
+        while True:
+            page = {**(params or {}), "limit": PAGE, "offset": offset}
+            response = self._call("GET", path, params=page) or {}
+            yield from response.get(key, [])
+            offset += len(response.get(key, []))
+            if not response.get(key) or offset >= response.get("total_entries", 0):
+                return
+
     def _call(
         self,
         method: str,
@@ -155,17 +173,29 @@ class AirflowApi:
         try:
             if "authorization" not in self._client.headers:
                 self._log_in()
-            response = self._client.request(method, path, params=params, json=json, headers=headers)
+            request = partial(
+                self._client.request, method, path, params=params, json=json, headers=headers
+            )
+            response = request()
+            if response.status_code == httpx.codes.UNAUTHORIZED:  # a login ends after a day
+                self._log_in()
+                response = request()
         except httpx.HTTPError as error:
             raise AirflowUnavailable(f"Airflow at {self._client.base_url}: {error}") from error
         if response.status_code == httpx.codes.NOT_FOUND and missing_ok:
             return None
         if response.is_error:
             raise AirflowUnavailable(
-                f"{method} {path}: {response.status_code} {response.text[:300]}"
+                f"{method} {path}: {response.status_code} {response.text[:300]}",
+                hint=self._hint(response.status_code),
             )
         content: dict[str, Any] = response.json()
         return content
+
+    def _hint(self, status: int) -> str | None:
+        if status in (httpx.codes.UNAUTHORIZED, httpx.codes.FORBIDDEN):
+            return f"Airflow does not let {self._login['username']!r} do this: see its role"
+        return None
 
     def _log_in(self) -> None:
         response = self._client.post("/auth/token", json=self._login)

@@ -21,7 +21,7 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]  # its re-expo
 )
 
 from infra.kafka.config import OPERATION_TIMEOUT_S, client_config
-from infra.kafka.errors import KafkaFailed
+from infra.kafka.errors import KafkaFailed, NoBroker
 from infra.kafka.logs import Log
 from infra.kafka.partitions import Partition, Positions
 from infra.kafka.retry import retry_transient
@@ -158,6 +158,20 @@ def end_offsets(kafka: KafkaSettings, topics: Iterable[str]) -> Positions:
     return _offsets(kafka, topics, OffsetSpec.latest())
 
 
+def offsets_at(kafka: KafkaSettings, topics: Iterable[str], time_us: int) -> Positions:
+    """For each partition the offset of the first record that was emitted at the time or later.
+
+    The end of the partition, if it has none: everything that was sent was emitted before.
+
+    Raises:
+        NoBroker: no broker responds.
+    """
+    names = list(topics)
+    ends = end_offsets(kafka, names)  # first: a record that comes in between is not passed over
+    found = _offsets(kafka, names, OffsetSpec.for_timestamp(-(-time_us // 1_000)))
+    return {p: found[p] if found.get(p, -1) >= 0 else end for p, end in ends.items()}
+
+
 def _offsets(kafka: KafkaSettings, topics: Iterable[str], spec: OffsetSpec) -> Positions:
     partitions = topic_partitions(kafka, topics)
     with _admin(kafka) as admin:
@@ -196,7 +210,7 @@ def _partition_counts(admin: AdminClient) -> dict[str, int]:
     try:
         topics = admin.list_topics(timeout=OPERATION_TIMEOUT_S).topics
     except KafkaException as error:
-        raise KafkaFailed(f"no response from the brokers: {error.args[0].str()}") from error
+        raise NoBroker(f"no response from the brokers: {error.args[0].str()}") from error
     return {name: len(topic.partitions) for name, topic in topics.items()}
 
 

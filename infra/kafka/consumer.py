@@ -70,6 +70,7 @@ class GroupConsumer:
         self._start_positions = start_positions
         self._linger_s = linger_s
         self._positions = PartitionPositions()  # offsets in the logs
+        self._unreadable_to: dict[Partition, int] = {}
         self._to_check: set[Partition] = set()  # the client could not read at our offset
         self._trouble = BrokerTrouble()
         self._metadata = b""
@@ -150,10 +151,12 @@ class GroupConsumer:
 
     def rewind(self) -> None:
         """Read again from the last positions that were advanced to."""
+        self._unreadable_to.clear()
         self._positions.rewind()
 
     def forget_positions(self) -> None:
         """Look up again where the owned partitions start, before the next batch."""
+        self._unreadable_to.clear()
         self._positions.forget()
 
     def pause(self) -> None:
@@ -346,7 +349,8 @@ class GroupConsumer:
         elif classify(error) is ErrorKind.POSITION_LOST:
             self._to_check.add(partition_of(message))
         elif is_of_records(error, message):
-            return self._take_unreadable(partition_of(message), why=error.name())
+            if message.offset() >= self._unreadable_to.get(partition_of(message), 0):
+                return self._take_unreadable(partition_of(message), why=error.name())
         else:
             self._trouble.observe(error)
         return []
@@ -358,6 +362,7 @@ class GroupConsumer:
         if start is None or partition in positions.unsought:
             return []
         end = end_of_unreadable(self._kafka, partition, start)
+        self._unreadable_to[partition] = end  # the client has said it again in the meantime
         log.warning("records_unreadable", partition=partition, offset=start, end=end, why=why)
         records = [UnreadableMessage(partition, n, why=why) for n in range(start, end)]
         for record in records:

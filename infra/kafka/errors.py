@@ -21,6 +21,10 @@ class KafkaFailed(EventideError):
     hint = "are the brokers reachable and the topics there? see `eventide status`"
 
 
+class NoBroker(KafkaFailed):
+    """No broker responds."""
+
+
 class ConsumerFailed(KafkaFailed):
     """The consumer cannot continue; a new process starts from the committed positions."""
 

@@ -1,5 +1,7 @@
 """A record as the client library returns it."""
 
+from gc import get_referents
+from operator import methodcaller
 from typing import Protocol
 
 from infra.errors import EventideError
@@ -76,6 +78,10 @@ class UnreadableMessage:
     def __init__(self, partition: Partition, offset: int, *, why: str) -> None:
         self._partition, self._offset, self.why = partition, offset, why
 
+    def at(self, offset: int) -> "UnreadableMessage":
+        """The same record under another offset."""
+        return UnreadableMessage(self._partition, offset, why=self.why)
+
     def topic(self) -> str:
         return self._partition.topic
 
@@ -101,20 +107,33 @@ class UnreadableMessage:
         return None
 
 
+_NOT_UTF_8 = "the name of a header is not UTF-8"
+
+
 class UnreadableHeaders(EventideError):
     """The headers of a record cannot be read, such as one whose name is not UTF-8."""
 
 
+# For a name that is not UTF-8 the client gives a tuple with a hole, and sets an exception without
+# raising it. Python's fast path for methods does not notice; the next look into the hole ends the
+# whole process. This way of calling a method notices.
+_read_headers = methodcaller("headers")
+
+
 def headers_of(message: Message) -> Headers:
-    """The headers of a record; empty without any.
+    """The headers of a record; empty without any. The only safe way to read them.
 
     Raises:
-        UnreadableHeaders: at the first call for a record; later calls return none of its headers.
+        UnreadableHeaders: they cannot be read.
     """
     try:
-        return message.headers() or []
+        headers: Headers | None = _read_headers(message)
     except (SystemError, UnicodeError) as error:
-        raise UnreadableHeaders("the name of a header is not UTF-8") from error
+        raise UnreadableHeaders(_NOT_UTF_8) from error
+    # Asked again, the client returns the tuple with the hole, without any exception.
+    if headers and len(get_referents(*headers)) != 2 * len(headers):
+        raise UnreadableHeaders(_NOT_UTF_8)
+    return headers or []
 
 
 def readable_headers(message: Message) -> Headers:

@@ -1,7 +1,14 @@
 """Records whose offset is their stored position: see `infra.kafka.logs`."""
 
 from infra.kafka.logs import Origins
-from infra.kafka.message import ClientError, Headers, Message, partition_of
+from infra.kafka.message import (
+    ClientError,
+    Headers,
+    Message,
+    UnreadableMessage,
+    headers_of,
+    partition_of,
+)
 
 
 def as_stored(message: Message, origins: Origins) -> Message:
@@ -9,7 +16,11 @@ def as_stored(message: Message, origins: Origins) -> Message:
     if not origins:
         return message
     origin = origins.get(partition_of(message))
-    return ShiftedMessage(message, origin.base) if origin and origin.base else message
+    if origin is None or not origin.base:
+        return message
+    if isinstance(message, UnreadableMessage):
+        return message.at(message.offset() + origin.base)
+    return ShiftedMessage(message, origin.base)
 
 
 class ShiftedMessage:
@@ -36,7 +47,7 @@ class ShiftedMessage:
         return self._message.value()
 
     def headers(self) -> Headers | None:
-        return self._message.headers()
+        return headers_of(self._message)
 
     def timestamp(self) -> tuple[int, int]:
         return self._message.timestamp()

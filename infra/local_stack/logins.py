@@ -13,7 +13,7 @@ def mlflow_login(settings: Settings) -> Login | None:
     if settings.mlflow_username:
         return settings.mlflow_username, settings.mlflow_password.get_secret_value()
     if is_local(settings.mlflow_url):
-        return secrets.mlflow_login(settings.state_dir / "secrets")
+        return secrets.stored_mlflow_login(settings.state_dir / "secrets")
     return None
 
 

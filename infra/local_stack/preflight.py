@@ -4,11 +4,10 @@ import re
 from pathlib import Path
 
 from infra.atomic import write_atomic
+from infra.folder_names import unusable
 from infra.local_stack.folders import check_owner, close_to_others
 from infra.local_stack.service import StackError
 
-LONGEST_BYTES = 800
-"""Of a state folder: PostgreSQL takes paths of 1,024 bytes."""
 _VARIABLE = re.compile(r"\$(\w+|\{[^}]*\})")
 _HINT = "set EVENTIDE_STATE_DIR to another folder"
 
@@ -19,7 +18,7 @@ def check_state_folder(state: Path, env: dict[str, str]) -> None:
     Raises:
         StackError: no stack can run there; the message says why.
     """
-    if reason := unusable(str(state), env):
+    if reason := unusable(str(state)) or unusable_for_airflow(str(state), env):
         raise StackError(f"the state folder {str(state)!r} {reason}", hint=_HINT)
     check_owner(state)
     try:
@@ -34,16 +33,8 @@ def check_state_folder(state: Path, env: dict[str, str]) -> None:
         ) from error
 
 
-def unusable(path: str, env: dict[str, str]) -> str:
-    """Why no stack can live in this folder; empty when one can."""
-    if any(ord(letter) < 32 or ord(letter) == 127 for letter in path):
-        return "has a control character in its name"
-    try:
-        length = len(path.encode())
-    except UnicodeEncodeError:
-        return "has a name that is not UTF-8"
-    if length > LONGEST_BYTES:
-        return f"has a path of {length} bytes; {LONGEST_BYTES} are possible"
+def unusable_for_airflow(path: str, env: dict[str, str]) -> str:
+    """Why Airflow could not use this folder; empty when it can. It expands variables in paths."""
     for name in (match[1].strip("{}") for match in _VARIABLE.finditer(path)):
         if name in env:
             return f"has ${name} in its name, for which Airflow would put the variable"

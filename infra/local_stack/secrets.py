@@ -52,12 +52,22 @@ def mlflow_login(folder: Path) -> Login:
     return _login(folder / MLFLOW_LOGIN_FILE)
 
 
+def stored_mlflow_login(folder: Path) -> Login | None:
+    """The login of MLflow, if a stack has made one."""
+    return _stored(folder / MLFLOW_LOGIN_FILE)
+
+
 def _login(file: Path) -> Login:
+    login = _stored(file)
+    if login is None:
+        login = (USERNAME, secrets.token_urlsafe(12))
+        write_private(file, msgspec.json.encode(dict([login])))
+    return login
+
+
+def _stored(file: Path) -> Login | None:
     passwords: Mapping[str, str] = read_state(file, dict[str, str]) or {}
-    if not passwords.get(USERNAME):
-        passwords = {USERNAME: secrets.token_urlsafe(12)}
-        write_private(file, msgspec.json.encode(passwords))
-    return USERNAME, passwords[USERNAME]
+    return (USERNAME, passwords[USERNAME]) if passwords.get(USERNAME) else None
 
 
 def login_file(folder: Path) -> Path:

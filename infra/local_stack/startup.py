@@ -4,11 +4,12 @@ import subprocess
 import sys
 from collections.abc import Callable
 
+from infra.folder_names import unusable_for_tables
 from infra.local_stack import definition
 from infra.local_stack.environment import stack_environment, unusable_proxies
 from infra.local_stack.logs import last_lines
 from infra.local_stack.ports import choose_ports
-from infra.local_stack.preflight import check_state_folder, unusable
+from infra.local_stack.preflight import check_state_folder, unusable_for_airflow
 from infra.local_stack.process_table import ProcessId, is_alive
 from infra.local_stack.service import StackError, with_dependencies
 from infra.local_stack.state_files import (
@@ -48,9 +49,12 @@ def check_machine(
     """
     env = stack_environment(environ, state=settings.state_dir)
     check_state_folder(settings.state_dir, env)
-    dags = str(settings.stack.dags)
-    if not settings.stack.airflow and (reason := unusable(dags, env)):
+    dags, tables = str(settings.stack.dags), settings.offline_store
+    if not settings.stack.airflow and (reason := unusable_for_airflow(dags, env)):
         raise StackError(f"the folder of the DAG files {dags!r} {reason}", hint="move it")
+    if "://" not in tables and (reason := unusable_for_tables(tables)):
+        hint = "set EVENTIDE_STATE_DIR, or EVENTIDE_OFFLINE_STORE alone, to another folder"
+        raise StackError(f"the folder of the offline store {tables!r} {reason}", hint=hint)
     if proxies := unusable_proxies(environ):
         on_progress(f"{' and '.join(proxies)}: a SOCKS proxy, which no service here can use")
 

@@ -20,6 +20,11 @@ if TYPE_CHECKING:
     import polars as pl
 
 NUMBER = "number"
+ABOUT_NULLS = (
+    "expect_column_values_to_not_be_null",
+    "expect_column_values_to_be_null",
+    "expect_column_proportion_of_non_null_values_to_be_between",
+)
 
 
 class GreatExpectations:
@@ -28,7 +33,11 @@ class GreatExpectations:
     def examine(
         self, frame: pl.DataFrame, expectations: Sequence[Expectation], *, docs: Path
     ) -> list[Finding]:
-        """Findings in the order of the declaration. Missing numbers count as null."""
+        """Findings in the order of the declaration. Missing numbers count as null.
+
+        A missing text is "" in a training set. It counts as null in the columns about which an
+        expectation asks for that; elsewhere it stays a text that other expectations judge.
+        """
         _fix_quantiles()
         context: Any = gx.get_context(mode="ephemeral")
         context.variables.progress_bars = {"globally": False, "metric_calculations": False}
@@ -49,11 +58,19 @@ class GreatExpectations:
                 result_format="SUMMARY",
             )
         )
-        rows = frame.fill_nan(None).to_pandas()
+        rows = _with_nulls(frame, expectations).to_pandas()
         result = checkpoint.run(batch_parameters={"dataframe": rows})
         (run,) = result.run_results.values()
         write_page(_rows(run.results, expectations), docs)
         return _findings(run.results, expectations)
+
+
+def _with_nulls(frame: pl.DataFrame, expectations: Sequence[Expectation]) -> pl.DataFrame:
+    import polars as pl
+
+    asked = {e.arguments.get("column") for e in expectations if e.kind in ABOUT_NULLS}
+    texts = [c for c, kind in frame.schema.items() if kind == pl.String and c in asked]
+    return frame.fill_nan(None).with_columns(pl.col(texts).replace("", None))
 
 
 def _spec(number: int, expectation: Expectation) -> dict[str, Any]:

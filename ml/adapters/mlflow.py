@@ -13,12 +13,19 @@ import mlflow
 import mlflow.sklearn
 from mlflow.data.polars_dataset import from_polars
 from mlflow.data.sources import LocalArtifactDatasetSource  # type: ignore[attr-defined]
-from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, RunTag
-from mlflow.environment_variables import MLFLOW_TRACKING_PASSWORD, MLFLOW_TRACKING_USERNAME
+from mlflow.entities import Dataset, DatasetInput, InputTag, LifecycleStage, Metric, Param, RunTag
+from mlflow.environment_variables import (
+    MLFLOW_REGISTRY_URI,
+    MLFLOW_TRACKING_PASSWORD,
+    MLFLOW_TRACKING_URI,
+    MLFLOW_TRACKING_USERNAME,
+)
 from mlflow.exceptions import MlflowException
 from mlflow.models import infer_signature
+from requests.exceptions import RequestException
 
 from infra.http_client import Login
+from infra.logging import log
 from ml.bundle.format import MAX_BYTES
 from ml.errors import BundleRefused, RegistryUnavailable
 from ml.ports import DataSet, DayRuns, RegisteredVersion, RunContents
@@ -28,6 +35,7 @@ from ml.steps.register import TRUSTED_TYPES, requirements
 PARENT_TAG = "mlflow.parentRunId"
 _MISSING = "RESOURCE_DOES_NOT_EXIST"
 _EXISTS = "RESOURCE_ALREADY_EXISTS"
+_REFUSED = (401, 403)
 
 
 class MlflowExperiments:
@@ -56,7 +64,7 @@ class MlflowExperiments:
         learners: Sequence[str],
     ) -> DayRuns:
         """The key is a tag of all of them, so that one search finds them."""
-        for unfinished in self._search(project, key, ""):
+        for unfinished in self._unfinished(project, key):
             with _errors_translated():
                 self._client.delete_run(unfinished)
         shared = {**tags, KEY_TAG: key}
@@ -99,14 +107,36 @@ class MlflowExperiments:
             )
             return str(run.info.run_id)
 
+    def _unfinished(self, project: str, key: str) -> list[str]:
+        """The runs with that key that belong to no finished day."""
+        runs = self._runs(project, f"tags.`{KEY_TAG}` = '{key}'")
+        finished = {
+            run.info.run_id
+            for run in runs
+            if run.info.status == "FINISHED" and run.data.tags.get(KIND_TAG) == DAY
+        }
+        return [
+            run.info.run_id
+            for run in runs
+            if not finished & {run.info.run_id, run.data.tags.get(PARENT_TAG)}
+        ]
+
     def _search(self, project: str, key: str, condition: str) -> list[str]:
-        clause = f"tags.`{KEY_TAG}` = '{key}'" + (f" and {condition}" if condition else "")
-        with _errors_translated():
-            runs = self._client.search_runs([self._experiment(project)], filter_string=clause)
+        runs = self._runs(project, f"tags.`{KEY_TAG}` = '{key}' and {condition}")
         return [run.info.run_id for run in runs]
+
+    def _runs(self, project: str, clause: str) -> list[Any]:
+        with _errors_translated():
+            return list(self._client.search_runs([self._experiment(project)], filter_string=clause))
 
     def _experiment(self, project: str) -> str:
         experiment = self._client.get_experiment_by_name(project)
+        if experiment is not None and experiment.lifecycle_stage == LifecycleStage.DELETED:
+            raise RegistryUnavailable(
+                f"MLflow: the experiment {project!r} is deleted",
+                hint="restore it: `mlflow experiments restore --experiment-id"
+                f" {experiment.experiment_id}`",
+            )
         if experiment is not None:
             return str(experiment.experiment_id)
         try:
@@ -210,15 +240,6 @@ class MlflowRegistry:
                 raise
 
 
-def _client(url: str, login: Login | None) -> mlflow.MlflowClient:
-    """Where MLflow keeps a login: in the environment of the process, for all of its clients."""
-    if login is not None:
-        MLFLOW_TRACKING_USERNAME.set(login[0])
-        MLFLOW_TRACKING_PASSWORD.set(login[1])
-    mlflow.set_tracking_uri(url)
-    return mlflow.MlflowClient(url)
-
-
 class _Missing(RegistryUnavailable):
     """MLflow has no such run, version or alias."""
 
@@ -231,9 +252,37 @@ def _errors_translated() -> Iterator[None]:
     except MlflowException as error:
         if error.error_code == _MISSING:
             raise _Missing(f"MLflow: {error.message}") from error
-        raise RegistryUnavailable(
-            f"MLflow: {error.message}", hint="is it running? see `eventide status`"
-        ) from error
+        hint = _hint(error.get_http_status_code())
+        raise RegistryUnavailable(f"MLflow: {error.message}", hint=hint) from error
+    except RequestException as error:  # of files: they do not pass through MLflow's own errors
+        status = error.response.status_code if error.response is not None else 0
+        raise RegistryUnavailable(f"MLflow: {error}", hint=_hint(status)) from error
+
+
+def _hint(status: int) -> str:
+    if status in _REFUSED:
+        return (
+            f"MLflow refuses the login ({status}): it is in MLFLOW_TRACKING_USERNAME and"
+            " MLFLOW_TRACKING_PASSWORD"
+        )
+    return "is it running? see `eventide status`"
+
+
+def _client(url: str, login: Login | None) -> mlflow.MlflowClient:
+    """A client of that server, whatever the environment names: runs and models go to one place.
+
+    MLflow keeps a login in the environment of the process, for all of its clients.
+    """
+    for variable in (MLFLOW_TRACKING_URI, MLFLOW_REGISTRY_URI):
+        named = variable.get()
+        if named and named.rstrip("/") != url.rstrip("/"):
+            log.warning("mlflow_variable_ignored", variable=variable.name, used=url)
+    if login is not None:
+        MLFLOW_TRACKING_USERNAME.set(login[0])
+        MLFLOW_TRACKING_PASSWORD.set(login[1])
+    mlflow.set_tracking_uri(url)
+    mlflow.set_registry_uri(url)
+    return mlflow.MlflowClient(url, registry_uri=url)
 
 
 def _is_day() -> str:

@@ -1,4 +1,7 @@
-"""Gates that any project wants: their bounds depend neither on its data nor on its subject."""
+"""Gates that any project wants: their bounds depend neither on its data nor on its subject.
+
+Those of `STANDARD_DATA_GATES` judge the data of every project; the others a project names.
+"""
 
 from ml.project import Gate, When
 
@@ -17,3 +20,11 @@ UNSEEN_BY_THE_CHAMPION = Gate(
     when=When.HAS_CHAMPION,
     why="a champion that learnt from the days it is judged on cannot be compared",
 )
+
+LABELS_AFTER_DECISIONS = Gate(
+    measure="labels_before_decision",
+    at_most=0,
+    why="a label that was known before its decision predicts nothing",
+)
+
+STANDARD_DATA_GATES = (LABELS_AFTER_DECISIONS,)

@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -9,25 +10,31 @@ import msgspec
 from msgspec import Struct
 
 from infra.atomic import atomic_folder
+from infra.locks import exclusive_lock
 from ml.project import Candidate, ModelProject
 from ml.results import R
 
 RESULT = "result.json"
+LOCK = ".lock"
 
 
 def once(folder: Path, kind: type[R], work: Callable[[Path], R]) -> R:
     """The result of `work`, which fills the folder that it is given.
 
-    A result that an earlier call has left in `folder` is read instead. What a call without a
-    result has left there is deleted.
+    A result that another call has left in `folder` is read instead, also if that happened during
+    this call: whoever comes second keeps what is there. What a call without a result has left there
+    is deleted.
     """
-    earlier = folder / RESULT
-    if earlier.is_file():
-        return msgspec.json.decode(earlier.read_bytes(), type=kind)
-    with atomic_folder(folder) as fresh:
-        result = work(fresh)
-        write_json(fresh / RESULT, result)
-    return result
+    file = folder / RESULT
+    if not file.is_file():
+        with atomic_folder(folder, unless_holds=RESULT) as fresh:
+            write_json(fresh / RESULT, work(fresh))
+    return msgspec.json.decode(file.read_bytes(), type=kind)
+
+
+def one_at_a_time(folder: Path) -> AbstractContextManager[None]:
+    """Held by one process at a time for the same folder; a process that dies releases it."""
+    return exclusive_lock(folder / LOCK)
 
 
 def write_json(file: Path, content: Struct | Mapping[str, Any]) -> None:

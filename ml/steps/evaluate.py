@@ -14,6 +14,7 @@ import numpy as np
 from features.definitions import Float64Array, Int64Array
 from infra.clock import HOUR
 from ml.bundle.scoring import Bundle
+from ml.errors import BundleRefused
 from ml.evaluation import metrics as quality
 from ml.evaluation.split import day_blocks
 from ml.ports import DayRuns, Experiments, Plotter, RegisteredVersion, Registry
@@ -22,12 +23,13 @@ from ml.registry_tags import (
     CHAMPION,
     CHAMPION_TAG,
     DAY_TAG,
+    PATH_TAG,
     PROJECT_TAG,
     SHA256_TAG,
     SNAPSHOT_SHA256_TAG,
 )
 from ml.results import Evaluation, Fit, Quality, Snapshot, Validation
-from ml.steps.artifacts import write_json
+from ml.steps.artifacts import one_at_a_time, write_json
 from ml.steps.run_log import EVALUATION, PLOTS, RunLog, data_sets, day_run, learner_run
 from ml.steps.train import SCORES, bundle_scores
 
@@ -68,15 +70,41 @@ def evaluate(
 ) -> Evaluation:
     """Evaluate the fits, and log the evaluation in the day's runs.
 
-    An evaluation that is already logged is read back, even if the champion has changed since.
+    An evaluation that is already logged is read back, even if the champion has changed since. A
+    champion that was not registered by a training run holds the run: the evaluation says so, and is
+    made again by the next run of the day.
 
     Raises:
         BundleRefused: the champion in the registry is not what was registered.
     """
+    with one_at_a_time(Path(snapshot.folder)):
+        return _evaluate_once(
+            project,
+            snapshot,
+            validation,
+            fits,
+            experiments=experiments,
+            registry=registry,
+            plotter=plotter,
+        )
+
+
+def _evaluate_once(
+    project: ModelProject,
+    snapshot: Snapshot,
+    validation: Validation,
+    fits: Sequence[Fit],
+    *,
+    experiments: Experiments,
+    registry: Registry,
+    plotter: Plotter,
+) -> Evaluation:
     finished_run = experiments.finished(project.name, snapshot.key)
     if finished_run:
         return msgspec.json.decode(experiments.read(finished_run, EVALUATION), type=Evaluation)
-    champion = champion_of(registry, project.name)
+    version = registry.champion(project.name)
+    problems = () if version is None else unusable(version)
+    champion = None if problems else champion_of(registry, project.name)
     scored = _scored(snapshot, fits, champion)
     runs = experiments.begin(
         project.name,
@@ -85,13 +113,27 @@ def evaluate(
         tags=_run_tags(project, snapshot, champion),
         learners=[f.learner for f in fits],
     )
-    evaluation = compare(project, snapshot, fits, scored, champion=champion, runs=runs)
+    evaluation = msgspec.structs.replace(
+        compare(project, snapshot, fits, scored, champion=champion, runs=runs),
+        hold_reasons=tuple(problems),
+    )
     with tempfile.TemporaryDirectory() as temporary:
         run_log = RunLog(snapshot, validation, evaluation, Path(temporary))
         plotter.draw(scored.labels, scored.scores, folder=run_log.folder / PLOTS)
         _log(run_log, fits, runs, experiments)
-    experiments.end(runs)
+    experiments.end(runs, failed=bool(problems))
     return evaluation
+
+
+def unusable(champion: RegisteredVersion) -> tuple[str, ...]:
+    """Why candidates cannot be compared with a version that has the alias `champion`."""
+    missing = [tag for tag in (PATH_TAG, SHA256_TAG) if not champion.tags.get(tag)]
+    problem = (
+        f"version {champion.version} of {champion.name} has the alias {CHAMPION!r} and no tag"
+        f" {' and '.join(missing)}: it was not registered by a training run; point the alias at a"
+        " version that was, or remove it"
+    )
+    return (problem,) if missing else ()
 
 
 def _log(run_log: RunLog, fits: Sequence[Fit], runs: DayRuns, experiments: Experiments) -> None:
@@ -104,10 +146,16 @@ def _log(run_log: RunLog, fits: Sequence[Fit], runs: DayRuns, experiments: Exper
 
 
 def champion_of(registry: Registry, name: str) -> ChampionModel | None:
-    """The champion's bundle, downloaded and compared with its registered sha256."""
+    """The champion's bundle, downloaded and compared with its registered sha256.
+
+    Raises:
+        BundleRefused: it is not what was registered, or was not registered by a training run.
+    """
     version = registry.champion(name)
     if version is None:
         return None
+    if problems := unusable(version):
+        raise BundleRefused(problems[0])
     with tempfile.TemporaryDirectory() as temporary:
         registry.download(version, Path(temporary))
         bundle = Bundle.load(Path(temporary), version.tags[SHA256_TAG])

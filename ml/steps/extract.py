@@ -12,6 +12,7 @@ import numpy as np
 from features.definitions import BoolArray
 from features.retrieval.content_hash import content_sha256
 from features.retrieval.historical import TrainingRows
+from ml.evaluation.default_gates import STANDARD_DATA_GATES
 from ml.evaluation.gates import GateResult, check_data, reasons
 from ml.evaluation.null_rates import NullReport, null_report
 from ml.evaluation.split import Window, in_evaluation, in_training, missing_days, window_of
@@ -50,7 +51,7 @@ def extract(project: ModelProject, day: date, *, history: History, work: Path) -
         )
         nulls = _nulls(project, training, evaluation)
         measures = _measures(frame, training, evaluation, window=window, nulls=nulls)
-        results = check_data(project.gates, measures)
+        results = check_data((*STANDARD_DATA_GATES, *project.gates), measures)
         return Snapshot(
             project=project.name,
             window=window,
@@ -62,7 +63,11 @@ def extract(project: ModelProject, day: date, *, history: History, work: Path) -
             unusable=nulls.unusable,
             measures=measures,
             checks=tuple(results),
-            hold_reasons=tuple(_hold_reasons(results, training, nulls)),
+            hold_reasons=(
+                *_hold_reasons(results, nulls),
+                *_lacking_outcomes(training, evaluation),
+                *_infinite_columns(project, training, evaluation),
+            ),
         )
 
     return once(folder, Snapshot, write)
@@ -137,6 +142,7 @@ def _measures(
         "evaluation_rows": labelled,
         "missing_days": missing_days(window, frame["decision_time_us"].to_numpy()),
         "label_completeness": labelled / len(evaluation) if len(evaluation) else None,
+        "labels_before_decision": _labels_before_decision(frame),
         "columns_turned_null": len(nulls.turned_null),
         "null_growth": nulls.growth,
     }
@@ -146,10 +152,16 @@ def _labelled(frame: pl.DataFrame) -> int:
     return len(frame) - frame["label"].null_count()
 
 
-def _hold_reasons(
-    results: list[GateResult], training: pl.DataFrame, nulls: NullReport
-) -> list[str]:
-    """Why no model can be trained: failed gates, and what every model needs."""
+def _labels_before_decision(frame: pl.DataFrame) -> int:
+    """Rows whose label was known before their decision: what a model is to predict was over."""
+    import polars as pl
+
+    known_before = pl.col("label_known_at_us") < pl.col("decision_time_us")
+    return frame.filter(pl.col("label").is_not_null() & known_before).height
+
+
+def _hold_reasons(results: list[GateResult], nulls: NullReport) -> list[str]:
+    """The failed gates, with the columns that they are about."""
     hold_reasons = reasons(results)
     if nulls.turned_null:
         shown = ", ".join(nulls.turned_null[:5])
@@ -158,6 +170,33 @@ def _hold_reasons(
         )
     elif nulls.worst and any(not r.passed and r.measure == "null_growth" for r in results):
         hold_reasons.append(f"the column that lost most values: {nulls.worst}")
-    if training["label"].n_unique() < 2:
-        hold_reasons.append("training needs decisions of both outcomes")
     return hold_reasons
+
+
+def _lacking_outcomes(training: pl.DataFrame, evaluation: pl.DataFrame) -> list[str]:
+    """Without both outcomes there is nothing to learn, and no quality to measure."""
+    parts = {"training": training, "the evaluation": evaluation}
+    return [
+        f"{name} needs decisions of both outcomes"
+        for name, part in parts.items()
+        if part["label"].drop_nulls().n_unique() < 2
+    ]
+
+
+def _infinite_columns(
+    project: ModelProject, training: pl.DataFrame, evaluation: pl.DataFrame
+) -> list[str]:
+    """No estimator takes infinity, and no model should learn from it."""
+    import polars as pl
+
+    numbers = pl.col(list(project.service.numbers))
+    infinite = pl.concat([training, evaluation]).select(numbers.is_infinite().sum())
+    return (
+        [
+            f"the column {name} has {count} infinite values: let its formula give NaN"
+            for name, count in infinite.row(0, named=True).items()
+            if count
+        ]
+        if infinite.width
+        else []
+    )

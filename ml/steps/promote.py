@@ -4,11 +4,13 @@ import json
 from pathlib import Path
 
 from infra.clock import from_us
+from infra.logging import log
 from ml.errors import RegistryConflict
 from ml.ports import Registry
 from ml.project import ModelProject
 from ml.registry_tags import CHAMPION, PREVIOUS, PROMOTED_TAG, VERIFIED_TAG
 from ml.results import Promotion, Registration, Verdict
+from ml.steps.artifacts import one_at_a_time
 
 LIFECYCLE = "lifecycle.jsonl"
 
@@ -31,6 +33,21 @@ def promote(
         RegistryConflict: the version was not verified, the champion is not the one that it was
             judged against, or the alias is not what was just set.
     """
+    with one_at_a_time(work / project.name):
+        return _promote_once(
+            project, registration, verdict, registry=registry, work=work, now_us=now_us
+        )
+
+
+def _promote_once(
+    project: ModelProject,
+    registration: Registration,
+    verdict: Verdict,
+    *,
+    registry: Registry,
+    work: Path,
+    now_us: int,
+) -> Promotion:
     version = registry.get(project.name, registration.version)
     aliases = registry.aliases(project.name)
     if PROMOTED_TAG in version.tags:
@@ -73,9 +90,9 @@ def _read_back(registry: Registry, name: str, version: str) -> None:
 
 
 def _note(file: Path, registration: Registration, verdict: Verdict, *, at: str) -> None:
-    """Append one line for the version, once."""
-    lines = file.read_text().splitlines() if file.is_file() else []
-    if any(json.loads(line)["version"] == registration.version for line in lines):
+    """Append one line for the version, once. A line that a crash tore off stays, on its own."""
+    text = file.read_text(errors="replace") if file.is_file() else ""
+    if registration.version in _noted_versions(text, file):
         return
     entry = {
         "at": at,
@@ -88,4 +105,15 @@ def _note(file: Path, registration: Registration, verdict: Verdict, *, at: str) 
     }
     file.parent.mkdir(parents=True, exist_ok=True)
     with file.open("a") as appended:
-        appended.write(json.dumps(entry) + "\n")
+        begin = "" if text.endswith("\n") or not text else "\n"
+        appended.write(begin + json.dumps(entry) + "\n")
+
+
+def _noted_versions(text: str, file: Path) -> set[str]:
+    versions = set()
+    for number, line in enumerate(text.splitlines(), 1):
+        try:
+            versions.add(str(json.loads(line)["version"]))
+        except (ValueError, KeyError, TypeError):
+            log.warning("lifecycle_line_unreadable", file=str(file), line=number)
+    return versions

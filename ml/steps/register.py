@@ -30,6 +30,7 @@ from ml.registry_tags import (
     VERIFIED_TAG,
 )
 from ml.results import Evaluation, Fit, Registration, Snapshot, Verdict
+from ml.steps.artifacts import one_at_a_time
 from ml.steps.train import MAX_DIFFERENCE, PIPELINE, bundle_scores
 from ml.training.frames import to_pandas
 
@@ -68,6 +69,18 @@ def register(
     """
     if not verdict.accepted:
         raise MlError(f"{verdict.candidate} was not accepted: {'; '.join(verdict.reasons)}")
+    with one_at_a_time(Path(snapshot.folder)):
+        return _register_once(project, snapshot, evaluation, verdict, registry=registry)
+
+
+def _register_once(
+    project: ModelProject,
+    snapshot: Snapshot,
+    evaluation: Evaluation,
+    verdict: Verdict,
+    *,
+    registry: Registry,
+) -> Registration:
     fit = evaluation.fits[verdict.candidate]
     version = registry.with_key(project.name, snapshot.key) or registry.register(
         project.name,

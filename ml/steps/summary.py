@@ -22,7 +22,7 @@ def summarize(
         project=project.name,
         day=snapshot.window.day,
         decision="promoted" if promotion else "held",
-        reasons=verdict.reasons if verdict else snapshot.hold_reasons,
+        reasons=_reasons(snapshot, evaluation, verdict),
         candidate=evaluation.best if evaluation else None,
         version=promotion.version if promotion else None,
         champion=evaluation.champion if evaluation else None,
@@ -32,6 +32,15 @@ def summarize(
         metrics=_metrics(evaluation) if evaluation else {},
         warnings=tuple(f.sentence for f in validation.findings) if validation else (),
     )
+
+
+def _reasons(
+    snapshot: Snapshot, evaluation: Evaluation | None, verdict: Verdict | None
+) -> tuple[str, ...]:
+    """Those of the last step that decided anything."""
+    if verdict:
+        return verdict.reasons
+    return evaluation.hold_reasons if evaluation else snapshot.hold_reasons
 
 
 def _metrics(evaluation: Evaluation) -> dict[str, dict[str, float]]:

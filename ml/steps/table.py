@@ -184,6 +184,8 @@ STEPS: tuple[Step, ...] = (
         gives="evaluation",
         record=Evaluation,
         describe=lambda e: f"best is {e.best}, log loss {e.qualities[e.best].log_loss:.4f}",
+        log_lines=lambda e: e.hold_reasons,
+        holds=lambda e: e.hold_reasons,
     ),
     Step(
         name="gate",

@@ -58,6 +58,7 @@ def _category_block(encoder: Any, column: str) -> CategoryBlock:
     values = tuple(str(v) for v in encoder.categories_[0])
     frame = pd.DataFrame({column: pd.Series([*values, UNKNOWN], dtype=object)})
     rows = encoder.transform(frame)
+    rows = rows.toarray() if hasattr(rows, "toarray") else rows
     table = [tuple(_no_nan(v) for v in row) for row in rows.astype(float).tolist()]
     return CategoryBlock(column=column, values=values, rows=tuple(table[:-1]), otherwise=table[-1])
 

@@ -4,9 +4,11 @@ The version's tags say where its bundle lies in the run's artifacts, and the sha
 """
 
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import BinaryIO, TypeVar
 
 import httpx
+import msgspec
+from msgspec import Struct
 
 from infra.http_client import Login, http_client
 from ml.bundle.format import MANIFEST, MAX_BYTES
@@ -20,6 +22,43 @@ DOWNLOAD_TIMEOUT_S = 30.0
 _ARTIFACTS = "mlflow-artifacts:/"
 # A missing alias is an "invalid parameter" to MLflow, a missing model a missing resource.
 _NO_CHAMPION = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE")
+
+
+Answer = TypeVar("Answer")
+
+
+class _Tag(Struct):
+    key: str
+    value: str = ""
+
+
+class _Registered(Struct):
+    """A registered version, as far as serving needs it."""
+
+    name: str
+    version: str
+    run_id: str | None = None
+    tags: list[_Tag] = []
+
+
+class _VersionAnswer(Struct):
+    model_version: _Registered
+
+
+class _RunInfo(Struct):
+    artifact_uri: str
+
+
+class _Run(Struct):
+    info: _RunInfo
+
+
+class _RunAnswer(Struct):
+    run: _Run
+
+
+class _ErrorAnswer(Struct):
+    error_code: str = ""
 
 
 class MlflowModelSource:
@@ -42,7 +81,8 @@ class MlflowModelSource:
         registered = self._get(
             "/api/2.0/mlflow/model-versions/get",
             {"name": version.name, "version": version.version},
-        )["model_version"]
+            _VersionAnswer,
+        ).model_version
         path = f"{self._artifact_root(version)}/{_tag(registered, PATH_TAG)}"
         self._download(f"{path}/{MANIFEST}", folder / MANIFEST, limit=MAX_BYTES[MANIFEST])
         manifest = read_manifest((folder / MANIFEST).read_bytes())
@@ -53,18 +93,17 @@ class MlflowModelSource:
         """Close the connection."""
         self._client.close()
 
-    def _champion(self, name: str) -> dict[str, Any] | None:
+    def _champion(self, name: str) -> _Registered | None:
         response = self._request(
             "/api/2.0/mlflow/registered-models/alias", {"name": name, "alias": CHAMPION}
         )
-        if response.is_client_error and _json(response).get("error_code") in _NO_CHAMPION:
+        if response.is_client_error and _error_code(response) in _NO_CHAMPION:
             return None
-        registered: dict[str, Any] = _content(response)["model_version"]
-        return registered
+        return _answer(response, _VersionAnswer).model_version
 
     def _artifact_root(self, version: ModelVersion) -> str:
-        run = self._get("/api/2.0/mlflow/runs/get", {"run_id": version.run_id or ""})
-        uri: str = run["run"]["info"]["artifact_uri"]
+        run = self._get("/api/2.0/mlflow/runs/get", {"run_id": version.run_id or ""}, _RunAnswer)
+        uri = run.run.info.artifact_uri
         if not uri.startswith(_ARTIFACTS):
             raise ModelUnavailable(
                 f"the artifacts of run {version.run_id} lie at {uri}, not behind the server",
@@ -83,15 +122,15 @@ class MlflowModelSource:
                 self._client.stream("GET", url, timeout=DOWNLOAD_TIMEOUT_S) as response,
                 file.open("wb") as output,
             ):
-                if response.is_error:
+                if not response.is_success:
                     response.read()
                     raise ModelUnavailable(f"{path}: {response.status_code} {response.text[:200]}")
                 _copy(response, output, limit=limit + 1)
         except httpx.HTTPError as error:
             raise self._no_response(error) from error
 
-    def _get(self, path: str, params: dict[str, str]) -> dict[str, Any]:
-        return _content(self._request(path, params))
+    def _get(self, path: str, params: dict[str, str], kind: type[Answer]) -> Answer:
+        return _answer(self._request(path, params), kind)
 
     def _request(self, path: str, params: dict[str, str]) -> httpx.Response:
         try:
@@ -115,37 +154,46 @@ def _copy(response: httpx.Response, output: BinaryIO, *, limit: int) -> None:
             return
 
 
-def _version(registered: dict[str, Any]) -> ModelVersion:
+def _version(registered: _Registered) -> ModelVersion:
     return ModelVersion(
-        name=registered["name"],
-        version=str(registered["version"]),
-        run_id=registered.get("run_id"),
+        name=registered.name,
+        version=registered.version,
+        run_id=registered.run_id,
         bundle_sha256=_tag(registered, SHA256_TAG),
     )
 
 
-def _tag(registered: dict[str, Any], name: str) -> str:
-    tags = {tag["key"]: tag["value"] for tag in registered.get("tags", [])}
+def _tag(registered: _Registered, name: str) -> str:
+    tags = {tag.key: tag.value for tag in registered.tags}
     if name not in tags:
         raise ModelUnavailable(
-            f"{registered['name']} {registered['version']} has no tag {name}",
+            f"{registered.name} {registered.version} has no tag {name}",
             hint="register models by the training steps, which write the bundle and its tags",
         )
-    value: str = tags[name]
-    return value
+    return tags[name]
 
 
-def _content(response: httpx.Response) -> dict[str, Any]:
-    if response.is_error:
-        raise ModelUnavailable(
-            f"{response.request.url.path}: {response.status_code} {response.text[:200]}"
-        )
-    return _json(response)
+def _answer(response: httpx.Response, kind: type[Answer]) -> Answer:
+    """The content of an answer, in the form that MLflow gives it.
 
-
-def _json(response: httpx.Response) -> dict[str, Any]:
+    Raises:
+        ModelUnavailable: it is an error, or something else answers in MLflow's place.
+    """
+    path = response.request.url.path
+    if not response.is_success:
+        raise ModelUnavailable(f"{path}: {response.status_code} {response.text[:200]}")
     try:
-        content: dict[str, Any] = response.json()
-    except ValueError as error:
-        raise ModelUnavailable(f"{response.request.url.path}: the response is not JSON") from error
-    return content
+        # Numbers may come as text and the other way round: MLflow's own releases differ.
+        return msgspec.convert(msgspec.json.decode(response.content), type=kind, strict=False)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        raise ModelUnavailable(
+            f"{path}: this is no answer of MLflow: {str(error)[:200]}",
+            hint="does the URL name MLflow, and not a proxy or a login page?",
+        ) from error
+
+
+def _error_code(response: httpx.Response) -> str:
+    try:
+        return msgspec.json.decode(response.content, type=_ErrorAnswer).error_code
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        return ""

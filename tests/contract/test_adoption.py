@@ -2,7 +2,7 @@
 
 import pytest
 
-from features.engine.value_format import ValueFormat, ViewSchemaMismatch
+from features.engine.value_format import ValueFormat, ViewSchemaMismatch, entity_tags
 from features.engine.view_states import state_of
 from features.errors import StoreReplaced
 from features.stores.declared_views import DeclaredViews
@@ -41,16 +41,18 @@ def test_a_writer_adopts_it_once_and_writes_new_ids_only(store: OnlineStore) -> 
     DeclaredViews(VIEWS).adopt(store)
     assert store.declarations() == recorded
     assert (count(store), count(store, "b")) == (3, 1)
-    state_of(SHOP_SALES).verify(store.page("shop_sales", after=b"", limit=10).values)
+    page = store.page("shop_sales", after=b"", limit=10)
+    state_of(SHOP_SALES).verify(page.values, page.entities)
 
 
 def test_the_values_of_0_1_0_are_compacted_to_values_of_today(store: OnlineStore) -> None:
     store.apply(of_release_0_1(update(*(sale(str(i), i) for i in range(9))), *VIEWS))
     DeclaredViews(VIEWS).adopt(store)
     state = state_of(SHOP_SALES)
-    values = state.compact(store.page("shop_sales", after=b"", limit=10).values, START_US + SECOND)
+    page = store.page("shop_sales", after=b"", limit=10)
+    values = state.compact(page.values, page.entities, START_US + SECOND)
     only_today = ValueFormat(state.name, state.columns, state.schema_id)
-    assert len(only_today.parse(values).base) > 0
+    assert len(only_today.parse(values, entity_tags(page.entities)).base) > 0
 
 
 def test_state_of_0_1_0_under_another_python_is_refused_in_a_clear_sentence(

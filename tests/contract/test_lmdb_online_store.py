@@ -14,6 +14,7 @@ import pytest
 
 from features.engine.deduplication import SeenIds
 from features.errors import OffsetConflict, StoreDamaged, StoreUnavailable
+from features.stores import lmdb as lmdb_store
 from features.stores.lmdb import LmdbOnlineStore
 from tests.support.data.sales import START_US, sale
 from tests.support.faults import FaultCounts
@@ -282,3 +283,39 @@ def _reader(folder: Path) -> "subprocess.Popen[str]":
         stdout=subprocess.PIPE,
         text=True,
     )
+
+
+def test_a_reader_that_was_killed_inside_a_read_does_not_make_the_file_grow(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lmdb_store, "FREE_SLOTS_EVERY_S", 0.0)
+    undisturbed = _pages_after_updates(LmdbOnlineStore(str(tmp_path / "undisturbed")))
+    store = LmdbOnlineStore(str(tmp_path / "read"))
+    _kill_a_reader_inside_a_read(tmp_path / "read")
+    assert _pages_after_updates(store) < undisturbed + 30
+
+
+def _pages_after_updates(store: LmdbOnlineStore) -> int:
+    for n in range(400):
+        store.apply(update(*(sale(f"{n}-{i}", shop=f"s{i}") for i in range(5)), start=5 * n))
+    pages: int = store._env.info()["last_pgno"]
+    store.close()
+    return pages
+
+
+def _kill_a_reader_inside_a_read(folder: Path) -> None:
+    script = """
+        import sys, time
+        from features.stores.lmdb import LmdbOnlineStore
+        store = LmdbOnlineStore(sys.argv[1], readonly=True)
+        with store._transaction():
+            print("reading", flush=True)
+            time.sleep(600)
+    """
+    command = [sys.executable, "-c", textwrap.dedent(script), str(folder)]
+    reader = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    assert reader.stdout is not None
+    assert reader.stdout.readline() == "reading\n"
+    reader.kill()
+    reader.wait()
+    reader.stdout.close()

@@ -22,9 +22,11 @@ from features.definitions import EventType
 from features.errors import OffsetConflict, SchemaChanged, StoreUnavailable
 from features.stores.delta.store import DeltaOfflineStore
 from features.stores.delta.tables import arrow_of
+from features.stores.log_entries import origins_of
 from features.stores.memory import MemoryOfflineStore
-from features.stores.ports import META, EventBatch, OfflineStore, Pin
+from features.stores.ports import META, AcceptedGap, EventBatch, LogEntry, OfflineStore, Pin
 from infra.clock import DAY, SECOND
+from infra.kafka.logs import LogOrigin
 from infra.kafka.partitions import Partition
 from tests.support.data.sales import SOLD, START_US, sale
 from tests.support.offline_batches import SECONDS_A_DAY, batch, ids
@@ -198,6 +200,9 @@ class TestChangedEvents:
             (lambda: changed(weight="gone", kilos=(float | None, None)), "weight", "no longer"),
             (lambda: changed(cents=(float, 0.0)), "cents", "is float in its record and int in"),
             (lambda: changed(city=(int | None, None)), "city", "is int in its record and text in"),
+            (lambda: changed(city=(str, "")), "city", "is text in its record and text or null in"),
+            (lambda: changed(weight=(float, 0.0)), "weight", "a number or null in its table"),
+            (lambda: changed(cents=(bool, False)), "cents", "is a truth value in its record and a"),
             (lambda: changed(till=(int,)), "till", "has no default"),
             (lambda: changed(till=(int | None, 7)), "till", "its default has to be null"),
         ],
@@ -223,6 +228,16 @@ class TestChangedEvents:
                 refused()
         assert store.positions([SOLD.name]) == {P0: 1}
         assert ids(store.read(SOLD, columns=["event_id"])) == ["1"]
+
+    def test_a_field_may_become_null_and_must_not_cease_to(self, store: OfflineStore) -> None:
+        nullable = changed(cents=(int | None, None))
+        store.append(batch(sale("1", cents=7)))
+        store.append(batch(sale("2"), start=1, event=nullable, cents=[None]))
+        rows = store.read(nullable, columns=["event_id", "cents"])
+        assert rows.sort("event_id").rows() == [("1", 7), ("2", None)]
+        for event in (SOLD, changed(cents=(int,))):
+            with pytest.raises(SchemaChanged, match="'cents' is a whole number in its record and"):
+                store.read(event, columns=["cents"])
 
 
 def test_a_snapshot_has_the_positions_of_its_version(store: OfflineStore) -> None:
@@ -346,6 +361,28 @@ class TestDelta:
         with pytest.raises(StoreUnavailable):
             store.read(SOLD, columns=["event_id"])
 
+    def test_a_table_of_0_1_shows_by_its_nulls_that_a_field_was_null(self, tmp_path: Path) -> None:
+        """It does not remember what its fields were declared as, until the next append."""
+        narrow = changed(weight=(float,))
+        rows = arrow_of(batch(sale("1", weight=None)))
+        write_deltalake(tmp_path / SOLD.name, rows, partition_by=["event_date"])
+        with pytest.raises(SchemaChanged, match="'weight' is never null in its record, and null"):
+            DeltaOfflineStore(str(tmp_path), [narrow]).read(narrow, columns=["weight"])
+        DeltaOfflineStore(str(tmp_path), [SOLD]).append(batch(sale("2", weight=1.5)))
+        with pytest.raises(SchemaChanged, match="a number or null in its table"):
+            DeltaOfflineStore(str(tmp_path), [narrow]).version(narrow)
+
+    def test_a_table_remembers_its_declaration_through_maintenance(self, tmp_path: Path) -> None:
+        store = DeltaOfflineStore(str(tmp_path), [SOLD])
+        for n in range(3):
+            store.append(batch(sale(str(n)), start=n))
+        table = DeltaTable(str(tmp_path / SOLD.name))
+        table.optimize.compact()
+        table.create_checkpoint()
+        with pytest.raises(SchemaChanged, match="'weight' is a number in its record"):
+            DeltaOfflineStore(str(tmp_path), [SOLD]).version(changed(weight=(float,)))
+        assert table.version() == 4  # the table, three appends, a compaction: nothing else
+
     def test_two_writers_that_widen_a_table_at_once_both_succeed(self, tmp_path: Path) -> None:
         wider = changed(channel=(str | None, None))
         first, second = (DeltaOfflineStore(str(tmp_path), [wider]) for _ in range(2))
@@ -407,3 +444,33 @@ _WRITER = textwrap.dedent("""
         except OffsetConflict:
             pass
 """)
+
+
+def test_entries_about_logs_are_kept_in_order_and_the_newest_one_holds(
+    store: OfflineStore,
+) -> None:
+    assert list(store.log_entries()) == []
+    gap = AcceptedGap(
+        kind="expired",
+        positions={"offline": 3},
+        resume={"offline": 9},
+        first=9,
+        end=20,
+        previous_topic_id="a",
+        by="me; drop table",
+        reason='"why"',
+    )
+    first = LogEntry(topic="t", partition=0, origin=LogOrigin(topic_id="a"), since_us=1)
+    other = LogEntry(topic="t", partition=1, origin=LogOrigin(topic_id="a"), since_us=1)
+    later = LogEntry(
+        topic="t", partition=0, origin=LogOrigin(topic_id="b", base=7), since_us=0, gap=gap
+    )
+    store.add_log_entries([first, other])
+    store.add_log_entries([later])
+    entries = list(store.log_entries())
+    assert [e.number for e in entries] == [1, 2, 3]
+    assert entries[2].gap == gap
+    assert origins_of(entries) == {
+        Partition("t", 0): LogOrigin(topic_id="b", base=7),
+        Partition("t", 1): LogOrigin(topic_id="a"),
+    }

@@ -14,6 +14,7 @@ from features.engine.view_states import state_of
 from features.errors import OffsetConflict, StoreUnavailable
 from features.stores.ports import OnlineContent, OnlineStore, OnlineUpdate
 from infra.clock import SECOND
+from infra.kafka.logs import LogOrigin
 from tests.support.data.sales import CITY_SALES, SHOP_SALES, START_US, reference, sale
 from tests.support.stores import P0, P1, content, count, update
 
@@ -131,9 +132,10 @@ def test_late_and_equal_times_from_two_writers_give_the_reference_values(
         reached[partition] += len(part)
     assert store.positions() == reached
     queries = [(shop, t) for shop in "ab" for t in (30, 33, 36, 40, 50)]
-    values = store.get([(SHOP_SALES.name, [shop.encode() for shop, _ in queries])])[0]
+    keys = [shop.encode() for shop, _ in queries]
+    values = store.get([(SHOP_SALES.name, keys)])[0]
     as_of = np.array([START_US + t * SECOND for _, t in queries])
-    features = state_of(SHOP_SALES).read(values, np.arange(len(queries)), as_of)
+    features = state_of(SHOP_SALES).read(values, keys, np.arange(len(queries)), as_of)
     np.testing.assert_array_equal(features.values, reference(sales, queries))
     assert features.exact.all()
 
@@ -230,20 +232,28 @@ def test_a_failure_while_reading_new_content_leaves_the_old_content(store: Onlin
 
 
 def test_pages_give_each_value_of_a_view_once(store: OnlineStore) -> None:
-    names = [*(f"s{n}" for n in range(7)), "y" * 2_000]
+    names = ["", "s\0", *(f"s{n}" for n in range(5)), "y" * 500, "y" * 2_000]
     store.apply(update(*(sale(n, shop=n) for n in names)))
     expected = sorted(v for v in store.get([("shop_sales", [n.encode() for n in names])])[0] if v)
-    for limit in (1, 3, 8, 100):
+    for limit in (1, 3, 9, 100):
         values: list[bytes] = []
         cursor = b""
         for _ in range(len(names)):
             page = store.page("shop_sales", after=cursor, limit=limit)
             values += page.values
+            state_of(SHOP_SALES).verify(page.values, page.entities)
             cursor = page.after
             if not cursor:
                 break
         assert (sorted(values), cursor) == (expected, b"")
     assert store.page("none", after=b"", limit=3).values == []
+
+
+def test_an_entity_may_have_the_name_of_another_view_in_it(store: OnlineStore) -> None:
+    """In Redis a pattern for the keys of that view finds it too."""
+    store.apply(update(sale("1", shop="}:0:v:other\0x")))
+    assert store.entities("other") == 0
+    assert store.page("other", after=b"", limit=3).values == []
 
 
 def _of_another_schema(change: ViewRows) -> ViewRows:
@@ -252,3 +262,22 @@ def _of_another_schema(change: ViewRows) -> ViewRows:
     # The same name and rows, but a stored value of the state of another view.
     state = state_of(replace(CITY_SALES, entity=SHOP_SALES.entity))
     return replace(change, state=state)
+
+
+def test_the_logs_of_positions_are_kept_when_the_content_is_cleared_or_replaced(
+    store: OnlineStore,
+) -> None:
+    assert store.origins() == {}
+    old, new = LogOrigin(topic_id="uHh+2/w=="), LogOrigin(topic_id="b", base=500)
+    store.set_origins({P0: old})
+    store.set_origins({P1: old})
+    store.apply(update(sale("1")))
+    assert store.origins() == {P0: old, P1: old}
+    store.clear()
+    assert store.origins() == {P0: old, P1: old}
+    store.replace(content(sale("1"), positions={P0: 1}))
+    assert store.origins() == {P0: old, P1: old}
+    store.replace(content(sale("1"), positions={P0: 1}, origins={P0: new}))
+    assert store.origins() == {P0: new, P1: old}
+    store.set_origins({})
+    assert store.positions() == {P0: 1}

@@ -7,11 +7,12 @@ from pathlib import Path
 import pytest
 from structlog.testing import capture_logs
 
-from features.errors import OffsetConflict, StoreUnavailable
+from features.errors import OffsetConflict, StoreDamaged, StoreUnavailable
+from features.stores.redis import evictions
 from features.stores.redis.store import RedisOnlineStore
 from tests.support.servers import valkey, valkey_cluster
 from tests.support.shop_updates import assert_consistent, one_of_each_shop
-from tests.support.stores import update
+from tests.support.stores import count, update
 from tests.support.tls import tls_before
 
 pytestmark = pytest.mark.servers
@@ -107,6 +108,38 @@ class TestServerFaults:
             with pytest.raises(StoreUnavailable, match="allkeys-lru"):
                 RedisOnlineStore(server.url).positions()
             assert RedisOnlineStore(server.url, readonly=True).positions() == {}
+
+    def test_a_server_that_begins_to_drop_values_is_noticed_by_writer_and_reader(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(evictions, "CHECK_EVERY_S", 0.0)
+        with valkey(tmp_path) as server, server.client() as client:
+            store, reader = (
+                RedisOnlineStore(server.url),
+                RedisOnlineStore(server.url, readonly=True),
+            )
+            store.apply(update(*one_of_each_shop()))
+            assert count(reader, "s1") == count(store, "s1")
+            client.config_set("maxmemory-policy", "allkeys-lru")
+            client.config_set("maxmemory", "100")
+            client.set("another", "x" * 100_000) if client.dbsize() else None
+            for used in (store.positions, lambda: count(reader, "s1")):
+                with pytest.raises(StoreUnavailable, match="allkeys-lru"):
+                    used()
+            # Set back, but values are gone: that shows too, until the content is written again.
+            client.config_set("maxmemory", "0")
+            client.config_set("maxmemory-policy", "noeviction")
+            for use in (
+                lambda: store.apply(update(*one_of_each_shop(), start=100)),
+                RedisOnlineStore(server.url).positions,
+                lambda: count(reader, "s1"),
+            ):
+                with pytest.raises(StoreDamaged, match="has evicted"):
+                    use()
+            store.clear()
+            store.apply(update(*one_of_each_shop()))
+            assert assert_consistent(store) == 100
+            assert count(reader, "s1") == count(store, "s1")
 
     def test_a_full_server_applies_no_part_of_an_update(self, tmp_path: Path) -> None:
         with valkey(tmp_path) as server:

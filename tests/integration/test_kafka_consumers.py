@@ -5,7 +5,7 @@ import time
 import pytest
 from confluent_kafka import Producer
 
-from infra.kafka.admin import TopicSpec, end_offsets, ensure_topics, first_offsets
+from infra.kafka.admin import TopicSpec, end_offsets, ensure_topics, first_offsets, offsets_at
 from infra.kafka.config import producer_config
 from infra.kafka.errors import (
     KafkaFailed,
@@ -55,6 +55,26 @@ def test_a_record_arrives_as_it_was_sent(kafka: KafkaSettings) -> None:
     assert (message.key(), message.value(), message.partition()) == (b"key", b"value", 2)
     assert message.headers() == [("schema", b"x/1")]
     assert message.timestamp()[1] == 1_356_998_400_000
+
+
+def test_the_offset_at_a_time_is_that_of_the_first_record_since_or_the_end(
+    kafka: KafkaSettings,
+) -> None:
+    (topic,) = new_topics(kafka, "timed", partitions=2)
+    with a_producer(kafka, topic) as producer:
+        producer.send_all(
+            [
+                ProducerRecord(topic=topic, value=b"x", timestamp_ms=at_ms, partition=0)
+                for at_ms in (1_000, 2_000, 3_000)
+            ]
+        )
+    end = end_offsets(kafka, [topic])[Partition(topic, 0)]
+    found = {
+        time_us: offsets_at(kafka, [topic], time_us)[Partition(topic, 0)]
+        for time_us in (1_000_000, 1_000_001, 2_000_000, 3_000_000, 3_000_001)
+    }
+    assert found == {1_000_000: 0, 1_000_001: 1, 2_000_000: 1, 3_000_000: 2, 3_000_001: end}
+    assert offsets_at(kafka, [topic], 5)[Partition(topic, 1)] == 0
 
 
 def test_a_key_goes_to_the_partition_that_java_clients_choose(kafka: KafkaSettings) -> None:

@@ -18,7 +18,7 @@ from features.definitions import Int64Array
 from features.errors import StoreUnavailable
 from features.retrieval.online import FeatureReader, FeatureVectors
 from features.stores.memory import MemoryOnlineStore
-from infra.clock import MINUTE
+from infra.clock import DAY, MINUTE, now_us
 from infra.kafka.admin import end_offsets, topic_partitions
 from infra.kafka.consumer import GroupConsumer
 from infra.kafka.errors import TransactionAborted
@@ -117,11 +117,12 @@ def a_loop(
     *,
     producer: Callable[..., TransactionalProducer] = TransactionalProducer,
     features: Features | None = None,
+    clock_us: Callable[[], int] = now_us,
 ) -> Iterator[ServingLoop]:
     """A loop that runs; its errors are raised at the end of the block."""
     scorer = Scorer(
         FLIGHT_DELAY,
-        decode=request_decoder(FLIGHT_DELAY, max_future_us=10 * MINUTE),
+        decode=request_decoder(FLIGHT_DELAY, max_future_us=10 * MINUTE, clock_us=clock_us),
         features=features or FeatureReader(FLIGHT_DELAY, MemoryOnlineStore()),
     )
     stop = threading.Event()
@@ -217,4 +218,20 @@ def test_the_group_reaches_the_end_past_the_markers_of_transactional_requests(
         feeder.sent, feeder.poison = feeder.sent + 1, feeder.poison + 1
         wait_until_all_answered(site, feeder)
         assert sum(end_offsets(site.kafka, [REQUESTED.name]).values()) == feeder.sent + 1
+    assert_each_answered_once(site, feeder)
+
+
+@pytest.mark.parametrize("behind_us", [11 * MINUTE, 3 * DAY])
+def test_a_clock_that_is_behind_rejects_no_request(
+    site: Site, feeder: Feeder, model: ServedModel, behind_us: int
+) -> None:
+    earlier_outcomes = len(outcomes(site))
+    wrong_by = [behind_us]
+    with a_loop(site, Choice(model), clock_us=lambda: now_us() - wrong_by[0]) as loop:
+        feeder.send(100)
+        feeder.flush()
+        wait_until(lambda: "compare clocks" in loop.ready()[1], what="it says why", limit_s=60)
+        assert len(outcomes(site)) == earlier_outcomes
+        wrong_by[0] = 0
+        wait_until_all_answered(site, feeder)
     assert_each_answered_once(site, feeder)

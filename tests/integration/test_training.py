@@ -5,17 +5,26 @@ import os
 import warnings
 from dataclasses import dataclass, replace
 from datetime import date, timedelta
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import pytest
+from structlog.testing import capture_logs
 
 from ml.adapters.matplotlib import Plots
 from ml.bootstrap import set_switches
 from ml.bundle.format import MANIFEST, MODEL, TREES, sha256_of
 from ml.bundle.scoring import Bundle
 from ml.conversion import check_scores, convert_all
-from ml.errors import BundleRefused, DataContractBroken, MlError, RegistryConflict
+from ml.errors import (
+    BundleRefused,
+    DataContractBroken,
+    MlError,
+    RegistryConflict,
+    RegistryUnavailable,
+)
 from ml.project import ModelProject
 from ml.registry_tags import PATH_TAG, SHA256_TAG
 from ml.results import Evaluation, Fit, Promotion, Registration, Snapshot, Validation, Verdict
@@ -456,3 +465,65 @@ def _example(snapshot: Snapshot, project: ModelProject) -> Any:
     from ml.training.frames import to_pandas
 
     return to_pandas(pl.read_parquet(snapshot.file("evaluation.parquet")).head(3), project.columns)
+
+
+def test_finished_runs_outlive_a_second_beginning(bench: Bench) -> None:
+    """Another process has finished the day between this one's question and its first run."""
+    experiments = bench.experiments
+    names: dict[str, Any] = {"title": "day", "tags": {}, "learners": ["one"]}
+    crashed = experiments.begin(bench.project.name, "key", **names)
+    first = experiments.begin(bench.project.name, "key", **names)
+    experiments.end(first)
+    second = experiments.begin(bench.project.name, "key", **names)
+    client = mlflow.MlflowClient(bench.url)
+    stages = {
+        run: client.get_run(run).info.lifecycle_stage
+        for runs in (crashed, first, second)
+        for run in (runs.day, runs.learners["one"])
+    }
+    assert list(stages.values()) == ["deleted"] * 2 + ["active"] * 4
+    assert experiments.finished(bench.project.name, "key") == first.day
+
+
+def test_models_go_to_our_server_whatever_the_environment_names(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for variable in ("MLFLOW_REGISTRY_URI", "MLFLOW_TRACKING_URI"):
+        monkeypatch.setenv(variable, "http://127.0.0.1:9")
+    with capture_logs() as logs:
+        registry = bench.registry
+    assert {line["variable"] for line in logs} == {"MLFLOW_REGISTRY_URI", "MLFLOW_TRACKING_URI"}
+    assert registry.aliases(bench.project.name) == {}
+    assert mlflow.get_registry_uri() == bench.url
+
+
+def test_a_deleted_experiment_is_named_with_the_way_back(bench: Bench) -> None:
+    client = mlflow.MlflowClient(bench.url)
+    client.delete_experiment(client.create_experiment(bench.project.name))
+    with pytest.raises(RegistryUnavailable, match="is deleted") as caught:
+        bench.experiments.finished(bench.project.name, "key")
+    assert "mlflow experiments restore" in (caught.value.hint or "")
+
+
+@pytest.mark.parametrize("status", [401, 403])
+def test_a_refused_login_says_so(status: int) -> None:
+    class Refuses(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(status)
+            self.end_headers()
+
+        def log_message(self, *_: Any) -> None:
+            """Nothing."""
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Refuses)
+    thread = Thread(target=server.serve_forever)
+    thread.start()
+    try:
+        registry = MlflowRegistry(f"http://127.0.0.1:{server.server_port}")
+        with pytest.raises(RegistryUnavailable, match=str(status)) as caught:
+            registry.aliases("any")
+        assert f"refuses the login ({status})" in (caught.value.hint or "")
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()

@@ -12,7 +12,7 @@ import pytest
 
 from infra.clock import to_us
 from ml.bootstrap import set_switches
-from ml.project import KEYS
+from ml.project import KEYS, Expectation
 from ml.projects.flight_delay import PROJECT
 from tests.support.data.flight_history import SyntheticHistory
 from tests.support.data.small_project import DAY
@@ -142,3 +142,23 @@ def test_an_expectation_that_cannot_be_checked_is_reported_as_broken(
 def test_expectations_name_only_columns_of_the_training_set() -> None:
     columns = {*PROJECT.columns, *KEYS}
     assert {e.arguments["column"] for e in PROJECT.expectations} <= columns
+
+
+def test_a_missing_text_counts_as_null_where_an_expectation_asks_for_it(
+    good: pl.DataFrame, tmp_path: Path
+) -> None:
+    """In a training set a missing text is the empty text."""
+    bad = spoil("carrier", "")(good)
+    complete = Expectation(
+        kind="expect_column_values_to_not_be_null", arguments={"column": "carrier"}, why="known"
+    )
+    short = Expectation(
+        kind="expect_column_value_lengths_to_equal",
+        arguments={"column": "dest", "value": 3},
+        why="codes",
+    )
+    (finding,) = GreatExpectations().examine(bad, [complete, short], docs=tmp_path)
+    assert (finding.why, finding.observed[:4]) == ("known", "5 of")
+    other = spoil("dest", "")(good)
+    (finding,) = GreatExpectations().examine(other, [complete, short], docs=tmp_path)
+    assert (finding.why, finding.observed[:4]) == ("codes", "5 of")

@@ -24,8 +24,9 @@ FAST = (
 
 @dataclass(kw_only=True)
 class Covering:
-    """`tests`: file -> line -> tests that run it. A line that only imports run (`loads`) is the
-    matter of every test that runs any line of the file. `seconds`: of each test."""
+    """`tests`: file -> line -> tests that run it. A line that only imports run is the matter of
+    every test that runs any line of the file, or of every test if none does. `seconds`: of each
+    test."""
 
     tests: dict[str, dict[int, list[str]]] = field(default_factory=dict)
     seconds: dict[str, float] = field(default_factory=dict)
@@ -33,7 +34,7 @@ class Covering:
     def of(self, file: Path, line: int) -> list[str]:
         """The tests of a line, the fastest first."""
         lines = self.tests.get(str(file), {})
-        found = lines.get(line) or [t for tests in lines.values() for t in tests]
+        found = lines.get(line) or [t for tests in lines.values() for t in tests] or self.seconds
         return sorted(set(found), key=lambda t: (self.seconds.get(t, 0.0), t))
 
 

@@ -1,6 +1,5 @@
 """What operators and accidents do to topics and groups."""
 
-from collections.abc import Iterable
 from typing import Any
 
 from confluent_kafka import TopicPartition
@@ -36,7 +35,8 @@ def create_again(kafka: KafkaSettings, *topics: str) -> None:
 def delete_records(kafka: KafkaSettings, before: Positions) -> None:
     """Delete the records below these offsets, as retention does."""
     places = [TopicPartition(p.topic, p.number, offset) for p, offset in before.items()]
-    _finish(_admin(kafka).delete_records(places))
+    admin = _admin(kafka)  # by name: a client that is not referred to cancels its calls
+    _finish(admin.delete_records(places))
 
 
 def delete_groups(kafka: KafkaSettings, *groups: str) -> None:
@@ -58,12 +58,8 @@ def _raise(error: Exception) -> bool:
 
 
 def _finish(futures: dict[Any, Any]) -> None:
-    for future in _values(futures):
+    for future in futures.values():
         future.result(30)
-
-
-def _values(futures: dict[Any, Any]) -> Iterable[Any]:
-    return futures.values()
 
 
 def _admin(kafka: KafkaSettings) -> Any:

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 from features.definitions import View
 from features.engine.state import ViewState
-from features.engine.value_format import ValueFormat
+from features.engine.value_format import ValueFormat, entity_tags
 from features.engine.view_rows import ViewRows
 from features.engine.view_states import state_of
 from features.stores.ports import OnlineUpdate
@@ -29,7 +29,8 @@ def earlier_id(view: View, another_python: bool = False) -> int:
 
 def _sealed_earlier(change: ViewRows, another_python: bool) -> ViewRows:
     state = _earlier_state(change.state, another_python)
-    return replace(change, state=state, rows=state.format.seal(change.rows.copy()))
+    tags = entity_tags(change.entities)[change.codes]
+    return replace(change, state=state, rows=state.format.seal(change.rows.copy(), tags))
 
 
 def _earlier_state(current: ViewState, another_python: bool) -> ViewState:

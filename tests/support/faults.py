@@ -19,6 +19,8 @@ class FaultCounts:
     rebuild_kills: int
     redis_writer_kills: int
     lmdb_writer_kills: int
+    hostile_messages: int  # polls of up to five
+    lost_log_kills: tuple[int, int]  # of ingest and of serving, with a lost log in between
     hostile_bundles: int  # changed copies of a model's files
 
 
@@ -35,6 +37,8 @@ SHORT = FaultCounts(
     rebuild_kills=4,
     redis_writer_kills=12,
     lmdb_writer_kills=12,
+    hostile_messages=300,
+    lost_log_kills=(4, 3),
     hostile_bundles=1_000,
 )
 LONG = FaultCounts(
@@ -50,6 +54,8 @@ LONG = FaultCounts(
     rebuild_kills=25,
     redis_writer_kills=100,
     lmdb_writer_kills=100,
+    hostile_messages=100_000,
+    lost_log_kills=(25, 20),
     hostile_bundles=100_000,
 )
 BY_NAME = {"short": SHORT, "long": LONG}

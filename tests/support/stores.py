@@ -41,7 +41,7 @@ def count(store: OnlineStore, shop: str = "a") -> float:
     """Number of a shop's sales that the store holds."""
     values = store.get([(SHOP_SALES.name, [shop.encode()])])[0]
     as_of = np.array([START_US + 20 * SECOND])
-    features = state_of(SHOP_SALES).read(values, np.array([0]), as_of).values[0]
+    features = state_of(SHOP_SALES).read(values, [shop.encode()], np.array([0]), as_of).values[0]
     return float(features[SHOP_SALES.features.index("shop_sales_count_40s")])
 
 

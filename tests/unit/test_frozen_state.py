@@ -97,4 +97,5 @@ def test_ingest_continues_from_the_positions_of_the_release(state: Path) -> None
     sink.write(rows, ends)
     assert dict(online.positions()) == {**positions, **ends}
     for view in DOMAIN.views:
-        state_of(view).verify(online.page(view.name, after=b"", limit=10_000).values)
+        page = online.page(view.name, after=b"", limit=10_000)
+        state_of(view).verify(page.values, page.entities)

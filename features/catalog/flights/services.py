@@ -24,6 +24,7 @@ FORECAST = Decision(
     source=SCHEDULED,
     entity_id="flight_id",
     at=lambda e: e["scheduled_departure_us"] - LEAD_MINUTES * MINUTE,
+    of_several="current",  # a flight that is announced again is one flight
 )
 
 FLIGHT_DELAY = FeatureService(

@@ -22,14 +22,22 @@ from features.stores.delta.tables import (
     Tables,
     arrow_of,
     event_columns,
+    properties_of,
     reaching,
+    remembered_types,
     schema_of,
     sentence,
     writer_of,
 )
 from features.stores.guards import check_positions
 from features.stores.ports import EventBatch, LogEntry, Pin, TableSnapshot
-from features.stores.schema_evolution import added_fields, filling
+from features.stores.schema_evolution import (
+    added_fields,
+    check_declared,
+    check_nulls,
+    declared_types,
+    filling,
+)
 from infra.clock import from_us
 from infra.kafka.partitions import Partition, Positions
 
@@ -139,11 +147,13 @@ class DeltaOfflineStore:
                 pl.col("event_time_us") < event_until_us,
             )
         try:
-            return rows.select(columns).collect()
+            frame = rows.select(columns).collect()
         except (pl.exceptions.PolarsError, OSError) as error:
             raise StoreUnavailable(
                 f"cannot read the offline table {event.name}: {sentence(error)}"
             ) from error
+        check_nulls(event, frame)
+        return frame
 
     def pin(self, event: EventType, version: int, name: str) -> None:
         self._at(event, version)
@@ -165,6 +175,7 @@ class DeltaOfflineStore:
         table = self._open(batch.event) or self._create(batch.event)
         hint = f"is there space, and permission to write, under {self._tables.root}?"
         try:
+            _remember(table, batch.event)
             # No refresh from here on, so that check and commit are one compare-and-set.
             check_positions(_positions(table, batch.starts), batch.starts, store="offline")
             with reaching(f"cannot append to the offline table {batch.event.name}", hint=hint):
@@ -182,6 +193,7 @@ class DeltaOfflineStore:
             with reaching(f"cannot open {self._tables.path(event.name)}"):
                 table.update_incremental()
             _added(event, table)
+            check_declared(event, remembered_types(table))
         except (StoreUnavailable, SchemaChanged):
             self._forget(event)
             raise
@@ -194,7 +206,12 @@ class DeltaOfflineStore:
         return table
 
     def _create(self, event: EventType) -> DeltaTable:
-        table = self._tables.create(event.name, schema_of(event), partition_by=["event_date"])
+        table = self._tables.create(
+            event.name,
+            schema_of(event),
+            partition_by=["event_date"],
+            properties=properties_of(event),
+        )
         self._opened[event] = table
         return table
 
@@ -222,6 +239,17 @@ class DeltaOfflineStore:
 
 def _added(event: EventType, table: DeltaTable) -> tuple[str, ...]:
     return added_fields(event, event_columns(table))
+
+
+def _remember(table: DeltaTable, event: EventType) -> None:
+    """Let the table remember what its fields are declared as, if that has changed."""
+    declared = declared_types(event)
+    if remembered_types(table) == declared:
+        return
+    with reaching(f"cannot change the offline table {event.name}"):
+        table.alter.set_table_properties(
+            properties_of(event), raise_if_not_exists=False, post_commithook_properties=HOOKS
+        )
 
 
 def _app(partition: Partition) -> str:

@@ -4,11 +4,13 @@
 every call. They may hold secrets, so no message shows them.
 """
 
+import json
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -19,7 +21,7 @@ from features.definitions import EventType
 from features.engine.columns import kinds
 from features.errors import StoreUnavailable, WriteConflict
 from features.stores.ports import META, EventBatch
-from features.stores.schema_evolution import Stored, stored_types
+from features.stores.schema_evolution import Stored, declared_types, stored_types
 from infra.clock import DAY
 
 HOOKS = PostCommitHookProperties(create_checkpoint=False, cleanup_expired_logs=False)
@@ -31,6 +33,7 @@ other files, and the newest `known_at_us` of a table is read from its log."""
 
 _TYPES: Mapping[Stored, Any] = {"int": pa.int64(), "float": pa.float64(), "text": pa.string()}
 _NAMES: Mapping[str, Stored] = {"long": "int", "double": "float", "string": "text"}
+_DECLARED = "eventide.declared"
 _COLOURS = re.compile(r"\x1b\[[0-9;]*m")
 _LONGEST_SENTENCE = 300
 
@@ -51,13 +54,20 @@ class Tables:
         at = "" if version is None else f" at version {version}"
         with reaching(f"cannot open {self.path(name)}{at}"):
             try:
-                return DeltaTable(self.path(name), version=version, storage_options=self._options)
+                return _Table(self.path(name), version=version, storage_options=self._options)
             except TableNotFoundError:
                 if version is None:
                     return None
                 raise
 
-    def create(self, name: str, schema: Any, *, partition_by: list[str]) -> DeltaTable:
+    def create(
+        self,
+        name: str,
+        schema: Any,
+        *,
+        partition_by: list[str],
+        properties: Mapping[str, str] | None = None,
+    ) -> DeltaTable:
         """A new table; the one that is there if another process was faster.
 
         Raises:
@@ -67,17 +77,31 @@ class Tables:
         with reaching(f"cannot create {self.path(name)}", hint=hint):
             if "://" not in self.root:
                 Path(self.root).mkdir(parents=True, exist_ok=True)
-            return DeltaTable.create(
+            return _Table.create(
                 self.path(name),
                 schema,
                 mode="ignore",
                 partition_by=partition_by,
                 storage_options=self._options,
+                configuration=dict(properties or {}),
+                raise_if_key_not_exists=False,  # Delta does not know our properties
             )
 
     def path(self, name: str) -> str:
         """Folder or URL of a table."""
         return f"{self.root}/{name}"
+
+
+class _Table(DeltaTable):
+    """A table that names its files as the file system does.
+
+    The library escapes the names of local files as in a URL (deltalake 1.6), and polars opens the
+    files by these names: it found none in a folder with a blank or an umlaut.
+    """
+
+    def file_uris(self, *arguments: Any, **options: Any) -> list[str]:
+        uris: list[str] = super().file_uris(*arguments, **options)
+        return [unquote(u) for u in uris] if self.table_uri.startswith("file://") else uris
 
 
 @contextmanager
@@ -124,6 +148,17 @@ def event_columns(table: DeltaTable) -> dict[str, str]:
     own = {"event_date", "topic", *META}
     columns = {f.name: getattr(f.type, "type", str(f.type)) for f in table.schema().fields}
     return {name: _NAMES.get(kind, kind) for name, kind in columns.items() if name not in own}
+
+
+def properties_of(event: EventType) -> dict[str, str]:
+    """What an event's table remembers of its declaration."""
+    return {_DECLARED: json.dumps(declared_types(event))}
+
+
+def remembered_types(table: DeltaTable) -> dict[str, str]:
+    """The `declared_types` that a table remembers; none if it is of 0.1."""
+    types: dict[str, str] = json.loads(table.metadata().configuration.get(_DECLARED, "{}"))
+    return types
 
 
 def arrow_of(batch: EventBatch) -> Any:

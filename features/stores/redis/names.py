@@ -34,6 +34,11 @@ class Names:
         return PREFIX + b"{%s}:origins" % self.tags[0]
 
     @property
+    def evictions(self) -> bytes:
+        """How many keys each server had evicted when the content was written."""
+        return PREFIX + b"{%s}:evictions" % self.tags[0]
+
+    @property
     def positions(self) -> list[bytes]:
         """The positions of each shard; those of the first one decide."""
         return [self._of(shard, b"positions") for shard in range(len(self.tags))]

@@ -13,17 +13,37 @@ local function step(length)  -- goes up by one with each quarter that a value gr
   return math.floor(math.log(length) * 4.4814)
 end
 
+local function places(rows, size, length)  -- adds to the sum of a value that is so long
+  local sum = 0
+  for last = size, #rows, size do
+    local checksum = struct.unpack('<I4', rows, last - 7) % 16777216
+    sum = sum + checksum * ((length + last) / 4 % 134217728)
+    sum = sum % 4294967296
+  end
+  return sum
+end
+
+local function append(key, rows, empty, size)  -- the length of the value
+  local length = redis.call('APPEND', key, rows)
+  local before = length - #rows
+  if before == 0 then
+    local sum = struct.pack('>I4', places(rows, size, #empty))
+    redis.call('SET', key, string.sub(empty, 1, 40) .. sum .. rows)
+    return #empty + #rows
+  end
+  if before % 8 == 4 then  -- a value with a sum: all others are multiples of eight bytes
+    redis.call('BITFIELD', key, 'INCRBY', 'u32', 320, places(rows, size, before))
+  end
+  return length
+end
+
 local function grow(head)  -- appends rows to values; the keys that have grown a good deal
   local i, grown = head.fixed, {}
   for _, view in ipairs(head.views) do
     for _ = 1, view.count do
       i = i + 1
       local rows = ARGV[head.last + i - head.fixed]
-      local length = redis.call('APPEND', KEYS[i], rows)
-      if length == #rows then
-        redis.call('SET', KEYS[i], ARGV[view.empty] .. rows)
-        length = #ARGV[view.empty] + #rows
-      end
+      local length = append(KEYS[i], rows, ARGV[view.empty], view.size)
       if length > 1024 and step(length) > step(length - #rows) then
         grown[#grown + 1] = i - head.fixed - 1
       end

@@ -16,6 +16,7 @@ Keys carry a generation. `clear` begins the next one in one step, and then delet
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from hashlib import sha1
 from itertools import chain, groupby, islice
@@ -26,10 +27,11 @@ import structlog
 
 from features.engine.deduplication import SeenIds
 from features.engine.value_format import ViewSchemaMismatch
-from features.errors import OffsetConflict, StalePositions, StoreUnavailable
+from features.errors import OffsetConflict, StalePositions, StoreDamaged, StoreUnavailable
 from features.stores.guards import store_replaced
 from features.stores.ports import DeclaredView, OnlineContent, OnlineUpdate, ValuePage
 from features.stores.redis.content import put_content
+from features.stores.redis.evictions import EvictionCheck
 from features.stores.redis.names import (
     FIRST_GENERATION,
     NEWEST,
@@ -65,12 +67,12 @@ class RedisOnlineStore:
         self._servers = servers or connect(url)
         self._names = Names(tags=self._servers.tags)
         self._readonly = readonly
-        self._checked = False
-        self._rounds: dict[str, Iterator[bytes]] = {}
+        self._evictions = EvictionCheck(self._servers, writes=not readonly)
+        self._rounds: dict[str, Iterator[tuple[bytes, bytes]]] = {}
 
     def apply(self, update: OnlineUpdate) -> None:
         """After a timeout the server may still apply the update."""
-        self._check_servers()
+        self._evictions.check(self._names)
         sharded = ShardedUpdate(update, self._names)
         replies = self._servers.execute([sharded.commit()])
         _raise_unless_decided(replies[0], update)
@@ -82,6 +84,7 @@ class RedisOnlineStore:
     def get(self, wanted: Sequence[tuple[str, Sequence[bytes]]]) -> list[list[bytes | None]]:
         """In a cluster the values of one shard are of one moment. Other shards may be an update
         ahead, but each holds everything below `positions`."""
+        self._evictions.check(self._names)
         places: list[list[int]] = []
 
         def reads(names: Names) -> list[Command]:
@@ -108,7 +111,7 @@ class RedisOnlineStore:
     def positions(self) -> Positions:
         """The smallest of all shards. A writer first finishes updates that were decided."""
         if not self._readonly:
-            self._check_servers()
+            self._evictions.check(self._names)
             self._finish_pending()
         return {
             partition_of(name): least
@@ -155,7 +158,7 @@ class RedisOnlineStore:
     def declare(
         self, declared: Mapping[str, DeclaredView], *, replacing: Mapping[str, int]
     ) -> None:
-        self._check_servers()
+        self._evictions.check(self._names)
         arguments = [
             part
             for view, declaration in declared.items()
@@ -173,32 +176,52 @@ class RedisOnlineStore:
     def entities(self, view: str) -> int:
         """Scans all keys of the servers."""
         self._execute(lambda _: [])
-        return len(set(self._servers.keys(self._names.all_values(view))))
+        return len({key for key, _ in self._keys_of(view)})
 
     def page(self, view: str, *, after: bytes, limit: int) -> ValuePage:
         """`after` only says whether the round continues: this object remembers the place."""
         self._execute(lambda _: [])
         keys = self._rounds.pop(view, None) if after else None
         if keys is None:
-            keys = self._servers.keys(self._names.all_values(view))
-        values = self._servers.execute([("GET", key) for key in islice(keys, limit)])
+            keys = self._keys_of(view)
+        page = list(islice(keys, limit))
+        values = self._servers.execute([("GET", key) for key, _ in page])
         following = next(keys, None)
         if following is not None:
             self._rounds[view] = chain((following,), keys)
-        present = [value for value in values if value is not None]
-        return ValuePage(values=present, after=b"" if following is None else b"more")
+        present = [(v, e) for v, (_, e) in zip(values, page, strict=True) if v is not None]
+        return ValuePage(
+            values=[value for value, _ in present],
+            entities=[entity for _, entity in present],
+            after=b"" if following is None else b"more",
+        )
+
+    def _keys_of(self, view: str) -> Iterator[tuple[bytes, bytes]]:
+        """The keys of the values of a view, each with its entity.
+
+        A pattern alone would also find values of other views, whose entity has this view's name.
+        """
+        prefixes = self._names.values(view)
+        for key in self._servers.keys(self._names.all_values(view)):
+            for prefix in prefixes:
+                if key.startswith(prefix):
+                    yield key, key.removeprefix(prefix)
+                    break
 
     def clear(self) -> None:
         """The store is empty at once. Deleting the old keys takes a while; after an interruption
         the next `clear` deletes the rest."""
         generation = self._servers.execute([("INCR", self._names.counter)])[0]
         self._names = replace(self._names, generation=b"%d" % generation)
+        self._evictions.forgive(self._names)
         self._delete_before(generation)
 
     def replace(self, content: OnlineContent) -> None:
-        self._check_servers()
+        with suppress(StoreDamaged):  # what was evicted is replaced
+            self._evictions.check(self._names)
         self._execute(lambda _: [])
         self._names = put_content(content, self._names, self._servers)
+        self._evictions.forgive(self._names)
         self.set_origins(content.origins)
         self._delete_before(int(self._names.generation))
 
@@ -226,15 +249,6 @@ class RedisOnlineStore:
             if generation == names.generation:
                 return replies
             self._names = replace(names, generation=generation)
-
-    def _check_servers(self) -> None:
-        """Once, before the first write: no server may evict values when its memory is full."""
-        if self._checked:
-            return
-        for info in self._servers.info():
-            _check_eviction(info)
-        self._execute(lambda _: [])
-        self._checked = True
 
     def _complete(self, record: RedoRecord) -> list[Any]:
         """Apply a decided update to the other shards, once, and delete its redo record."""
@@ -271,7 +285,7 @@ class RedisOnlineStore:
         to_compact = [
             replace(g, value=value)
             for g, value in zip(grown, chain(*replies), strict=True)
-            if value is not None and g.state.append(value, b"")[1]
+            if value is not None and g.state.is_due(value, g.entity)
         ]
         if not to_compact:
             return []
@@ -309,20 +323,6 @@ def _diverged(name: bytes, offset: bytes) -> StoreUnavailable:
     )
 
 
-def _check_eviction(info: Mapping[str, Any]) -> None:
-    policy = info.get("maxmemory_policy", "noeviction")
-    if info.get("maxmemory") and policy != "noeviction":
-        raise StoreUnavailable(
-            f"the server of the online store evicts values when it is full ({policy})",
-            hint="set `maxmemory-policy noeviction`: a full server then refuses writes",
-        )
-    if not info.get("aof_enabled", 1):
-        log.warning(
-            "online_store_not_durable",
-            why="`appendonly` is off: a restart of the server loses writes, or the whole store",
-        )
-
-
 def _by_shard(grown: Sequence[GrownValue]) -> list[list[GrownValue]]:
     return [list(of_shard) for _, of_shard in groupby(grown, lambda g: g.shard)]
 
@@ -337,7 +337,9 @@ def _compacted(values: Sequence[GrownValue], compacted_through_us: int) -> dict[
         for of_view in views.values()
         for g, value in zip(
             of_view,
-            of_view[0].state.compact([g.value for g in of_view], compacted_through_us),
+            of_view[0].state.compact(
+                [g.value for g in of_view], [g.entity for g in of_view], compacted_through_us
+            ),
             strict=True,
         )
     }

@@ -28,12 +28,14 @@ class PositionMove(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
 
 
 class ViewRowCount(msgspec.Struct, frozen=True, kw_only=True):
-    """How many of the values belong to a view. `empty`: the argument with an empty value."""
+    """How many of the values belong to a view. `empty`: the argument with an empty value. `size`:
+    the bytes of a row."""
 
     name: str
     schema: str
     empty: int
     count: int
+    size: int
 
 
 class ShardUpdate(msgspec.Struct, frozen=True, kw_only=True):
@@ -62,6 +64,7 @@ class GrownValue:
     shard: int
     state: ViewState
     key: bytes
+    entity: bytes
     value: bytes = b""
 
 
@@ -72,6 +75,7 @@ class ShardedUpdate:
         self._update, self._names = update, names
         shards = range(len(names.tags))
         self._keys: list[list[bytes]] = [[] for _ in shards]
+        self._entities: list[list[bytes]] = [[] for _ in shards]
         self._rows: list[list[bytes]] = [[] for _ in shards]
         self._states: list[list[ViewState]] = [[] for _ in shards]
         self._counts: list[list[int]] = [[] for _ in shards]
@@ -117,7 +121,12 @@ class ShardedUpdate:
     def grown(self, indexes: Sequence[Sequence[int]]) -> list[GrownValue]:
         """The values with these indexes, of each shard."""
         return [
-            GrownValue(shard=shard, state=self._states[shard][i], key=self._keys[shard][i])
+            GrownValue(
+                shard=shard,
+                state=self._states[shard][i],
+                key=self._keys[shard][i],
+                entity=self._entities[shard][i],
+            )
             for shard, of_shard in enumerate(indexes)
             for i in of_shard
         ]
@@ -131,6 +140,7 @@ class ShardedUpdate:
             for entity, rows in change.by_entity():
                 shard = shard_of(entity)
                 self._keys[shard].append(prefixes[shard] + entity)
+                self._entities[shard].append(entity)
                 self._rows[shard].append(rows)
                 self._states[shard].append(state)
                 counts[shard] += 1
@@ -159,6 +169,7 @@ class ShardedUpdate:
                 schema=str(state.schema_id),
                 empty=_FIRST_BLOB + len(blobs) + i,
                 count=count,
+                size=state.format.delta_row.itemsize,
             )
             for i, (state, count) in enumerate(zip(states, self._counts[shard], strict=True))
         ]

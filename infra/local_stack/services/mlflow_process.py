@@ -53,7 +53,9 @@ def _options(database_url: str, artifacts: str, hosts: str) -> dict[str, str]:
         constants.ARTIFACT_ROOT_ENV_VAR: ARTIFACTS,
         constants.SERVE_ARTIFACTS_ENV_VAR: "true",
         # As a URI: a folder may have any name.
-        constants.ARTIFACTS_DESTINATION_ENV_VAR: Path(artifacts).resolve().as_uri(),
+        constants.ARTIFACTS_DESTINATION_ENV_VAR: artifacts
+        if "://" in artifacts
+        else Path(artifacts).resolve().as_uri(),
         "MLFLOW_SERVER_ALLOWED_HOSTS": hosts,
         "MLFLOW_CREATE_MODEL_VERSION_SOURCE_VALIDATION_REGEX": SOURCES,
     }

@@ -31,10 +31,10 @@ from tests.support.generated.histories import (
     queries,
 )
 from tests.support.generated.services import (
-    decide_after_reports,
     happen_after_decisions,
     labels,
     report_at_the_edge,
+    report_in_time,
     services,
     training_of,
 )
@@ -98,8 +98,7 @@ def training_cases(draw: st.DrawFn, excluded: frozenset[Exclusions] = EXCLUDED) 
     world = draw(worlds(excluded))
     request = draw(event_types("made.request", world, excluded, delayed=False))
     decided = DrawnEvent(_like(request, "made.decided"), request.fields)
-    delayed = Exclusions.DECISION_KNOWN_LATE not in excluded
-    outcome = draw(event_types("made.outcome", world, excluded, places=False, delayed=delayed))
+    outcome = draw(event_types("made.outcome", world, excluded, places=False))
     made = draw(event_types("made.e0", world, excluded))
     around = Surroundings(
         world=world,
@@ -109,21 +108,18 @@ def training_cases(draw: st.DrawFn, excluded: frozenset[Exclusions] = EXCLUDED) 
     )
     views = tuple(any_view(draw, f"view{n}", around) for n in range(draw(st.integers(1, 2))))
     service = services(draw, views=views, request=request, decided=decided, world=world)
-    label = labels(draw, outcome, world, excluded)
+    label = labels(draw, outcome, world)
     horizon = _horizon(draw, views, excluded)
     drafting = partial(_drafts, draw, views=views, world=world, excluded=excluded, horizon=horizon)
     others = drafting([made], at_most=12)
     decisions, outcomes = _decisions_and_outcomes(
-        draw, drafting, (service, label), (decided, outcome), world=world, excluded=excluded
+        draw, drafting, (service, label), (decided, outcome), world=world
     )
     everything = [*others, *decisions, *outcomes]
     if Exclusions.AHEAD_EXCEEDED in excluded:
         keep_within_ahead(everything, views)
-    partitions = world.partitions
-    if Exclusions.LABEL_TIE in excluded and outcome.event.key != "item":
-        partitions = 1
     training = training_of(draw, world, (service, label), decisions, outcomes)
-    sent = arrived(everything, partitions)
+    sent = arrived(everything, world.partitions)
     least, most = _watermark_bounds(draw, world)
     return Case(
         events=(made.event, decided.event, outcome.event),
@@ -132,7 +128,7 @@ def training_cases(draw: st.DrawFn, excluded: frozenset[Exclusions] = EXCLUDED) 
         sent=sent,
         batches=_batches(draw, sent),
         training=training,
-        partitions=partitions,
+        partitions=world.partitions,
         horizon_us=_horizon_us(horizon, world),
         least_us=least,
         most_us=most,
@@ -148,16 +144,15 @@ def _decisions_and_outcomes(
     events: tuple[DrawnEvent, DrawnEvent],
     *,
     world: World,
-    excluded: frozenset[Exclusions],
 ) -> tuple[list[Draft], list[Draft]]:
-    """Events of the two types, many of them where a label begins or ceases to count."""
+    """Events of the two types, many of them where a decision or a label begins or ceases to
+    count."""
     (service, label), (decided, outcome) = training, events
     decisions = drafting([decided], at_most=24, items=6, jitters=FEW_JITTERS)
-    if Exclusions.DECISION_KNOWN_LATE in excluded:
-        decide_after_reports(service, decisions, world.unit_us)
+    report_in_time(draw, service, decisions, world.unit_us)
     outcomes = drafting([outcome], at_most=16, items=6, jitters=FEW_JITTERS)
-    if Exclusions.LABEL_BEFORE_DECISION in excluded and label.within is None:
-        happen_after_decisions(service, decisions, outcomes)
+    if label.within is None:
+        happen_after_decisions(draw, service, decisions, outcomes)
     report_at_the_edge(draw, training, decisions, outcomes)
     return decisions, outcomes
 

@@ -38,7 +38,7 @@ _EDGES = (2**63 - 1, 2**63 - 2, -(2**63), -(2**63) + 1, -(2**63) + 2)
 _FIRST_ITEMS = (0, 0, 1234567890123456789, 2**63 - 2_000, -(2**63))
 _FLOATS = (0.0, 0.0, 1.5, 1.5, -2.25, 0.14, 0.05, 0.25, 3.0, 4.5, 1e12)
 _WILD_FLOATS = (*_FLOATS, -0.0, 1e300, -1e300, 5e-324)
-_TEXTS = ("a", "a", "b", "c", "", "é")
+_TEXTS = ("a", "a", "b", "c", "", "é", "a\0")
 _ACTIONS: tuple[CheckAction, ...] = ("nullify", "nullify", "dead_letter", "stop")
 
 
@@ -87,11 +87,7 @@ class World:
 def worlds(draw: st.DrawFn, excluded: frozenset[Exclusions]) -> World:
     """Units of seconds or hours, keys and items of texts or numbers."""
     item_kinds: list[FieldKind] = ["str", "int", "str?", "int?"]
-    k1_kinds: list[FieldKind] = ["str", "str?", "int", "int?"]
-    if Exclusions.FLOAT_KEY not in excluded:
-        k1_kinds += ["float"] * 4
-    if Exclusions.BOOLEAN_KEY not in excluded:
-        k1_kinds += ["bool"] * 4
+    k1_kinds: list[FieldKind] = ["str", "str?", "int", "int?", "bool"]
     return World(
         unit_us=draw(st.sampled_from([SECOND_US, HOUR_US])),
         k1_kind=draw(st.sampled_from(k1_kinds)),
@@ -217,23 +213,18 @@ def values_of(field: Field, excluded: frozenset[Exclusions]) -> st.SearchStrateg
         values = _WILD_FLOATS if field.wild else _FLOATS
     elif field.kind == "bool":
         values = (False, True)
-    elif Exclusions.TRAILING_NUL not in excluded:
-        values = (*_TEXTS, "a\0")
     return st.sampled_from(
         [*values, None, None, None] if field.kind.endswith("?") else list(values)
     )
 
 
-def keys_of(kind: FieldKind, excluded: frozenset[Exclusions]) -> Sequence[Any]:
-    """The keys of entities, few, so that histories meet; the last one has no event."""
+def keys_of(kind: FieldKind) -> Sequence[Any]:
+    """The keys of entities, few, so that histories meet: among them texts that hold what separates
+    the keys of one entity, or end with NUL."""
     if kind in ("int", "int?"):
         values: list[Any] = [1, 1, 1, 1, 2, -7, _WIDE[2], _WIDE[3]]
-    elif kind == "float":
-        values = [0.0, 0.0, -0.0, 1e-7]
     elif kind == "bool":
         values = [True, False]
     else:
-        values = ["a", "a", "a", "a", "a", "b", "", "é"]
-        if Exclusions.SEPARATOR_IN_KEY not in excluded:
-            values = ["a", "a\x1fb", "b\x1fc", "c"]
+        values = ["a", "a", "a", "a", "a", "b", "", "é", "a\0", "a\x1f", "a\x1fa", "\x1fa"]
     return [*values, None, None] if kind.endswith("?") else values

@@ -111,6 +111,15 @@ def plus(field: str, more: int) -> Callable[[Columns], Any]:
     return paired(compute, lambda e: None if e[field] is None else e[field] + more)
 
 
+def less(field: str, other: str) -> Callable[[Columns], Any]:
+    """One field less another, neither of them null."""
+
+    def compute(e: Columns) -> Any:
+        return e[field] - e[other]
+
+    return paired(compute, lambda e: e[field] - e[other])
+
+
 def floored(field: str, step: int, more: int = 0) -> Callable[[Columns], Any]:
     """The field rounded down to a multiple of `step`, and so much more."""
 

@@ -61,7 +61,7 @@ def online_values(case: Case, view: View, store: OnlineStore) -> ViewValues:
     keys, which = encode_keys(entity_keys(view.entity, tuples))
     values = store.get([(view.name, keys)])[0]
     fields = arrays_of(tuples, case.request.record, view.request_fields)
-    return state_of(view).read(values, which, query_times(case), fields)
+    return state_of(view).read(values, keys, which, query_times(case), fields)
 
 
 def history_values(case: Case, view: View, offline: OfflineStore, *, parts: int) -> Float64Array:

@@ -8,8 +8,16 @@ from hypothesis import strategies as st
 from features.definitions import Decision, FeatureService, Label, RequestColumn, View
 from tests.support.generated.cases import START_US, Training
 from tests.support.generated.event_types import DrawnEvent, Field, World
-from tests.support.generated.exclusions import Exclusions
-from tests.support.generated.formulas import at_least, is_null, is_text, plain_of, plus, same
+from tests.support.generated.formulas import (
+    at_least,
+    floored,
+    is_null,
+    is_text,
+    less,
+    plain_of,
+    plus,
+    same,
+)
 from tests.support.generated.histories import Draft
 from tests.support.reference.values import us
 
@@ -25,7 +33,7 @@ def services(
     """A service of these views, with request columns of the request's fields."""
     after = draw(st.sampled_from([1, 1, 5, 40]))
     at = draw(st.sampled_from([plus("event_time_us", after * world.unit_us), same("at_us")]))
-    columns = []
+    columns = [_time_column(draw, world)] if draw(st.booleans()) else []
     for n, field in enumerate(request.fields):
         compute, category = draw(st.sampled_from(_request_formulas(field)))
         columns.append(
@@ -33,10 +41,25 @@ def services(
         )
     return FeatureService(
         name="service",
-        decision=Decision(request=request.event, source=decided.event, entity_id="item", at=at),
+        decision=Decision(
+            request=request.event,
+            source=decided.event,
+            entity_id="item",
+            at=at,
+            reported_within=world.span(draw(st.sampled_from([0, 0, 3]))),
+            of_several=draw(st.sampled_from(["each", "current"])),
+        ),
         request_columns=tuple(columns),
         views=views,
     )
+
+
+def _time_column(draw: st.DrawFn, world: World) -> RequestColumn:
+    """A column of the decision time, or of how long after it something is."""
+    step = 5 * world.unit_us
+    formulas = [same("as_of_us"), floored("as_of_us", step), less("at_us", "as_of_us")]
+    compute = draw(st.sampled_from(formulas))
+    return RequestColumn(name="time", compute=compute, reads=("at_us", "as_of_us"))
 
 
 def _request_formulas(field: Field) -> list[tuple[Any, bool]]:
@@ -53,18 +76,10 @@ def _request_formulas(field: Field) -> list[tuple[Any, bool]]:
     return formulas
 
 
-def labels(
-    draw: st.DrawFn, outcome: DrawnEvent, world: World, excluded: frozenset[Exclusions]
-) -> Label:
+def labels(draw: st.DrawFn, outcome: DrawnEvent, world: World) -> Label:
     """What became of a decision, with or without a span in which it has to happen."""
-    nullified = {c.field for c in outcome.event.checks}
-    may = [
-        f
-        for f in outcome.fields
-        if not (f.kind.endswith("?") or f.name in nullified)
-        or Exclusions.NULL_LABEL not in excluded
-    ]
-    field = draw(st.sampled_from(may)) if may else None
+    may = [*outcome.fields, None]
+    field = draw(st.sampled_from(may))
     if field is None:
         value, reads = at_least("at_us", START_US + 50 * world.unit_us), "at_us"
     elif field.is_number:
@@ -83,30 +98,43 @@ def labels(
     )
 
 
-def decide_after_reports(service: FeatureService, drafts: list[Draft], unit_us: int) -> None:
-    """Let every event of a decision be known before the decision time."""
+def report_in_time(
+    draw: st.DrawFn, service: FeatureService, drafts: list[Draft], unit_us: int
+) -> None:
+    """Let most events of a decision be known before the decision time, and some just then or when
+    it is too late."""
     at = plain_of(service.decision.at)
+    grace_us = us(service.decision.reported_within)
+    is_ahead = at({"event_time_us": 0, "at_us": 1}) == 1
     for draft in drafts:
-        if draft.event != service.decision.source:
+        how = draw(st.sampled_from(["before", "before", "before", "edge", "late", "as it is"]))
+        if draft.event != service.decision.source or how == "as it is":
             continue
-        if at({"event_time_us": 0, "at_us": 1}) == 1:  # decided at the time ahead
-            latest = max(d.emitted_us for d in drafts if d.fields is draft.fields)
-            draft.fields["at_us"] = max(draft.fields["at_us"], latest + unit_us)
+        if is_ahead:
+            latest = max(d.known_us for d in drafts if d.fields is draft.fields)
+            soonest = latest + {"before": unit_us, "edge": -grace_us, "late": -grace_us - 1}[how]
+            ahead = max(draft.fields["at_us"], soonest) if how == "before" else soonest
+            draft.fields["at_us"] = ahead
         else:
-            draft.emitted_us = min(draft.emitted_us, at(draft.fields) - 1_000)
+            latest = at(draft.fields) + {"before": -1_000, "edge": grace_us, "late": 0}[how]
+            late = latest + grace_us + 1_000
+            draft.emitted_us = min(draft.emitted_us, latest) if how != "late" else late
 
 
 def happen_after_decisions(
-    service: FeatureService, decided: list[Draft], outcomes: list[Draft]
+    draw: st.DrawFn, service: FeatureService, decided: list[Draft], outcomes: list[Draft]
 ) -> None:
-    """Move outcomes behind the last decision about their item."""
+    """Move most outcomes behind the last decision about their item, some to its very time."""
     at = plain_of(service.decision.at)
     last: dict[Any, int] = {}
     for draft in decided:
         item = draft.fields["item"]
         last[item] = max(last.get(item, 0), at(draft.fields))
     for draft in outcomes:
-        behind = last.get(draft.fields["item"], 0) + 1 - draft.fields["event_time_us"]
+        later = draw(st.sampled_from([None, 0, 1, 1, 1]))
+        if later is None:
+            continue
+        behind = last.get(draft.fields["item"], 0) + later - draft.fields["event_time_us"]
         if behind > 0:
             moved = dict(draft.fields)
             for other in (d for d in outcomes if d.fields["event_id"] == moved["event_id"]):

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from features.definitions import FeatureService, Label
+from features.definitions import Decision, FeatureService, Label
 from tests.support.generated.formulas import plain_of
 from tests.support.reference.facts import Fact, doubted_fields
 from tests.support.reference.values import us
@@ -33,17 +33,9 @@ def training_rows_of(
     known_before_us: int,
 ) -> list[Row]:
     """One row a decision, by decision time and entity id."""
-    decision = service.decision
-    decided = [
-        (plain_of(decision.at)(f.says), f.says[decision.entity_id], f.partition, f.offset, f)
-        for f in facts
-        if f.event == decision.source.name
-        and f.known_us < known_before_us
-        and plain_of(decision.at)(f.says) is not None
-        and f.says[decision.entity_id] is not None
-    ]
     rows: dict[tuple[int, Any], Row] = {}
-    for at, entity_id, _, _, fact in sorted(decided, key=lambda d: d[:4]):
+    for at, fact in _decisions(service.decision, facts, known_before_us):
+        entity_id = fact.says[service.decision.entity_id]
         if start_us <= at < end_us and (at, entity_id) not in rows:
             value, known_us = _label(label, facts, entity_id, at, known_before_us)
             rows[at, entity_id] = Row(
@@ -57,6 +49,53 @@ def training_rows_of(
     return list(rows.values())
 
 
+def _decisions(
+    decision: Decision, facts: Sequence[Fact], known_before_us: int
+) -> list[tuple[int, Fact]]:
+    """The facts that make a decision, with its time: sorted by time, entity and place."""
+    known = [
+        f
+        for f in facts
+        if f.event == decision.source.name
+        and f.known_us < known_before_us
+        and f.says[decision.entity_id] is not None
+    ]
+    timed = [(plain_of(decision.at)(f.says), f) for f in known]
+    made = [
+        (at, f)
+        for at, f in timed
+        if at is not None and f.known_us <= at + us(decision.reported_within)
+    ]
+    if decision.of_several == "current":
+        made = _current(decision.entity_id, made, known)
+    return sorted(made, key=lambda d: (d[0], d[1].says[decision.entity_id], *_place(d[1])))
+
+
+def _current(
+    entity_id: str, made: Sequence[tuple[int, Fact]], known: Sequence[Fact]
+) -> list[tuple[int, Fact]]:
+    """One decision an entity: the earliest of those that no later news had replaced by then."""
+    counts: dict[Any, tuple[int, Fact]] = {}
+    for at, fact in sorted(made, key=lambda d: (d[0], _news(d[1]))):
+        entity = fact.says[entity_id]
+        replaced = any(
+            f.says[entity_id] == entity and _news(f) > _news(fact) and f.known_us <= at
+            for f in known
+        )
+        if not replaced:
+            counts.setdefault(entity, (at, fact))
+    return list(counts.values())
+
+
+def _place(fact: Fact) -> tuple[int, int]:
+    return fact.partition, fact.offset
+
+
+def _news(fact: Fact) -> tuple[int, int, int]:
+    """Facts in the order in which they became known."""
+    return fact.known_us, fact.partition, fact.offset
+
+
 def service_values(
     service: FeatureService, facts: Sequence[Fact], request: Mapping[str, Any], as_of_us: int
 ) -> dict[str, Any]:
@@ -64,7 +103,7 @@ def service_values(
     values: dict[str, Any] = {}
     for column in service.request_columns:
         doubted = doubted_fields(service.decision.request, request) & set(column.reads)
-        value = None if doubted else plain_of(column.compute)(request)
+        value = None if doubted else plain_of(column.compute)({**request, "as_of_us": as_of_us})
         if column.category:
             values[column.name] = "" if value is None else str(value)
         else:
@@ -79,21 +118,25 @@ def _label(
     label: Label, facts: Sequence[Fact], entity_id: Any, at: int, known_before_us: int
 ) -> tuple[int | None, int | None]:
     own = [
-        f for f in facts if f.event == label.source.name and f.says[label.entity_id] == entity_id
+        f
+        for f in facts
+        if f.event == label.source.name
+        and f.says[label.entity_id] == entity_id
+        and _comes_after(f, at)
+        and all(f.says[name] is not None for name in label.reads)  # null is no value
     ]
     if label.within is not None:
         return _happens_within(label, own, at, known_before_us)
-    reported = [
-        f
-        for f in own
-        if f.known_us < known_before_us
-        and f.happened_us > at
-        and all(f.says[name] is not None for name in label.reads)  # null is no value
-    ]
+    reported = [f for f in own if f.known_us < known_before_us]
     if not reported:
         return None, None
-    first = min(reported, key=lambda f: (f.known_us, f.partition, f.offset))
+    first = min(reported, key=_news)
     return int(plain_of(label.value)(first.says)), first.known_us
+
+
+def _comes_after(fact: Fact, at: int) -> bool:
+    """What was known before the decision had happened by then, whatever its time says."""
+    return fact.happened_us > at and fact.known_us >= at
 
 
 def _happens_within(
@@ -107,7 +150,7 @@ def _happens_within(
         return None, None
     happens = any(
         plain_of(label.value)(f.says)
-        and at < f.happened_us <= at + us(label.within)
+        and f.happened_us <= at + us(label.within)
         and f.known_us < ripe_us
         for f in own
     )

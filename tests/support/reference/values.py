@@ -83,6 +83,8 @@ def _reading(name: str, column: Column | None, fact: Fact) -> Any:
     if column is None:
         return fact.says[name]
     value = _computed(column, fact)
+    if isinstance(value, int) and not -(2**63) <= value < 2**63:
+        return None  # the formula leaves 64 bits
     if value is None or column.scale is None:
         return value
     scaled = float(value * column.scale)

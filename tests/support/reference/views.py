@@ -24,6 +24,7 @@ def view_features(
     view: View, facts: Sequence[Fact], request: Request, as_of_us: int
 ) -> list[Value]:
     """The features of a view, in its order, for a request with these fields."""
+    request = {**request, "as_of_us": as_of_us}
     sources = {event.name for event in view.sources}
     known = [
         f
@@ -111,8 +112,7 @@ def _previous(
         reported = _first_reported(known, event.name, view.item, item, fields) if own else {}
         for field in fields:
             columns[f"{event.name}.{field}"] = reported.get(field)
-    query = {**request, "as_of_us": as_of_us}
-    values = [plain_of(v.compute)(columns, query) for v in view.values]
+    values = [plain_of(v.compute)(columns, request) for v in view.values]
     return [None if v is None else float(v) for v in values]
 
 

@@ -4,7 +4,19 @@ from datetime import timedelta
 
 import pytest
 
-from features.definitions import Aggregation, Decision, Entity, FeatureService, FeatureView, Label
+from features.definitions import (
+    Aggregation,
+    Columns,
+    Decision,
+    Entity,
+    FeatureService,
+    FeatureView,
+    Float64Array,
+    ItemValue,
+    Label,
+    OpenView,
+    PreviousView,
+)
 from features.retrieval.historical import training_rows
 from features.stores.memory import MemoryOnlineStore
 from tests.support.by_hand import SECOND_US, an_event, assert_values, at, query, seconds, sent
@@ -14,10 +26,11 @@ from tests.support.generated.paths import ingested
 
 PLACED = an_event("order.placed", key="order", order=str)
 RETURNED = an_event("order.returned", key="order", order=str, late=bool)
+SHOP = Entity(name="shop", keys=("shop",))
 COUNT = FeatureView(
     name="made",
     source=PLACED,
-    entity=Entity(name="shop", keys=("shop",)),
+    entity=SHOP,
     aggregations=(Aggregation(operation="count", windows=(seconds(100),)),),
 )
 
@@ -106,3 +119,70 @@ def test_compaction_keeps_what_lies_at_the_edge_of_the_longest_window() -> None:
     )
     assert "memory" in ingested(case, {"memory": MemoryOnlineStore()}).online
     assert_values(case, [1], [2])
+
+
+DUE = an_event("flight.due", key="item", item=str, due=int)
+HOUR_S, DAY_S = 3_600, 86_400
+
+
+def test_a_rebuild_keeps_items_that_were_announced_long_before_they_are_due() -> None:
+    """The event of an item happens up to `ahead` before the time that the item is about."""
+    view = OpenView(
+        name="made",
+        entity=SHOP,
+        item="item",
+        opened=DUE,
+        due="due",
+        closed_by=(),
+        reach=timedelta(hours=6),
+        ahead=timedelta(hours=48),
+        gives=("count",),
+    )
+    due = at(2 * DAY_S)
+    case = Case(
+        events=(DUE,),
+        request=DUE,
+        views=(view,),
+        sent=(
+            sent(DUE, 60, item="early", due=due),
+            sent(DUE, 2 * DAY_S + HOUR_S, item="late", due=due + 9 * HOUR_S * SECOND_US),
+        ),
+        queries=(query(DUE, 2 * DAY_S + 2 * HOUR_S, item="", due=0),),
+        least_us=SECOND_US,
+        most_us=SECOND_US,
+    )
+    assert_values(case, [1])
+
+
+@pytest.mark.parametrize(("known", "value"), [(29, 7), (30, 5), (31, 5)])
+def test_a_previous_item_that_is_known_at_the_very_time_of_the_query_hides_no_other(
+    known: int, value: int
+) -> None:
+    view = PreviousView(
+        name="made",
+        entity=SHOP,
+        item="item",
+        opened=DUE,
+        order="due",
+        before="due",
+        reach=seconds(100),
+        ahead=seconds(100),
+        keeps=((DUE, ("due",)),),
+        values=(ItemValue(name="due", meaning="", compute=_seconds_due),),
+    )
+    case = Case(
+        events=(DUE,),
+        request=DUE,
+        views=(view,),
+        sent=(
+            sent(DUE, 1, known=10, item="earlier", due=at(5)),
+            sent(DUE, 2, known=known, item="later", due=at(7)),
+        ),
+        queries=(query(DUE, 30, item="", due=at(40)),),
+    )
+    assert_values(case, [value])
+
+
+def _seconds_due(item: Columns, _: Columns) -> Float64Array:
+    seconds_due: Float64Array = (item["flight.due.due"] - at(0)) / SECOND_US
+    return seconds_due

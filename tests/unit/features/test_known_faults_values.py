@@ -12,7 +12,6 @@ from features.definitions import (
     Entity,
     EventType,
     FeatureView,
-    TimeWindow,
 )
 from features.stores.memory import MemoryOnlineStore
 from tests.support.by_hand import (
@@ -53,77 +52,6 @@ def nullify(field: str, holds: Any, *reads: str) -> Check:
     return Check(
         name="believable", holds=holds, reads=reads or (field,), on_failure="nullify", field=field
     )
-
-
-@known_fault("a row is moved to the hop of a short window although a longer window has a finer one")
-def test_a_longer_window_with_a_finer_hop_keeps_its_edge() -> None:
-    sold = an_event()
-    view = FeatureView(
-        name="made",
-        source=sold,
-        entity=SHOP,
-        aggregations=(
-            Aggregation(
-                operation="count",
-                windows=(TimeWindow(length=seconds(HOUR), hop=seconds(HOUR)), seconds(DAY)),
-            ),
-        ),
-    )
-    morning = 10 * HOUR
-    case = Case(
-        events=(sold,),
-        request=sold,
-        views=(view,),
-        sent=(sent(sold, morning + 1_800), sent(sold, morning + 2_400)),
-        batches=(Batch(size=1), Batch(size=1)),
-        queries=(query(sold, DAY + morning + 900),),
-        least_us=0,
-        most_us=0,
-        compaction_slack=0,
-    )
-    assert_values(case, [0, 2])
-
-
-@known_fault("texts that differ in a NUL at their end are one value")
-def test_a_nul_at_the_end_makes_another_text() -> None:
-    sold = an_event(city=str)
-    case = Case(
-        events=(sold,),
-        request=sold,
-        views=(counted(sold, ("distinct", "city")),),
-        sent=(sent(sold, 1, city="x"), sent(sold, 2, city="x\0")),
-        queries=(query(sold, 10, city=""),),
-    )
-    assert_values(case, [2])
-
-
-@known_fault("a truth value as a key is another text live than in history")
-def test_a_truth_value_is_one_key_on_every_path() -> None:
-    sold = an_event(online=bool)
-    view = counted(sold, ("count", ""), entity=Entity(name="online", keys=("online", "shop")))
-    case = Case(
-        events=(sold,),
-        request=sold,
-        views=(view,),
-        sent=(sent(sold, 1, online=True),),
-        batches=(Batch(size=1, rebuilds=True),),
-        queries=(query(sold, 10, online=True),),
-    )
-    assert_values(case, [1])
-
-
-@known_fault("keys of several fields are joined by a character that they may hold")
-def test_keys_that_hold_the_separator_are_told_apart() -> None:
-    sold = an_event(city=str)
-    view = counted(sold, ("count", ""), entity=Entity(name="city", keys=("shop", "city")))
-    case = Case(
-        events=(sold,),
-        request=sold,
-        views=(view,),
-        sent=(sent(sold, 1, shop="a\x1fb", city="c"),),
-        queries=(query(sold, 10, shop="a", city="b\x1fc"),),
-    )
-    assert_values(case, [0])
 
 
 @known_fault("one view that is listed twice counts every event twice")

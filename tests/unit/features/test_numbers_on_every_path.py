@@ -238,6 +238,54 @@ def test_a_value_that_fits_no_sum_leaves_other_windows_alone() -> None:
     assert_values(case, [2.5])
 
 
+@pytest.mark.parametrize(
+    ("compute", "wrong"),
+    [
+        (lambda e: e["amount"] * 3, 2**62),
+        (lambda e: e["amount"] + e["amount"], -(2**62) - 1),
+        (lambda e: e["amount"] * 10**12, 2**30),
+        (lambda e: e["amount"] * e["amount"] // 10**9, 2**40),
+        (lambda e: e["amount"] - 2**62, -(2**62) - 5),
+        (lambda e: e["amount"] * 4 >= 8, 2**62),
+    ],
+)
+def test_a_formula_that_leaves_64_bits_gives_no_wrapped_number(compute: Any, wrong: int) -> None:
+    FAILURES.take()
+    case = amounts(int, [1, wrong, 2], ("sum", "price"), columns=price(compute))
+    assert_values(case, [None])
+    assert FAILURES.take()["made.price", "beyond 64 bits"] > 0
+
+
+@pytest.mark.parametrize(
+    "compute",
+    [
+        lambda e: e["amount"] % 1_000,
+        lambda e: e["amount"] - 1,
+        lambda e: (e["amount"] // 7) * 7,
+        lambda e: e["amount"] & 255,
+        lambda e: e["amount"] == S + 1,
+        lambda e: np.clip(e["amount"], 0, 9),
+        lambda e: np.where(e["amount"] > S, 1, 0),
+    ],
+)
+def test_a_formula_of_large_numbers_that_stays_in_64_bits_is_exact(compute: Any) -> None:
+    values = [S, S + 1, TOP, 5, -S]
+    expected = compute({"amount": np.array([*values, values[-1]], np.int64)}).tolist()
+    case = amounts(int, values, ("sum", "price"), columns=price(compute))
+    assert_values(case, [float(sum(expected))])
+
+
+def test_a_constant_formula_has_that_value() -> None:
+    constant = (column("one", lambda _: 1),)
+    assert_values(amounts(int, [1, 2], ("sum", "one"), columns=constant), [3])
+
+
+def test_the_change_between_extremes_is_infinite_or_missing() -> None:
+    inverse = price(lambda e: 1 / e["amount"])
+    assert_values(amounts(float, [-1.7e308, 1.7e308], ("change", "amount")), [np.inf])
+    assert_values(amounts(float, [0.0, 0.0], ("change", "price"), columns=inverse), [None])
+
+
 def test_an_infinite_quotient_is_no_value_of_a_sum() -> None:
     inverse = price(lambda e: 1 / e["amount"], scale=100)
     case = amounts(float, [0.0, 4.0], ("sum", "price"), ("last", "price"), columns=inverse)

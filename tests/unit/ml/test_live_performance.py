@@ -1,5 +1,6 @@
 """Live predictions are compared with their labels, beside two baselines."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -7,9 +8,11 @@ import msgspec
 import pytest
 
 from features.contracts.predictions import Outcome
+from features.definitions import FeatureService, Label
+from features.retrieval.historical import TrainingRows
 from infra.clock import DAY, HOUR, to_us
 from ml.errors import NothingToReport
-from ml.live_performance import LiveReport, live_report
+from ml.live_performance import LiveReport, for_reference, live_report
 from tests.support.data.flight_history import SyntheticHistory
 from tests.support.data.small_project import DAY as RUN_DAY
 from tests.support.data.small_project import small_project
@@ -159,3 +162,23 @@ def test_labels_known_within_the_span_do_not_change_the_baselines() -> None:
     )
     honest = report_on(predictions())
     assert report.total.base_rate.bias < honest.total.base_rate.bias - 0.05
+
+
+def test_a_report_reads_only_the_columns_of_the_reference_model() -> None:
+    """All features of a year cost five times as much as the rest of the report."""
+    read: list[FeatureService] = []
+
+    def history(service: FeatureService, label: Label, **span: int) -> TrainingRows:
+        read.append(service)
+        return HISTORY(service, label, **span)
+
+    span = {"start_us": START, "end_us": END, "known_before_us": AS_OF}
+    with pytest.raises(KeyError):  # the made-up labels need a feature of a view
+        for_reference(PROJECT, history)(PROJECT.service, PROJECT.label, **span)
+    (service,) = read
+    assert PROJECT.reference.columns is not None
+    assert {*service.categories, *service.numbers} == set(PROJECT.reference.columns)
+    assert (service.decision, service.views) == (PROJECT.service.decision, ())
+    everything = replace(PROJECT, reference=replace(PROJECT.reference, columns=None))
+    for_reference(everything, history)(PROJECT.service, PROJECT.label, **span)
+    assert read[1] == PROJECT.service

@@ -78,9 +78,10 @@ def live(
     for start, stop in batches(len(sales), cut_at):
         rows = rows_of(sales[start:stop], first_offset=start)
         writer.write([rows], {PARTITION: stop})
-    values = store.get([(SHOP_SALES.name, [s.encode() for s in SHOPS])])[0]
+    keys = [s.encode() for s in SHOPS]
+    values = store.get([(SHOP_SALES.name, keys)])[0]
     entities = np.array([SHOPS.index(shop) for shop, _ in queries])
-    return state_of(SHOP_SALES).read(values, entities, times(queries))
+    return state_of(SHOP_SALES).read(values, keys, entities, times(queries))
 
 
 def historical(

@@ -2,8 +2,19 @@
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from features.engine.sorting import RADIX_FROM, UNSET, Order, chunks
+from features.engine.intervals import last_existing
+from features.engine.sorting import (
+    HIGHEST,
+    RADIX_FROM,
+    UNSET,
+    Order,
+    running_maximum,
+    two_highest,
+)
+from tests.support.examples import examples
 
 MANY = RADIX_FROM + 50_000
 
@@ -27,7 +38,49 @@ def test_the_count_of_rows_before_a_moment_is_right_for_many_rows() -> None:
     assert Order(group, time).before(*queries).tolist() == (earlier | same).sum(axis=1).tolist()
 
 
-def test_queries_are_computed_in_parts_that_fit_into_memory() -> None:
-    sizes = np.array([3, 3, 3, 0, 9, 1])
-    assert chunks(sizes, at_once=6) == [(0, 2), (2, 5), (5, 6)]
-    assert chunks(sizes) == [(0, 6)]
+ranks = st.lists(st.tuples(st.integers(0, 3), st.integers(0, 4), st.integers(0, 2)), max_size=30)
+
+
+@examples(300)
+@given(ranks)
+def test_the_two_highest_of_different_codes_are_those_of_a_plain_loop(
+    rows: list[tuple[int, int, int]],
+) -> None:
+    rows = sorted(rows, key=lambda row: row[0])
+    segment, rank, code = (np.array([row[i] for row in rows], np.int64) for i in range(3))
+    found = two_highest(rank, code, segment)
+    for i, (own, _, _) in enumerate(rows):
+        before = [row for row in rows[: i + 1] if row[0] == own]
+        highest = max(r for _, r, _ in before)
+        assert found.highest[i] == highest
+        assert (own, highest, found.code[i]) in before
+        others = [r for _, r, c in before if c != found.code[i]]
+        assert found.of_other_codes[i] == max(others, default=-1)
+
+
+@examples(200)
+@given(ranks)
+def test_the_running_maximum_begins_again_at_each_segment(rows: list[tuple[int, int, int]]) -> None:
+    rows = sorted(rows, key=lambda row: row[0])
+    wide = [UNSET, -(1 << 62), 0, 1 << 62, HIGHEST]
+    segment, values = np.array([r[0] for r in rows], np.int64), [wide[r[1]] for r in rows]
+    found = running_maximum(np.array(values, np.int64), segment)
+    for i in range(len(rows)):
+        own = [values[j] for j in range(i + 1) if segment[j] == segment[i]]
+        assert found[i] == max(own)
+
+
+spans = st.lists(st.tuples(st.integers(0, 20), st.integers(0, 20)), max_size=12)
+
+
+@examples(300)
+@given(spans, st.lists(st.tuples(st.integers(0, 12), st.integers(0, 12)), max_size=20))
+def test_the_last_existing_item_is_that_of_a_plain_loop(
+    items: list[tuple[int, int]], wanted: list[tuple[int, int]]
+) -> None:
+    begin, end = (np.array([min(s[i], len(wanted)) for s in items], np.int64) for i in (0, 1))
+    first, stop = (np.array([min(w[i], len(items)) for w in wanted], np.int64) for i in (0, 1))
+    found = last_existing(begin, end, first=first, stop=stop)
+    for moment, (a, b) in enumerate(zip(first, stop, strict=True)):
+        existing = [i for i in range(len(items)) if begin[i] <= moment < end[i] and a <= i < b]
+        assert found[moment] == max(existing, default=-1)

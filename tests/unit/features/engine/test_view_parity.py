@@ -163,15 +163,16 @@ def test_compaction_changes_no_value_of_a_later_query(
     state = state_of(view)
     rows, _ = rows_of([structs.replace(e, shop="a") for e in deliveries], 0, len(deliveries))
     changes = [c for c in (view_rows(view, r) for r in rows if r.event in view.sources) if c]
-    appended = state.append(None, b"".join(c.rows.tobytes() for c in changes))[0]
+    appended = state.append(None, b"".join(c.rows.tobytes() for c in changes), b"a")[0]
     compacted = appended
     for second in compacted_through:
-        compacted = state.compact([compacted], us(second))[0]
+        compacted = state.compact([compacted], [b"a"], us(second))[0]
     last = max(compacted_through)
     queries = [Query(shop="a", t=last + i, due=last + i + 2, order="o1") for i in range(60)]
     fields = arrays_of(fields_of(queries), Requested, view.request_fields)
     features = state.read(
         [appended, compacted],
+        [b"a", b"a"],
         np.repeat([0, 1], 60),
         np.tile(times_of(queries), 2),
         {name: np.tile(values, 2) for name, values in fields.items()},
@@ -206,10 +207,11 @@ def live(
     for start, stop in _batches(len(deliveries), cut_at):
         writer.write(*rows_of(deliveries, start, stop))
     shops = [*SHOPS, "never seen"]
-    values = store.get([(view.name, [s.encode() for s in shops])])[0]
+    keys = [s.encode() for s in shops]
+    values = store.get([(view.name, keys)])[0]
     entities = np.array([shops.index(q.shop) for q in queries])
     fields = arrays_of(fields_of(queries), Requested, view.request_fields)
-    return state_of(view).read(values, entities, times_of(queries), fields)
+    return state_of(view).read(values, keys, entities, times_of(queries), fields)
 
 
 def historical(

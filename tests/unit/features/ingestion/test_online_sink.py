@@ -38,7 +38,7 @@ def write(writer: OnlineSink, *sales: Sale, start: int) -> None:
 def count(store: MemoryOnlineStore, second: int = 20) -> float:
     values = store.get([(SHOP_SALES.name, [b"a"])])[0]
     as_of = np.array([START_US + second * SECOND])
-    return float(state_of(SHOP_SALES).read(values, np.array([0]), as_of).values[0][1])
+    return float(state_of(SHOP_SALES).read(values, [b"a"], np.array([0]), as_of).values[0][1])
 
 
 def test_records_read_again_after_a_restart_count_once() -> None:
@@ -149,7 +149,7 @@ def test_values_that_an_open_request_needs_are_not_compacted() -> None:
             watermark.observe(ends=lambda: {REQUESTS: 1}, answered=partial(dict, answered))
         values = store.get([(SHOP_SALES.name, [b"a"])])[0]
         as_of = np.array([START_US + 50 * SECOND])
-        features = state_of(SHOP_SALES).read(values, np.array([0]), as_of)
+        features = state_of(SHOP_SALES).read(values, [b"a"], np.array([0]), as_of)
         assert features.exact.tolist() == [exact]
         if exact:
             assert features.values[0][:2].tolist() == [20, 80]

@@ -96,10 +96,11 @@ class Site:
     def read(self, view: View, queries: Sequence[Query]) -> ViewValues:
         """The values of the online store."""
         shops = [*SHOPS, "never seen"]
-        values = self.online.get([(view.name, [s.encode() for s in shops])])[0]
+        keys = [s.encode() for s in shops]
+        values = self.online.get([(view.name, keys)])[0]
         entities = np.array([shops.index(q.shop) for q in queries])
         fields = arrays_of(fields_of(queries), Requested, view.request_fields)
-        return state_of(view).read(values, entities, times_of(queries), fields)
+        return state_of(view).read(values, keys, entities, times_of(queries), fields)
 
 
 def a_sales_site(*views: View) -> Site:
@@ -114,7 +115,7 @@ def take_sales(site: Site, *sales: object, start: int, flush: bool = True) -> No
 def count(site: Site, second: int) -> tuple[float, bool]:
     values = site.online.get([(SHOP_SALES.name, [b"a"])])[0]
     as_of = np.array([START_US + second * SECOND])
-    features = state_of(SHOP_SALES).read(values, np.array([0]), as_of)
+    features = state_of(SHOP_SALES).read(values, [b"a"], np.array([0]), as_of)
     return float(features.values[0][1]), bool(features.exact[0])
 
 

@@ -157,6 +157,20 @@ def test_an_event_that_was_sent_twice_makes_one_row(history: GrowingHistory) -> 
     assert history.rows().frame["origin_departures_count_1h"].to_list() == [1]
 
 
+def test_a_flight_that_is_announced_again_is_decided_once_at_its_new_time(
+    history: GrowingHistory,
+) -> None:
+    history.append(
+        SCHEDULED,
+        known_us=NOON_US - HOUR,
+        event_id="e2",
+        scheduled_departure_us=NOON_US + 4 * HOUR,
+        scheduled_arrival_us=NOON_US + 8 * HOUR,
+    )
+    (row,) = history.rows().frame.to_dicts()
+    assert (row["decision_time_us"], row["block_minutes"]) == (NOON_US + 3 * HOUR, 240.0)
+
+
 def test_the_same_call_gives_the_same_content_after_later_events(history: GrowingHistory) -> None:
     history.append(DEPARTED, known_us=DECISION_US - HOUR, event_id="d0")
     earlier = history.rows()

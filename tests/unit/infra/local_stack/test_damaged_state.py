@@ -75,6 +75,7 @@ DAMAGE = [empty, cut_off, zeros, garbage, of_another_kind, unreadable]
 def state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder with every state file, as a stack leaves it that was not stopped."""
     monkeypatch.setenv("EVENTIDE_STATE_DIR", str(tmp_path / "state"))
+    monkeypatch.setenv("EVENTIDE_AIRFLOW_URL", "http://127.0.0.1:9")  # nobody's
     files, gone = StackFiles(tmp_path / "state"), ProcessId(2**22 + 1, 5.0, "an earlier boot")
     ports = {request.name: request.default for request in definition.port_requests(StackSettings())}
     files.write_start_request(StartRequest(ports=ports, only=[]))

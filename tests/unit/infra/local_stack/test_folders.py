@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from infra.folder_names import LONGEST_BYTES, unusable, unusable_for_tables
 from infra.local_stack.folders import PASSABLE, close_to_others, own_folder
-from infra.local_stack.preflight import LONGEST_BYTES, check_state_folder, unusable
+from infra.local_stack.preflight import check_state_folder, unusable_for_airflow
 from infra.local_stack.service import StackError
 from infra.local_stack.services.postgres import plan_postgres
 
@@ -96,14 +97,21 @@ def test_most_names_will_do(tmp_path: Path, name: str) -> None:
         ("/a\x7f", "control character"),
         ("/a\udcff", "not UTF-8"),
         ("/" + "ä" * (LONGEST_BYTES // 2), f"{LONGEST_BYTES} are possible"),
-        ("/a$HOME/b", "$HOME"),
-        ("/a${HOME}", "$HOME"),
     ],
 )
 def test_a_folder_in_which_no_server_could_run_is_refused_with_the_reason(
     path: str, why: str
 ) -> None:
-    assert why in unusable(path, {"HOME": "/root"})
+    assert why in unusable(path)
+    assert why in unusable_for_tables(path)
+
+
+@pytest.mark.parametrize("name", ["$HOME", "a${HOME}b"])
+def test_a_folder_in_which_airflow_would_see_a_variable_is_refused(name: str) -> None:
+    assert "$HOME" in unusable_for_airflow(f"/{name}", {"HOME": "/root"})
+    assert not unusable_for_airflow(f"/{name}", {})
+    with pytest.raises(StackError, match="Airflow would put the variable"):
+        check_state_folder(Path(f"/{name}"), {"HOME": "/root"})
 
 
 def test_a_folder_that_cannot_be_made_is_a_sentence(tmp_path: Path) -> None:

@@ -75,3 +75,58 @@ def test_slices_report_the_change_and_omit_small_ones() -> None:
 def test_without_a_champion_slices_have_no_change() -> None:
     (parts,) = quality.slices({"c": ["x"] * 5}, np.ones(5), None, min_rows=1)
     assert parts.change is None
+
+
+def test_calibration_has_fifteen_bins_of_equal_row_counts_in_the_order_of_scores() -> None:
+    scores = np.linspace(0, 1, 45)[::-1].copy()
+    labels = (scores > 0.5).astype(np.int64)
+    table = quality.calibration(labels, scores)
+    assert [rows for _, _, rows in table] == [3] * 15
+    means = [score for score, _, _ in table]
+    assert means == sorted(means)
+    assert quality.calibration(labels[:2], scores[:2], bins=3) == [
+        (pytest.approx(scores[1]), 1.0, 1),
+        (pytest.approx(scores[0]), 1.0, 1),
+    ]
+
+
+def test_the_calibration_error_weighs_bins_by_their_rows() -> None:
+    labels = np.array([0] * 15 + [1])
+    scores = np.full(16, 0.25)
+    table = quality.calibration(labels, scores)
+    assert [rows for _, _, rows in table] == [2] + [1] * 14
+    assert quality.calibration_error(labels, scores) == pytest.approx((15 * 0.25 + 0.75) / 16)
+
+
+def test_the_interval_holds_the_middle_of_what_resampled_days_give() -> None:
+    """By another way: each draw is a plain loop over whole days."""
+    rng = np.random.default_rng(11)
+    rows_a_day = [1, 2, 3, 50]
+    days = np.repeat([4, 7, 8, 9], rows_a_day)
+    differences = rng.normal(0, 1, len(days))
+    interval = quality.day_block_interval(differences, days, seed=3)
+    draws = np.random.default_rng(3).integers(0, 4, size=(2_000, 4))
+    by_day = [differences[days == day] for day in (4, 7, 8, 9)]
+    means = sorted(float(np.concatenate([by_day[i] for i in draw]).mean()) for draw in draws)
+    assert interval.value == pytest.approx(differences.mean())
+    assert interval.lower == pytest.approx(np.quantile(means, 0.05))
+    assert interval.upper == pytest.approx(np.quantile(means, 0.95))
+
+
+def test_slices_give_the_loss_of_their_own_rows_and_a_category_in_order() -> None:
+    losses = np.array([1.0, 2.0, 3.0, 5.0])
+    categories = {"a": ["x", "y", "x", "y"], "b": ["q"] * 4}
+    parts = quality.slices(categories, losses, None, min_rows=2)
+    assert [(s.name, s.rows, s.log_loss) for s in parts] == [
+        ("a=x", 2, 2.0),
+        ("a=y", 2, 3.5),
+        ("b=q", 4, 2.75),
+    ]
+
+
+def test_the_bias_has_a_sign_and_the_loss_depends_on_the_label() -> None:
+    labels, scores = np.array([1, 0, 0, 0]), np.array([0.9, 0.9, 0.2, 0.4])
+    assert quality.bias(labels, scores) == pytest.approx(0.35)
+    assert quality.brier(labels, scores) == pytest.approx((0.01 + 0.81 + 0.04 + 0.16) / 4)
+    losses = quality.log_losses(labels, scores)
+    assert losses == pytest.approx(-np.log([0.9, 0.1, 0.8, 0.6]))

@@ -1,19 +1,22 @@
 """Extract and train, without a server: when a run is held, and what is repeated."""
 
 from collections.abc import Callable
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import polars as pl
 import pytest
 
 from features.definitions import FeatureService, Label
 from features.retrieval.historical import TrainingRows
-from infra.clock import DAY, span_us, to_us
+from infra.clock import DAY, HOUR, span_us, to_us
 from ml.errors import UnsupportedPipeline
 from ml.evaluation.split import window_of
 from ml.project import Candidate
-from ml.results import Fit, Snapshot
+from ml.results import Fit, Snapshot, Validation
+from ml.steps.artifacts import once
 from ml.steps.extract import extract
 from ml.steps.train import train
 from ml.training.candidates import logistic_regression
@@ -55,6 +58,36 @@ def test_columns_are_in_the_order_of_the_model(snapshot: Snapshot) -> None:
     assert tuple(read(snapshot, "training").columns[2:-2]) == PROJECT.columns
 
 
+@dataclass(frozen=True, kw_only=True)
+class GrownHistory:
+    """A history that has gone on: labels and decisions that became known after the cut-off."""
+
+    def __call__(
+        self,
+        service: FeatureService,
+        label: Label,
+        *,
+        start_us: int,
+        end_us: int,
+        known_before_us: int,
+    ) -> TrainingRows:
+        rows = SyntheticHistory(rows_a_day=ROWS_A_DAY)(
+            service, label, start_us=start_us, end_us=end_us, known_before_us=known_before_us
+        )
+        if known_before_us <= WINDOW.cutoff_us:
+            return rows
+        news = rows.frame.head(50).with_columns(
+            entity_id=pl.lit("news ") + pl.col("entity_id"), label=1 - pl.col("label")
+        )
+        return replace(rows, frame=pl.concat([news, rows.frame]))
+
+
+def test_events_known_after_the_cut_off_change_nothing(snapshot: Snapshot, tmp_path: Path) -> None:
+    later = extract(PROJECT, RUN_DAY, history=GrownHistory(), work=tmp_path)
+    assert later.sha256 == snapshot.sha256
+    assert later.key == snapshot.key
+
+
 def test_history_is_read_as_it_was_known_at_the_cut_off(tmp_path: Path) -> None:
     asked = []
 
@@ -71,6 +104,59 @@ def test_history_is_read_as_it_was_known_at_the_cut_off(tmp_path: Path) -> None:
             "known_before_us": cut_off_us,
         }
     ]
+
+
+def test_a_run_reads_what_was_known_at_its_cut_off_and_decided_a_wait_before(
+    tmp_path: Path,
+) -> None:
+    spans: list[tuple[int, int, int]] = []
+
+    def history(service: FeatureService, label: Label, **span: int) -> TrainingRows:
+        spans.append((span["start_us"], span["end_us"], span["known_before_us"]))
+        return SyntheticHistory(rows_a_day=ROWS_A_DAY)(service, label, **span)
+
+    extract(PROJECT, RUN_DAY, history=history, work=tmp_path)
+    cutoff = to_us(RUN_DAY) + 9 * HOUR
+    assert spans == [(cutoff - DAY - 7 * DAY - 400 * DAY, cutoff - DAY, cutoff)]
+
+
+def test_whoever_comes_second_keeps_what_is_there(tmp_path: Path) -> None:
+    """Another process extracts and trains the same day while this one reads."""
+    fits: list[Fit] = []
+
+    def history(service: FeatureService, label: Label, **span: int) -> TrainingRows:
+        other = snapshot_of(tmp_path)
+        fits.append(train(PROJECT, other, "logistic"))
+        return SyntheticHistory(rows_a_day=ROWS_A_DAY)(service, label, **span)
+
+    snapshot = extract(PROJECT, RUN_DAY, history=history, work=tmp_path)
+    (fit,) = fits
+    assert fit.file("model.skops").is_file()
+    assert train(PROJECT, snapshot, "logistic") == fit
+    assert [p for p in Path(snapshot.folder).parent.iterdir() if p.name.startswith(".new")] == []
+
+
+def test_of_two_calls_at_once_the_second_keeps_the_result_of_the_first(tmp_path: Path) -> None:
+    """The other call ends while this one works, and has left more in its folder since."""
+    folder = tmp_path / "result"
+
+    def slow(fresh: Path) -> Validation:
+        other = once(folder, Validation, lambda _: Validation(expectations=1, findings=()))
+        (folder / "fit").touch()
+        assert other.expectations == 1
+        return Validation(expectations=2, findings=())
+
+    assert once(folder, Validation, slow).expectations == 1
+    assert sorted(f.name for f in folder.iterdir()) == ["fit", "result.json"]
+    assert [f.name for f in tmp_path.iterdir()] == ["result"]
+
+
+def test_what_a_call_without_a_result_has_left_is_replaced(tmp_path: Path) -> None:
+    folder = tmp_path / "result"
+    folder.mkdir()
+    (folder / "half").touch()
+    once(folder, Validation, lambda _: Validation(expectations=1, findings=()))
+    assert [f.name for f in folder.iterdir()] == ["result.json"]
 
 
 def test_the_same_data_give_the_same_folder_unchanged(snapshot: Snapshot) -> None:
@@ -113,6 +199,8 @@ def without_a_day(frame: pl.DataFrame) -> pl.DataFrame:
     return frame.filter(~pl.col("decision_time_us").is_between(start, start + DAY, closed="left"))
 
 
+SEVENTH = pl.int_range(pl.len()) == 7
+
 HOLDS: dict[str, tuple[Any, str]] = {
     "too few rows to learn from": ({"first_day": "2013-01-12"}, "training_rows"),
     "too few rows to judge on": (
@@ -132,6 +220,30 @@ HOLDS: dict[str, tuple[Any, str]] = {
     "all flights were on time": (
         {"change": lambda f: f.with_columns(label=pl.col("label") * 0)},
         "both outcomes",
+    ),
+    "all later flights were on time": (
+        {"change": lambda f: f.with_columns(label=pl.col("label") * (~EVALUATED).cast(pl.Int8))},
+        "the evaluation needs decisions of both outcomes",
+    ),
+    "a number is infinite": (
+        {
+            "change": lambda f: f.with_columns(
+                weekday=pl.when(pl.int_range(pl.len()) == 7)
+                .then(-np.inf)
+                .otherwise(pl.col("weekday"))
+            )
+        },
+        "the column weekday has 1 infinite values",
+    ),
+    "a label was known before its decision": (
+        {
+            "change": lambda f: f.with_columns(
+                label_known_at_us=pl.when(SEVENTH)
+                .then(pl.col("decision_time_us") - 1)
+                .otherwise(pl.col("label_known_at_us"))
+            )
+        },
+        "labels_before_decision 1, wanted at most 0",
     ),
     "there is nothing at all": ({"first_day": "2013-03-01"}, "training_rows"),
 }
