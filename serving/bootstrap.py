@@ -172,7 +172,10 @@ def _topics(settings: Settings, project: ModelProject) -> Topics:
     partitions = topic_partitions(settings.kafka, used)
     counts = [sum(p.topic == topic for p in partitions) for topic in (requests, predictions)]
     return Topics(
-        requests=requests, predictions=predictions, same_partitions=counts[0] == counts[1]
+        requests=requests,
+        predictions=predictions,
+        same_partitions=counts[0] == counts[1],
+        partitions=counts[1],
     )
 
 

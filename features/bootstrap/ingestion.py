@@ -137,6 +137,7 @@ def _sinks(
             duplicate_horizon_us=settings.ingest.duplicate_horizon_us,
             watermark=watermark,
             keeps_undeclared=bool(refused()),
+            max_future_us=settings.ingest.max_future_us,
         ),
         offline=OfflineSink(offline, {e.name: e for e in event_types()}, clock_us=clock_us),
         dead_letters=DeadLetterSink(

@@ -158,6 +158,7 @@ def rebuild_stores(
         rules=RebuildRules(
             duplicate_horizon_us=settings.ingest.duplicate_horizon_us,
             hold_us=settings.ingest.hold_max_us,
+            max_future_us=settings.ingest.max_future_us,
         ),
         on_progress=on_progress,
     )

@@ -5,6 +5,7 @@ only: it is `refused`, and the others are used.
 """
 
 import sys
+from collections import Counter
 from collections.abc import Iterable
 from functools import cache
 
@@ -36,8 +37,28 @@ def domain(name: str) -> Domain:
 
 
 def event_types() -> tuple[EventType, ...]:
-    """Every declared event type, of all domains."""
-    return tuple(event for d in domains() for event in d.events)
+    """Every declared event type, of all domains; one that several domains list is one.
+
+    Raises:
+        DeclarationError: two event types have one name.
+    """
+    return each_event_once(event for d in domains() for event in d.events)
+
+
+def each_event_once(events: Iterable[EventType]) -> tuple[EventType, ...]:
+    """The event types without repetitions.
+
+    Raises:
+        DeclarationError: two of them have one name.
+    """
+    distinct = tuple(dict.fromkeys(events))
+    names = Counter(event.name for event in distinct)
+    if repeated := sorted(name for name, n in names.items() if n > 1):
+        raise DeclarationError(
+            f"several event types are called {', '.join(repeated)}: they would share a topic and a"
+            " table, so give each its own name, or list one and the same event type"
+        )
+    return distinct
 
 
 def refuse(mistakes: Iterable[Refused]) -> None:

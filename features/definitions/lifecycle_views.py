@@ -41,6 +41,23 @@ def check_limits(view: BoundedReach) -> None:
     require(view.ahead >= timedelta(0), f"view {view.name}: its ahead is not negative")
 
 
+class ItemReach(BoundedReach):
+    """The limits of views over items, whose events may come in any order."""
+
+    @property
+    def memory_us(self) -> int:
+        """How long before a query the time of an item lies at most that another opening of the item
+        has to wait for; and how long before an item's time its other events may be known."""
+        return span_us(self.reach + self.ahead)
+
+    @property
+    def lookback_us(self) -> int:
+        """How long before a query an event that counts may have happened or become known, in
+        microseconds: an opening `ahead` before a time that lies `memory_us` back, another event
+        `memory_us` before a time that lies `reach` back."""
+        return 2 * self.memory_us
+
+
 OPEN_FEATURES: Mapping[str, str] = {
     "count": "number of open items",
     "mean_minutes": "how long they have been due, on average in minutes; null if there are none",
@@ -49,7 +66,7 @@ OPEN_FEATURES: Mapping[str, str] = {
 
 
 @dataclass(frozen=True, kw_only=True)
-class OpenView(Declaration, BoundedReach):
+class OpenView(Declaration, ItemReach):
     """How many items of an entity are open: due, and not closed by any event that is known.
 
     An item (identified by the field `item` of every event) is open at `t` if its `opened` event is
@@ -70,7 +87,9 @@ class OpenView(Declaration, BoundedReach):
 
     `gives`: the features, of `count` (0 if there are none) and `mean_minutes`: how many minutes the
     open items have been due on average (NaN if there are none). `ahead`: how long before its `due`
-    events about an item happen at most; earlier ones may be missed.
+    an item may be opened; an earlier `opened` event does not count. Of several the one known first
+    counts until its `due` lies `reach + ahead` back. An event of `closed_by` counts if it was known
+    at most `reach + ahead` before `due`.
     """
 
     name: str
@@ -122,7 +141,7 @@ class ItemValue(Declaration):
 
 
 @dataclass(frozen=True, kw_only=True)
-class PreviousView(Declaration, BoundedReach):
+class PreviousView(Declaration, ItemReach):
     """What is known about the item of the same entity that comes before the request's own.
 
     Items (identified by the field `item` of every event) are ordered by the field `order` of the
@@ -154,8 +173,9 @@ class PreviousView(Declaration, BoundedReach):
 
     `keeps`: (event, its fields, numbers only) that the values read; of two events of one type about
     one item the one that was known first counts. `asks_for`: the fields of the request that the
-    values read. `ahead`: how long before its `order` events about an item happen at most; earlier
-    ones may be missed.
+    values read. `ahead`: how long before its `order` an item may be opened; an earlier `opened`
+    event does not count. Of several the one known first counts until its `order` lies
+    `reach + ahead` back. Other events count if they were known at most `reach + ahead` before.
     """
 
     name: str

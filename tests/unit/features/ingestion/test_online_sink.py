@@ -71,12 +71,15 @@ def test_an_event_sent_again_after_a_restart_is_still_a_duplicate() -> None:
     assert restarted.duplicates == 1
 
 
-def test_ids_beyond_the_horizon_are_deleted_from_the_store() -> None:
+def test_ids_that_no_exact_query_needs_are_deleted_from_the_store() -> None:
+    """After 85 seconds: the longest window has 40, requests wait for 15, copies come within 30."""
     store = MemoryOnlineStore()
     writer = a_writer(store)
     for n in range(5):
-        write(writer, sale(str(n), n * 40), start=n)
+        write(writer, sale(str(n), n * 45), start=n)
     assert [s.first_offset for s in store.seen_ids(P)] == [3, 4]
+    write(writer, sale("5", 135 + 85), start=5)
+    assert [s.first_offset for s in store.seen_ids(P)] == [3, 4, 5]
 
 
 def test_an_update_behind_a_competing_writer_is_refused_and_writes_nothing() -> None:
