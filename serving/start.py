@@ -3,17 +3,9 @@
 from collections.abc import Callable, Collection
 
 from features.stores.group_positions import ReadWritten, group_positions_of
-from features.stores.log_gaps import (
-    ONLINE,
-    SERVING,
-    Gap,
-    SinkPosition,
-    current_origin,
-    gap_of,
-    raise_if_lost,
-)
+from features.stores.log_gaps import SERVING, current_origin, find_gaps, raise_if_lost
 from infra.kafka.consumer import GroupConsumer
-from infra.kafka.logs import Log, LogOrigin, Logs, Origins
+from infra.kafka.logs import Logs, Origins
 from infra.kafka.partitions import Partition, Positions
 
 
@@ -35,31 +27,12 @@ def start_positions(
     """
     every_log = read_logs()
     logs = {p: every_log[p] for p in partitions}
-    origins = {p: _origin(log, noted.get(p)) for p, log in logs.items()}
-    commits = consumer.commits(partitions)
-    found = group_positions_of(SERVING, logs, commits, origins, written=written)
-    # Another member may have read on since the ends were read.
-    raise_if_lost(_gaps(logs, noted, found) and _gaps(read_logs(), noted, found))
+    found = group_positions_of(SERVING, logs, consumer.commits(partitions), noted, written=written)
+    sinks = {p: [position] for p, position in found.items()}
+    if find_gaps(logs, sinks, noted):  # another member may have read on since
+        now = read_logs()
+        raise_if_lost(find_gaps({p: now[p] for p in partitions}, sinks, noted))
+    origins = {p: current_origin(log, sinks.get(p, ()), noted.get(p)) for p, log in logs.items()}
     consumer.origins = {**consumer.origins, **origins}
     starts = {p: log.first + origins[p].base for p, log in logs.items()}
     return starts | {p: s.position for p, s in found.items() if s.position is not None}
-
-
-def _origin(log: Log, noted: LogOrigin | None) -> LogOrigin:
-    """The origin of positions in this log, as the online store has noted it."""
-    return current_origin(log, [SinkPosition(sink=ONLINE, position=None, origin=noted)])
-
-
-def _gaps(logs: Logs, noted: Origins, found: dict[Partition, SinkPosition]) -> list[Gap]:
-    gaps = []
-    for partition, position in found.items():
-        origin = noted.get(partition)
-        at = (
-            position
-            if position.origin
-            else SinkPosition(sink=SERVING, position=position.position, origin=origin)
-        )
-        gap = gap_of(partition, logs[partition], [at], current=_origin(logs[partition], origin))
-        if gap is not None:
-            gaps.append(gap)
-    return gaps

@@ -40,7 +40,7 @@ class DeadLetterSink:
         return len(self._waiting)
 
     def find(
-        self, consumer: GroupConsumer, logs: Logs, origins: Origins
+        self, consumer: GroupConsumer, logs: Logs, noted: Origins
     ) -> dict[Partition, SinkPosition]:
         """Where the group stands, in these logs; partitions that it never read are left out.
 
@@ -48,7 +48,7 @@ class DeadLetterSink:
             KafkaException: no response, or a transaction over them is still open.
         """
         return group_positions_of(
-            SINK, logs, consumer.commits(logs), origins, written=self._written, sparse=True
+            SINK, logs, consumer.commits(logs), noted, written=self._written, sparse=True
         )
 
     def load(self, partitions: Collection[Partition], positions: Positions) -> None:

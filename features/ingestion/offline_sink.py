@@ -37,6 +37,10 @@ class OfflineSink:
             if p in stored
         }
 
+    def origins(self) -> Origins:
+        """The logs that the store has noted."""
+        return origins_of(self._store.log_entries())
+
     def adopt(self, origins: Origins) -> None:
         """Note the logs of partitions that do not have theirs noted yet."""
         noted = origins_of(self._store.log_entries())

@@ -1,7 +1,7 @@
 """The online sink of ingest: drops records that it already has and duplicates, applies the rest."""
 
 from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 import numpy as np
 
@@ -35,8 +35,11 @@ class OnlineSink:
         watermark: CompactionWatermark,
         max_future_us: int = 0,
         compaction_slack: int = COMPACTION_SLACK,
+        keeps_undeclared: bool = False,
     ) -> None:
-        """`max_future_us`: how long after its emission an event may happen.
+        """`max_future_us`: how long after its emission an event may happen. `keeps_undeclared`:
+        the views of a domain that is left out stay in the store, as they were when its events were
+        last read.
 
         Raises:
             DeclarationError: two views have one name.
@@ -47,6 +50,8 @@ class OnlineSink:
             for event in view.sources:
                 self._views.setdefault(event.name, []).append(view)
         self._declared = DeclaredViews(views)
+        self._keeps_undeclared = keeps_undeclared
+        self._undeclared: Mapping[str, int] = {}
         self._horizon_us, self._watermark = duplicate_horizon_us, watermark
         self._max_future_us = max_future_us
         self._compaction_slack = compaction_slack
@@ -66,6 +71,10 @@ class OnlineSink:
             if p in stored
         }
 
+    def origins(self) -> Origins:
+        """The logs that the store has noted."""
+        return self._store.origins()
+
     def adopt(self, origins: Origins) -> None:
         """Note the logs of positions in the store that do not have theirs noted yet."""
         stored = self._store.origins()
@@ -79,6 +88,8 @@ class OnlineSink:
             ViewSchemaMismatch: the store was built under other declarations.
             StoreUnavailable: it does not respond.
         """
+        if self._keeps_undeclared:
+            self._undeclared = self._store.schema_ids()
         self._declared.adopt(self._store)
         stored = self._store.positions()
         positions = {p: stored[p] for p in partitions if p in stored}
@@ -117,7 +128,7 @@ class OnlineSink:
                 compacted_through_us=self._compacted_through_us(),
                 seen=seen,
                 forget=[(s.partition, o) for s in seen for o in self._seen[s.partition].forget()],
-                schemas=self._declared.schema_ids,
+                schemas={**self._undeclared, **self._declared.schema_ids},
                 newest_us=newest_us,
             )
         )

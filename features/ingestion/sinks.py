@@ -17,6 +17,7 @@ from features.stores.log_gaps import (
     SinkPosition,
     current_origin,
     find_gaps,
+    newest_noted,
     raise_if_lost,
 )
 from infra.clock import SECOND
@@ -53,10 +54,13 @@ class Sinks:
             ViewSchemaMismatch: the online store was built under other declarations.
         """
         logs = read_logs(partitions)
-        found = self._find(consumer, logs)
+        noted = newest_noted(self.offline.origins(), self.online.origins())
+        found = self._find(consumer, logs, noted)
         # The one who had the partitions before may have read beyond the ends that were read first.
-        raise_if_lost(find_gaps(logs, found) and find_gaps(read_logs(partitions), found))
-        origins = {p: current_origin(log, found[p]) for p, log in logs.items()}
+        raise_if_lost(
+            find_gaps(logs, found, noted) and find_gaps(read_logs(partitions), found, noted)
+        )
+        origins = {p: current_origin(log, found[p], noted.get(p)) for p, log in logs.items()}
         self._adopt(origins)
         consumer.origins = {**consumer.origins, **origins}
         of_group = {
@@ -70,14 +74,16 @@ class Sinks:
         first = {p: log.first + origins[p].base for p, log in logs.items()}
         return {p: min(of_sink.get(p, first[p]) for of_sink in sinks) for p in partitions}
 
-    def _find(self, consumer: GroupConsumer, logs: Logs) -> dict[Partition, list[SinkPosition]]:
+    def _find(
+        self, consumer: GroupConsumer, logs: Logs, noted: Origins
+    ) -> dict[Partition, list[SinkPosition]]:
         """Where each sink stands, by partition; sinks that were never anywhere are left out."""
-        stores = [self.online.find(logs), self.offline.find(logs)]
-        found = {p: [s[p] for s in stores if p in s] for p in logs}
-        origins = {p: current_origin(log, found[p]) for p, log in logs.items()}
-        for partition, position in self.dead_letters.find(consumer, logs, origins).items():
-            found[partition].append(position)
-        return found
+        sinks = (
+            self.online.find(logs),
+            self.offline.find(logs),
+            self.dead_letters.find(consumer, logs, noted),
+        )
+        return {p: [s[p] for s in sinks if p in s] for p in logs}
 
     def _adopt(self, origins: Origins) -> None:
         """Note the logs in the stores that do not know theirs yet."""

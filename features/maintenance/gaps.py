@@ -24,12 +24,12 @@ from features.stores.log_gaps import (
     ONLINE,
     Gap,
     SinkPosition,
-    current_origin,
     find_gaps,
+    newest_noted,
 )
 from features.stores.ports import META, EventBatch, LogEntry, OfflineStore, OnlineStore
 from infra.errors import EventideError
-from infra.kafka.logs import CommittedPosition, Log, LogOrigin
+from infra.kafka.logs import CommittedPosition, Log, LogOrigin, Origins
 from infra.kafka.partitions import Partition
 
 Commit = Callable[[Mapping[Partition, tuple[int, LogOrigin]]], None]
@@ -67,7 +67,13 @@ def gaps(
     logs = read_logs()
     positions = positions_by_partition(sites, logs, requests=requests)
     # Other processes go on: what they have read since is beyond the ends that were read before.
-    return find_gaps(logs, positions) and find_gaps(read_logs(), positions)
+    noted = noted_by(sites)
+    return find_gaps(logs, positions, noted) and find_gaps(read_logs(), positions, noted)
+
+
+def noted_by(sites: Sites) -> Origins:
+    """The logs that the two stores have noted."""
+    return newest_noted(origins_of(sites.offline.log_entries()), sites.online.origins())
 
 
 def positions_by_partition(
@@ -75,24 +81,27 @@ def positions_by_partition(
 ) -> dict[Partition, list[SinkPosition]]:
     """Where each sink stands, by partition; sinks that were never anywhere are left out."""
     offline = sites.offline.positions({p.topic for p in logs})
-    noted = origins_of(sites.offline.log_entries())
+    offline_noted = origins_of(sites.offline.log_entries())
     online, online_noted = sites.online.positions(), sites.online.origins()
     found: dict[Partition, list[SinkPosition]] = {p: [] for p in logs}
     for partition, of_partition in found.items():
-        for sink, at, origins in ((OFFLINE, offline, noted), (ONLINE, online, online_noted)):
+        for sink, at, origins in (
+            (OFFLINE, offline, offline_noted),
+            (ONLINE, online, online_noted),
+        ):
             if partition in at:
                 position = SinkPosition(
                     sink=sink, position=at[partition], origin=origins.get(partition)
                 )
                 of_partition.append(position)
-    origins = {p: current_origin(log, found[p]) for p, log in logs.items()}
+    noted = noted_by(sites)
     asked = {p: log for p, log in logs.items() if p.topic in requests}
     for group, of_group in ((sites.ingest, logs), (sites.serving, asked)):
         places = group_positions_of(
             group.sink,
             of_group,
             group.commits(list(of_group)),
-            origins,
+            noted,
             written=group.written,
             sparse=group.sink == DEAD_LETTERS,
         )
@@ -120,8 +129,9 @@ def accept(
     if not found:
         raise NoGap("there is no gap: every sink can continue where it stands")
     entries = []
+    noted = noted_by(sites)
     for gap in found:
-        origin, accepted = gap.accepted(by=by, reason=reason)
+        origin, accepted = gap.accepted(by=by, reason=reason, noted=noted.get(gap.partition))
         entries.append(
             LogEntry(
                 topic=gap.partition.topic,

@@ -21,13 +21,14 @@ def group_positions_of(
     sink: str,
     logs: Mapping[Partition, Log],
     commits: Mapping[Partition, CommittedPosition],
-    origins: Origins,
+    noted: Origins,
     *,
     written: ReadWritten,
     sparse: bool = False,
 ) -> dict[Partition, SinkPosition]:
     """Where the group stands in each of the logs; partitions that it never read are left out.
 
+    `noted`: the logs that the stores have noted. What has no mark is from those.
     `sparse`: it writes about some records only, so it may have read further than it wrote.
     """
     positions, doubtful = {}, []
@@ -42,12 +43,14 @@ def group_positions_of(
     if doubtful:
         last = written(doubtful)
         for partition in doubtful:
-            base = origins[partition].base if partition in origins else 0
+            origin, log = noted.get(partition), logs[partition]
+            base = 0 if origin is None else origin.base
             position = _unmarked(last, partition, commits.get(partition), base)
             if position is not None:
-                if sparse and partition not in commits:
-                    position = max(position, logs[partition].first + base)
-                positions[partition] = SinkPosition(sink=sink, position=position)
+                is_of_log = origin is None or origin.topic_id == log.topic_id
+                if sparse and is_of_log and partition not in commits:
+                    position = max(position, log.first + base)
+                positions[partition] = SinkPosition(sink=sink, position=position, origin=origin)
             elif not last.whole:
                 positions[partition] = SinkPosition(sink=sink, position=None)
     return positions

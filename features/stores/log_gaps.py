@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from features.stores.ports import AcceptedGap
 from infra.kafka.errors import PositionLost
-from infra.kafka.logs import Log, LogOrigin
+from infra.kafka.logs import Log, LogOrigin, Origins
 from infra.kafka.partitions import Partition
 
 ONLINE, OFFLINE, DEAD_LETTERS, SERVING = "online", "offline", "dead letters", "serving"
@@ -66,11 +66,13 @@ class Gap:
         origins = [s.origin for s in self.sinks if s.origin is not None]
         return max(origins, key=lambda origin: origin.base, default=None)
 
-    def accepted(self, *, by: str, reason: str) -> "tuple[LogOrigin, AcceptedGap]":
+    def accepted(
+        self, *, by: str, reason: str, noted: LogOrigin | None = None
+    ) -> "tuple[LogOrigin, AcceptedGap]":
         """How the sinks go on. No position goes back, so that no place names two records."""
         offsets = {s.sink: self._resume_offset(s) for s in self.sinks}
         known = [s for s in self.sinks if s.position is not None]
-        least = self.previous.base if self.previous else 0
+        least = max(o.base if o is not None else 0 for o in (noted, self.previous))
         base = max([least, *((s.position or 0) - offsets[s.sink] for s in known)])
         return LogOrigin(topic_id=self.log.topic_id, base=base), AcceptedGap(
             kind=", ".join(sorted(set(self.kinds.values()))),
@@ -93,16 +95,32 @@ class Gap:
 
 
 def find_gaps(
-    logs: Mapping[Partition, Log], sinks: Mapping[Partition, Sequence[SinkPosition]]
+    logs: Mapping[Partition, Log],
+    sinks: Mapping[Partition, Sequence[SinkPosition]],
+    noted: Origins,
 ) -> list[Gap]:
-    """The gaps of these partitions. A sink that was never anywhere is not listed in `sinks`."""
+    """The gaps of these partitions. A sink that was never anywhere is not listed in `sinks`.
+
+    `noted`: the logs that the stores have noted, also for partitions without a position.
+    """
     gaps = []
     for partition, log in sorted(logs.items()):
         of_partition = sinks.get(partition, ())
-        gap = gap_of(partition, log, of_partition, current=current_origin(log, of_partition))
+        current = current_origin(log, of_partition, noted.get(partition))
+        gap = gap_of(partition, log, of_partition, current=current)
         if gap is not None:
             gaps.append(gap)
     return gaps
+
+
+def newest_noted(*stores: Origins) -> Origins:
+    """The logs that the stores have noted; of two, the one with the larger base."""
+    noted: dict[Partition, LogOrigin] = {}
+    for origins in stores:
+        for partition, origin in origins.items():
+            if partition not in noted or origin.base > noted[partition].base:
+                noted[partition] = origin
+    return noted
 
 
 def gap_of(
@@ -113,10 +131,11 @@ def gap_of(
     return Gap(partition=partition, log=log, kinds=kinds, sinks=sinks) if kinds else None
 
 
-def current_origin(log: Log, sinks: Iterable[SinkPosition]) -> LogOrigin:
-    """The origin that stored positions in this log have: the newest one that a sink has noted."""
-    noted = [s.origin for s in sinks if s.origin and s.origin.topic_id == log.topic_id]
-    return max(noted, key=lambda origin: origin.base, default=LogOrigin(topic_id=log.topic_id))
+def current_origin(log: Log, sinks: Iterable[SinkPosition], noted: LogOrigin | None) -> LogOrigin:
+    """The origin that stored positions in this log have: the newest one that was noted for it."""
+    candidates = [noted, *(s.origin for s in sinks)]
+    of_log = [o for o in candidates if o is not None and o.topic_id == log.topic_id]
+    return max(of_log, key=lambda origin: origin.base, default=LogOrigin(topic_id=log.topic_id))
 
 
 def raise_if_lost(gaps: Sequence[Gap]) -> None:

@@ -11,20 +11,14 @@ import structlog
 from confluent_kafka import OFFSET_END, Consumer, KafkaError, KafkaException, TopicPartition
 
 from infra.kafka.broker_trouble import BrokerTrouble
+from infra.kafka.client_partitions import check_position, client_form, partitions_of, read_commits
 from infra.kafka.config import OPERATION_TIMEOUT_S, consumer_config
-from infra.kafka.errors import ConsumerFailed, ErrorKind, PositionLost, classify, on_client_error
-from infra.kafka.logs import (
-    CommittedPosition,
-    LogOrigin,
-    Origins,
-    log_offsets,
-    stored_positions,
-)
+from infra.kafka.errors import ConsumerFailed, ErrorKind, classify, on_client_error
+from infra.kafka.logs import CommittedPosition, LogOrigin, Origins, log_offsets, stored_positions
 from infra.kafka.membership import member_id
 from infra.kafka.message import ClientError, Message, UnreadableMessage, partition_of
 from infra.kafka.partitions import Partition, Positions
 from infra.kafka.positions import PartitionPositions
-from infra.kafka.retry import retry_transient
 from infra.kafka.shifted import as_stored
 from infra.kafka.unreadable import end_of_unreadable, is_of_records
 from infra.settings import KafkaSettings
@@ -70,6 +64,7 @@ class GroupConsumer:
         self._start_positions = start_positions
         self._linger_s = linger_s
         self._positions = PartitionPositions()  # offsets in the logs
+        self._refused: KafkaException | None = None  # in a callback
         self._unreadable_to: dict[Partition, int] = {}
         self._to_check: set[Partition] = set()  # the client could not read at our offset
         self._trouble = BrokerTrouble()
@@ -135,6 +130,8 @@ class GroupConsumer:
             ConsumerFailed: the client cannot go on.
             PositionLost: a position is outside its partition.
         """
+        if self._refused is not None:
+            raise ConsumerFailed(f"cannot read new partitions: {self._refused}")
         self._check_positions()
         self._place_new_partitions()
         messages = self._consume(max_records, idle_s)
@@ -162,13 +159,13 @@ class GroupConsumer:
     def pause(self) -> None:
         """Take no records until `resume`, but stay in the group: go on calling `poll`."""
         self._paused = True
-        self._client.pause([_client_form(p) for p in self.owned])
+        self._client.pause([client_form(p) for p in self.owned])
         self.rewind()
 
     def resume(self) -> None:
         """Take records again."""
         self._paused = False
-        self._client.resume([_client_form(p) for p in self.owned])
+        self._client.resume([client_form(p) for p in self.owned])
         self.rewind()
 
     def group_metadata(self) -> bytes:
@@ -199,16 +196,7 @@ class GroupConsumer:
         Raises:
             KafkaException: see `committed`.
         """
-        wanted = [_client_form(p) for p in partitions]
-        offsets = retry_transient(lambda left_s: self._client.committed(wanted, timeout=left_s))
-        for offset in offsets:
-            if offset.error is not None:
-                raise KafkaException(offset.error)
-        return {
-            Partition(o.topic, o.partition): CommittedPosition(o.offset, o.metadata or "")
-            for o in offsets
-            if o.offset >= 0
-        }
+        return read_commits(self._client, partitions)
 
     def to_commit(self, positions: Positions) -> list[TopicPartition]:
         """The positions as a transaction commits them, each with the mark of its log."""
@@ -242,7 +230,7 @@ class GroupConsumer:
             starts |= log_offsets(self.committed(rest), self.origins)
         for partition in partitions:
             first, end = self._range(partition)
-            _check_position(partition, starts.setdefault(partition, first), first, end)
+            check_position(partition, starts.setdefault(partition, first), first, end)
         return {p: starts[p] for p in partitions}
 
     def _begin_at_end(self, partitions: Collection[Partition]) -> None:
@@ -251,10 +239,10 @@ class GroupConsumer:
         Left to itself it would begin at the committed offset, and stop where there is none.
         """
         if self._is_cooperative:
-            self._client.incremental_assign([_client_form(p, OFFSET_END) for p in partitions])
+            self._client.incremental_assign([client_form(p, OFFSET_END) for p in partitions])
         else:
             everything = self.owned | frozenset(partitions)
-            self._client.assign([_client_form(p, OFFSET_END) for p in everything])
+            self._client.assign([client_form(p, OFFSET_END) for p in everything])
             self._positions.rewind()
 
     def _check_positions(self) -> None:
@@ -271,14 +259,14 @@ class GroupConsumer:
             except KafkaException as error:
                 self._trouble.observe(error.args[0])
                 return
-            _check_position(partition, positions.done[partition], first, end)
+            check_position(partition, positions.done[partition], first, end)
             raise ConsumerFailed(f"the client has stopped to read {partition}")
         self._to_check.clear()  # what is left was revoked
 
     def _range(self, partition: Partition) -> tuple[int, int]:
         """The first offset of a partition, and the one after its last."""
         offsets: tuple[int, int] = self._client.get_watermark_offsets(
-            _client_form(partition), timeout=OPERATION_TIMEOUT_S
+            client_form(partition), timeout=OPERATION_TIMEOUT_S
         )
         return offsets
 
@@ -290,8 +278,8 @@ class GroupConsumer:
         """Go to our next offset; the next poll tries again while the client is not ready."""
         try:
             if self._paused:
-                self._client.pause([_client_form(partition)])
-            self._client.seek(_client_form(partition, offset))
+                self._client.pause([client_form(partition)])
+            self._client.seek(client_form(partition, offset))
             self._positions.sought(partition)
         except KafkaException as error:
             log.debug("seek_delayed", partition=partition, code=error.args[0].name())
@@ -392,20 +380,15 @@ class GroupConsumer:
             self._trouble.begin()
 
     def _on_assign(self, _: Consumer, partitions: Sequence[TopicPartition]) -> None:
-        new = _partitions(partitions)
-        self._begin_at_end(new)
+        new = partitions_of(partitions)
+        try:
+            self._begin_at_end(new)
+        except KafkaException as error:
+            self._refused = error
         self._positions.assign(new)
 
     def _on_revoke(self, _: Consumer, partitions: Sequence[TopicPartition]) -> None:
-        self._positions.revoke(_partitions(partitions))
-
-
-def _check_position(partition: Partition, position: int, first: int, end: int) -> None:
-    if not first <= position <= end:
-        raise PositionLost(
-            f"{partition.topic}-{partition.number} holds [{first}, {end}),"
-            f" not the position {position}"
-        )
+        self._positions.revoke(partitions_of(partitions))
 
 
 def waiting_for_brokers(consumer: GroupConsumer | None) -> str:
@@ -415,13 +398,3 @@ def waiting_for_brokers(consumer: GroupConsumer | None) -> str:
     if consumer.trouble_s > BROKERS_AWAY_S:
         return f"no broker for {consumer.trouble_s:.0f} s"
     return ""
-
-
-def _partitions(partitions: Iterable[TopicPartition]) -> frozenset[Partition]:
-    return frozenset(Partition(p.topic, p.partition) for p in partitions)
-
-
-def _client_form(partition: Partition, offset: int | None = None) -> TopicPartition:
-    if offset is None:
-        return TopicPartition(partition.topic, partition.number)
-    return TopicPartition(partition.topic, partition.number, offset)

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from confluent_kafka import Consumer, KafkaException, TopicPartition
 
 from infra.kafka.admin import members_of
+from infra.kafka.client_partitions import read_commits
 from infra.kafka.config import OPERATION_TIMEOUT_S, consumer_config
 from infra.kafka.errors import KafkaFailed
 from infra.kafka.logs import CommittedPosition, LogOrigin
@@ -31,18 +32,12 @@ def commits_of(
         KafkaFailed: no response.
     """
     consumer = Consumer(consumer_config(kafka, group=group, instance="observer"))
-    wanted = [TopicPartition(p.topic, p.number) for p in partitions]
     try:
-        offsets = retry_transient(lambda left_s: consumer.committed(wanted, timeout=left_s))
+        return read_commits(consumer, partitions)
     except KafkaException as error:
         raise KafkaFailed(f"group {group}: {error.args[0].str()}") from error
     finally:
         consumer.close()
-    return {
-        Partition(o.topic, o.partition): CommittedPosition(o.offset, o.metadata or "")
-        for o in offsets
-        if o.offset >= 0
-    }
 
 
 def commit_for(

@@ -225,11 +225,11 @@ _SLOW_REPLACER = textwrap.dedent("""
         yield from content(sale("8"), sale("9"), positions={}).values
         if sys.argv[2] == "content":
             stop()
-    staged_items = lmdb._staged_items
+    staged_items = lmdb.staged_items
     def half(waiting):
         yield next(staged_items(waiting))
         stop()
-    lmdb._staged_items = half
+    lmdb.staged_items = half
     lmdb.LmdbOnlineStore(sys.argv[1]).replace(
         OnlineContent(values=values(), positions={P0: 9}, seen=[], schemas={})
     )
@@ -263,6 +263,10 @@ class _CountsWrites:
     def begin(self, *, write: bool) -> Any:
         self.writes += write
         return self._env.begin(write=write)
+
+    def reader_check(self) -> int:
+        freed: int = self._env.reader_check()
+        return freed
 
     def close(self) -> None:
         self._env.close()

@@ -31,7 +31,7 @@ NOT_RUN: dict[str, int] = {
     "docs/how-to/back-up.md": 2,
     "docs/how-to/change-an-event.md": 1,
     "docs/how-to/deploy.md": 3,
-    "docs/how-to/operate.md": 2,
+    "docs/how-to/operate.md": 3,
     "docs/reference/benchmarks.md": 1,
     "docs/reference/purchases.md": 1,
     "docs/reference/security.md": 1,

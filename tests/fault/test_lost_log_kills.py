@@ -102,8 +102,10 @@ def _answered(site: Site) -> int:
 
 
 def _all_done(site: Site, ingest: IngestProcess, serve: ServingProcess) -> bool:
+    """Both run by then: one that still starts would not notice a SIGTERM, and die of it."""
     ended = ingest.restart_if_ended() or serve.restart_if_ended()
-    return not ended and everything_ingested(site.kafka) and all_answered(site)
+    run_both = bool(ingest.get("/healthz")[0] and serve.get("/healthz")[0])
+    return not ended and run_both and everything_ingested(site.kafka) and all_answered(site)
 
 
 def _kill(process: IngestProcess | ServingProcess) -> None:

@@ -162,3 +162,20 @@ def test_an_event_without_an_entity_updates_no_entity() -> None:
     store = MemoryOnlineStore()
     write(a_writer(store, SHOP_SALES, CITY_SALES), sale("1", city=None), start=0)
     assert (store.entities("shop_sales"), store.entities("city_sales")) == (1, 0)
+
+
+def test_the_views_of_a_domain_that_is_left_out_are_used_again_once_it_is_back() -> None:
+    store = MemoryOnlineStore()
+    write(a_writer(store, SHOP_SALES, CITY_SALES), sale("1"), start=0)
+    left_out = OnlineSink(
+        store,
+        (SHOP_SALES,),
+        duplicate_horizon_us=30 * SECOND,
+        watermark=CompactionWatermark(least_us=15 * SECOND, most_us=15 * SECOND),
+        keeps_undeclared=True,
+    )
+    left_out.load([P])
+    left_out.write([], {P: 1})
+    left_out.write([rows_of((sale("2"),), first_offset=1)], {P: 2})
+    a_writer(store, SHOP_SALES, CITY_SALES)
+    assert set(store.schema_ids()) == {SHOP_SALES.name, CITY_SALES.name}

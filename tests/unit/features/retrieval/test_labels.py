@@ -123,7 +123,7 @@ SALES = st.lists(
 )
 
 
-@settings(deadline=None)
+@settings(deadline=None)  # the first example imports polars
 @given(sales=SALES, cutoff=st.integers(41, 160))
 @example(sales=sales_of(("1", 0, {}), ("2", 0, {"cents": 5})), cutoff=100)
 def test_labels_equal_the_reference_with_late_and_duplicated_events(

@@ -17,6 +17,7 @@ from features.stores.log_gaps import (
     SinkPosition,
     current_origin,
     find_gaps,
+    newest_noted,
 )
 from infra.kafka.logs import CommittedPosition, Log, LogOrigin
 from infra.kafka.partitions import Partition
@@ -32,7 +33,7 @@ def at(sink: str, position: int | None, origin: LogOrigin | None = OLD) -> SinkP
 
 
 def gap(log: Log, *sinks: SinkPosition) -> Gap | None:
-    gaps = find_gaps({P: log}, {P: sinks})
+    gaps = find_gaps({P: log}, {P: sinks}, {})
     return gaps[0] if gaps else None
 
 
@@ -99,7 +100,7 @@ def test_after_a_gap_is_accepted_there_is_none_and_no_position_went_back(
     origin, accepted = found.accepted(by="me", reason="why")
     assert all(accepted.resume[s] >= position for s, (position, _) in sinks.items())
     assert gap(log, *(at(s, position, origin) for s, position in accepted.resume.items())) is None
-    assert current_origin(log, [at(ONLINE, 0, origin)]) == origin
+    assert current_origin(log, [], origin) == origin
 
 
 def test_a_mark_says_from_which_log_a_committed_position_is() -> None:
@@ -128,14 +129,14 @@ def group(
 
 
 def test_a_group_without_positions_continues_after_what_it_wrote() -> None:
-    assert group(None, Written({P: 41}, True)) == at(SERVING, 41, None)
+    assert group(None, Written({P: 41}, True)) == at(SERVING, 41)
     assert group(None, Written({}, True)) is None  # it never wrote anything: the first record
     assert group(None, Written({}, False)) == at(SERVING, None, None)  # its output was deleted
 
 
 def test_a_position_that_an_operator_set_back_is_not_believed() -> None:
-    assert group(CommittedPosition(0, ""), Written({P: 41}, True)) == at(SERVING, 41, None)
-    assert group(CommittedPosition(60, ""), Written({P: 41}, True)) == at(SERVING, 60, None)
+    assert group(CommittedPosition(0, ""), Written({P: 41}, True)) == at(SERVING, 41)
+    assert group(CommittedPosition(60, ""), Written({P: 41}, True)) == at(SERVING, 60)
 
 
 def test_a_position_with_our_mark_is_believed_without_a_look_at_the_output() -> None:
@@ -147,5 +148,15 @@ def test_a_position_with_our_mark_is_believed_without_a_look_at_the_output() -> 
 def test_dead_letters_name_few_records_so_an_older_one_is_no_gap() -> None:
     written = Written({P: 11}, True)
     log = Log("old", 50, 100)
-    assert group(None, written, log=log, sparse=True) == at(SERVING, 50, None)
-    assert group(None, written, log=log) == at(SERVING, 11, None)
+    assert group(None, written, log=log, sparse=True) == at(SERVING, 50)
+    assert group(None, written, log=log) == at(SERVING, 11)
+
+
+def test_positions_without_a_mark_are_from_the_log_that_the_stores_have_noted() -> None:
+    replaced = group(None, Written({P: 41}, True), log=Log("new", 0, 100))
+    assert replaced == at(SERVING, 41)
+    found = find_gaps({P: Log("new", 0, 100)}, {P: [at(SERVING, 41)]}, {P: OLD})
+    assert found[0].kinds == {SERVING: REPLACED}
+    origin, _ = found[0].accepted(by="me", reason="why", noted=OLD)
+    assert origin == LogOrigin(topic_id="new", base=41)
+    assert newest_noted({P: OLD}, {P: origin}) == newest_noted({P: origin}, {P: OLD}) == {P: origin}
