@@ -191,7 +191,9 @@ def test_a_rebuilt_store_knows_the_last_sighting_of_an_id(view: View) -> None:
 def test_a_rebuilt_store_is_exact_since_the_newest_emission() -> None:
     """Not only since the moment when that event will be known."""
     delayed = replace(SOLD, known_after=seconds(1_000))
-    view = replace(views()[3], keeps=((delayed, ()),))
+    view = views()[3]
+    assert isinstance(view, PythonView)
+    view = replace(view, keeps=((delayed, ()),))
     case = case_of(view, asked=(500,))
     late = tuple(replace(sold(t, f"e{t}"), event=delayed) for t in (0, 10))
     case = replace(case, events=(delayed,), request=delayed, sent=late, least_us=0, most_us=0)
