@@ -1,7 +1,7 @@
 """What can go wrong with events and features. Errors carry the data that a caller may need."""
 
 from infra.clock import from_us
-from infra.errors import EventideError
+from infra.errors import DeclarationMistake, EventideError
 from infra.kafka.partitions import Partition
 
 
@@ -9,7 +9,7 @@ class FeatureError(EventideError):
     """The root of this package's errors."""
 
 
-class DeclarationError(FeatureError):
+class DeclarationError(FeatureError, DeclarationMistake):
     """A declaration contradicts itself. It is raised when its module is imported."""
 
 

@@ -2,15 +2,16 @@
 
 import os
 import sys
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
-from rich.table import Table
 
 from infra import settings_table
 from infra.command_options import Json, print_json
 from infra.settings import load_settings
+from infra.tables import numbers, print_table, prose, words
 
 if TYPE_CHECKING:
     from infra.http_client import Login
@@ -74,11 +75,7 @@ def status(as_json: Json = False) -> None:
     if as_json:
         print_json(stack)
     else:
-        table = Table("service", "state", "pid", "restarts", "address", "note", box=None)
-        for s in stack.services:
-            pid = "" if s.pid is None else str(s.pid)
-            table.add_row(s.name, s.state, pid, str(s.restarts), s.address, s.note)
-        Console(highlight=False).print(table if stack.running else "nothing runs: `eventide up`")
+        _print_services(stack.services if stack.running else ())
     healthy = stack.running and all(s.state in READY for s in stack.services)
     raise typer.Exit(0 if healthy else 3)
 
@@ -127,10 +124,33 @@ def settings(as_json: Json = False) -> None:
         values = {row.variable: row.value for row in rows}
         print_json(values)
         return
-    table = Table("variable", "value", "meaning", box=None)
-    for row in rows:
-        table.add_row(row.variable, row.value, row.meaning)
-    Console(highlight=False).print(table)
+    print_table(
+        Console(highlight=False),
+        (*words("variable", "value"), prose("meaning")),
+        [(row.variable, row.value, row.meaning) for row in rows],
+    )
+
+
+def _print_services(services: "Sequence[ServiceStatus]") -> None:
+    console = Console(highlight=False)
+    if not services:
+        console.print("nothing runs: `eventide up`")
+        return
+    print_table(
+        console,
+        (*words("service", "state"), *numbers("pid", "restarts"), *words("address"), prose("note")),
+        [
+            (
+                s.name,
+                s.state,
+                "" if s.pid is None else str(s.pid),
+                str(s.restarts),
+                s.address,
+                s.note,
+            )
+            for s in services
+        ],
+    )
 
 
 def _print_addresses(console: Console, services: "list[ServiceStatus]") -> None:

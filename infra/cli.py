@@ -15,6 +15,7 @@ from pydantic import ValidationError
 from pydantic_settings import SettingsError
 from rich.console import Console
 
+from infra import discovery
 from infra.errors import EventideError
 from infra.masking import masked
 
@@ -40,6 +41,9 @@ def main() -> None:
             raise
         _print_error(f"{error.filename}: {error.strerror}", None)
         sys.exit(1)
+    finally:
+        for refused in discovery.met:
+            _print_warning(f"{refused.name} is not used: {refused.mistake}", "`eventide check`")
 
 
 def build_app() -> typer.Typer:
@@ -71,8 +75,16 @@ def _print_masked(
 
 
 def _print_error(message: str, hint: str | None) -> None:
+    _print(message, hint, kind="error", style="bold red")
+
+
+def _print_warning(message: str, hint: str) -> None:
+    _print(message, hint, kind="warning", style="bold yellow")
+
+
+def _print(message: str, hint: str | None, *, kind: str, style: str) -> None:
     console = Console(stderr=True, highlight=False)
-    console.print("error:", style="bold red", end=" ")
+    console.print(f"{kind}:", style=style, end=" ")
     # Not wrapped: a path or an address that is broken over two lines cannot be copied.
     console.print(masked(message), markup=False, soft_wrap=True)
     if hint:

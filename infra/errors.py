@@ -15,3 +15,12 @@ class EventideError(Exception):
         super().__init__(message)
         if hint is not None:
             self.hint = hint
+
+
+class DeclarationMistake(EventideError):
+    """A declaration contradicts itself. `mistake`: one sentence. `place`: its file and line, if
+    they are known."""
+
+    def __init__(self, mistake: str, *, place: str = "", hint: str | None = None) -> None:
+        self.mistake, self.place = mistake, place
+        super().__init__(f"{mistake} ({place})" if place else mistake, hint=hint)

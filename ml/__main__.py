@@ -7,10 +7,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from infra.command_options import MOMENTS, Json, utc_us
+from infra.command_options import MOMENTS, Json, print_json, utc_us
+from infra.tables import numbers, print_table, words
 from ml.demo.command import demo
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from infra.settings import Settings
     from ml.bootstrap import Trainer
     from ml.live_performance import LiveReport, VersionReport
@@ -20,6 +23,33 @@ app = typer.Typer()
 
 Project = Annotated[str, typer.Argument(help="A model declared in ml/projects.")]
 DAY_FORMATS = ["%Y-%m-%d"]
+
+
+@app.command()
+def check(as_json: Json = False) -> None:
+    """Check every declaration: all that `eventide features check` does, and the projects.
+
+    A project is compared with its domain and its columns. Its learners are built, but not trained.
+    All mistakes are reported, each with file, line and remedy.
+
+    Exit code 1: there is a mistake. It stops only the domain or the project that it is in.
+    """
+    from features import catalog
+    from features.catalog_check.catalog import check_catalog
+    from features.presentation.mistakes import check_rows, check_text
+    from infra.discovery import forgetting_imports
+    from ml import projects
+    from ml.project_check import check_projects
+
+    with forgetting_imports(catalog, projects):
+        of_domains = check_catalog(catalog)
+        of_projects = check_projects(projects, of_domains.domains)
+    if as_json:
+        print_json(check_rows(of_domains, of_projects.projects, of_projects.mistakes))
+    else:
+        typer.echo(check_text(of_domains, of_projects.projects, of_projects.mistakes))
+    if of_domains.mistakes or of_projects.mistakes:
+        raise typer.Exit(1)
 
 
 @app.command()
@@ -159,15 +189,14 @@ def _print(record: Any) -> None:
 
 def _describe_outcome(outcome: "RunOutcome") -> None:
     from rich.console import Console
-    from rich.table import Table
 
     console = Console(highlight=False)
     if outcome.metrics:
-        table = Table("on later days", "log loss", "ROC AUC", "PR AUC", "ECE", "bias")
-        for name, numbers in outcome.metrics.items():
-            cells = [numbers.get(m) for m in ("log_loss", "roc_auc", "pr_auc", "ece", "bias")]
-            table.add_row(name, *("" if c is None else f"{c:.4f}" for c in cells))
-        console.print(table)
+        print_table(
+            console,
+            (*words("on later days"), *numbers("log loss", "ROC AUC", "PR AUC", "ECE", "bias")),
+            [(name, *_metric_cells(metrics)) for name, metrics in outcome.metrics.items()],
+        )
     for warning in outcome.warnings:
         console.print(f"warning: {warning}", markup=False)
     version = f"version {outcome.version}" if outcome.version else f"champion {outcome.champion}"
@@ -176,18 +205,24 @@ def _describe_outcome(outcome: "RunOutcome") -> None:
         console.print(f"  {reason}", markup=False)
 
 
+def _metric_cells(metrics: "Mapping[str, float | None]") -> list[str]:
+    values = [metrics.get(m) for m in ("log_loss", "roc_auc", "pr_auc", "ece", "bias")]
+    return ["" if v is None else f"{v:.4f}" for v in values]
+
+
 def _describe_report(report: "LiveReport") -> None:
     from rich.console import Console
-    from rich.table import Table
 
     console = Console(highlight=False)
-    table = Table("version", "labelled", "log loss", "ROC AUC", "base rate", "reference", "its AUC")
-    for version in (*report.versions, report.total):
-        table.add_row(version.version, *_cells(version))
     console.print(
         f"{report.project}, decisions {report.start} to {report.end}, as of {report.as_of}"
     )
-    console.print(table)
+    measures = ("labelled", "log loss", "ROC AUC", "base rate", "reference", "its AUC")
+    print_table(
+        console,
+        (*words("version"), *numbers(*measures)),
+        [(v.version, *_cells(v)) for v in (*report.versions, report.total)],
+    )
     difference = report.minus_reference
     console.print(
         f"log loss minus the reference's: {difference.value:+.4f} "

@@ -1,13 +1,13 @@
 """What can go wrong between history and a promoted model."""
 
-from infra.errors import EventideError
+from infra.errors import DeclarationMistake, EventideError
 
 
 class MlError(EventideError):
     """The root of this package's errors."""
 
 
-class InvalidProject(MlError):
+class InvalidProject(MlError, DeclarationMistake):
     """A project contradicts itself or its service; importing its module shows it."""
 
 

@@ -13,7 +13,9 @@ from types import MappingProxyType
 from typing import Any, Literal
 
 from features.definitions import FeatureService, Label
-from features.definitions.services import LONGEST
+from features.definitions.annotations import LONGEST
+from features.definitions.declaration import Declaration
+from features.definitions.validation import declared_at, near, report
 from ml.errors import InvalidProject
 
 KEYS = ("entity_id", "decision_time_us", "label")
@@ -39,6 +41,12 @@ class When(StrEnum, metaclass=_AcceptsOldNames):
     ALWAYS = "always"
     NO_CHAMPION = "no champion yet"
     HAS_CHAMPION = "against a champion"
+
+
+class ProjectDeclaration(Declaration):
+    """What belongs to a project."""
+
+    error = InvalidProject
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -125,7 +133,7 @@ MEASURES: Mapping[str, Measure] = MappingProxyType(
 
 
 @dataclass(frozen=True, kw_only=True)
-class Gate:
+class Gate(ProjectDeclaration):
     """A bound that a candidate must keep, and the reason for its number.
 
     A measure without a value never passes: no data means hold. `or_at_most` names another measure:
@@ -143,17 +151,13 @@ class Gate:
     def __post_init__(self) -> None:
         for name in filter(None, (self.measure, self.or_at_most)):
             if name not in MEASURES:
-                raise InvalidProject(
-                    f"a gate names an unknown measure {name!r}", hint=f"known: {sorted(MEASURES)}"
-                )
+                _report(f"a gate names an unknown measure {name!r}", hint=near(name, MEASURES))
             if MEASURES[name].when not in (When.ALWAYS, self.when):
-                raise InvalidProject(
-                    f"{name} exists only {MEASURES[name].when}: give the gate that `when`"
-                )
+                _report(f"{name} exists only {MEASURES[name].when}: give the gate that `when`")
         if sum(bound is not None for bound in (self.at_least, self.at_most, self.below)) != 1:
-            raise InvalidProject(f"gate {self.measure}: give one of at_least, at_most and below")
-        if not self.why:
-            raise InvalidProject(f"gate {self.measure}: give its reason, `why`")
+            _report(f"gate {self.measure}: give one of at_least, at_most and below")
+        if not self.why.strip():
+            _report(f"gate {self.measure}: give its reason, `why`")
 
     @property
     def before_training(self) -> bool:
@@ -162,7 +166,7 @@ class Gate:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Expectation:
+class Expectation(ProjectDeclaration):
     """One expectation of Great Expectations on the training set, by its own name and arguments.
 
     A broken critical one stops the run; a broken warning is logged with it.
@@ -175,13 +179,20 @@ class Expectation:
 
     def __post_init__(self) -> None:
         if not self.kind.startswith("expect_"):
-            raise InvalidProject(
-                f"{self.kind!r} is not an expectation: their names begin with expect_"
-            )
+            _report(f"{self.kind!r} is not an expectation: their names begin with expect_")
+        if not self.why.strip():
+            _report(f"expectation {self.kind}: give its reason, `why`")
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The columns that its arguments name."""
+        given = self.arguments
+        alone = [given[name] for name in ("column", "column_A", "column_B") if name in given]
+        return (*alone, *given.get("column_list", ()))
 
 
 @dataclass(frozen=True, kw_only=True)
-class Candidate:
+class Candidate(ProjectDeclaration):
     """One way to train. `build(categories, numbers, seed=..., **options)` gives a fresh pipeline;
     it imports its library itself. `columns` keeps only these columns of the service."""
 
@@ -192,7 +203,7 @@ class Candidate:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Slices:
+class Slices(ProjectDeclaration):
     """Parts of the decisions that are evaluated on their own, by category."""
 
     columns: tuple[str, ...]
@@ -200,7 +211,7 @@ class Slices:
 
 
 @dataclass(frozen=True, kw_only=True)
-class ModelProject:
+class ModelProject(ProjectDeclaration):
     """A model: what it predicts, from which features, how it is trained, and when it may serve.
 
     The run of day D takes `D + cutoff` as its 'now' and uses only what was known before it.
@@ -234,17 +245,19 @@ class ModelProject:
         self._require(len(set(names)) == len(names), "two candidates have the same name")
         for learner in self.learners:
             self._require_known(learner.columns or (), f"candidate {learner.name}")
+            self._require(learner.columns != (), f"candidate {learner.name} has no column")
         unsliceable = sorted(set(self.slices.columns) - set(self.service.categories))
         self._require(not unsliceable, f"slices by {unsliceable}, which are no categories")
         for expectation in self.expectations:
-            column = expectation.arguments.get("column")
-            self._require_known((column,) if column else (), expectation.kind)
+            self._require_known(expectation.columns, f"expectation {expectation.kind}")
         self._require(timedelta(0) <= self.cutoff < timedelta(days=1), "cutoff is a time of day")
         self._require(
             0 < self.evaluation_days < self.history_days <= LONGEST.days,
             f"evaluation_days is positive and smaller than history_days, which is at most"
             f" {LONGEST.days}",
         )
+        ends = self.last_day is None or self.first_day <= self.last_day
+        self._require(ends, "its last day lies before its first")
         self._require(0 < self.threshold < 1, "the threshold lies between 0 and 1")
         for when in (When.NO_CHAMPION, When.HAS_CHAMPION):
             judged = any(
@@ -282,9 +295,16 @@ class ModelProject:
         )
 
     def _require_known(self, columns: tuple[str, ...], who: str) -> None:
-        unknown = sorted(set(columns) - {*self.columns, *KEYS})
-        self._require(not unknown, f"{who} names columns that the service lacks: {unknown}")
+        known = {*self.columns, *KEYS}
+        if unknown := sorted(set(columns) - known):
+            mistake = f"{who} names columns that the service lacks: {unknown}"
+            _report(f"project {self.name}: {mistake}", hint=near(unknown[0], known))
 
     def _require(self, holds: bool, mistake: str) -> None:
         if not holds:
-            raise InvalidProject(f"project {self.name}: {mistake}")
+            _report(f"project {self.name}: {mistake}")
+
+
+def _report(mistake: str, *, hint: str | None = None) -> None:
+    """Report a mistake with file and line of its declaration."""
+    report(InvalidProject(mistake, place=declared_at(), hint=hint))

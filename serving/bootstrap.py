@@ -8,6 +8,7 @@ from pathlib import Path
 
 import structlog
 
+from features.bootstrap.declarations import load_declarations
 from features.bootstrap.stores import open_online
 from features.catalog import domain, domains
 from features.contracts.codec import decode_message
@@ -59,8 +60,11 @@ def serve_until(
 
     Raises:
         KafkaFailed: see `ServingLoop.run`.
+        DeclarationMistake: the project or its domain has a mistake.
         PortBusy: the health port is taken.
     """
+    load_declarations()
+    domain(find_project(project).domain)  # a domain with a mistake is not served
     champion = build_champion(settings, project=project, bundle=bundle)
     with (
         Watchdog(settings.serving.watchdog_seconds) as watchdog,
@@ -168,7 +172,10 @@ def _topics(settings: Settings, project: ModelProject) -> Topics:
     partitions = topic_partitions(settings.kafka, used)
     counts = [sum(p.topic == topic for p in partitions) for topic in (requests, predictions)]
     return Topics(
-        requests=requests, predictions=predictions, same_partitions=counts[0] == counts[1]
+        requests=requests,
+        predictions=predictions,
+        same_partitions=counts[0] == counts[1],
+        partitions=counts[1],
     )
 
 

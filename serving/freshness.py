@@ -16,6 +16,7 @@ from serving import metrics
 log = structlog.get_logger()
 
 PAUSE_S = 0.005
+PARTITIONS_EVERY_S = 1.0  # how often the brokers are asked whether a topic has got partitions
 
 Ends = Callable[[], Positions]
 
@@ -64,11 +65,12 @@ class Freshness:
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], object] = time.sleep,
     ) -> None:
-        self._store, self._partitions = store, partitions
+        self._store, self._partitions = store, set(partitions)
         self._max_wait_s, self._clock, self._sleep = max_wait_s, clock, sleep
         self._connection = ExitStack()
         self._read_ends = self._connection.enter_context(open_ends())
         self._stalled_at: Positions | None = None  # ingest stood here for a whole wait
+        self._ends_read_s = self._clock()
 
     def wait_for(self, emitted_us: int, *, keep_waiting: Callable[[], bool] = lambda: True) -> int:
         """Wait until the store has all that was emitted before `emitted_us`; `complete_to_us` then.
@@ -80,7 +82,10 @@ class Freshness:
         Raises:
             StoreUnavailable: the store does not respond; trying again may help.
         """
-        began_s, positions = self._clock(), self._store_positions()
+        began_s = self._clock()
+        if began_s - self._ends_read_s >= PARTITIONS_EVERY_S:
+            self._ends()  # names partitions that a topic has got since
+        positions = self._store_positions()
         complete = self._complete_to_us(emitted_us, positions, ends={})
         if complete >= emitted_us:
             metrics.INGEST_BEHIND.set(0)
@@ -134,11 +139,21 @@ class Freshness:
         return {p: positions.get(p, 0) for p in self._partitions}
 
     def _ends(self) -> Positions:
+        self._ends_read_s = self._clock()
         try:
-            return self._read_ends()
+            ends = self._read_ends()
         except KafkaFailed as error:
             log.warning("ends_unknown", why=str(error))
             return {}
+        if added := ends.keys() - self._partitions:
+            log.warning(
+                "partitions_added",
+                partitions=sorted(f"{p.topic}-{p.number}" for p in added),
+                why="a topic has more partitions than before",
+                hint="features are not fresh until ingest reads them too: see its log",
+            )
+            self._partitions |= added
+        return ends
 
 
 def _at_end(partition: Partition, positions: Positions, ends: Positions) -> bool:

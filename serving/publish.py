@@ -37,6 +37,7 @@ class Topics:
     requests: str
     predictions: str
     same_partitions: bool  # both have as many
+    partitions: int | None = None  # how many `predictions` has
 
 
 class OutcomePublisher:
@@ -48,6 +49,7 @@ class OutcomePublisher:
         self._producer, self._topics, self._stop = producer, topics, stop
         self._aborts = 0
         self._too_large = False  # the last batch had a dead letter that its topic does not take
+        self._same_partitions = topics.same_partitions
 
     def publish(
         self, consumer: GroupConsumer, messages: Sequence[Message], scored: Sequence[ScoredRequest]
@@ -59,11 +61,12 @@ class OutcomePublisher:
             KafkaFailed: see `TransactionalProducer.send_all`.
         """
         taken = consumer.taken
+        self._notice_growth(messages)
         records = records_for(
             messages,
             scored,
             topic=self._topics.predictions,
-            same_partitions=self._topics.same_partitions,
+            same_partitions=self._same_partitions,
             limit=SMALL if self._too_large else LARGEST,
         )
         try:
@@ -78,6 +81,18 @@ class OutcomePublisher:
             consumer.advance(taken)
             _count(scored)
 
+    def _notice_growth(self, messages: Sequence[Message]) -> None:
+        """Without the partition of a request the key decides, as where the topics differ."""
+        if self._same_partitions and not fits(messages, self._topics.partitions):
+            self._same_partitions = False
+            log.warning(
+                "request_topic_has_grown",
+                topic=self._topics.requests,
+                why=f"it has more than the {self._topics.partitions} partitions of"
+                f" {self._topics.predictions} now: outcomes are placed by their key",
+                hint=f"give {self._topics.predictions} as many partitions, then restart serving",
+            )
+
     def _after_abort(self, error: TransactionAborted) -> None:
         """Pause before the batch comes again: longer after each abort in a row."""
         self._aborts += 1
@@ -88,6 +103,11 @@ class OutcomePublisher:
             raise ProducerFailed(f"{self._aborts} transactions in a row were aborted: {error}")
         pause_s = FIRST_ABORT_PAUSE_S * 2.0 ** (self._aborts - 1)
         self._stop.wait(min(pause_s, LONGEST_ABORT_PAUSE_S))
+
+
+def fits(messages: Sequence[Message], partitions: int | None) -> bool:
+    """Whether a topic with so many partitions has that of every message."""
+    return partitions is None or all(m.partition() < partitions for m in messages)
 
 
 def records_for(

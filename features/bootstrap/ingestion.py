@@ -5,9 +5,10 @@ from collections.abc import Callable, Collection, Iterator
 from contextlib import closing, contextmanager
 from functools import partial
 
+from features.bootstrap.declarations import load_declarations
 from features.bootstrap.maintenance import rebuild_stores
 from features.bootstrap.stores import declared_views, open_offline, open_online
-from features.catalog import domains, event_types
+from features.catalog import domains, event_types, refused
 from features.contracts.dead_letters import source_of_dead_letter
 from features.contracts.topics import CLOCK, topic_specs
 from features.ingestion.compaction_watermark import CompactionWatermark, ReaderWatch
@@ -40,6 +41,7 @@ def ingest_until(stop: threading.Event, settings: Settings, *, health_port: int)
         ViewSchemaMismatch: the online store was built under other declarations.
         PortBusy: the health port is taken.
     """
+    load_declarations()
     watermark = build_watermark(settings)
     with (
         closing(open_online(settings, readonly=False)) as online,
@@ -134,6 +136,8 @@ def _sinks(
             declared_views(),
             duplicate_horizon_us=settings.ingest.duplicate_horizon_us,
             watermark=watermark,
+            keeps_undeclared=bool(refused()),
+            max_future_us=settings.ingest.max_future_us,
         ),
         offline=OfflineSink(offline, {e.name: e for e in event_types()}, clock_us=clock_us),
         dead_letters=DeadLetterSink(

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from contextlib import closing
 from functools import partial
 
+from features.bootstrap.declarations import load_declarations, require_all_domains
 from features.bootstrap.stores import (
     declared_views,
     offline_options,
@@ -59,6 +60,7 @@ def audit_now(settings: Settings, *, on_progress: StatusCallback) -> Audit:
         KafkaFailed, StoreUnavailable: a part does not respond.
         ViewSchemaMismatch: the online store was built under other declarations.
     """
+    load_declarations()
     kafka = settings.kafka
     offline = open_offline(settings)
     origins = origins_of(offline.log_entries())
@@ -123,8 +125,10 @@ def rebuild_online(settings: Settings, *, on_progress: StatusCallback) -> Rebuil
 
     Raises:
         DataNotReady: there is no offline store yet.
+        DeclarationMistake: a domain has a mistake; the rebuilt store would be without its values.
         StoreUnavailable: a store does not respond.
     """
+    require_all_domains()
     offline = open_offline(settings)
     with closing(open_online_to_replace(settings)) as online:
         return rebuild_stores(settings, offline, online, on_progress)
@@ -154,6 +158,7 @@ def rebuild_stores(
         rules=RebuildRules(
             duplicate_horizon_us=settings.ingest.duplicate_horizon_us,
             hold_us=settings.ingest.hold_max_us,
+            max_future_us=settings.ingest.max_future_us,
         ),
         on_progress=on_progress,
     )

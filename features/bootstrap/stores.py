@@ -3,6 +3,7 @@
 from features.catalog import domains, event_types
 from features.definitions import View
 from features.errors import FeatureError, StoreDamaged
+from features.stores.declared_views import each_once
 from features.stores.ports import OfflineStore, OnlineStore
 from infra.folder_names import unusable_for_tables
 from infra.settings import Settings
@@ -62,5 +63,9 @@ def offline_options(settings: Settings) -> dict[str, str]:
 
 
 def declared_views() -> list[View]:
-    """Every declared view, of all domains."""
-    return [view for domain in domains() for view in domain.views]
+    """Every declared view, of all domains, each once.
+
+    Raises:
+        DeclarationError: two views have one name.
+    """
+    return each_once(view for domain in domains() for view in domain.views)

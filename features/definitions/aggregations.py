@@ -4,19 +4,19 @@ from dataclasses import dataclass
 from datetime import timedelta
 from functools import cached_property
 
+from features.definitions.declaration import Declaration
 from features.definitions.operations import (
     OPERATIONS,
     Operation,
     OperationName,
     listed,
-    operation_named,
 )
 from features.definitions.validation import require
 from infra.clock import span_us
 
 
 @dataclass(frozen=True, kw_only=True)
-class TimeWindow:
+class TimeWindow(Declaration):
     """The last `length` before a query at time t; its beginning moves in steps of `hop`.
 
     An event is inside if `floor(t - length, hop) <= event_time` and it is known before `t`. A hop
@@ -54,7 +54,7 @@ class TimeWindow:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Aggregation:
+class Aggregation(Declaration):
     """A value over the events of an entity, for each of `windows` (none: the view's `ttl`).
 
     | operation | value | of an empty window |
@@ -80,7 +80,7 @@ class Aggregation:
     windows: tuple[timedelta | TimeWindow, ...] = ()
 
     def __post_init__(self) -> None:
-        operation = operation_named(self.operation)
+        operation = self.definition
         without_column = listed(o.name for o in OPERATIONS.values() if not o.takes_column)
         require(
             (self.column is not None) == operation.takes_column,

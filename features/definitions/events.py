@@ -10,7 +10,9 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from features.definitions.validation import require
+from features.definitions.declaration import Declaration
+from features.definitions.records import check_record, check_topic_name
+from features.definitions.validation import require, require_distinct, require_field
 from infra.clock import span_us
 
 Int64Array = NDArray[np.int64]
@@ -31,7 +33,7 @@ CheckAction = Literal["nullify", "dead_letter", "stop"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Check:
+class Check(Declaration):
     """A condition on events, and what happens with an event that violates it.
 
     `holds` is given the columns of `reads` for many events and returns one bool an event. An event
@@ -61,6 +63,8 @@ class Check:
     field: str | None = None  # what `nullify` makes null
     otherwise: InitVar[str | None] = None
 
+    unchecked = ("on_failure",)  # old names are accepted: see `_current_action`
+
     def __post_init__(self, otherwise: str | None) -> None:
         action = _current_action(self.on_failure, otherwise)
         object.__setattr__(self, "on_failure", action)
@@ -87,14 +91,14 @@ def _current_action(on_failure: str | None, otherwise: str | None) -> str | None
 
 
 def _warn(change: str) -> None:
-    # The declaration calls __init__, __post_init__ and _current_action, in this order.
+    # Between are: the metaclass, __init__, __post_init__ and _current_action.
     warnings.warn(
-        f"{change}; the old name goes in the next release", DeprecationWarning, stacklevel=5
+        f"{change}; the old name goes in the next release", DeprecationWarning, stacklevel=6
     )
 
 
 @dataclass(frozen=True, kw_only=True)
-class EventType:
+class EventType(Declaration):
     """One kind of event. `name` is also the name of its topic.
 
     Its record (a frozen msgspec Struct of text and numbers) has at least `event_id`,
@@ -116,14 +120,18 @@ class EventType:
     checks: tuple[Check, ...] = ()
 
     def __post_init__(self) -> None:
+        who = f"event {self.name}"
+        check_topic_name(self.name, who)
         for field in ("event_id", "event_time_us", self.key):
-            require(field in self.fields, f"event {self.name}: its record has no field {field!r}")
-        require(self.known_after >= timedelta(0), f"event {self.name}: known before it happened")
+            require_field(field, self.fields, f"{who}: its record has no field {field!r}")
+        check_record(self.record, who, key=self.key)
+        require(self.version >= 1, f"{who}: its version is 1 or more")
+        require(self.partitions >= 1, f"{who}: it has one partition or more")
+        require(self.known_after >= timedelta(0), f"{who}: known before it happened")
         for check in self.checks:
             for field in (*check.reads, *([check.field] if check.field else ())):
-                require(
-                    field in self.fields,
-                    f"event {self.name}, check {check.name!r}: no field {field!r}",
+                require_field(
+                    field, self.fields, f"{who}, check {check.name!r}: no field {field!r}"
                 )
             require(
                 check.field not in ("event_id", "event_time_us"),
@@ -152,7 +160,7 @@ class EventType:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Entity:
+class Entity(Declaration):
     """What a feature is about, such as an airport or a customer.
 
     `keys`: the fields that identify one, in events and in requests. An event with a null in one of
@@ -164,11 +172,12 @@ class Entity:
 
     def __post_init__(self) -> None:
         require(bool(self.keys), f"entity {self.name}: it has no key")
+        require_distinct(self.keys, f"entity {self.name}: several keys are called")
 
 
 # Why integers: see docs/explanation/decisions/0003-integer-columns.md
 @dataclass(frozen=True, kw_only=True)
-class Column:
+class Column(Declaration):
     """A number computed from the fields of an event, for aggregations.
 
     `compute` is given the columns of `reads` for many events and returns one number an event.

@@ -7,8 +7,10 @@ from typing import Any
 
 from numpy.typing import NDArray
 
+from features.definitions.declaration import Declaration
 from features.definitions.events import Columns, Entity, EventType
-from features.definitions.validation import require
+from features.definitions.records import check_time
+from features.definitions.validation import require, require_distinct, require_field
 from infra.clock import span_us
 
 AS_OF = "as_of_us"
@@ -18,6 +20,7 @@ AS_OF = "as_of_us"
 class BoundedReach:
     """The limits of views whose events happen before the time that they are about."""
 
+    name: str
     reach: timedelta
     ahead: timedelta
 
@@ -32,6 +35,29 @@ class BoundedReach:
         return span_us(self.reach + self.ahead)
 
 
+def check_limits(view: BoundedReach) -> None:
+    """Reports limits that let nothing count."""
+    require(view.reach > timedelta(0), f"view {view.name}: its reach is longer than 0")
+    require(view.ahead >= timedelta(0), f"view {view.name}: its ahead is not negative")
+
+
+class ItemReach(BoundedReach):
+    """The limits of views over items, whose events may come in any order."""
+
+    @property
+    def memory_us(self) -> int:
+        """How long before a query the time of an item lies at most that another opening of the item
+        has to wait for; and how long before an item's time its other events may be known."""
+        return span_us(self.reach + self.ahead)
+
+    @property
+    def lookback_us(self) -> int:
+        """How long before a query an event that counts may have happened or become known, in
+        microseconds: an opening `ahead` before a time that lies `memory_us` back, another event
+        `memory_us` before a time that lies `reach` back."""
+        return 2 * self.memory_us
+
+
 OPEN_FEATURES: Mapping[str, str] = {
     "count": "number of open items",
     "mean_minutes": "how long they have been due, on average in minutes; null if there are none",
@@ -40,7 +66,7 @@ OPEN_FEATURES: Mapping[str, str] = {
 
 
 @dataclass(frozen=True, kw_only=True)
-class OpenView(BoundedReach):
+class OpenView(Declaration, ItemReach):
     """How many items of an entity are open: due, and not closed by any event that is known.
 
     An item (identified by the field `item` of every event) is open at `t` if its `opened` event is
@@ -61,7 +87,9 @@ class OpenView(BoundedReach):
 
     `gives`: the features, of `count` (0 if there are none) and `mean_minutes`: how many minutes the
     open items have been due on average (NaN if there are none). `ahead`: how long before its `due`
-    events about an item happen at most; earlier ones may be missed.
+    an item may be opened; an earlier `opened` event does not count. Of several the one known first
+    counts until its `due` lies `reach + ahead` back. An event of `closed_by` counts if it was known
+    at most `reach + ahead` before `due`.
     """
 
     name: str
@@ -77,7 +105,8 @@ class OpenView(BoundedReach):
     def __post_init__(self) -> None:
         unknown = sorted(set(self.gives) - OPEN_FEATURES.keys())
         require(bool(self.gives) and not unknown, f"view {self.name}: it cannot give {unknown}")
-        require(self.due in self.opened.fields, f"view {self.name}: no field {self.due!r}")
+        require_field(self.due, self.opened.fields, f"view {self.name}: no field {self.due!r}")
+        check_time(self.opened.record, self.due, f"view {self.name}")
         _check_items(self)
 
     @property
@@ -97,7 +126,7 @@ class OpenView(BoundedReach):
 
 
 @dataclass(frozen=True, kw_only=True)
-class ItemValue:
+class ItemValue(Declaration):
     """A feature of the item that a `PreviousView` looks up.
 
     `compute(item, request)` is given columns, one value for each query, and returns float64, NaN
@@ -112,7 +141,7 @@ class ItemValue:
 
 
 @dataclass(frozen=True, kw_only=True)
-class PreviousView(BoundedReach):
+class PreviousView(Declaration, ItemReach):
     """What is known about the item of the same entity that comes before the request's own.
 
     Items (identified by the field `item` of every event) are ordered by the field `order` of the
@@ -144,8 +173,9 @@ class PreviousView(BoundedReach):
 
     `keeps`: (event, its fields, numbers only) that the values read; of two events of one type about
     one item the one that was known first counts. `asks_for`: the fields of the request that the
-    values read. `ahead`: how long before its `order` events about an item happen at most; earlier
-    ones may be missed.
+    values read. `ahead`: how long before its `order` an item may be opened; an earlier `opened`
+    event does not count. Of several the one known first counts until its `order` lies
+    `reach + ahead` back. Other events count if they were known at most `reach + ahead` before.
     """
 
     name: str
@@ -162,15 +192,14 @@ class PreviousView(BoundedReach):
     unless: tuple[EventType, ...] = ()
 
     def __post_init__(self) -> None:
-        require(self.order in self.opened.fields, f"view {self.name}: no field {self.order!r}")
+        require_field(self.order, self.opened.fields, f"view {self.name}: no field {self.order!r}")
+        check_time(self.opened.record, self.order, f"view {self.name}")
         for event, fields in self.keeps:
             for field in fields:
-                require(
-                    field in event.fields, f"view {self.name}: {event.name} has no field {field!r}"
-                )
+                mistake = f"view {self.name}: {event.name} has no field {field!r}"
+                require_field(field, event.fields, mistake)
+        require_distinct((e.name for e, _ in self.keeps), f"view {self.name}: it keeps twice")
         require(bool(self.values), f"view {self.name}: it has no value")
-        distinct = len(set(self.features)) == len(self.features)
-        require(distinct, f"view {self.name}: two features have the same name")
         _check_items(self)
 
     @property
@@ -194,6 +223,9 @@ LifecycleView = OpenView | PreviousView
 
 
 def _check_items(view: LifecycleView) -> None:
+    check_limits(view)
+    require_distinct(view.features, f"view {view.name}: several features are called")
     for event in view.sources:
         for field in (view.item, *view.entity.keys):
-            require(field in event.fields, f"view {view.name}: {event.name} has no field {field!r}")
+            mistake = f"view {view.name}: {event.name} has no field {field!r}"
+            require_field(field, event.fields, mistake)

@@ -7,14 +7,12 @@ the engine, the views and the pages follow without a change.
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from difflib import get_close_matches
 from typing import Any, Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from features.definitions.events import Float64Array, Int64Array
-from features.definitions.validation import require
 
 OperationName = Literal[
     "count",
@@ -122,19 +120,6 @@ class SumOperation(Operation):
     """An operation that sums alone are enough for; only these are possible over calendar spans."""
 
     compute: Callable[[Sums, str], NDArray[Any]]
-
-
-def operation_named(name: str) -> Operation:
-    """The operation of that name.
-
-    Raises:
-        DeclarationError: there is none; the error names the most similar one.
-    """
-    if name not in OPERATIONS:
-        similar = get_close_matches(name, OPERATIONS, n=1)
-        hint = f"did you mean {similar[0]!r}?" if similar else f"there are {listed(OPERATIONS)}"
-        require(False, f"no operation {name!r}: {hint}")
-    return OPERATIONS[name]
 
 
 def listed(names: Iterable[str]) -> str:

@@ -8,12 +8,15 @@ A built recording is one Parquet file with a row for each event, in the order of
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from features.definitions.declaration import Declaration
 from features.definitions.events import EventType
+from features.definitions.validation import require
 
 if TYPE_CHECKING:
     import polars as pl
@@ -22,13 +25,21 @@ COLUMNS = ("known_at_us", "event", "event_id", "key", "payload")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Source:
+class Source(Declaration):
     """A source distribution on the Python package index whose files are the raw data."""
 
     package: str
     version: str
     sha256: str
     licence: str
+
+    def __post_init__(self) -> None:
+        who = f"source {self.package}"
+        is_hash = re.fullmatch("[0-9a-f]{64}", self.sha256) is not None
+        require(is_hash, f"{who}: its sha256 has 64 digits from 0 to f")
+        for name in ("package", "version"):
+            plain = re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._+-]*", getattr(self, name)) is not None
+            require(plain, f"{who}: {name} {getattr(self, name)!r} is none of a registry")
 
     @property
     def file_name(self) -> str:
@@ -37,7 +48,7 @@ class Source:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Recording:
+class Recording(Declaration):
     """Where the raw data come from and how they become events; `frame` gives `COLUMNS`."""
 
     name: str

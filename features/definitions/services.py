@@ -8,11 +8,13 @@ from typing import Any, Literal
 
 from numpy.typing import NDArray
 
+from features.definitions.declaration import Declaration
 from features.definitions.events import BoolArray, Columns, EventType, Int64Array
 from features.definitions.field_types import may_be_null, value_type
 from features.definitions.label_trial import untrue_value
 from features.definitions.lifecycle_views import AS_OF
-from features.definitions.validation import require
+from features.definitions.records import check_topic_name
+from features.definitions.validation import near, require, require_distinct, require_field
 from features.definitions.views import View
 
 RESERVED_COLUMNS = ("entity_id", "decision_time_us", "label", "label_known_at_us")
@@ -21,11 +23,9 @@ RESERVED_COLUMNS = ("entity_id", "decision_time_us", "label", "label_known_at_us
 OWN_FIELDS = ("event_id", "event_time_us")
 """Fields that a request and the event of the same decision in history do not share."""
 
-LONGEST = timedelta(days=36_525)  # a century: times stay far from the limits of calendars
-
 
 @dataclass(frozen=True, kw_only=True)
-class RequestColumn:
+class RequestColumn(Declaration):
     """A feature that comes from the request itself.
 
     `compute` is given the request's columns of `reads` and returns one value for each request: text
@@ -41,7 +41,7 @@ class RequestColumn:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Decision:
+class Decision(Declaration):
     """When a prediction is made, and about what.
 
     Online a `request` event asks for it, and its event time is the decision time. For training sets
@@ -79,17 +79,11 @@ class Decision:
 
     def __post_init__(self) -> None:
         for event in (self.request, self.source):
-            require(
-                self.entity_id in event.fields,
-                f"a decision about {self.entity_id!r}: {event.name} has no such field",
-            )
+            mistake = f"a decision about {self.entity_id!r}: {event.name} has no such field"
+            require_field(self.entity_id, event.fields, mistake)
         require(
-            timedelta(0) <= self.reported_within <= LONGEST,
-            f"a decision of {self.source.name}: `reported_within` is 0 to {LONGEST.days} days",
-        )
-        require(
-            self.of_several in ("each", "current"),
-            f"a decision of {self.source.name}: of_several is 'each' or 'current'",
+            self.reported_within >= timedelta(0),
+            f"a decision of {self.source.name}: `reported_within` is not negative",
         )
 
     @property
@@ -100,7 +94,7 @@ class Decision:
 
 
 @dataclass(frozen=True, kw_only=True)
-class FeatureService:
+class FeatureService(Declaration):
     """The feature vector of a model, in this order: the request's categories, the request's
     numbers, the features of each view.
 
@@ -115,14 +109,21 @@ class FeatureService:
     refused: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
+        self._require_distinct_names()
         readable = set(self.decision.request.fields) & set(self.decision.source.fields)
         needed = {*self._read_fields, self.decision.entity_id} - {AS_OF}
         missing = sorted(needed - readable)
-        require(not missing, f"service {self.name}: requests and history lack {missing}")
-        for name in sorted(needed):
+        require(
+            not missing,
+            f"service {self.name}: requests and history lack {missing}",
+            hint=near(missing[0], readable) if missing else None,
+        )
+        for name in sorted(needed & readable):
             self._require_same_type(name)
         self._require_shared_fields()
-        self._require_distinct_names()
+        for name in self.refused:
+            mistake = f"service {self.name}: it refuses a field {name!r} that requests lack"
+            require_field(name, self.decision.request.fields, mistake)
         for check in (c for e in self.decision.checked_as for c in e.checks_with("nullify")):
             lacking = sorted(set(check.reads) - readable)
             require(
@@ -205,7 +206,7 @@ class FeatureService:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Label:
+class Label(Declaration):
     """The truth about a decision, 0 or 1, from an event that comes later.
 
     `value` is given the columns of `reads` of the `source` events and returns one bool an event.
@@ -247,15 +248,10 @@ class Label:
 
     def __post_init__(self) -> None:
         for name in (self.entity_id, *self.reads):
-            require(
-                name in self.source.fields,
-                f"label {self.name}: {self.source.name} has no field {name!r}",
-            )
+            mistake = f"label {self.name}: {self.source.name} has no field {name!r}"
+            require_field(name, self.source.fields, mistake)
         require(bool(self.reads), f"label {self.name}: it reads no field")
-        require(
-            timedelta(0) <= self.max_wait <= LONGEST,
-            f"label {self.name}: `max_wait` is 0 to {LONGEST.days} days",
-        )
+        require(self.max_wait >= timedelta(0), f"label {self.name}: `max_wait` is not negative")
         require(
             self.within is None or timedelta(0) < self.within <= self.max_wait,
             f"label {self.name}: `within` is longer than 0 and no longer than `max_wait`",
@@ -269,7 +265,7 @@ class Label:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Domain:
+class Domain(Declaration):
     """Everything that is declared about one subject: its events, views, services and labels.
 
     Each folder in `features/catalog` has one, as `DOMAIN`. `predictions_topic`: where predictions
@@ -286,3 +282,34 @@ class Domain:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "by_name", MappingProxyType({e.name: e for e in self.events}))
+        who = f"domain {self.name}"
+        check_topic_name(self.predictions_topic, who)
+        topics = (*(e.name for e in self.events), self.predictions_topic)
+        require_distinct(topics, f"{who}: several topics are called")
+        for kind in ("views", "services", "labels"):
+            names = [d.name for d in getattr(self, kind)]
+            require_distinct(names, f"{who}: several {kind} are called")
+        self._check_events(who)
+        for service in self.services:
+            missing = sorted(v.name for v in service.views if v not in self.views)
+            require(
+                not missing,
+                f"{who}: service {service.name} uses views that the domain does not list, so ingest"
+                f" would not keep them: {missing}",
+                hint="add them to `views` of the domain",
+            )
+
+    def _check_events(self, who: str) -> None:
+        """Ingest reads the listed events only: without the others a feature would stay empty."""
+        needed = [(f"view {v.name}", e) for v in self.views for e in v.sources]
+        for service in self.services:
+            decision = service.decision
+            needed += [(f"service {service.name}", e) for e in (decision.request, decision.source)]
+        needed += [(f"label {label.name}", label.source) for label in self.labels]
+        for user, event in dict.fromkeys(needed):
+            require(
+                event in self.events,
+                f"{who}: {user} needs the event {event.name}, which the domain does not list, so"
+                " ingest would not read it",
+                hint="add it to `events` of the domain",
+            )

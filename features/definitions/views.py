@@ -6,15 +6,23 @@ from datetime import timedelta
 from functools import cached_property
 
 from features.definitions.aggregations import Aggregation, TimeWindow
+from features.definitions.declaration import Declaration
 from features.definitions.events import Column, Columns, Entity, EventType, Int64Array
-from features.definitions.lifecycle_views import AS_OF, BoundedReach, OpenView, PreviousView
+from features.definitions.lifecycle_views import (
+    AS_OF,
+    BoundedReach,
+    OpenView,
+    PreviousView,
+    check_limits,
+)
 from features.definitions.operations import OPERATIONS, SumOperation, listed
-from features.definitions.validation import require
+from features.definitions.records import check_time
+from features.definitions.validation import near, require, require_distinct, require_field
 from infra.clock import span_us
 
 
 @dataclass(frozen=True, kw_only=True)
-class FeatureView:
+class FeatureView(Declaration):
     """Aggregations over the events of one type, for each entity.
 
     The feature of entity `e` as of time `t` over a window `W` uses exactly the events of `e` with
@@ -62,6 +70,10 @@ class FeatureView:
                     self.ttl is None or w.length <= self.ttl,
                     f"view {self.name}: the window {w.name} is longer than its ttl",
                 )
+        require(
+            self.ttl is None or self.ttl > timedelta(0),
+            f"view {self.name}: its ttl is longer than 0",
+        )
         _check_distinct_names(self)
 
     @property
@@ -113,7 +125,7 @@ class FeatureView:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Span:
+class Span(Declaration):
     """A span of time that depends on the request: `start <= time < end`.
 
     `start` and `end` are given the request's columns of `reads` and return microseconds since 1970,
@@ -135,7 +147,7 @@ class Span:
 
 
 @dataclass(frozen=True, kw_only=True)
-class CalendarView(BoundedReach):
+class CalendarView(Declaration, BoundedReach):
     """Aggregations over a calendar: events that say what will be at a later time (a timetable, a
     booking), counted over spans that the request names.
 
@@ -170,8 +182,12 @@ class CalendarView(BoundedReach):
 
     def __post_init__(self) -> None:
         _check_source(self)
-        require(self.at in self.source.fields, f"view {self.name}: no field {self.at!r}")
-        require(bool(self.spans), f"view {self.name}: it has no span")
+        who = f"view {self.name}"
+        require_field(self.at, self.source.fields, f"{who}: no field {self.at!r}")
+        check_time(self.source.record, self.at, who)
+        check_limits(self)
+        require(bool(self.spans), f"{who}: it has no span")
+        require_distinct((s.name for s in self.spans), f"{who}: several spans are called")
         for a in self.aggregations:
             _check_aggregation(self, a)
             require(
@@ -197,7 +213,7 @@ class CalendarView(BoundedReach):
 
 
 @dataclass(frozen=True, kw_only=True)
-class PythonView:
+class PythonView(Declaration):
     """A plain function over the events of one entity, for what no other view can express.
 
     `compute(events, as_of_us)` is given the entity's events by the name of their type: columns of
@@ -230,9 +246,10 @@ class PythonView:
         )
         for event, fields in self.keeps:
             for field in (*self.entity.keys, *fields):
-                require(
-                    field in event.fields, f"view {self.name}: {event.name} has no field {field!r}"
-                )
+                mistake = f"view {self.name}: {event.name} has no field {field!r}"
+                require_field(field, event.fields, mistake)
+        require_distinct((e.name for e, _ in self.keeps), f"view {self.name}: it keeps twice")
+        require(self.ttl > timedelta(0), f"view {self.name}: its ttl is longer than 0")
         _check_distinct_names(self)
 
     @property
@@ -269,12 +286,16 @@ View = FeatureView | CalendarView | OpenView | PreviousView | PythonView
 def _check_source(view: FeatureView | CalendarView) -> None:
     fields = view.source.fields
     for key in view.entity.keys:
-        require(key in fields, f"view {view.name}: its event has no key field {key!r}")
+        require_field(key, fields, f"view {view.name}: its event has no key field {key!r}")
     for column in view.columns:
         for name in column.reads:
-            require(name in fields, f"view {view.name}: its event has no field {name!r}")
+            require_field(name, fields, f"view {view.name}: its event has no field {name!r}")
     own = view.exclude_self if isinstance(view, FeatureView) else None
-    require(own is None or own in fields, f"view {view.name}: its event has no field {own!r}")
+    if own is not None:
+        require_field(own, fields, f"view {view.name}: its event has no field {own!r}")
+    require_distinct(
+        (c.name for c in view.columns), f"view {view.name}: several columns are called"
+    )
     require(bool(view.aggregations), f"view {view.name}: it has no aggregation")
 
 
@@ -284,14 +305,15 @@ def _check_aggregation(view: FeatureView | CalendarView, a: Aggregation) -> None
         require(
             a.column in declared,
             f"view {view.name}: {a.operation} of an undeclared column {a.column!r}",
+            hint=near(str(a.column), declared),
         )
     elif a.column is not None:
         require(
             a.column in declared or a.column in view.source.fields,
             f"view {view.name}: {a.operation} of an unknown field {a.column!r}",
+            hint=near(a.column, {*declared, *view.source.fields}),
         )
 
 
 def _check_distinct_names(view: FeatureView | CalendarView | PythonView) -> None:
-    distinct = len(set(view.features)) == len(view.features)
-    require(distinct, f"view {view.name}: two features have the same name")
+    require_distinct(view.features, f"view {view.name}: several features are called")

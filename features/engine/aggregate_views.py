@@ -106,7 +106,13 @@ def _check_column(
     view: str, column: Column, field_kinds: Mapping[str, Kind], *, added: bool
 ) -> None:
     no_events = as_formula_inputs({f: array_of((), field_kinds[f]) for f in column.reads})
-    dtype = np.asarray(column.compute(no_events)).dtype
+    try:
+        dtype = np.asarray(column.compute(no_events)).dtype
+    except Exception as error:
+        raise DeclarationError(
+            f"view {view}: column {column.name!r} raised {type(error).__name__} for no events:"
+            f" {error}"
+        ) from error
     if added and column.scale is None and dtype.kind not in "iub":
         raise DeclarationError(
             f"view {view}: column {column.name!r} is not of whole numbers: sums of floats depend on"

@@ -11,8 +11,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from features.definitions import BoolArray, Int64Array, View
+from features.definitions import BoolArray, EventType, Int64Array, View
+from features.engine.sorting import UNSET
+from infra.clock import DAY
 from infra.kafka.partitions import Partition
+
+EARLY_US = DAY
+"""Longer than an event may happen after its emission."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,7 +39,7 @@ class DeduplicationWindow:
     An id is kept until the partition's newest event is `keep_us` younger than it (default: two
     horizons). So the online store and history agree about events that are out of the order of
     emission by less than `keep_us - horizon_us`. `keep_us` must be at least as long as an exact
-    query can reach back.
+    query can reach back. Later ones `may_repeat` an event whose id is forgotten.
     """
 
     def __init__(
@@ -48,6 +53,7 @@ class DeduplicationWindow:
         for seen in slices:
             self._last.update(zip(seen.ids, seen.known_at_us.tolist(), strict=True))
             self._note(seen)
+        self._forgotten_us = self._forgotten_before_restart()
 
     def __len__(self) -> int:
         return len(self._last)
@@ -65,11 +71,17 @@ class DeduplicationWindow:
         self._note(seen)
         return counts
 
+    def may_repeat(self, known_at_us: Int64Array) -> BoolArray:
+        """Which events, by when they became known, may repeat one whose id is forgotten."""
+        repeats: BoolArray = known_at_us < self._forgotten_us + self._horizon_us
+        return repeats
+
     def forget(self) -> list[int]:
         """Drop slices that are too old to matter; returns their first offsets."""
         dropped = []
         limit = self._newest_us - self._keep_us
         while self._slices and self._slices[0].known_at_us.max() < limit:
+            self._forgotten_us = max(self._forgotten_us, limit)
             oldest = self._slices.popleft()
             dropped.append(oldest.first_offset)
             for event_id in oldest.ids:
@@ -77,20 +89,35 @@ class DeduplicationWindow:
                     del self._last[event_id]
         return dropped
 
+    def _forgotten_before_restart(self) -> int:
+        """Before when ids may have been forgotten: none while the first slice is there."""
+        if not self._slices or self._slices[0].first_offset == 0:
+            return UNSET
+        return self._newest_us - self._keep_us
+
     def _note(self, seen: SeenIds) -> None:
         if len(seen.ids):
             self._slices.append(seen)
             self._newest_us = max(self._newest_us, int(seen.known_at_us.max()))
 
 
-def ids_kept_us(views: Iterable[View], *, horizon_us: int, hold_us: int) -> int:
+def ids_kept_us(
+    views: Iterable[View],
+    event: EventType,
+    *,
+    horizon_us: int,
+    hold_us: int,
+    max_future_us: int = 0,
+) -> int:
     """How long the ids of an event type are kept, given the views that are computed from it.
 
-    A source may send a whole span again: as long as an event can be inside a window of a query that
-    is exact, its id has to be known, or the event would count twice.
+    A source may send a whole span again, in any order: as long as a copy can count for a query that
+    is exact, the id of the event that it repeats has to be known. `max_future_us`: how long after
+    its emission an event may happen.
     """
-    longest_us = max((view.reach_us for view in views), default=0)
-    return max(2 * horizon_us, longest_us + hold_us)
+    longest_us = max((view.lookback_us for view in views), default=0)
+    early_us = max_future_us + event.known_after_us
+    return max(2 * horizon_us, longest_us + hold_us + horizon_us + early_us)
 
 
 def first_sightings(

@@ -10,6 +10,7 @@ import numpy as np
 from features.definitions import BoolArray, EventType, Int64Array, View
 from features.engine.checks import nullified
 from features.engine.columns import arrays_of, encode_keys, entity_keys
+from features.engine.sorting import UNSET
 from features.engine.state import COMPACTION_SLACK
 from features.engine.value_format import entity_tags
 from features.engine.view_rows import ViewRows
@@ -23,6 +24,7 @@ class EventRows:
 
     `fields`: the record's fields, as tuples of plain values. `partition`, `offset`: where each
     event is in its topic. `known_at_us`: when it became known, microseconds since 1970, UTC.
+    `emitted_at_us`: when it was emitted, if that may be earlier: where `known_after` delays it.
     """
 
     event: EventType
@@ -30,6 +32,7 @@ class EventRows:
     partition: Int64Array
     offset: Int64Array
     known_at_us: Int64Array
+    emitted_at_us: Int64Array | None = None
 
     def __len__(self) -> int:
         return len(self.offset)
@@ -50,31 +53,57 @@ class EventRows:
             partition=self.partition[at],
             offset=self.offset[at],
             known_at_us=self.known_at_us[at],
+            emitted_at_us=None if self.emitted_at_us is None else self.emitted_at_us[at],
         )
+
+    @property
+    def emissions_us(self) -> Int64Array:
+        """When each event was emitted."""
+        return self.known_at_us if self.emitted_at_us is None else self.emitted_at_us
 
 
 def view_rows(
-    view: View, rows: EventRows, *, compaction_slack: int = COMPACTION_SLACK
+    view: View,
+    rows: EventRows,
+    *,
+    may_repeat: BoolArray | None = None,
+    compaction_slack: int = COMPACTION_SLACK,
 ) -> ViewRows | None:
-    """The delta rows that events add to a view; None if they add none.
+    """The delta rows that events add to a view; None if they are about no entity.
 
-    An event with a null in a key of the entity adds none. `compaction_slack`: see `state_of`.
+    An event with a null in a key of the entity adds none. `may_repeat`: which events may be
+    duplicates; their entities are not exact for as long as they can count. `compaction_slack`: see
+    `state_of`.
     """
     fields = rows.believed
-    entities, codes = encode_keys(entity_keys(view.entity, fields))
+    entities, entity_of = encode_keys(entity_keys(view.entity, fields))
     if not entities:
         return None
     state = state_of(view, compaction_slack=compaction_slack)
     arrays = arrays_of(fields, rows.event.record, state.fields(rows.event))
     state_rows = state.rows_of(rows.event, arrays, rows.known_at_us)
-    codes = codes[state_rows.group]
+    left_out = len(rows) - len(state_rows)
+    codes, tags = entity_of[state_rows.group], entity_tags(entities)
     has_entity = np.flatnonzero(codes >= 0)
     if len(has_entity) < len(codes):
         codes, state_rows = codes[has_entity], state_rows.select(has_entity, has_entity)
-    if not len(codes):
-        return None
-    deltas = state.pack_rows(state_rows, entity_tags(entities)[codes])
-    return ViewRows(state=state, entities=entities, codes=codes, rows=deltas)
+    deltas = state.pack_rows(state_rows, tags[codes])
+    if may_repeat is not None and may_repeat.any():
+        doubted, exact_from = _exact_from(view, rows.where(may_repeat), entity_of[may_repeat])
+        marks = state.pack_marks(exact_from, tags[doubted])
+        codes, deltas = np.concatenate([codes, doubted]), np.concatenate([deltas, marks])
+    return ViewRows(state=state, entities=entities, codes=codes, rows=deltas, left_out=left_out)
+
+
+def _exact_from(view: View, rows: EventRows, codes: Int64Array) -> tuple[Int64Array, Int64Array]:
+    """The entities of the events, and for each of them from when on none of these can count."""
+    happened = np.array(rows.fields["event_time_us"], np.int64)
+    counts_until = np.maximum(happened, rows.known_at_us) + view.lookback_us
+    named = codes >= 0
+    entities, own = np.unique(codes[named], return_inverse=True)
+    exact_from = np.full(len(entities), UNSET)
+    np.maximum.at(exact_from, own, counts_until[named] + 1)
+    return entities, exact_from
 
 
 def not_yet_applied(rows: EventRows, positions: Positions) -> EventRows:

@@ -1,9 +1,9 @@
 """Views over items that several events report on: which are open, and which one came before.
 
 A row is an item, and its key is the digest of the item's id. Each type of event sets columns of
-its own, and when they became known; of two events of one type the one that was known first counts.
-So the rows of an item can be merged at any time and in any order: its closing may be known before
-its opening.
+its own, and when they became known. So the rows of an item can be merged at any time and in any
+order: its closing may be known before its opening. An item with several events of one type has
+several rows, as far as each of them may count (see `item_events`).
 """
 
 from collections.abc import Mapping, Sequence
@@ -22,6 +22,19 @@ from features.definitions.lifecycle_views import (
 from features.engine.columns import kinds, may_be_wide
 from features.engine.formulas import floats, run
 from features.engine.intervals import last_existing
+from features.engine.item_events import (
+    ItemEvents,
+    earlier,
+    ends_before,
+    events_of,
+    first_since,
+    has_several,
+    in_rows,
+    openings_of,
+    run_numbers,
+    runs,
+    values_at,
+)
 from features.engine.numbers import (
     as_formula_inputs,
     from_sortable,
@@ -39,6 +52,7 @@ from features.errors import DeclarationError
 from infra.clock import MINUTE, span_us
 
 OPENED, CLOSED, ORDER = "known:opened", "known:closed", "order"
+AFTER = "after"  # not stored: until when another opening of the item counts
 
 
 class LifecycleState(ViewState):
@@ -71,58 +85,120 @@ class LifecycleState(ViewState):
         return np.ones(len(deltas), bool)
 
     def merge_runs(self, rows: NDArray[np.void], starts: Int64Array) -> NDArray[np.void]:
-        """Of each type of event, what was known first."""
+        """The parts of an item that has at most one event of each type."""
         merged: NDArray[np.void] = rows[starts].copy()
         merged["count"] = np.add.reduceat(rows["count"], starts)
-        for name, values in self._first_known(rows, starts).items():
+        for name, values in self._single_events(rows, starts).items():
             merged[name] = values
         return merged
 
     def reachable(self, rows: NDArray[np.void], compacted_through: Int64Array) -> BoolArray:
-        """By the item's order; for an item without one, by its first known event."""
-        first_known = np.minimum.reduce([rows[known] for known in self._columns_by_known])
-        oldest = compacted_through - self.view.reach_us
-        opened = (rows[OPENED] != HIGHEST) & (rows[ORDER] != UNSET)
-        reachable: BoolArray = np.where(
-            opened, rows[ORDER] >= oldest, first_known >= oldest - span_us(self.view.ahead)
-        )
+        """Rows with a part that can count: an opening by the item's time, others by when they
+        became known."""
+        memory_us = self.view.memory_us
+        reachable: BoolArray = rows[OPENED] != HIGHEST
+        reachable &= rows[ORDER] >= compacted_through - memory_us
+        oldest = compacted_through - memory_us - self.view.reach_us
+        for known in self._columns_by_known:
+            if known != OPENED:
+                reachable |= (rows[known] != HIGHEST) & (rows[known] >= oldest)
         return reachable
 
-    def _opened_items(self, rows: PointInTimeRows) -> PointInTimeRows:
-        """One row for each item that was opened; `known_us` is when its opening became known."""
+    def _merged(
+        self, rows: NDArray[np.void], group: Int64Array
+    ) -> tuple[NDArray[np.void], Int64Array]:
+        """One row an item; several where it has several events of a type that may count."""
+        if not len(rows):
+            return rows, group
+        order = np.lexsort((rows["row_key"], group))
+        ordered, starts = rows[order], runs(group[order], rows["row_key"][order])
+        if not any(has_several(ordered[known], starts) for known in self._columns_by_known):
+            return self.merge_runs(ordered, starts), group[order][starts]
+        item = run_numbers(starts, len(rows))
+        events = [self._events(item, ordered, known) for known in self._columns_by_known]
+        of_item, columns = in_rows(events)
+        merged = np.zeros(len(of_item), self.format.base_row)
+        merged["row_key"], merged["count"] = ordered["row_key"][starts[of_item]], 1
+        for name, values in columns.items():
+            merged[name] = values
+        return merged, group[order][starts[of_item]]
+
+    def _openings(self, rows: PointInTimeRows) -> PointInTimeRows:
+        """One row for each opening that can count, with the events that count for it.
+
+        `known_us`: when it became known. The column `AFTER`: until when another one counts.
+        """
         order = np.lexsort((rows.row_key, rows.group))
         group, item = rows.group[order], rows.row_key[order]
-        new = np.ones(len(order), bool)
-        new[1:] = (group[1:] != group[:-1]) | (item[1:] != item[:-1])
-        starts = np.flatnonzero(new)
         columns = {name: rows.columns[name][order] for name in self.columns}
-        if len(starts):
-            columns = self._first_known(columns, starts)
-        group, item = group[starts], item[starts]
-        opened = np.flatnonzero(columns[OPENED] != HIGHEST)
+        starts = runs(group, item)
+        if any(has_several(columns[known], starts) for known in self._columns_by_known):
+            first, columns = self._several_openings(starts, columns)
+        else:
+            first, columns = self._single_openings(starts, columns)
         return PointInTimeRows(
-            group=group[opened],
-            row_key=item[opened],
-            known_us=columns[OPENED][opened],
-            counts=np.ones(len(opened), np.int64),
-            columns={name: values[opened] for name, values in columns.items()},
+            group=group[first],
+            row_key=item[first],
+            known_us=columns[OPENED],
+            counts=np.ones(len(first), np.int64),
+            columns=columns,
         )
 
-    def _first_known(
+    def _single_openings(
+        self, starts: Int64Array, columns: Mapping[str, Int64Array]
+    ) -> tuple[Int64Array, dict[str, Int64Array]]:
+        """The first row of each opened item, and the columns of its events: one of each type."""
+        single = self._single_events(columns, starts) if len(starts) else dict(columns)
+        opened = np.flatnonzero(single[OPENED] != HIGHEST)
+        single = {name: values[opened] for name, values in single.items()}
+        since = earlier(single[ORDER], self.view.memory_us)
+        for known, names in self._columns_by_known.items():
+            early = single[known] < since
+            if known != OPENED and early.any():
+                for name in (known, *names):
+                    single[name][early] = HIGHEST
+        return starts[opened], {**single, AFTER: np.full(len(opened), UNSET, np.int64)}
+
+    def _several_openings(
+        self, starts: Int64Array, columns: Mapping[str, Int64Array]
+    ) -> tuple[Int64Array, dict[str, Int64Array]]:
+        """The first row of the item of each opening, and the columns of the events that count."""
+        item = run_numbers(starts, len(columns[OPENED]))
+        openings = self._events(item, columns, OPENED)
+        since = earlier(openings.columns[ORDER], self.view.memory_us)
+        found = dict(openings.columns)
+        for known in self._columns_by_known:
+            if known != OPENED:
+                events = self._events(item, columns, known)
+                found |= events.columns_at(first_since(events, openings.item, since))
+        found[AFTER] = ends_before(openings.columns[ORDER], openings.item, self.view.memory_us)
+        return starts[openings.item], found
+
+    def _events(
+        self, item: Int64Array, columns: Mapping[str, Int64Array] | NDArray[np.void], known: str
+    ) -> ItemEvents:
+        names = (known, *self._columns_by_known[known])
+        if known == OPENED:
+            return openings_of(item, columns, names, place=ORDER)
+        return events_of(item, columns, names)
+
+    def _single_events(
         self, columns: Mapping[str, Int64Array] | NDArray[np.void], starts: Int64Array
     ) -> dict[str, Int64Array]:
-        """For each run: when each type of event was first known, and what it set then; the smaller
-        value where two became known at one moment."""
-        merged: dict[str, Int64Array] = {}
-        lengths = np.diff(np.append(starts, len(columns[OPENED])))
-        for known, names in self._columns_by_known.items():
-            first = np.minimum.reduceat(columns[known], starts)
-            merged[known] = first
-            is_first = columns[known] == np.repeat(first, lengths)
-            for name in names:
-                values = np.where(is_first, columns[name], HIGHEST)
-                merged[name] = np.minimum.reduceat(values, starts)
-        return merged
+        """For each run the columns of its events, at most one of each type."""
+        return {name: np.minimum.reduceat(columns[name], starts) for name in self.columns}
+
+    def _announced_in_time(
+        self, event: EventType, events: Columns, rows: PointInTimeRows
+    ) -> PointInTimeRows:
+        """The rows without openings that happened more than `ahead` before the item's time, or that
+        do not say it."""
+        if event != self.view.opened:
+            return rows
+        latest = np.asarray(events["event_time_us"], np.int64) + span_us(self.view.ahead)
+        place = rows.columns[ORDER]
+        near = np.flatnonzero((place != UNSET) & (place <= latest[rows.group]))
+        return rows if len(near) == len(rows) else rows.select(near, rows.group[near])
 
     def _null_columns(self, n: int) -> dict[str, Int64Array]:
         """The columns of `n` rows before any event sets them."""
@@ -155,7 +231,7 @@ class OpenState(LifecycleState):
 
     def fields(self, event: EventType) -> tuple[str, ...]:
         """The item, and when it is due."""
-        due = (self.view.due,) if event == self.view.opened else ()
+        due = (self.view.due, "event_time_us") if event == self.view.opened else ()
         return (self.view.item, *due)
 
     def rows_of(
@@ -168,14 +244,15 @@ class OpenState(LifecycleState):
             columns[ORDER] = whole(events[self.view.due])
         else:
             columns[CLOSED] = known_at_us
-        return self._item_rows(events, known_at_us, columns)
+        rows = self._item_rows(events, known_at_us, columns)
+        return self._announced_in_time(event, events, rows)
 
     def compute(self, rows: PointInTimeRows, queries: PointInTimeQueries) -> Float64Array:
         """An item is open for every t with `begin < t <= end`: so what is open at t is what began
         before t minus what ended before t."""
-        items = self._opened_items(rows)
+        items = self._openings(rows)
         due = items.columns[ORDER]
-        begin = np.maximum(items.known_us, due)
+        begin = np.maximum(np.maximum(items.known_us, due), items.columns[AFTER])
         end = np.minimum(items.columns[CLOSED], due + self.view.reach_us)
         ever_open = np.flatnonzero(end > begin)
         # Counted from the first due time: a sum of times since 1970 could overflow.
@@ -213,7 +290,7 @@ class PreviousState(LifecycleState):
 
     def fields(self, event: EventType) -> tuple[str, ...]:
         """The item, its place in the order, and the fields that the view keeps."""
-        order = (self.view.order,) if event == self.view.opened else ()
+        order = (self.view.order, "event_time_us") if event == self.view.opened else ()
         kept = self._fields_kept.get(event, ())
         return tuple(dict.fromkeys((self.view.item, *order, *kept)))
 
@@ -227,11 +304,12 @@ class PreviousState(LifecycleState):
             columns[ORDER] = whole(events[self.view.order])
         for field in self._fields_kept.get(event, ()):
             columns[f"{event.name}.{field}"] = sortable(events[field])
-        return self._item_rows(events, known_at_us, columns)
+        rows = self._item_rows(events, known_at_us, columns)
+        return self._announced_in_time(event, events, rows)
 
     def compute(self, rows: PointInTimeRows, queries: PointInTimeQueries) -> Float64Array:
         """The values of the item that each query looks up."""
-        items = self._opened_items(rows)
+        items = self._openings(rows)
         before = whole(queries.fields[self.view.before])
         previous = self._previous_items(items, queries, before)
         item = self._known_values(items, previous, queries.as_of_us)
@@ -270,7 +348,7 @@ class PreviousState(LifecycleState):
         # An item counts for `known < t <= gone`. For `before` below t the state may have dropped it
         # already.
         last = last_existing(
-            by_time.before(group, items.known_us[item] + 1),
+            by_time.before(group, np.maximum(items.known_us, items.columns[AFTER])[item] + 1),
             by_time.before(group, np.minimum(gone, HIGHEST - 1) + 1),
             first=start[by_time.order],
             stop=np.where(before >= queries.as_of_us, end, start)[by_time.order],
@@ -292,12 +370,12 @@ class PreviousState(LifecycleState):
         """What values are computed from: the kept fields that were known, and which events were."""
         columns: dict[str, NDArray[np.bool_] | Float64Array] = {}
         for event in self.view.sources:
-            known_us = _values_of(items.columns[_known_column(self.view, event)], selected)
+            known_us = values_at(items.columns[_known_column(self.view, event)], selected)
             known = known_us < as_of_us
             columns[event.name] = known
             for field in self._fields_kept.get(event, ()):
                 name = f"{event.name}.{field}"
-                values = from_sortable(_values_of(items.columns[name], selected))
+                values = from_sortable(values_at(items.columns[name], selected))
                 columns[name] = np.where(known, values, np.nan)
         return columns
 
@@ -310,14 +388,6 @@ def _wide_codes(view: LifecycleView) -> list[str]:
 
 def _known_column(view: PreviousView, event: EventType) -> str:
     return OPENED if event == view.opened else f"known:{event.name}"
-
-
-def _values_of(column: Int64Array, selected: Int64Array) -> Int64Array:
-    """The column of the selected rows; HIGHEST (never known, null) where none is selected."""
-    values = np.full(len(selected), HIGHEST, np.int64)
-    exists = selected >= 0
-    values[exists] = column[selected[exists]]
-    return values
 
 
 def _sums_before(

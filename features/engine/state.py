@@ -2,7 +2,8 @@
 
 One rule keeps it exact and small: rows that no allowed query can tell apart are merged, rows that
 no allowed query can reach are dropped, all others are kept. Queries are allowed for any
-`t >= compacted_through`, the time up to which a value has been compacted.
+`t >= compacted_through`, the time up to which a value has been compacted. A value may also have
+marks: rows that say from when on it is exact, because an event may be in it twice.
 
 Appending only adds delta rows behind the others, without parsing, so the appends of several writers
 commute. Compaction merges the delta rows that were known before a given time into the base rows,
@@ -25,7 +26,7 @@ from features.definitions.views import View
 from features.engine.columns import kinds
 from features.engine.queries import PointInTimeQueries
 from features.engine.rows import PointInTimeRows
-from features.engine.sorting import UNSET
+from features.engine.sorting import HIGHEST, UNSET
 from features.engine.value_format import ValueFormat, ValueRows, entity_tags
 from features.engine.view_identity import view_identity
 from features.errors import DeclarationError
@@ -35,10 +36,15 @@ COMPACTION_SLACK = 16
 left."""
 
 
+MARK = HIGHEST
+"""`known_us` of a mark. Its row key is the time from which on the value is exact; as an event it is
+never known."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class ViewValues:
     """`values`: float64 (queries, features of the view), NaN for null. `exact`: False where the
-    query is for a time before the value was compacted."""
+    query is for a time before the value was compacted, or before a mark."""
 
     values: Float64Array
     exact: BoolArray
@@ -138,6 +144,13 @@ class ViewState(ABC):
             deltas[name] = rows.columns[name]
         return self.format.seal(deltas, tags)
 
+    def pack_marks(self, exact_from_us: Int64Array, tags: Int64Array) -> NDArray[np.void]:
+        """Delta rows, one for each time, that make the values that they are appended to exact only
+        from that time on. `tags`: see `pack_rows`."""
+        marks = np.zeros(len(exact_from_us), self.format.delta_row)
+        marks["row_key"], marks["known_us"] = exact_from_us, MARK
+        return self.format.seal(marks, tags)
+
     def append(self, value: bytes | None, delta_rows: bytes, entity: bytes) -> tuple[bytes, bool]:
         """The value with packed delta rows added, and whether it is time to compact it.
 
@@ -169,7 +182,7 @@ class ViewState(ABC):
             CorruptValue: a value is damaged.
         """
         tags = entity_tags(entities)
-        rows = self.format.parse(values, tags)
+        rows = _without_marks(self.format.parse(values, tags))
         compacted_through = np.maximum(rows.compacted_through_us, compacted_through_us)
         compactable = self.compactable(rows.deltas, compacted_through[rows.delta_group])
         group = np.concatenate([rows.base_group, rows.delta_group[compactable]])
@@ -209,7 +222,7 @@ class ViewState(ABC):
         # One more value, an empty one, for queries about no entity.
         tags = entity_tags([*entities, b""])
         present = [self.empty if v is None else v for v in values]
-        rows = self.format.parse([*present, self.empty], tags)
+        rows = _without_marks(self.format.parse([*present, self.empty], tags))
         which = np.where(which < 0, len(values), which)
         queries = PointInTimeQueries(group=which, as_of_us=as_of_us, fields=fields or {})
         return ViewValues(
@@ -292,6 +305,22 @@ def _key_texts_of(view: View) -> tuple[object, ...]:
     such views are of another declaration."""
     types = {value_type(e.record, k) for e in view.sources for k in view.entity.keys}
     return (f"keys hold {TRUTH_VALUE} as 0 and 1",) if TRUTH_VALUE in types else ()
+
+
+def _without_marks(rows: ValueRows) -> ValueRows:
+    """The rows without marks, which become the time from which on each value is exact."""
+    is_mark = rows.deltas["known_us"] == MARK
+    if not is_mark.any():
+        return rows
+    exact_from = rows.compacted_through_us.copy()
+    np.maximum.at(exact_from, rows.delta_group[is_mark], rows.deltas["row_key"][is_mark])
+    return ValueRows(
+        compacted_through_us=exact_from,
+        base=rows.base,
+        base_group=rows.base_group,
+        deltas=rows.deltas[~is_mark],
+        delta_group=rows.delta_group[~is_mark],
+    )
 
 
 def reduce_runs(

@@ -15,12 +15,14 @@ from features.engine.state import ViewState
 @dataclass(frozen=True, kw_only=True)
 class ViewRows:
     """New delta rows of one view. `codes[i]` is the index in `entities` of the entity of
-    `rows[i]`."""
+    `rows[i]`. `left_out`: how many events the view does not count, such as those that happened more
+    than `ahead` before their time."""
 
     state: ViewState
     entities: Sequence[bytes]
     codes: Int64Array
     rows: NDArray[np.void]
+    left_out: int = 0
 
     def by_entity(self) -> Iterator[tuple[bytes, bytes]]:
         """Each entity that has rows, with the bytes of its rows in the order of arrival."""

@@ -72,16 +72,17 @@ def _rows(event: EventType, records: Sequence[Any], messages: Sequence[Message])
     places = [(m.partition(), m.offset(), m.timestamp()[1] * MILLISECOND) for m in messages]
     place = np.array(places, np.int64)
     fields = field_tuples(records, event.fields)
-    known = place[:, 2]
+    known = emitted = place[:, 2]
     if event.known_after_us:
         happened = np.array(fields["event_time_us"], np.int64)
-        known = np.maximum(known, happened + event.known_after_us)
+        known = np.maximum(emitted, happened + event.known_after_us)
     return EventRows(
         event=event,
         fields=fields,
         partition=place[:, 0],
         offset=place[:, 1],
         known_at_us=known,
+        emitted_at_us=emitted,
     )
 
 

@@ -10,6 +10,11 @@ FORMULA_FAILURES = Counter(
     ["formula", "reason"],
 )
 DUPLICATES = Gauge("eventide_ingest_duplicates", "Re-sent events that the online store dropped")
+LEFT_OUT = Gauge(
+    "eventide_ingest_events_left_out",
+    "Events that a view does not count: more than its `ahead` before their time, or without one",
+    ["view"],
+)
 DAMAGED = Counter("eventide_ingest_online_values_damaged", "Damaged values in the online store")
 REPAIRS = Counter("eventide_ingest_online_mended", "Rebuilds of a damaged online store")
 BUFFERED = Gauge("eventide_ingest_rows_buffered", "Rows not committed offline yet")

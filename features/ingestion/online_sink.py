@@ -1,6 +1,7 @@
 """The online sink of ingest: drops records that it already has and duplicates, applies the rest."""
 
-from collections.abc import Collection, Sequence
+from collections import Counter
+from collections.abc import Collection, Mapping, Sequence
 
 import numpy as np
 
@@ -11,7 +12,7 @@ from features.engine.sorting import UNSET
 from features.engine.state import COMPACTION_SLACK
 from features.engine.view_rows import ViewRows
 from features.ingestion.compaction_watermark import CompactionWatermark
-from features.stores.declared_views import DeclaredViews
+from features.stores.declared_views import DeclaredViews, each_once
 from features.stores.guards import check_positions
 from features.stores.log_gaps import ONLINE, SinkPosition
 from features.stores.ports import OnlineStore, OnlineUpdate
@@ -32,20 +33,34 @@ class OnlineSink:
         *,
         duplicate_horizon_us: int,
         watermark: CompactionWatermark,
+        max_future_us: int = 0,
         compaction_slack: int = COMPACTION_SLACK,
+        keeps_undeclared: bool = False,
     ) -> None:
+        """`max_future_us`: how long after its emission an event may happen. `keeps_undeclared`:
+        the views of a domain that is left out stay in the store, as they were when its events were
+        last read.
+
+        Raises:
+            DeclarationError: two views have one name.
+        """
         self._store = store
         self._views: dict[str, list[View]] = {}
-        for view in views:
+        for view in each_once(views):
             for event in view.sources:
                 self._views.setdefault(event.name, []).append(view)
         self._declared = DeclaredViews(views)
+        self._keeps_undeclared = keeps_undeclared
+        self._undeclared: Mapping[str, int] = {}
         self._horizon_us, self._watermark = duplicate_horizon_us, watermark
+        self._max_future_us = max_future_us
         self._compaction_slack = compaction_slack
         self._positions: dict[Partition, int] = {}
         self._seen: dict[Partition, DeduplicationWindow] = {}
         self._newest_us: dict[Partition, int] = {}
         self.duplicates = 0  # dropped since the start
+        self.left_out: Counter[str] = Counter()
+        """By view: how many events it does not count since the start (see `ViewRows`)."""
 
     def find(self, partitions: Collection[Partition]) -> dict[Partition, SinkPosition]:
         """Where the store stands, and in which logs; partitions without a position are left out."""
@@ -73,6 +88,8 @@ class OnlineSink:
             ViewSchemaMismatch: the store was built under other declarations.
             StoreUnavailable: it does not respond.
         """
+        if self._keeps_undeclared:
+            self._undeclared = self._store.schema_ids()
         self._declared.adopt(self._store)
         stored = self._store.positions()
         positions = {p: stored[p] for p in partitions if p in stored}
@@ -111,7 +128,7 @@ class OnlineSink:
                 compacted_through_us=self._compacted_through_us(),
                 seen=seen,
                 forget=[(s.partition, o) for s in seen for o in self._seen[s.partition].forget()],
-                schemas=self._declared.schema_ids,
+                schemas={**self._undeclared, **self._declared.schema_ids},
                 newest_us=newest_us,
             )
         )
@@ -128,23 +145,38 @@ class OnlineSink:
         check_positions(self._store.positions(), expected, store="online")
 
     def _keep_us(self, topic: str) -> int:
-        views = self._views.get(topic, ())
-        return ids_kept_us(views, horizon_us=self._horizon_us, hold_us=self._watermark.most_us)
+        views = self._views.get(topic)
+        if not views:
+            return 0
+        return ids_kept_us(
+            views,
+            next(event for event in views[0].sources if event.name == topic),
+            horizon_us=self._horizon_us,
+            hold_us=self._watermark.most_us,
+            max_future_us=self._max_future_us,
+        )
 
     def _changes(self, rows: EventRows, seen: list[SeenIds]) -> list[ViewRows]:
         """The rows that the events add to the views; their ids are appended to `seen`."""
         views = self._views.get(rows.event.name, ())
         if not views:
             return []
-        counted = rows.where(self._first_sightings(rows, seen))
+        counts, may_repeat = self._first_sightings(rows, seen)
+        counted, may_repeat = rows.where(counts), may_repeat[counts]
         if not len(counted):
             return []
         slack = self._compaction_slack
-        changes = [view_rows(view, counted, compaction_slack=slack) for view in views]
-        return [change for change in changes if change is not None]
+        changes = [
+            view_rows(view, counted, may_repeat=may_repeat, compaction_slack=slack)
+            for view in views
+        ]
+        made = [change for change in changes if change is not None]
+        self.left_out.update({c.state.name: c.left_out for c in made if c.left_out})
+        return [change for change in made if len(change.rows)]
 
-    def _first_sightings(self, rows: EventRows, seen: list[SeenIds]) -> BoolArray:
-        counts = np.ones(len(rows), bool)
+    def _first_sightings(self, rows: EventRows, seen: list[SeenIds]) -> tuple[BoolArray, BoolArray]:
+        """Which events are no duplicates, as far as ids are known, and which may be ones."""
+        counts, may_repeat = np.ones(len(rows), bool), np.zeros(len(rows), bool)
         ids = rows.fields["event_id"]
         for number in np.unique(rows.partition).tolist():
             partition = Partition(rows.event.name, number)
@@ -156,16 +188,17 @@ class OnlineSink:
                 known_at_us=rows.known_at_us[at],
             )
             counts[at] = self._seen[partition].first_sightings(seen_ids)
+            may_repeat[at] = self._seen[partition].may_repeat(seen_ids.known_at_us)
             seen.append(seen_ids)
         self.duplicates += int(len(counts) - counts.sum())
-        return counts
+        return counts, may_repeat
 
     def _newest_of(self, rows: EventRows) -> dict[Partition, int]:
-        """The newest `known_at_us` of each of their partitions, these rows included."""
+        """The newest emission of each of their partitions, these rows included."""
         newest_us = {}
         for number in np.unique(rows.partition).tolist():
             partition = Partition(rows.event.name, number)
-            newest = int(rows.known_at_us[rows.partition == number].max())
+            newest = int(rows.emissions_us[rows.partition == number].max())
             newest_us[partition] = max(newest, self._newest_us[partition])
         self._newest_us |= newest_us
         return newest_us

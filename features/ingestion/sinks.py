@@ -103,6 +103,8 @@ class Sinks:
         _count(decoded, new_bad_records)
         _count_failures()
         metrics.DUPLICATES.set(self.online.duplicates)
+        for view, events in self.online.left_out.items():
+            metrics.LEFT_OUT.labels(view=view).set(events)
 
     def flush(self, consumer: GroupConsumer) -> None:
         """Commit the buffers. Offline first: the group's positions never run ahead of it.
@@ -131,7 +133,7 @@ def _count_failures() -> None:
 def _count(decoded: Decoded, new_bad_records: Sequence[BadRecord]) -> None:
     for rows in decoded.good:
         metrics.RECORDS.labels(topic=rows.event.name, outcome="good").inc(len(rows))
-        metrics.NEWEST.set(int(rows.known_at_us.max()) / SECOND)
+        metrics.NEWEST.set(int(rows.emissions_us.max()) / SECOND)
     for topic, n in Counter(b.message.topic() for b in decoded.bad).items():
         metrics.RECORDS.labels(topic=topic, outcome="bad").inc(n)
     for code, n in Counter(b.code for b in new_bad_records).items():

@@ -13,7 +13,7 @@ from datetime import date
 from itertools import islice
 from typing import TYPE_CHECKING
 
-from features.definitions import EventType, View
+from features.definitions import EventType, Int64Array, OpenView, PreviousView, View
 from features.engine.columns import encode_keys, entity_keys
 from features.engine.deduplication import SeenIds, ids_kept_us
 from features.engine.event_rows import EventRows, view_rows
@@ -22,9 +22,9 @@ from features.engine.state import COMPACTION_SLACK
 from features.engine.view_rows import merge_rows
 from features.engine.view_states import state_of
 from features.errors import DataNotReady
-from features.retrieval.event_log import drop_duplicates_mask
 from features.retrieval.field_sets import distinct, source_fields
-from features.stores.declared_views import DeclaredViews
+from features.retrieval.repeated_events import duplicates, is_first
+from features.stores.declared_views import DeclaredViews, each_once
 from features.stores.log_entries import origins_of
 from features.stores.ports import OfflineStore, OnlineContent, OnlineStore, TableSnapshot
 from infra.clock import DAY, from_us, to_us
@@ -47,10 +47,12 @@ class BatchSizes:
 
 @dataclass(frozen=True, kw_only=True)
 class RebuildRules:
-    """The rules of ingest: which events are duplicates, how far back online values are exact."""
+    """The rules of ingest: which events are duplicates, how far back online values are exact, how
+    long after its emission an event may happen."""
 
     duplicate_horizon_us: int
     hold_us: int
+    max_future_us: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,9 +84,10 @@ def rebuild(
 
     Raises:
         DataNotReady: there is no offline store yet; the online one is as it was.
+        DeclarationError: two views have one name.
         StoreUnavailable: a store does not respond; the online one is as it was.
     """
-    tables = _snapshots(offline, events)
+    views, tables = each_once(views), _snapshots(offline, events)
     history = _History(offline, tables, rules, sizes or BatchSizes())
     values = _ViewValues(views, history, on_progress)
     on_progress("reading the ids of events")
@@ -162,13 +165,18 @@ class _ViewValues:
         for event in view.sources:
             for span in history.spans(event):
                 self._on_progress(f"{status}: {event.name} since {from_us(span.from_us):%Y-%m-%d}")
-                if span.until_us <= history.compacted_through_us - view.lookback_us:
+                oldest_us = history.compacted_through_us - view.lookback_us
+                out_of_reach = span.until_us <= oldest_us
+                if out_of_reach:
                     # No window reaches these events. But an entity without any value would look
                     # like one without history, so it gets an empty value.
                     for entity in history.entities(view, event, span):
                         values.setdefault(entity, empty)
-                    continue
-                rows = history.events(view, event, span)
+                    if not isinstance(view, OpenView | PreviousView):
+                        continue
+                # An event about an item counts by when it became known.
+                known_from_us = oldest_us if out_of_reach else None
+                rows = history.events(view, event, span, known_from_us=known_from_us)
                 change = view_rows(view, rows, compaction_slack=history.sizes.compaction_slack)
                 if change is not None:
                     merge_rows(
@@ -188,8 +196,11 @@ class _History:
         sizes: BatchSizes,
     ) -> None:
         self._store, self._tables, self._rules, self.sizes = store, tables, rules, sizes
-        known = [s.newest_known_at_us for s in tables.values()]
-        newest = max((k for k in known if k is not None), default=None)
+        self._duplicates: dict[EventType, Int64Array] = {}
+        known = [(e, s.newest_known_at_us) for e, s in tables.items()]
+        # Events that are known with a delay were emitted before.
+        emitted = [k - e.known_after_us for e, k in known if k is not None]
+        newest = max(emitted, default=None)
         self.compacted_through_us = UNSET if newest is None else newest - rules.hold_us
 
     def spans(self, event: EventType) -> list[_TimeRange]:
@@ -197,18 +208,13 @@ class _History:
         table = self._tables.get(event)
         return [] if table is None else _spans(table.rows, self.sizes.slice_rows)
 
-    def events(self, view: View, event: EventType, span: _TimeRange) -> EventRows:
+    def events(
+        self, view: View, event: EventType, span: _TimeRange, *, known_from_us: int | None = None
+    ) -> EventRows:
         """The fields that a view reads of the events of a span, without duplicates."""
         fields = source_fields(view, event)
-        # A duplicate may have another event time than its first sighting, within the horizon.
-        frame = self._read(
-            event,
-            ("event_id", "event_time_us", *fields),
-            from_us=span.from_us - self._rules.duplicate_horizon_us,
-            until_us=span.until_us,
-        )
-        counts = drop_duplicates_mask(frame, horizon_us=self._rules.duplicate_horizon_us)
-        frame = frame.filter(counts & (frame["event_time_us"].to_numpy() >= span.from_us))
+        frame = self._read_range(event, span, fields, known_from_us=known_from_us)
+        frame = frame.filter(is_first(frame, self._duplicates_of(event)))
         return EventRows(
             event=event,
             fields={name: frame[name].to_list() for name in fields},
@@ -216,6 +222,17 @@ class _History:
             offset=frame["offset"].to_numpy(),
             known_at_us=frame["known_at_us"].to_numpy(),
         )
+
+    def _duplicates_of(self, event: EventType) -> Int64Array:
+        """The places of all duplicates of a table."""
+        if event not in self._duplicates:
+            self._duplicates[event] = duplicates(
+                self._store,
+                event,
+                horizon_us=self._rules.duplicate_horizon_us,
+                version=self._tables[event].version,
+            )
+        return self._duplicates[event]
 
     def entities(self, view: View, event: EventType, span: _TimeRange) -> list[bytes]:
         """The entities of the events of a span."""
@@ -231,22 +248,18 @@ class _History:
 
     def seen(self, event: EventType, views: Sequence[View]) -> Iterator[SeenIds]:
         """The ids that ingest needs, in slices; none for an event that no view reads."""
-        import polars as pl
-
         readers = [view for view in views if event in view.sources]
         if not readers or not self.spans(event):
             return
         kept_us = ids_kept_us(
-            readers, horizon_us=self._rules.duplicate_horizon_us, hold_us=self._rules.hold_us
+            readers,
+            event,
+            horizon_us=self._rules.duplicate_horizon_us,
+            hold_us=self._rules.hold_us,
+            max_future_us=self._rules.max_future_us,
         )
-        newest = self._newest_by_partition(event)
-        recent = pl.concat(
-            self._read_range(event, span, ("event_id",))
-            .join(newest, on="partition")
-            .filter(pl.col("known_at_us") >= pl.col("newest") - kept_us)
-            for span in self.spans(event)
-        ).sort("partition", "offset")
-        for (number,), own in recent.group_by("partition", maintain_order=True):
+        sightings = self._sightings(event, kept_us)
+        for (number,), own in sightings.group_by("partition", maintain_order=True):
             for part in own.iter_slices(self.sizes.ids_per_slice):
                 yield SeenIds(
                     partition=Partition(event.name, int(str(number))),
@@ -254,6 +267,31 @@ class _History:
                     ids=part["event_id"].to_list(),
                     known_at_us=part["known_at_us"].to_numpy(),
                 )
+
+    def _sightings(self, event: EventType, kept_us: int) -> "pl.DataFrame":
+        """Ids known at most `kept_us` before the newest of their partition, in order.
+
+        A copy with an older time may follow one of them. It stays too: the last sighting of an id
+        decides whether the next one is a duplicate.
+        """
+        import polars as pl
+
+        newest, parts = self._newest_by_partition(event), []
+        for span in self.spans(event):
+            ids = self._read_range(event, span, ("event_id",))
+            is_copy = pl.Series("is_copy", ~is_first(ids, self._duplicates_of(event)))
+            ids = ids.with_columns(is_copy).join(newest, on="partition")
+            is_recent = pl.col("known_at_us") >= pl.col("newest") - kept_us
+            parts.append(
+                ids.with_columns(is_recent=is_recent).filter(
+                    pl.col("is_recent") | pl.col("is_copy")
+                )
+            )
+        found = pl.concat(parts)
+        recent = found.filter("is_recent").select("partition", "event_id").unique()
+        return found.join(recent, on=("partition", "event_id"), how="semi").sort(
+            "partition", "offset"
+        )
 
     def _newest_by_partition(self, event: EventType) -> "pl.DataFrame":
         import polars as pl
@@ -266,19 +304,19 @@ class _History:
         return pl.concat(newest_by_span).group_by("partition").agg(pl.col("newest").max())
 
     def _read_range(
-        self, event: EventType, span: _TimeRange, columns: Sequence[str]
+        self,
+        event: EventType,
+        span: _TimeRange,
+        columns: Sequence[str],
+        *,
+        known_from_us: int | None = None,
     ) -> "pl.DataFrame":
-        return self._read(event, columns, from_us=span.from_us, until_us=span.until_us)
-
-    def _read(
-        self, event: EventType, columns: Sequence[str], *, from_us: int, until_us: int
-    ) -> "pl.DataFrame":
-        places = ("partition", "offset", "known_at_us")
         return self._store.read(
             event,
-            columns=distinct(places, columns),
-            event_from_us=from_us,
-            event_until_us=until_us,
+            columns=distinct(("partition", "offset", "known_at_us"), columns),
+            event_from_us=span.from_us,
+            event_until_us=span.until_us,
+            known_from_us=known_from_us,
             version=self._tables[event].version,
         )
 

@@ -6,12 +6,13 @@ from typing import Any
 import msgspec
 from rich.console import Console
 from rich.markup import escape
-from rich.table import Table
+from rich.text import Text
 
 from features.maintenance.audit import Audit
 from features.stores.log_gaps import Gap
 from features.stores.ports import LogEntry
 from infra.clock import from_us
+from infra.tables import numbers, print_table, words
 
 _BAD = frozenset({"missing", "doubled", "unanswered", "answered twice"})
 
@@ -61,8 +62,8 @@ def accepted_as_text(entry: LogEntry) -> str:
 
 def show(report: Audit, console: Console) -> None:
     """The audit as tables, with the verdict in the last line."""
-    console.print(_table("events", [asdict(t) for t in report.topics]))
-    console.print(_table("requests", [asdict(r) for r in report.requests]))
+    _print_accounts(console, "events", [asdict(t) for t in report.topics])
+    _print_accounts(console, "requests", [asdict(r) for r in report.requests])
     online = report.online
     console.print(
         f"online store: {online.values_checked:,} feature values compared with history,"
@@ -89,21 +90,22 @@ def _verdict(report: Audit) -> str:
     )
 
 
-def _table(title: str, rows: list[dict[str, Any]]) -> Table:
-    table = Table(title=title, title_justify="left")
-    names = [name for name in rows[0] if name != "topic"] if rows else []
-    table.add_column("topic", no_wrap=True)
-    for name in names:
-        table.add_column(name.replace("_", " "), justify="right")
-    total = {"topic": "all", **_totals(rows)}
-    for row in [*rows, total] if len(rows) > 1 else rows:
-        cells = [_cell(name.replace("_", " "), row[name]) for name in names]
-        table.add_row(row["topic"], *cells, end_section=row is rows[-1])
-    return table
+def _print_accounts(console: Console, title: str, accounts: list[dict[str, Any]]) -> None:
+    names = [name for name in accounts[0] if name != "topic"] if accounts else []
+    total = {"topic": "all", **_totals(accounts)}
+    print_table(
+        console,
+        (*words("topic"), *numbers(*(name.replace("_", " ") for name in names))),
+        [
+            (row["topic"], *(_cell(name.replace("_", " "), row[name]) for name in names))
+            for row in ([*accounts, total] if len(accounts) > 1 else accounts)
+        ],
+        title=title,
+    )
 
 
-def _cell(name: str, value: int) -> str:
-    return f"[bold red]{value:,}[/]" if value and name in _BAD else f"{value:,}"
+def _cell(name: str, value: int) -> Text:
+    return Text(f"{value:,}", style="bold red" if value and name in _BAD else "")
 
 
 def _totals(rows: list[dict[str, Any]]) -> dict[str, int]:

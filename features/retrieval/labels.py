@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from features.definitions import Int64Array, Label
+from features.engine.deduplication import EARLY_US
 from features.engine.label_values import label_values
 from features.engine.label_windows import first_known_after, happened_within
 from features.errors import DeclarationError
 from features.retrieval.decisions import Decisions
-from features.retrieval.event_log import EARLY_US, EventLog, arrays_in
+from features.retrieval.event_log import EventLog, arrays_in
 from features.retrieval.field_sets import distinct
 from infra.clock import span_us
 

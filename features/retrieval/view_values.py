@@ -8,11 +8,19 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from features.definitions import EventType, Float64Array, Int64Array, View
+from features.definitions import (
+    EventType,
+    Float64Array,
+    Int64Array,
+    OpenView,
+    PreviousView,
+    View,
+)
+from features.engine.deduplication import EARLY_US
 from features.engine.queries import PointInTimeQueries
 from features.engine.rows import PointInTimeRows
 from features.engine.view_states import state_of
-from features.retrieval.event_log import EARLY_US, EventLog, Events, entity_codes, exact_arrays_in
+from features.retrieval.event_log import EventLog, Events, entity_codes, exact_arrays_in
 from features.retrieval.field_sets import distinct, source_fields
 
 if TYPE_CHECKING:
@@ -36,8 +44,15 @@ def view_values(
         return np.empty((0, len(view.features)))
     state = state_of(view)
     from_us, until_us = _reach(view, as_of_us)
+    by_known = isinstance(view, OpenView | PreviousView)
     frames = [
-        event_log.events(event, source_fields(view, event), from_us=from_us, until_us=until_us)
+        event_log.events(
+            event,
+            source_fields(view, event),
+            from_us=None if by_known else from_us,
+            until_us=until_us,
+            known_from_us=from_us - EARLY_US if by_known else None,
+        )
         for event in view.sources
     ]
     query_group, *event_groups = entity_codes(view.entity, [decisions, *frames])
@@ -65,11 +80,15 @@ class SliceEvents:
         until_us = int(as_of_us.max()) + EARLY_US
         for event in dict.fromkeys(e for v in views for e in v.sources):
             readers = [v for v in views if event in v.sources]
+            from_us = min(_reach(v, as_of_us)[0] for v in readers)
+            # An event is emitted hardly before it happens, so by known time there are more.
+            by_known = any(isinstance(v, OpenView | PreviousView) for v in readers)
             self._frames[event.name] = event_log.events(
                 event,
                 distinct(*(source_fields(v, event) for v in readers)),
-                from_us=min(_reach(v, as_of_us)[0] for v in readers),
+                from_us=None if by_known else from_us,
                 until_us=until_us,
+                known_from_us=from_us - EARLY_US if by_known else None,
             ).sort("event_time_us")
 
     def events(
@@ -79,6 +98,7 @@ class SliceEvents:
         *,
         from_us: int | None = None,
         until_us: int | None = None,
+        known_from_us: int | None = None,  # noqa: ARG002  # what is in memory was read by it
     ) -> pl.DataFrame:
         """A slice of the frame that is in memory already; nothing is copied."""
         frame = self._frames[event.name]

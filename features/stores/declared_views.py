@@ -5,6 +5,7 @@ where that rule still matches, a writer adopts it, which records the new id once
 """
 
 import platform
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from importlib import metadata
 
@@ -14,16 +15,34 @@ from features.definitions import View
 from features.engine.value_format import ViewSchemaMismatch
 from features.engine.view_identity import changed_parts
 from features.engine.view_states import state_of
+from features.errors import DeclarationError
 from features.stores.ports import DeclaredView, OnlineStore
 
 log = structlog.get_logger()
+
+
+def each_once(views: Iterable[View]) -> list[View]:
+    """The views, also one that several domains list, each once: its values are those of its name.
+
+    Raises:
+        DeclarationError: two views have one name.
+    """
+    distinct = list(dict.fromkeys(views))
+    names = Counter(view.name for view in distinct)
+    if repeated := sorted(name for name, n in names.items() if n > 1):
+        raise DeclarationError(
+            f"several views are called {', '.join(repeated)}: their values would be stored in one"
+            " place, so give each its own name, or list one and the same view"
+        )
+    return distinct
 
 
 class DeclaredViews:
     """The views that a process declares. `schema_ids`: by the name of the view."""
 
     def __init__(self, views: Iterable[View]) -> None:
-        self._states = {view.name: state_of(view) for view in views}
+        """Raises DeclarationError if two views have one name."""
+        self._states = {view.name: state_of(view) for view in each_once(views)}
         self.schema_ids = {name: state.schema_id for name, state in self._states.items()}
         self._earlier_ids = {n: state.identity.earlier_id for n, state in self._states.items()}
         self._knows_adopted = False

@@ -6,9 +6,9 @@ may lose or damage the file. It can always be rebuilt from the offline store, or
 """
 
 import os
+import struct
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from hashlib import blake2b
 from itertools import islice
 from pathlib import Path
 from tempfile import TemporaryFile
@@ -18,20 +18,20 @@ import lmdb
 import msgspec
 
 from features.engine.deduplication import SeenIds
-from features.engine.value_format import short_name
 from features.engine.view_rows import merge_rows
 from features.errors import StoreDamaged, StoreUnavailable
 from features.stores.guards import adopted_ids, check_positions, check_schema_ids
-from features.stores.lmdb_format import (
-    Items,
-    bytes_of,
-    decode_origin,
-    encode_origin,
-    name_of,
+from features.stores.lmdb_keys import (
+    SEEN,
+    entity_key,
+    entity_of,
+    number_bytes,
     number_of,
+    origin_of,
+    partition_key,
     partition_of,
-    stage,
-    staged_items,
+    seen_key,
+    value_prefix,
 )
 from features.stores.ports import DeclaredView, OnlineContent, OnlineUpdate, ValuePage
 from features.stores.seen_ids import pack_seen, unpack_seen
@@ -46,8 +46,7 @@ MAX_READERS = 512
 # freed since is used again, and the file grows with each write.
 FREE_SLOTS_EVERY_S = 1.0
 
-_VALUE, _POSITION, _NEWEST, _SEEN, _SCHEMA, _DECLARED = b"v", b"p", b"n", b"s", b"m", b"d"
-_ORIGIN = b"o"
+_POSITION, _NEWEST, _SCHEMA, _DECLARED, _ORIGIN = b"p", b"n", b"m", b"d", b"o"
 _FILES = ("lock.mdb", "data.mdb")
 _DAMAGES = (
     lmdb.InvalidError,
@@ -55,6 +54,9 @@ _DAMAGES = (
     lmdb.CorruptedError,
     lmdb.PageNotFoundError,
 )
+_LENGTH = struct.Struct("<Q")
+
+Items = list[tuple[bytes, bytes]]
 
 
 class LmdbOnlineStore:
@@ -96,8 +98,8 @@ class LmdbOnlineStore:
     def get(self, wanted: Sequence[tuple[str, Sequence[bytes]]]) -> list[list[bytes | None]]:
         with self._transaction() as txn:
             return [
-                [txn.get(prefix + _short(e)) for e in entities]
-                for prefix, entities in ((_prefix(view), of_view) for view, of_view in wanted)
+                [txn.get(prefix + entity_key(e)) for e in entities]
+                for prefix, entities in ((value_prefix(view), of_view) for view, of_view in wanted)
             ]
 
     def positions(self) -> Positions:
@@ -106,7 +108,7 @@ class LmdbOnlineStore:
 
     def origins(self) -> Origins:
         with self._transaction() as txn:
-            return {partition_of(key): decode_origin(value) for key, value in _items(txn, _ORIGIN)}
+            return {partition_of(key): origin_of(value) for key, value in _items(txn, _ORIGIN)}
 
     def set_origins(self, origins: Origins) -> None:
         with self._transaction(write=True) as txn:
@@ -117,7 +119,7 @@ class LmdbOnlineStore:
             return {partition_of(key): number_of(value) for key, value in _items(txn, _NEWEST)}
 
     def seen_ids(self, partition: Partition) -> list[SeenIds]:
-        prefix = _SEEN + name_of(partition)
+        prefix = SEEN + partition_key(partition)
         with self._transaction() as txn:
             slices = [(key[len(prefix) :], bytes(v)) for key, v in _items(txn, prefix)]
         return [unpack_seen(partition, number_of(key), value) for key, value in slices]
@@ -151,17 +153,17 @@ class LmdbOnlineStore:
 
     def entities(self, view: str) -> int:
         with self._transaction() as txn:
-            return sum(1 for _ in _items(txn, _prefix(view)))
+            return sum(1 for _ in _items(txn, value_prefix(view)))
 
     def page(self, view: str, *, after: bytes, limit: int) -> ValuePage:
         """The values are in the order of their keys."""
-        prefix = _prefix(view)
+        prefix = value_prefix(view)
         with self._transaction() as txn:
             items = list(islice(_items(txn, prefix, start=prefix + after), limit + 1))
         following = items[limit][0].removeprefix(prefix) if len(items) > limit else b""
         return ValuePage(
             values=[value for _, value in items[:limit]],
-            entities=[_entity_of(key.removeprefix(prefix)) for key, _ in items[:limit]],
+            entities=[entity_of(key.removeprefix(prefix)) for key, _ in items[:limit]],
             after=following,
         )
 
@@ -173,7 +175,7 @@ class LmdbOnlineStore:
         """The new content is staged in an unnamed file, which disappears with this process."""
         with self._staging_file() as staged:
             for items in _content_items(content):
-                stage(staged, items)
+                _stage(staged, items)
             try:
                 self._replace(staged)
             except StoreDamaged:
@@ -205,7 +207,7 @@ class LmdbOnlineStore:
             try:
                 with self._transaction(write=True) as txn:
                     self._drop(txn)
-                    for items in staged_items(staged):
+                    for items in _staged_items(staged):
                         txn.cursor().putmulti(items)
             except lmdb.MapFullError as error:
                 self._grow(error)
@@ -214,7 +216,7 @@ class LmdbOnlineStore:
 
     def _drop(self, txn: Any) -> None:
         """Delete everything but the origins: they say what later positions mean."""
-        origins = {partition_of(key): decode_origin(value) for key, value in _items(txn, _ORIGIN)}
+        origins = {partition_of(key): origin_of(value) for key, value in _items(txn, _ORIGIN)}
         txn.drop(self._env.open_db(None, txn=txn), delete=False)
         _put_origins(txn, origins)
 
@@ -303,25 +305,25 @@ class LmdbOnlineStore:
 
 
 def _stored_positions(txn: Any, partitions: Iterable[Partition]) -> Positions:
-    stored = {p: txn.get(_POSITION + name_of(p)) for p in partitions}
+    stored = {p: txn.get(_POSITION + partition_key(p)) for p in partitions}
     return {p: number_of(offset) for p, offset in stored.items() if offset is not None}
 
 
 def _write(txn: Any, update: OnlineUpdate) -> None:
     for change in update.changes:
-        prefix = _prefix(change.state.name)
+        prefix = value_prefix(change.state.name)
         merge_rows(
             change, update.compacted_through_us, get=_getter(txn, prefix), put=_putter(txn, prefix)
         )
     for seen in update.seen:
-        txn.put(_seen_key(seen.partition, seen.first_offset), pack_seen(seen))
+        txn.put(seen_key(seen.partition, seen.first_offset), pack_seen(seen))
     for partition, first_offset in update.forget:
-        txn.delete(_seen_key(partition, first_offset))
+        txn.delete(seen_key(partition, first_offset))
     _write_schemas(txn, update.schemas)
     for partition, end in update.ends.items():
-        txn.put(_POSITION + name_of(partition), bytes_of(end))
+        txn.put(_POSITION + partition_key(partition), number_bytes(end))
     for partition, newest_us in update.newest_us.items():
-        txn.put(_NEWEST + name_of(partition), bytes_of(newest_us))
+        txn.put(_NEWEST + partition_key(partition), number_bytes(newest_us))
 
 
 def _stored_schemas(txn: Any) -> dict[str, int]:
@@ -342,34 +344,50 @@ def _write_schemas(txn: Any, schemas: Mapping[str, int]) -> None:
 def _content_items(content: OnlineContent) -> Iterator[Items]:
     """All keys and values of a content, in the form that `_write` writes."""
     for view, values in content.values:
-        prefix = _prefix(view)
-        yield [(prefix + _short(entity), value) for entity, value in values]
+        prefix = value_prefix(view)
+        yield [(prefix + entity_key(entity), value) for entity, value in values]
     for seen in content.seen:
-        yield [(_seen_key(seen.partition, seen.first_offset), pack_seen(seen))]
+        yield [(seen_key(seen.partition, seen.first_offset), pack_seen(seen))]
     yield _schema_items(content.schemas)
-    yield [(_POSITION + name_of(p), bytes_of(offset)) for p, offset in content.positions.items()]
-    yield [(_ORIGIN + name_of(p), encode_origin(o)) for p, o in content.origins.items()]
+    yield [
+        (_POSITION + partition_key(p), number_bytes(offset))
+        for p, offset in content.positions.items()
+    ]
+    yield [
+        (_ORIGIN + partition_key(p), msgspec.msgpack.encode(o)) for p, o in content.origins.items()
+    ]
 
 
 def _put_origins(txn: Any, origins: Origins) -> None:
     for partition, origin in origins.items():
-        txn.put(_ORIGIN + name_of(partition), encode_origin(origin))
+        txn.put(_ORIGIN + partition_key(partition), msgspec.msgpack.encode(origin))
 
 
 def _schema_items(schemas: Mapping[str, int]) -> Items:
-    return [(_SCHEMA + view.encode(), bytes_of(schema_id)) for view, schema_id in schemas.items()]
+    return [
+        (_SCHEMA + view.encode(), number_bytes(schema_id)) for view, schema_id in schemas.items()
+    ]
 
 
-def _seen_key(partition: Partition, first_offset: int) -> bytes:
-    return _SEEN + name_of(partition) + bytes_of(first_offset)
+def _stage(file: IO[bytes], items: Items) -> None:
+    packed = msgspec.msgpack.encode(items)
+    file.write(_LENGTH.pack(len(packed)))
+    file.write(packed)
+
+
+def _staged_items(file: IO[bytes]) -> Iterator[Items]:
+    file.seek(0)
+    while header := file.read(_LENGTH.size):
+        packed = file.read(_LENGTH.unpack(header)[0])
+        yield msgspec.msgpack.decode(packed, type=Items)
 
 
 def _getter(txn: Any, prefix: bytes) -> Callable[[bytes], bytes | None]:
-    return lambda entity: txn.get(prefix + _short(entity))
+    return lambda entity: txn.get(prefix + entity_key(entity))
 
 
 def _putter(txn: Any, prefix: bytes) -> Callable[[bytes, bytes], Any]:
-    return lambda entity, value: txn.put(prefix + _short(entity), value)
+    return lambda entity, value: txn.put(prefix + entity_key(entity), value)
 
 
 def _items(txn: Any, prefix: bytes, *, start: bytes | None = None) -> Iterator[tuple[bytes, bytes]]:
@@ -380,18 +398,3 @@ def _items(txn: Any, prefix: bytes, *, start: bytes | None = None) -> Iterator[t
         if not key.startswith(prefix):
             return
         yield key, value
-
-
-def _prefix(view: str) -> bytes:
-    return _VALUE + blake2b(view.encode(), digest_size=6).digest()
-
-
-def _short(entity: bytes) -> bytes:
-    """The entity as part of a key; a very long one by its digest: LMDB takes keys of 511 bytes."""
-    name = short_name(entity)
-    return b"=" + name if name is entity else name
-
-
-def _entity_of(short: bytes) -> bytes:
-    """The entity of such a part of a key; a very long one by its `short_name`."""
-    return short.removeprefix(b"=")

@@ -187,6 +187,7 @@ class MemoryOfflineStore:
         columns: Sequence[str],
         event_from_us: int | None = None,
         event_until_us: int | None = None,
+        known_from_us: int | None = None,
         version: int | None = None,
     ) -> "pl.DataFrame":
         import polars as pl
@@ -199,6 +200,8 @@ class MemoryOfflineStore:
             frame = frame.filter(pl.col("event_time_us") >= event_from_us)
         if event_until_us is not None:
             frame = frame.filter(pl.col("event_time_us") < event_until_us)
+        if known_from_us is not None:
+            frame = frame.filter(pl.col("known_at_us") >= known_from_us)
         frame = frame.select(columns)
         check_nulls(event, frame)
         return frame

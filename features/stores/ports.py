@@ -182,9 +182,11 @@ class OfflineStore(Protocol):
         columns: Sequence[str],
         event_from_us: int | None = None,
         event_until_us: int | None = None,
+        known_from_us: int | None = None,
         version: int | None = None,
     ) -> pl.DataFrame:
-        """Rows with `event_from_us <= event_time_us < event_until_us`, in any order.
+        """Rows with `event_from_us <= event_time_us < event_until_us` and
+        `known_from_us <= known_at_us`, in any order.
 
         `columns` are fields of the record or names in `META`. Duplicates are included.
         """
@@ -235,7 +237,7 @@ class OnlineUpdate:
     `compacted_through_us`. `forget` names slices of seen ids (partition, first offset) that are too
     old to matter. `schemas`: the schema id of every view that the writer maintains, with or without
     rows in this update. Any other view may miss events from now on, so `schema_ids` no longer lists
-    it. `newest_us`: the newest `known_at_us` that was applied of a partition, this update included;
+    it. `newest_us`: the newest emission that was applied of a partition, this update included;
     other partitions do not change.
     """
 
@@ -330,7 +332,10 @@ class OnlineStore(Protocol):
         ...
 
     def newest_known_at_us(self) -> Mapping[Partition, int]:
-        """The newest `known_at_us` in the values, for each partition with any event."""
+        """The newest emission in the values, for each partition with any event.
+
+        An event may be known later than it was emitted (`known_after`).
+        """
         ...
 
     def seen_ids(self, partition: Partition) -> list[SeenIds]:

@@ -52,16 +52,18 @@ def end_observer(
 ) -> Iterator[Callable[[], Positions]]:
     """`admin.end_offsets` of these partitions as a callable that keeps its connections.
 
-    A call is one request to each broker. It raises KafkaFailed when there is no response within
+    Partitions that their topics have got since are in its result too. A call is one request to each
+    broker, and one for the topics. It raises KafkaFailed when there is no response within
     `limit_s`.
     """
-    observed = list(partitions)
+    observed = set(partitions)
     with _observer(kafka, _NO_GROUP) as consumer:
 
         def ends() -> Positions:
-            # A time that lies after every record means the end; of many partitions at once.
-            after_all = [TopicPartition(p.topic, p.number, OFFSET_END) for p in observed]
             try:
+                observed.update(_partitions_of(consumer, {p.topic for p in observed}, limit_s))
+                # A time that lies after every record means the end; of many partitions at once.
+                after_all = [TopicPartition(p.topic, p.number, OFFSET_END) for p in observed]
                 offsets = retry_transient(
                     lambda left_s: consumer.offsets_for_times(after_all, timeout=left_s),
                     limit_s=limit_s,
@@ -71,6 +73,15 @@ def end_observer(
             return {Partition(o.topic, o.partition): o.offset for o in offsets if o.error is None}
 
         yield ends
+
+
+def _partitions_of(consumer: Consumer, topics: set[str], limit_s: float) -> Iterator[Partition]:
+    """The partitions that the topics have now."""
+    if not topics:
+        return
+    known = consumer.list_topics(timeout=limit_s).topics
+    for topic in topics & known.keys():
+        yield from (Partition(topic, number) for number in known[topic].partitions)
 
 
 @contextmanager

@@ -1,26 +1,39 @@
 """The models: each module declares one as `PROJECT`, and no list names them.
 
-DAG files import them at every parse, so they import no library for learning or tables.
+DAG files import them at every parse, so they import no library for learning or tables. A mistake in
+one of them stops that model only: it is `refused`, and the others are used.
 """
 
 import sys
 from functools import cache
 
-from infra.discovery import by_name, declared_in
+from infra.discovery import Discovered, Refused, by_name, discover
 from ml.errors import InvalidProject
 from ml.project import ModelProject
 
 
-@cache
 def projects() -> tuple[ModelProject, ...]:
-    """Every declared project, by name."""
-    return declared_in(sys.modules[__name__], "PROJECT")
+    """Every declared project that can be used, by name."""
+    return discovered().declared
+
+
+def refused() -> tuple[Refused, ...]:
+    """The projects that cannot be used, and why."""
+    return discovered().refused
 
 
 def project(name: str) -> ModelProject:
     """The project of that name.
 
     Raises:
+        DeclarationMistake: it has a mistake.
         InvalidProject: there is none.
     """
-    return by_name(projects(), name, kind="project", error=InvalidProject)
+    found: ModelProject = by_name(discovered(), name, kind="project", error=InvalidProject)
+    return found
+
+
+@cache
+def discovered() -> Discovered:
+    """All projects, sound and refused."""
+    return discover(sys.modules[__name__], "PROJECT", ModelProject)

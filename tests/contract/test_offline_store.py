@@ -155,6 +155,14 @@ def test_spans_of_event_time_are_half_open(store: OfflineStore) -> None:
     assert ids(later) == ["4"]
 
 
+def test_events_known_since_a_time_are_read_whenever_they_happened(store: OfflineStore) -> None:
+    early, late = sale("early", 1, known=8), sale("late", SECONDS_A_DAY, known=9)
+    store.append(batch(early, late, sale("1", 7), start=0))
+    for known, expected in ((7, ["1", "early", "late"]), (8, ["early", "late"]), (9, ["late"])):
+        rows = store.read(SOLD, columns=["event_id"], known_from_us=START_US + known * SECOND)
+        assert sorted(rows["event_id"].to_list()) == expected
+
+
 def test_a_version_always_reads_the_same(store: OfflineStore) -> None:
     store.append(batch(sale("1", 1, known=8)))
     version = store.version(SOLD)

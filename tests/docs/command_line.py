@@ -17,7 +17,13 @@ import yaml
 from infra.cli import build_app
 from tests.docs.pages import ROOT
 
-CHEAP = (("features", "check"), ("features", "list"), ("features", "describe"), ("settings",))
+CHEAP = (
+    ("check",),
+    ("features", "check"),
+    ("features", "list"),
+    ("features", "describe"),
+    ("settings",),
+)
 """Commands that read declarations only: no server, nothing written."""
 
 KNOWN_TOOLS = {"cd", "cp", "curl", "export", "git", "kill", "mkdir", "pg_dump", "psql", "rm", "tar"}

@@ -97,7 +97,7 @@ def test_airflow_runs_our_files_and_no_other_that_appears_beside_them(tmp_path: 
 
     files = run_module(environment(tmp_path), "files", str(dags))
 
-    assert files == ["maintenance.py", "training.py"]
+    assert files == ["maintenance.py", "refused_projects.py", "training.py"]
 
 
 @pytest.fixture(scope="module")
@@ -175,3 +175,24 @@ def test_maintenance_keeps_the_versions_that_training_read(
     tables = {table["event"]: table for table in maintenance_run["report"]}
     assert tables["flight.departed"]["files_after"] > 40
     assert all(tables[name]["pinned"] for name in ("flight.departed", "weather.observed"))
+
+
+def test_a_project_with_a_mistake_is_an_import_error_and_the_others_keep_their_dags(
+    tmp_path: Path,
+) -> None:
+    """Airflow shows import errors in its UI."""
+    code = f"""
+import ml.projects
+ml.projects.__path__.append({str(tmp_path / "projects")!r})
+import dags.training
+assert dags.training.train_flight_delay.dag_id == "train_flight_delay"
+import dags.refused_projects
+"""
+    (tmp_path / "projects").mkdir()
+    (tmp_path / "projects" / "made_model.py").write_text("1 / 0")
+    env = environment(tmp_path / "airflow")
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=env, capture_output=True, text=True, check=False
+    )
+    assert "InvalidProject: made_model is not trained: ZeroDivisionError" in done.stderr
+    assert "made_model.py:1" in done.stderr

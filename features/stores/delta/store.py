@@ -127,9 +127,10 @@ class DeltaOfflineStore:
         columns: Sequence[str],
         event_from_us: int | None = None,
         event_until_us: int | None = None,
+        known_from_us: int | None = None,
         version: int | None = None,
     ) -> "pl.DataFrame":
-        """Days and files outside the span are not opened."""
+        """Days and files outside the spans are not opened."""
         import polars as pl
 
         table = self._open(event) if version is None else self._at(event, version)
@@ -146,6 +147,8 @@ class DeltaOfflineStore:
                 pl.col("event_date") <= from_us(event_until_us).date(),
                 pl.col("event_time_us") < event_until_us,
             )
+        if known_from_us is not None:
+            rows = rows.filter(pl.col("known_at_us") >= known_from_us)
         try:
             frame = rows.select(columns).collect()
         except (pl.exceptions.PolarsError, OSError) as error:

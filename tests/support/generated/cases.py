@@ -38,13 +38,15 @@ class Batch:
 
     `observes_readers`: the readers have answered everything, so values may be compacted up to
     `least_us` before the newest event. `restarts`: ingest begins again on the stores. `rebuilds`:
-    the online store that is rebuilt is made at this point, and ingest goes on with it.
+    the online store that is rebuilt is made at this point, and ingest goes on with it. `slack`: the
+    rows beyond which a value is compacted from a restart on, if they change.
     """
 
     size: int
     observes_readers: bool = False
     restarts: bool = False
     rebuilds: bool = False
+    slack: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -53,6 +53,23 @@ def differences(
     return lines
 
 
+def path_differences(case: Case, online: Mapping[str, OnlineStore]) -> list[str]:
+    """What any path answers otherwise than history in one computation, a line each.
+
+    For declarations whose formulas have no plain form that the reference could use.
+    """
+    stores = ingested(case, online)
+    lines: list[str] = []
+    for view in case.views if case.queries else ():
+        expected = history_values(case, view, stores.offline, parts=1)
+        in_parts = history_values(case, view, stores.offline, parts=3)
+        lines += _unlike(case, view, "history in 3", in_parts, expected)
+        for name, store in stores.online.items():
+            answers = online_values(case, view, store)
+            lines += _unlike(case, view, name, answers.values, expected, only=answers.exact)
+    return lines
+
+
 def sightings_of(case: Case) -> list[Sighting]:
     """What the reference is given."""
     return [

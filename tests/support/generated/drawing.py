@@ -8,12 +8,8 @@ from typing import Any
 from hypothesis import strategies as st
 
 from features.definitions import (
-    CalendarView,
     FeatureService,
     Label,
-    OpenView,
-    PreviousView,
-    View,
 )
 from tests.support.generated.cases import Batch, Case, Sent
 from tests.support.generated.event_types import DrawnEvent, World, event_types, worlds
@@ -26,7 +22,6 @@ from tests.support.generated.histories import (
     QueryDraw,
     arrived,
     drafts,
-    keep_within_ahead,
     newest_at_an_edge,
     queries,
 )
@@ -61,12 +56,10 @@ def view_cases(draw: st.DrawFn, kind: AnyView, excluded: frozenset[Exclusions] =
     events = tuple(made)
     around = Surroundings(world=world, events=events, item_events=events, excluded=excluded)
     views = tuple(kind(draw, f"view{n}", around) for n in range(draw(st.sampled_from([1, 2]))))
-    horizon = _horizon(draw, views, excluded)
+    horizon = _horizon(draw)
     least, most = _watermark_bounds(draw, world)
-    drafted = _drafts(draw, made, views, world, excluded, horizon=horizon)
+    drafted = _drafts(draw, made, world, excluded, horizon=horizon)
     newest_at_an_edge(draw, drafted, views, world, most)
-    if Exclusions.AHEAD_EXCEEDED in excluded:
-        keep_within_ahead(drafted, views)
     sent = arrived(drafted, world.partitions)
     how = QueryDraw(
         request=request,
@@ -109,15 +102,13 @@ def training_cases(draw: st.DrawFn, excluded: frozenset[Exclusions] = EXCLUDED) 
     views = tuple(any_view(draw, f"view{n}", around) for n in range(draw(st.integers(1, 2))))
     service = services(draw, views=views, request=request, decided=decided, world=world)
     label = labels(draw, outcome, world)
-    horizon = _horizon(draw, views, excluded)
-    drafting = partial(_drafts, draw, views=views, world=world, excluded=excluded, horizon=horizon)
+    horizon = _horizon(draw)
+    drafting = partial(_drafts, draw, world=world, excluded=excluded, horizon=horizon)
     others = drafting([made], at_most=12)
     decisions, outcomes = _decisions_and_outcomes(
         draw, drafting, (service, label), (decided, outcome), world=world
     )
     everything = [*others, *decisions, *outcomes]
-    if Exclusions.AHEAD_EXCEEDED in excluded:
-        keep_within_ahead(everything, views)
     training = training_of(draw, world, (service, label), decisions, outcomes)
     sent = arrived(everything, world.partitions)
     least, most = _watermark_bounds(draw, world)
@@ -148,9 +139,9 @@ def _decisions_and_outcomes(
     """Events of the two types, many of them where a decision or a label begins or ceases to
     count."""
     (service, label), (decided, outcome) = training, events
-    decisions = drafting([decided], at_most=24, items=6, jitters=FEW_JITTERS)
+    decisions = drafting([decided], at_most=24, items=6, jitters=FEW_JITTERS, moves=False)
     report_in_time(draw, service, decisions, world.unit_us)
-    outcomes = drafting([outcome], at_most=16, items=6, jitters=FEW_JITTERS)
+    outcomes = drafting([outcome], at_most=16, items=6, jitters=FEW_JITTERS, moves=False)
     if label.within is None:
         happen_after_decisions(draw, service, decisions, outcomes)
     report_at_the_edge(draw, training, decisions, outcomes)
@@ -166,7 +157,6 @@ def _like(request: DrawnEvent, name: str) -> Any:
 def _drafts(
     draw: st.DrawFn,
     made: Sequence[DrawnEvent],
-    views: Sequence[View],
     world: World,
     excluded: frozenset[Exclusions],
     *,
@@ -174,8 +164,8 @@ def _drafts(
     at_most: int = 14,
     items: int = 8,
     jitters: Sequence[int] = JITTERS,
+    moves: bool = True,
 ) -> list[Draft]:
-    openings = {v.opened.name for v in views if isinstance(v, OpenView | PreviousView)}
     drafted: list[Draft] = []
     for drawn in made:
         how = Drafting(
@@ -183,23 +173,17 @@ def _drafts(
             world=world,
             excluded=excluded,
             horizon=min(horizon, LONG_HORIZON),
-            forgets=horizon != FOREVER,
-            opens=drawn.event.name in openings and Exclusions.OPENED_AGAIN in excluded,
             items=items,
             jitters=jitters,
+            moves=moves,
         )
         drafted += drafts(draw, how, at_most)
-    if Exclusions.AHEAD_EXCEEDED in excluded:
-        keep_within_ahead(drafted, views)
     return drafted
 
 
-def _horizon(draw: st.DrawFn, views: Sequence[View], excluded: frozenset[Exclusions]) -> int:
+def _horizon(draw: st.DrawFn) -> int:
     """Up to how many units later an event counts as sent again. Ids are remembered for two horizons
     at least."""
-    reaches_back = any(isinstance(v, CalendarView | OpenView | PreviousView) for v in views)
-    if reaches_back and Exclusions.RESENT_LONG_AGO in excluded:
-        return FOREVER
     return draw(st.sampled_from([10, LONG_HORIZON, FOREVER]))
 
 
@@ -231,6 +215,7 @@ def _batches(draw: st.DrawFn, sent: Sequence[Sent]) -> tuple[Batch, ...]:
                 observes_readers=event == "readers",
                 restarts=event == "restart",
                 rebuilds=event == "rebuild",
+                slack=draw(st.sampled_from([None, 0, 50])),
             )
         )
         left -= size

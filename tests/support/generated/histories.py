@@ -18,7 +18,6 @@ from features.definitions import (
 from tests.support.generated.cases import START_US, Query, Sent, plain_fields
 from tests.support.generated.event_types import DrawnEvent, World, keys_of, values_of
 from tests.support.generated.exclusions import Exclusions
-from tests.support.reference.values import us
 
 MAX_FUTURE_UNITS = 3
 NULL_ITEM = 2
@@ -61,33 +60,27 @@ class Draft:
 class Drafting:
     """How the events of one type are drawn.
 
-    `opens`: each item has one event of this type only. `horizon`: how much later a sighting may be
-    a duplicate, in units. `forgets`: ids are forgotten some time after. `jitters`: microseconds by
-    which events miss the unit.
+    `horizon`: how much later a sighting may be a duplicate, in units. `jitters`: microseconds by
+    which events miss the unit. `moves`: a copy may be about another entity, item or time ahead.
     """
 
     drawn: DrawnEvent
     world: World
     excluded: frozenset[Exclusions]
     horizon: int
-    forgets: bool
-    opens: bool = False
     items: int = 8
     jitters: Sequence[int] = JITTERS
+    moves: bool = True
 
 
 def drafts(draw: st.DrawFn, how: Drafting, at_most: int) -> list[Draft]:
     """Up to so many events, some of them sent again."""
     drafted: list[Draft] = []
-    used: set[Any] = set()
     spread = draw(st.sampled_from([12, 40, 100]))  # units of time that the events lie in
     for n in range(draw(st.sampled_from([0, at_most // 2, at_most, at_most]))):
         fields = _fields(draw, how, f"{how.drawn.event.name}-{n}", spread)
         if drafted and draw(st.sampled_from([False, False, True])):
             fields |= {name: drafted[-1].fields[name] for name in TWINS}
-        if how.opens and fields["item"] in used:
-            continue
-        used.add(fields["item"])
         emitted = fields["event_time_us"] + how.world.unit_us * draw(
             st.sampled_from(how.world.lateness)
         )
@@ -124,17 +117,21 @@ def _sent_again(draw: st.DrawFn, first: Draft, how: Drafting) -> list[Draft]:
     The spans between the sightings lie about the horizon: a third one is often a duplicate only of
     the second.
     """
-    kinds = ["no", "no", "no", "no", "same", "changed", "replayed"]
-    if Exclusions.RESENT_WITH_EARLIER_TIME not in how.excluded:
-        kinds += ["changed"] * 4
+    kinds = ["no", "no", "no", "no", "same", "changed", "changed", "replayed", "older"]
     kind = draw(st.sampled_from(kinds))
     if kind == "no":
         return []
+    if kind == "older":  # with a time stamp before that of the first sighting
+        unit = how.world.unit_us
+        emitted = first.emitted_us - unit * draw(st.sampled_from([1, how.horizon, 200]))
+        arrives = first.arrives_us + unit * draw(st.sampled_from([0, 1, how.horizon, 90]))
+        fields = _corrected(draw, first, how)
+        return [
+            Draft(event=first.event, fields=fields, emitted_us=emitted, arrives_us=arrives),
+            *draw(st.sampled_from([[], [replace(first, arrives_us=arrives + unit)]])),
+        ]
     if kind == "replayed":  # with the time of the first sighting, as a source repeats a whole span
-        spans = [how.horizon // 2]
-        again = {Exclusions.RESENT_LONG_AGO, Exclusions.REPLAYED_WHEN_FORGOTTEN}
-        if not how.forgets or not again <= how.excluded:
-            spans += [40, 90, 200]
+        spans = [how.horizon // 2, 40, 90, 200]
         arrives = first.arrives_us + how.world.unit_us * draw(st.sampled_from(spans))
         return [replace(first, arrives_us=arrives)]
     horizon = how.horizon
@@ -142,7 +139,7 @@ def _sent_again(draw: st.DrawFn, first: Draft, how: Drafting) -> list[Draft]:
     chains += [(horizon, 1), (1, horizon), (2 * horizon // 3,) * 2, (horizon, horizon)]
     chains += [(horizon + 1, horizon), (1, horizon + 1)]
     fields = first.fields
-    if kind == "changed" and not how.opens and not first.event.known_after:
+    if kind == "changed":
         fields = _corrected(draw, first, how)
     emitted = first.emitted_us
     sightings = []
@@ -155,16 +152,26 @@ def _sent_again(draw: st.DrawFn, first: Draft, how: Drafting) -> list[Draft]:
 
 
 def _corrected(draw: st.DrawFn, first: Draft, how: Drafting) -> dict[str, Any]:
-    """The fields of an event that its source sends again with another value or another time, which
-    differs by at most a horizon."""
+    """The fields of an event that its source sends again with another value, time or entity."""
     fields = dict(first.fields)
     for field in how.drawn.fields[:1]:
         fields[field.name] = draw(values_of(field, how.excluded))
-    shifts = [0, 0, 1, how.horizon // 2, how.horizon]
-    if Exclusions.RESENT_WITH_EARLIER_TIME not in how.excluded:
-        shifts = [-1, -how.horizon // 2, -how.horizon]
-    fields["event_time_us"] += how.world.unit_us * draw(st.sampled_from(shifts))
+    shifts = [0, 0, 1, how.horizon // 2, how.horizon, 2 * how.horizon + 40]
+    shift = draw(st.sampled_from([*shifts, *(-s for s in shifts)]))
+    fields["event_time_us"] += how.world.unit_us * shift
+    about = draw(st.sampled_from(["", "", "at_us", "k0", "k1", "item"])) if how.moves else ""
+    if about:
+        fields[about] = draw(st.sampled_from(_others(about, fields, how.world)))
     return fields
+
+
+def _others(name: str, fields: dict[str, Any], world: World) -> Sequence[Any]:
+    """Other values of a field that says what an event is about, some in another partition."""
+    if name == "at_us":
+        return [fields[name] + world.unit_us * n for n in (-40, -10, 10, 40)]
+    if name == "item":
+        return [item_of(world, n) for n in range(4)]
+    return keys_of("str" if name == "k0" else world.k1_kind)
 
 
 def newest_at_an_edge(
@@ -215,24 +222,6 @@ def item_of(world: World, number: int) -> Any:
     if world.item_kind.startswith("str"):
         return f"i{number}" if number % 3 else "i" + "\0" * (number // 3)
     return world.first_item + number
-
-
-def keep_within_ahead(drafted: Sequence[Draft], views: Sequence[View]) -> None:
-    """Move the times of items so that no event about one happens longer than `ahead` before."""
-    for view in views:
-        if not isinstance(view, OpenView | PreviousView):
-            continue
-        names = {e.name for e in view.sources}
-        for opening in drafted:
-            if opening.event != view.opened:
-                continue
-            times = [
-                d.fields["event_time_us"]
-                for d in drafted
-                if d.event.name in names and d.fields["item"] == opening.fields["item"]
-            ]
-            limit = min(times) + us(view.ahead)
-            opening.fields["at_us"] = min(opening.fields["at_us"], limit)
 
 
 def arrived(drafted: Sequence[Draft], partitions: int) -> tuple[Sent, ...]:

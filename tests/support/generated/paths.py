@@ -29,10 +29,11 @@ FAR_FUTURE_US = 4 * 10**15
 
 @dataclass(kw_only=True)
 class Ingested:
-    """The stores after all events of a case. `online` by the name of its path."""
+    """The stores after all events of a case, and who wrote them; both by the name of the path."""
 
     online: dict[str, OnlineStore]
     offline: OfflineStore
+    sinks: dict[str, OnlineSink]
 
 
 def ingested(
@@ -52,7 +53,7 @@ def ingested(
         start += batch.size
     run.take(messages[start:], Batch(size=0))
     run.rebuild()
-    return Ingested(online=run.online, offline=run.offline)
+    return Ingested(online=run.online, offline=run.offline, sinks=run.sinks)
 
 
 def online_values(case: Case, view: View, store: OnlineStore) -> ViewValues:
@@ -89,11 +90,13 @@ class _Run:
     case: Case
     offline: OfflineStore
     online: dict[str, OnlineStore] = field(default_factory=dict)
-    _writers: dict[str, OnlineSink] = field(default_factory=dict)
+    sinks: dict[str, OnlineSink] = field(default_factory=dict)
     _watermarks: dict[str, CompactionWatermark] = field(default_factory=dict)
     _is_rebuilt: bool = False
+    _slack: int = 0
 
     def __post_init__(self) -> None:
+        self._slack = self.case.compaction_slack
         self._load_buffer()
 
     def add(self, name: str, store: OnlineStore) -> None:
@@ -105,10 +108,11 @@ class _Run:
             self.case.views,
             duplicate_horizon_us=self.case.horizon_us,
             watermark=watermark,
-            compaction_slack=self.case.compaction_slack,
+            max_future_us=self.case.max_future_us,
+            compaction_slack=self._slack,
         )
         writer.load(self._partitions)
-        self._writers[name], self._watermarks[name] = writer, watermark
+        self.sinks[name], self._watermarks[name] = writer, watermark
 
     def take(self, messages: Sequence[MadeMessage], batch: Batch) -> None:
         """Ingest a batch into every store."""
@@ -119,7 +123,7 @@ class _Run:
             clock_us=FAR_FUTURE_US,
         )
         taken = {Partition(m.topic(), m.partition()): m.offset() + 1 for m in messages}
-        for writer in self._writers.values():
+        for writer in self.sinks.values():
             writer.write(decoded.good, taken)
         self._buffer.add(decoded.good, taken)
         self._buffer.flush()
@@ -127,6 +131,7 @@ class _Run:
             for watermark in self._watermarks.values():
                 watermark.observe(ends=dict, answered=dict)
         if batch.restarts:
+            self._slack = self._slack if batch.slack is None else batch.slack
             self._load_buffer()
             for name, store in list(self.online.items()):
                 self.add(name, store)
@@ -139,7 +144,11 @@ class _Run:
             return
         self._is_rebuilt = True
         store = MemoryOnlineStore()
-        rules = RebuildRules(duplicate_horizon_us=self.case.horizon_us, hold_us=self.case.most_us)
+        rules = RebuildRules(
+            duplicate_horizon_us=self.case.horizon_us,
+            hold_us=self.case.most_us,
+            max_future_us=self.case.max_future_us,
+        )
         rebuild(
             self.case.views,
             self.case.events,

@@ -87,45 +87,90 @@ def _calendar(
 
 def _open(view: OpenView, known: list[Fact], as_of_us: int) -> list[Value]:
     closed_by = {event.name for event in view.closed_by}
-    closed = {f.says[view.item] for f in known if f.event in closed_by}
     waited = []
-    for item in {f.says[view.item] for f in known if f.event == view.opened.name} - closed - {None}:
-        due = _first_reported(known, view.opened.name, view.item, item, [view.due])[view.due]
-        if due is not None and as_of_us - us(view.reach) <= due < as_of_us:
+    for item, due in _places(view, view.due, known, as_of_us).items():
+        closings = [f for f in _in_memory(view, known, item, due) if f.event in closed_by]
+        if not closings and as_of_us - us(view.reach) <= due < as_of_us:
             waited.append(as_of_us - due)
     mean = sum(waited) / len(waited) / MINUTE_US if waited else None
     values: dict[str, Value] = {"count": float(len(waited)), "mean_minutes": mean}
     return [values[what] for what in view.gives]
 
 
+def _places(
+    view: OpenView | PreviousView, place: str, known: Sequence[Fact], as_of_us: int
+) -> dict[Any, int]:
+    """The time of each item that is opened, by its first known opening that counts."""
+    openings = _openings(view, place, known, as_of_us)
+    items = {f.says[view.item] for f in openings}
+    name = view.opened.name
+    return {i: _first_reported(openings, name, view.item, i, [place])[place] for i in items}
+
+
+def _openings(
+    view: OpenView | PreviousView, place: str, known: Sequence[Fact], as_of_us: int
+) -> list[Fact]:
+    """Without those that happened more than `ahead` before the item's time, and those whose item's
+    time lies more than reach and `ahead` together before the query."""
+    return [
+        f
+        for f in known
+        if f.event == view.opened.name
+        and f.says[view.item] is not None
+        and f.says[place] is not None
+        and f.says[place] - f.happened_us <= us(view.ahead)
+        and f.says[place] >= as_of_us - us(view.reach + view.ahead)
+    ]
+
+
+def _in_memory(
+    view: OpenView | PreviousView, known: Sequence[Fact], item: Any, place: int
+) -> list[Fact]:
+    """The other events about an item, known at most reach and `ahead` before its time."""
+    earliest = place - us(view.reach + view.ahead)
+    return [f for f in known if f.says[view.item] == item and f.known_us >= earliest]
+
+
 def _previous(
     view: PreviousView, known: list[Fact], request: Request, as_of_us: int
 ) -> list[Value]:
-    item = _item_before(view, known, request[view.before], as_of_us)
+    places = _places(view, view.order, known, as_of_us)
+    item = _item_before(view, known, places, request[view.before], as_of_us)
     columns: dict[str, Any] = {}
     kept = dict(view.keeps)
     for event in view.sources:
         fields = kept.get(event, ())
-        of_type = [f for f in known if f.event == event.name]
-        own = [f for f in of_type if item is not None and f.says[view.item] == item]
+        if item is None:
+            own = []
+        elif event == view.opened:
+            openings = _openings(view, view.order, known, as_of_us)
+            own = [f for f in openings if f.says[view.item] == item]
+        else:
+            others = _in_memory(view, known, item, places[item])
+            own = [f for f in others if f.event == event.name]
         columns[event.name] = bool(own)
-        reported = _first_reported(known, event.name, view.item, item, fields) if own else {}
+        reported = _first_reported(own, event.name, view.item, item, fields) if own else {}
         for field in fields:
             columns[f"{event.name}.{field}"] = reported.get(field)
     values = [plain_of(v.compute)(columns, request) for v in view.values]
     return [None if v is None else float(v) for v in values]
 
 
-def _item_before(view: PreviousView, known: list[Fact], before: int | None, as_of_us: int) -> Any:
+def _item_before(
+    view: PreviousView,
+    known: Sequence[Fact],
+    places: Mapping[Any, int],
+    before: int | None,
+    as_of_us: int,
+) -> Any:
     """The item with the latest `order` in reach before `before`, which is not earlier than `t`."""
     if before is None or before < as_of_us:
         return None
     unless = {event.name for event in view.unless}
-    gone = {f.says[view.item] for f in known if f.event in unless}
     candidates = []
-    for item in {f.says[view.item] for f in known if f.event == view.opened.name} - gone - {None}:
-        order = _first_reported(known, view.opened.name, view.item, item, [view.order])[view.order]
-        if order is not None and before - us(view.reach) <= order < before:
+    for item, order in places.items():
+        gone = [f for f in _in_memory(view, known, item, order) if f.event in unless]
+        if not gone and before - us(view.reach) <= order < before:
             candidates.append((order, _tie(item), item))
     return max(candidates)[2] if candidates else None
 

@@ -2,10 +2,11 @@
 
 from collections.abc import Sequence
 from datetime import timedelta
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import pytest
+from msgspec import Meta
 
 from features.definitions import (
     Aggregation,
@@ -23,6 +24,7 @@ from features.definitions import (
     View,
 )
 from features.engine.formulas import FAILURES
+from features.engine.state_columns import may_have_wide_codes, state_columns
 from features.retrieval.online import FeatureReader
 from features.stores.memory import MemoryOnlineStore
 from tests.support.by_hand import (
@@ -134,6 +136,23 @@ def test_of_two_items_of_one_time_that_of_the_larger_number_comes_last() -> None
         events = (sent(planned, n, item=i, due_us=at(15)) for n, i in enumerate(items))
         case = case_of(view, *events, ask={"item": 0, "due_us": at(20)})
         assert_values(case, [float(max(items))])
+
+
+SMALL_INT = Annotated[int, Meta(ge=-(2**53), le=2**53)]
+
+
+@pytest.mark.parametrize(
+    ("type_", "wide"),
+    [
+        *((t, ()) for t in (SMALL_INT, SMALL_INT | None, str, float, bool)),
+        *((t, ("code:amount",)) for t in (int, int | None, Annotated[int, Meta(ge=0)])),
+    ],
+)
+def test_only_views_that_took_integers_for_floats_have_another_schema(
+    type_: Any, wide: tuple[str, ...]
+) -> None:
+    view = of_shop(an_event(amount=type_), ("distinct", "amount"))
+    assert may_have_wide_codes(view.source.record, state_columns(view)) == wide
 
 
 @pytest.mark.parametrize("type_", [int, int | None])

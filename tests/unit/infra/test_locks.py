@@ -1,9 +1,12 @@
 """A lock has one holder, and ends with it."""
 
+import fcntl
 import os
 import subprocess
 import sys
 from pathlib import Path
+
+import pytest
 
 from infra.locks import exclusive_lock, hold, is_held
 
@@ -54,10 +57,18 @@ def test_who_inherits_a_lock_holds_it_too(tmp_path: Path) -> None:
     assert not is_held(file)
 
 
-def test_a_lock_whose_file_was_removed_is_not_mistaken_for_the_new_one(tmp_path: Path) -> None:
-    file = tmp_path / "lock"
-    with exclusive_lock(file):
+def test_a_lock_whose_file_was_removed_is_not_mistaken_for_the_new_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`clean` removes the file of its lock while another command waits for it."""
+    file, lock = tmp_path / "lock", fcntl.flock
+
+    def remove_then_lock(descriptor: int, operation: int) -> None:
+        monkeypatch.setattr(fcntl, "flock", lock)
         file.unlink()
-        with exclusive_lock(file):
-            assert is_held(file)
+        lock(descriptor, operation)
+
+    monkeypatch.setattr(fcntl, "flock", remove_then_lock)
+    with exclusive_lock(file):
+        assert is_held(file)
     assert not is_held(file)

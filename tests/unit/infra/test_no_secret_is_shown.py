@@ -1,8 +1,10 @@
 """Planted secrets: no command shows one, in its output or its errors, right or mistyped."""
 
 import json
+import os
 import sys
 import traceback
+from collections.abc import Iterator
 
 import pytest
 
@@ -54,6 +56,14 @@ COMMANDS = [
 def parts(secret: str) -> list[str]:
     """The secret, and pieces of it that a mask could leave over."""
     return [secret, "hunter2", "with@every", "every:thing"]
+
+
+@pytest.fixture(autouse=True)
+def _umask_of_this_process_stays() -> Iterator[None]:
+    before = os.umask(0o022)
+    os.umask(before)
+    yield
+    os.umask(before)
 
 
 @pytest.fixture(autouse=True)

@@ -2,6 +2,8 @@
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
+from datetime import timedelta
 from functools import partial
 
 import pytest
@@ -13,7 +15,10 @@ from features.stores.memory import MemoryOnlineStore
 from features.stores.ports import OnlineUpdate
 from infra.kafka.errors import KafkaFailed
 from infra.kafka.partitions import Partition, Positions
-from serving.freshness import PAUSE_S, Freshness, complete_to_us
+from serving.freshness import PARTITIONS_EVERY_S, PAUSE_S, Freshness, complete_to_us
+from tests.support.by_hand import an_event, at, sent
+from tests.support.generated.cases import Case
+from tests.support.generated.paths import ingested
 
 P0, P1 = Partition("told", 0), Partition("told", 1)
 REQUESTED_US = 1_362_139_200_000_000
@@ -194,3 +199,38 @@ def test_while_the_brokers_do_not_answer_only_events_prove_completeness() -> Non
     scene.at_second[1] = lambda: scene.apply(P1, 1, REQUESTED_US)
     assert scene.waits() == pytest.approx(1, abs=2 * PAUSE_S)
     assert scene.complete_us == REQUESTED_US
+
+
+def test_a_partition_that_a_topic_has_got_makes_features_stale_until_it_is_applied() -> None:
+    """Ingest does not read it yet: the partitions that were known say nothing about its events."""
+    scene, added = Scene(), Partition("told", 2)
+    for partition in (P0, P1):
+        scene.apply(partition, 5, REQUESTED_US)
+    scene.ends = {P0: 5, P1: 5, added: 1}
+    assert scene.waits() == 0  # nothing was asked of the brokers within the last second
+
+    scene.now += PARTITIONS_EVERY_S
+    assert scene.waits() == pytest.approx(2, abs=2 * PAUSE_S)
+    assert scene.complete_us == UNSET
+
+    scene.apply(added, 1, REQUESTED_US - 5_000)
+    scene.now += PARTITIONS_EVERY_S
+    assert scene.waits() == 0
+    assert scene.complete_us == SAME_MS
+
+
+def test_an_event_that_is_known_later_than_emitted_proves_nothing_about_later_events() -> None:
+    """Its type is known three days after it happened: the newest emission is what counts."""
+    delayed = replace(an_event(cents=int), known_after=timedelta(days=3))
+    case = Case(events=(delayed,), request=delayed, views=(), sent=(sent(delayed, 1, cents=1),))
+    store = ingested(case, {"memory": MemoryOnlineStore()}).online["memory"]
+    place = Partition(delayed.name, 0)
+    assert store.newest_known_at_us() == {place: at(1)}
+    complete_us = complete_to_us(
+        [place],
+        newest_us=store.newest_known_at_us(),
+        positions=store.positions(),
+        ends={place: 2},  # another event was emitted, which the store lacks
+        request_emitted_us=at(60),
+    )
+    assert complete_us == at(1)

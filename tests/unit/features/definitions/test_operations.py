@@ -73,12 +73,16 @@ def test_every_kind_of_state_column_is_combined_or_a_code() -> None:
 
 @pytest.mark.parametrize(
     ("name", "hint"),
-    [("avg_", "there are count, sum, mean"), ("means", "did you mean 'mean'"), ("lastt", "'last'")],
+    [("avg_", None), ("means", "did you mean 'mean'?"), ("lastt", "did you mean 'last'?")],
 )
-def test_an_unknown_operation_is_refused_with_a_list_of_the_known(name: Any, hint: str) -> None:
-    with pytest.raises(DeclarationError, match=f"no operation '{name}': .*{hint}") as error:
+def test_an_unknown_operation_is_refused_with_a_list_of_the_known(
+    name: Any, hint: str | None
+) -> None:
+    mistake = f"operation is '{name}', not one of count, sum, mean"
+    with pytest.raises(DeclarationError, match=mistake) as error:
         Aggregation(operation=name, column="cents")
     assert __file__ in str(error.value)
+    assert error.value.hint == hint
 
 
 def an_aggregation(operation: Operation, **windows: Any) -> Aggregation:

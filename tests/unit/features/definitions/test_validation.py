@@ -51,7 +51,7 @@ def test_an_event_without_a_needed_field_is_refused(
         ),
         (
             {"aggregations": (Aggregation(operation="count", windows=(HOUR, HOUR)),)},
-            "two features have the same name",
+            "several features are called",
         ),
     ],
 )

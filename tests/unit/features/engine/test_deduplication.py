@@ -1,12 +1,23 @@
 """An event that was sent twice counts once, live and in history."""
 
+from dataclasses import replace
+from datetime import timedelta
+
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from features.engine.deduplication import DeduplicationWindow, SeenIds, first_sightings
+from features.definitions import View
+from features.engine.deduplication import (
+    DeduplicationWindow,
+    SeenIds,
+    first_sightings,
+    ids_kept_us,
+)
 from infra.kafka.partitions import Partition
 from tests.support.examples import examples
+from tests.unit.features.test_resent_events import SOLD, views
 
 P = Partition("t", 0)
 HORIZON = 10
@@ -52,14 +63,50 @@ def test_a_restarted_window_remembers_earlier_sightings() -> None:
     assert restarted.first_sightings(sightings(["a", "b"], [15, 15], 3)).tolist() == [False, True]
 
 
+def test_an_event_may_repeat_another_only_if_ids_as_old_as_that_are_forgotten() -> None:
+    window = DeduplicationWindow(HORIZON, keep_us=30)
+    window.first_sightings(sightings(["a", "b"], [0, 1]))
+    assert window.forget() == []
+    assert not window.may_repeat(np.array([-1_000, 0])).any()
+
+    window.first_sightings(sightings(["c"], [40], first_offset=2))
+    assert window.forget() == [0]  # ids known before 10
+    assert window.may_repeat(np.array([0, 19, 20, 40])).tolist() == [True, True, False, False]
+
+
+def test_a_restarted_window_knows_that_ids_were_forgotten() -> None:
+    from_the_start = [sightings(["a", "b"], [0, 60])]
+    forgotten = [sightings(["b"], [60], first_offset=1)]
+    windows = [DeduplicationWindow(HORIZON, s, keep_us=30) for s in (from_the_start, forgotten)]
+    repeats = [window.may_repeat(np.array([39, 40])).tolist() for window in windows]
+    assert repeats == [[False, False], [True, False]]
+    assert not DeduplicationWindow(HORIZON, keep_us=30).may_repeat(np.array([0])).any()
+
+
+@pytest.mark.parametrize("view", views(reach=100, ahead=1_000), ids=lambda view: view.name)
+def test_ids_are_kept_while_a_copy_can_count_for_an_exact_query(view: View) -> None:
+    """The event happened up to 3 before it was emitted, its copy came 20 later, a query waits 7."""
+    delayed = replace(SOLD, known_after=timedelta(microseconds=11))
+    kept = [
+        ids_kept_us([view], event, horizon_us=20, hold_us=7, max_future_us=3)
+        for event in (SOLD, delayed)
+    ]
+    assert kept == [view.lookback_us + 20 + 7 + 3, view.lookback_us + 20 + 7 + 3 + 11]
+    assert ids_kept_us([view], SOLD, horizon_us=10**15, hold_us=7) == 2 * 10**15
+    assert ids_kept_us([], SOLD, horizon_us=20, hold_us=7) == 40
+
+
 @examples(100)
 @given(
-    st.lists(st.tuples(st.integers(0, 1), st.sampled_from("abc"), st.integers(0, 4)), max_size=30),
+    st.lists(
+        st.tuples(st.integers(0, 1), st.sampled_from("abc"), st.integers(-9, 13)), max_size=30
+    ),
     st.randoms(use_true_random=False),
 )
 def test_live_and_historical_deduplication_drop_the_same_events(
     events: list[tuple[int, str, int]], random: object
 ) -> None:
+    """Whether they come in the order of their emission or not."""
     known = np.cumsum([step for _, _, step in events], dtype=np.int64)
     partitions = np.array([p for p, _, _ in events], np.int64)
     ids = [i for _, i, _ in events]

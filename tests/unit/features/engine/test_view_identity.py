@@ -134,9 +134,7 @@ def test_a_changed_constant_of_code_without_source_gives_another_id() -> None:
 
 def test_a_changed_constant_is_refused_by_its_name(tmp_path: Path) -> None:
     made = MadeModules(tmp_path)
-    source = (
-        "BOUND = {}\ndef is_large(x): return x >= BOUND\nlarge = lambda e: is_large(e['cents'])"
-    )
+    source = "BOUND = {}\ndef is_large(x): return x >= BOUND\nc = lambda e: is_large(e['cents'])"
     store = stored_under(of_column(made(source.format(3), name="made_limits").c))
     changed = of_column(made(source.format(4), name="made_limits").c)
     with pytest.raises(ViewSchemaMismatch) as caught:

@@ -71,12 +71,15 @@ def test_an_event_sent_again_after_a_restart_is_still_a_duplicate() -> None:
     assert restarted.duplicates == 1
 
 
-def test_ids_beyond_the_horizon_are_deleted_from_the_store() -> None:
+def test_ids_that_no_exact_query_needs_are_deleted_from_the_store() -> None:
+    """After 85 seconds: the longest window has 40, requests wait for 15, copies come within 30."""
     store = MemoryOnlineStore()
     writer = a_writer(store)
     for n in range(5):
-        write(writer, sale(str(n), n * 40), start=n)
+        write(writer, sale(str(n), n * 45), start=n)
     assert [s.first_offset for s in store.seen_ids(P)] == [3, 4]
+    write(writer, sale("5", 135 + 85), start=5)
+    assert [s.first_offset for s in store.seen_ids(P)] == [3, 4, 5]
 
 
 def test_an_update_behind_a_competing_writer_is_refused_and_writes_nothing() -> None:
@@ -159,3 +162,20 @@ def test_an_event_without_an_entity_updates_no_entity() -> None:
     store = MemoryOnlineStore()
     write(a_writer(store, SHOP_SALES, CITY_SALES), sale("1", city=None), start=0)
     assert (store.entities("shop_sales"), store.entities("city_sales")) == (1, 0)
+
+
+def test_the_views_of_a_domain_that_is_left_out_are_used_again_once_it_is_back() -> None:
+    store = MemoryOnlineStore()
+    write(a_writer(store, SHOP_SALES, CITY_SALES), sale("1"), start=0)
+    left_out = OnlineSink(
+        store,
+        (SHOP_SALES,),
+        duplicate_horizon_us=30 * SECOND,
+        watermark=CompactionWatermark(least_us=15 * SECOND, most_us=15 * SECOND),
+        keeps_undeclared=True,
+    )
+    left_out.load([P])
+    left_out.write([], {P: 1})
+    left_out.write([rows_of((sale("2"),), first_offset=1)], {P: 2})
+    a_writer(store, SHOP_SALES, CITY_SALES)
+    assert set(store.schema_ids()) == {SHOP_SALES.name, CITY_SALES.name}

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 import pytest
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from features.definitions import Decision, FeatureService, Label
@@ -123,6 +123,7 @@ SALES = st.lists(
 )
 
 
+@settings(deadline=None)  # the first example imports polars
 @given(sales=SALES, cutoff=st.integers(41, 160))
 @example(sales=sales_of(("1", 0, {}), ("2", 0, {"cents": 5})), cutoff=100)
 def test_labels_equal_the_reference_with_late_and_duplicated_events(

@@ -2,7 +2,7 @@
 
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -69,6 +69,14 @@ def unreadable(file: Path) -> None:
 
 
 DAMAGE = [empty, cut_off, zeros, garbage, of_another_kind, unreadable]
+
+
+@pytest.fixture(autouse=True)
+def _umask_of_this_process_stays() -> Iterator[None]:
+    before = os.umask(0o022)
+    os.umask(before)
+    yield
+    os.umask(before)
 
 
 @pytest.fixture
