@@ -42,6 +42,7 @@ def test_nothing_is_lost_or_doubled_beyond_what_was_accepted(
         kafka = KafkaSettings(bootstrap_servers=broker.bootstrap_servers)
         source, site = Source(kafka), prepare_site(kafka, tmp_path)
         a_bundle(site.bundle, FLIGHT_DELAY)
+        source.send(3_000)  # so that each partition has some
         kills = tuple(count // 2 for count in faults.lost_log_kills)
         _run_with_kills(site, source, kills, chance)
         create_again(kafka, DEPARTED.name, REQUESTED.name)
