@@ -7,7 +7,6 @@ from typing import Any
 
 import msgspec
 import numpy as np
-import pytest
 
 from features.definitions import Aggregation, Check, Column, Entity, EventType, FeatureView
 from features.stores.memory import MemoryOnlineStore
@@ -16,19 +15,6 @@ from tests.support.generated.comparing import same_bits
 from tests.support.generated.paths import history_values, ingested, online_values
 
 SECOND_US = 1_000_000
-DID_NOT_RAISE: type[BaseException] = pytest.fail.Exception
-"""What `pytest.raises` raises where nothing was raised."""
-
-
-def known_fault(
-    reason: str, *, raises: type[BaseException] = AssertionError
-) -> pytest.MarkDecorator:
-    """The product gives a wrong answer today; this test fails when it no longer does.
-
-    `raises`: how the fault shows. `AssertionError` is a wrong answer, `DID_NOT_RAISE` a missing
-    refusal. Any other error fails the suite: the test broke, not the product.
-    """
-    return pytest.mark.xfail(strict=True, reason=reason, raises=raises)
 
 
 def seconds(n: int) -> timedelta:

@@ -13,7 +13,6 @@ from features.definitions import (
 )
 from tests.support.generated.cases import Batch, Case, Sent
 from tests.support.generated.event_types import DrawnEvent, World, event_types, worlds
-from tests.support.generated.exclusions import EXCLUDED, Exclusions
 from tests.support.generated.histories import (
     JITTERS,
     MAX_FUTURE_UNITS,
@@ -45,20 +44,19 @@ FEW_JITTERS = (0, 0, 0, 0, 0, 0, 0, 1)
 
 
 @st.composite
-def view_cases(draw: st.DrawFn, kind: AnyView, excluded: frozenset[Exclusions] = EXCLUDED) -> Case:
+def view_cases(draw: st.DrawFn, kind: AnyView) -> Case:
     """One or two views of a kind, a history and queries."""
-    world = draw(worlds(excluded))
+    world = draw(worlds())
     made = [
-        draw(event_types(f"made.e{n}", world, excluded))
-        for n in range(draw(st.sampled_from([1, 2, 2, 3])))
+        draw(event_types(f"made.e{n}", world)) for n in range(draw(st.sampled_from([1, 2, 2, 3])))
     ]
-    request = draw(event_types("made.request", world, excluded, checked=False, delayed=False))
+    request = draw(event_types("made.request", world, checked=False, delayed=False))
     events = tuple(made)
-    around = Surroundings(world=world, events=events, item_events=events, excluded=excluded)
+    around = Surroundings(world=world, events=events, item_events=events)
     views = tuple(kind(draw, f"view{n}", around) for n in range(draw(st.sampled_from([1, 2]))))
     horizon = _horizon(draw)
     least, most = _watermark_bounds(draw, world)
-    drafted = _drafts(draw, made, world, excluded, horizon=horizon)
+    drafted = _drafts(draw, made, world, horizon=horizon)
     newest_at_an_edge(draw, drafted, views, world, most)
     sent = arrived(drafted, world.partitions)
     how = QueryDraw(
@@ -66,7 +64,6 @@ def view_cases(draw: st.DrawFn, kind: AnyView, excluded: frozenset[Exclusions] =
         world=world,
         sent=sent,
         views=views,
-        excluded=excluded,
         exact_from_us=max((d.known_us for d in drafted), default=0) - least,
     )
     return Case(
@@ -86,24 +83,23 @@ def view_cases(draw: st.DrawFn, kind: AnyView, excluded: frozenset[Exclusions] =
 
 
 @st.composite
-def training_cases(draw: st.DrawFn, excluded: frozenset[Exclusions] = EXCLUDED) -> Case:
+def training_cases(draw: st.DrawFn) -> Case:
     """A service of one or two views, with decisions and a label."""
-    world = draw(worlds(excluded))
-    request = draw(event_types("made.request", world, excluded, delayed=False))
+    world = draw(worlds())
+    request = draw(event_types("made.request", world, delayed=False))
     decided = DrawnEvent(_like(request, "made.decided"), request.fields)
-    outcome = draw(event_types("made.outcome", world, excluded, places=False))
-    made = draw(event_types("made.e0", world, excluded))
+    outcome = draw(event_types("made.outcome", world, places=False))
+    made = draw(event_types("made.e0", world))
     around = Surroundings(
         world=world,
         events=(made, decided, outcome),
         item_events=(made, outcome),
-        excluded=excluded,
     )
     views = tuple(any_view(draw, f"view{n}", around) for n in range(draw(st.integers(1, 2))))
     service = services(draw, views=views, request=request, decided=decided, world=world)
     label = labels(draw, outcome, world)
     horizon = _horizon(draw)
-    drafting = partial(_drafts, draw, world=world, excluded=excluded, horizon=horizon)
+    drafting = partial(_drafts, draw, world=world, horizon=horizon)
     others = drafting([made], at_most=12)
     decisions, outcomes = _decisions_and_outcomes(
         draw, drafting, (service, label), (decided, outcome), world=world
@@ -158,7 +154,6 @@ def _drafts(
     draw: st.DrawFn,
     made: Sequence[DrawnEvent],
     world: World,
-    excluded: frozenset[Exclusions],
     *,
     horizon: int,
     at_most: int = 14,
@@ -171,7 +166,6 @@ def _drafts(
         how = Drafting(
             drawn=drawn,
             world=world,
-            excluded=excluded,
             horizon=min(horizon, LONG_HORIZON),
             items=items,
             jitters=jitters,

@@ -11,7 +11,6 @@ from hypothesis import strategies as st
 
 from features.definitions import Check, EventType
 from features.definitions.events import CheckAction
-from tests.support.generated.exclusions import Exclusions
 from tests.support.generated.formulas import FieldKind, at_most, is_not_text
 
 CALM = (0, 0, 0, 0, 0, 1, 3, -2)
@@ -84,7 +83,7 @@ class World:
 
 
 @st.composite
-def worlds(draw: st.DrawFn, excluded: frozenset[Exclusions]) -> World:
+def worlds(draw: st.DrawFn) -> World:
     """Units of seconds or hours, keys and items of texts or numbers."""
     item_kinds: list[FieldKind] = ["str", "int", "str?", "int?"]
     k1_kinds: list[FieldKind] = ["str", "str?", "int", "int?", "bool"]
@@ -103,7 +102,6 @@ def event_types(
     draw: st.DrawFn,
     name: str,
     world: World,
-    excluded: frozenset[Exclusions],
     *,
     checked: bool = True,
     places: bool = True,
@@ -202,7 +200,7 @@ def _chain(fields: Sequence[Field]) -> list[Check | None]:
     ]
 
 
-def values_of(field: Field, excluded: frozenset[Exclusions]) -> st.SearchStrategy[Any]:
+def values_of(field: Field) -> st.SearchStrategy[Any]:
     """Values for a field."""
     values: Sequence[Any] = _TEXTS
     if field.kind in ("int", "int?"):

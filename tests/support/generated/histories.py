@@ -17,7 +17,6 @@ from features.definitions import (
 )
 from tests.support.generated.cases import START_US, Query, Sent, plain_fields
 from tests.support.generated.event_types import DrawnEvent, World, keys_of, values_of
-from tests.support.generated.exclusions import Exclusions
 
 MAX_FUTURE_UNITS = 3
 NULL_ITEM = 2
@@ -66,7 +65,6 @@ class Drafting:
 
     drawn: DrawnEvent
     world: World
-    excluded: frozenset[Exclusions]
     horizon: int
     items: int = 8
     jitters: Sequence[int] = JITTERS
@@ -107,7 +105,7 @@ def _fields(draw: st.DrawFn, how: Drafting, event_id: str, spread: int) -> dict[
         "at_us": happened + unit * ahead,
     }
     for field in how.drawn.fields:
-        fields[field.name] = draw(values_of(field, how.excluded))
+        fields[field.name] = draw(values_of(field))
     return fields
 
 
@@ -155,7 +153,7 @@ def _corrected(draw: st.DrawFn, first: Draft, how: Drafting) -> dict[str, Any]:
     """The fields of an event that its source sends again with another value, time or entity."""
     fields = dict(first.fields)
     for field in how.drawn.fields[:1]:
-        fields[field.name] = draw(values_of(field, how.excluded))
+        fields[field.name] = draw(values_of(field))
     shifts = [0, 0, 1, how.horizon // 2, how.horizon, 2 * how.horizon + 40]
     shift = draw(st.sampled_from([*shifts, *(-s for s in shifts)]))
     fields["event_time_us"] += how.world.unit_us * shift
@@ -237,7 +235,6 @@ class QueryDraw:
     world: World
     sent: Sequence[Sent]
     views: Sequence[View]
-    excluded: frozenset[Exclusions]
     exact_from_us: int
 
     def query(self, number: int, t: int, fields: dict[str, Any], values: Any) -> Query:
@@ -251,7 +248,7 @@ class QueryDraw:
 
 def queries(draw: st.DrawFn, how: QueryDraw) -> tuple[Query, ...]:
     """Some queries at random, and several about every event, where an answer changes."""
-    values = {f.name: draw(values_of(f, how.excluded)) for f in how.request.fields}
+    values = {f.name: draw(values_of(f)) for f in how.request.fields}
     edges = [0, 1, *(n * how.world.unit_us for n in (1, 2, 5, 12)), *_edges(how.views)]
     drawn = _about_events(how, values, draw(st.integers(0, 20)))
     for _ in range(draw(st.integers(1, 5))):

@@ -22,7 +22,6 @@ from features.definitions import (
     View,
 )
 from tests.support.generated.event_types import DrawnEvent, Field, World
-from tests.support.generated.exclusions import Exclusions
 from tests.support.generated.formulas import (
     at_least,
     floored,
@@ -53,11 +52,6 @@ class Surroundings:
     world: World
     events: tuple[DrawnEvent, ...]
     item_events: tuple[DrawnEvent, ...]  # of which views over items are made
-    excluded: frozenset[Exclusions]
-
-    def allows(self, exclusion: Exclusions) -> bool:
-        """Whether cases of that class are drawn."""
-        return exclusion not in self.excluded
 
 
 AnyView = Callable[[st.DrawFn, str, Surroundings], View]

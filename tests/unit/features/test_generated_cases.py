@@ -1,7 +1,7 @@
 """Declarations and histories at random: every path of the product beside a slow reference.
 
-The draw avoids the known faults that `tests.support.generated.exclusions` names.
-`make explore` observes_readers for more.
+Each declaration is refused, or its values are equal bit for bit on every path. `make explore` looks
+for counterexamples for longer.
 """
 
 from collections.abc import Iterator
