@@ -141,6 +141,18 @@ def test_positions_may_have_gaps_and_advance_without_rows(store: OfflineStore) -
     assert store.positions([SOLD.name]) == {P0: 9, P1: 1}
 
 
+def test_a_topic_may_have_more_partitions_than_were_declared(store: OfflineStore) -> None:
+    """Its positions are known again to another handle: else its events would be stored twice."""
+    added = Partition(SOLD.name, SOLD.partitions + 2)
+    store.append(batch(sale("1"), start=0))
+    store.append(batch(sale("2"), start=0, partition=added))
+    store.append(batch(sale("3"), start=1))
+    assert store.positions([SOLD.name]) == {P0: 2, added: 1}
+    snapshot = store.snapshot(SOLD)
+    assert snapshot is not None
+    assert snapshot.positions == {P0: 2, added: 1}
+
+
 def test_spans_of_event_time_are_half_open(store: OfflineStore) -> None:
     days = [sale(str(d), d * SECONDS_A_DAY) for d in range(5)]
     store.append(batch(*days))

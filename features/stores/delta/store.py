@@ -80,7 +80,7 @@ class DeltaOfflineStore:
         for topic in topics:
             table = self._open(self._events[topic])
             if table is not None:
-                positions |= _positions(table, _partitions(self._events[topic]))
+                positions |= _positions(table, _partitions(table, self._events[topic]))
         return positions
 
     def append(self, batch: EventBatch) -> None:
@@ -115,7 +115,7 @@ class DeltaOfflineStore:
         files = _files(table)
         return TableSnapshot(
             version=table.version(),
-            positions=_positions(table, _partitions(event)),
+            positions=_positions(table, _partitions(table, event)),
             newest_known_at_us=_newest_known_at_us(files),
             rows=_rows_by_day(files),
         )
@@ -227,7 +227,10 @@ class DeltaOfflineStore:
             writer_properties=writer_of(batch.event),
             post_commithook_properties=HOOKS,
             commit_properties=CommitProperties(
-                app_transactions=[Transaction(_app(p), end) for p, end in batch.ends.items()]
+                app_transactions=[
+                    *(Transaction(_app(p), end) for p, end in batch.ends.items()),
+                    *_added_partitions(table, batch),
+                ]
             ),
         )
         commits = self._commits.get(batch.event.name, 0) + 1
@@ -259,8 +262,23 @@ def _app(partition: Partition) -> str:
     return f"{APPLICATION}:{partition.topic}:{partition.number}"
 
 
-def _partitions(event: EventType) -> list[Partition]:
-    return [Partition(event.name, n) for n in range(event.partitions)]
+def _count_app(event: EventType) -> str:
+    return f"{APPLICATION}:{event.name}:partitions"
+
+
+def _added_partitions(table: DeltaTable, batch: EventBatch) -> list[Transaction]:
+    """How many partitions have positions, if the topic has more than the event declares: a table
+    can be asked for a position only by its name."""
+    count = 1 + max((p.number for p in batch.ends), default=0)
+    if count <= batch.event.partitions or count <= len(_partitions(table, batch.event)):
+        return []
+    return [Transaction(_count_app(batch.event), count)]
+
+
+def _partitions(table: DeltaTable, event: EventType) -> list[Partition]:
+    """Those that the event declares, and those that its topic was given since."""
+    count = max(event.partitions, table.transaction_version(_count_app(event)) or 0)
+    return [Partition(event.name, n) for n in range(count)]
 
 
 def _files(table: DeltaTable) -> pa.Table:
