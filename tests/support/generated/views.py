@@ -103,6 +103,8 @@ def calendar_view(draw: st.DrawFn, name: str, around: Surroundings) -> CalendarV
     columns = _columns(draw, source, around)
     chosen = _operations(draw, source, columns, around, only=("count", *ADDED))
     unit = around.world.unit_us
+    both = ("at_us", "as_of_us")
+    reads = {"until_now": both[1:], "from_now": both}
     spans = {
         "bucket": (floored("at_us", 10 * unit), floored("at_us", 10 * unit, 10 * unit)),
         "before": (plus("at_us", -20 * unit), same("at_us")),
@@ -118,7 +120,7 @@ def calendar_view(draw: st.DrawFn, name: str, around: Surroundings) -> CalendarV
         entity=_entity(draw),
         at="at_us",
         spans=tuple(
-            Span(name=n, start=spans[n][0], end=spans[n][1], reads=("at_us", "as_of_us"))
+            Span(name=n, start=spans[n][0], end=spans[n][1], reads=reads.get(n, both[:1]))
             for n in names
         ),
         columns=tuple(c.column for c in columns),
