@@ -142,7 +142,7 @@ def _column_values(column: StateColumn, events: Columns) -> Int64Array:
         return (failed | ~nulls(values)).astype(np.int64)
     if kind == "sum":
         return _added(formula.name, declared.scale, values, failed)
-    if declared.scale is None:
+    if declared.scale is None or values.dtype.kind in "biu":  # rounding leaves a whole number
         return _kept(kind, values)
     with np.errstate(over="ignore"):
         rounded = np.rint(as_formula_input(values) * declared.scale) / declared.scale

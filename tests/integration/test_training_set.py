@@ -25,13 +25,13 @@ from tests.support.data.order_training_sets import (
     orders,
     read_options,
 )
-from tests.support.data.orders import EVENTS, PLACED, SHIPPED, VIEWS, Delivery
+from tests.support.data.orders import EVENTS, PLACED, REQUESTED, SHIPPED, VIEWS, Delivery
 from tests.support.processes.commands import environment, run
 
 CUT_OFF = 250
 DOMAIN = Domain(
     name="orders",
-    events=EVENTS,
+    events=(*EVENTS, REQUESTED),
     views=VIEWS,
     services=(SERVICE,),
     labels=(IN_PARCELS,),

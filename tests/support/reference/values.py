@@ -85,7 +85,7 @@ def _reading(name: str, column: Column | None, fact: Fact) -> Any:
     value = _computed(column, fact)
     if isinstance(value, int) and not -(2**63) <= value < 2**63:
         return None  # the formula leaves 64 bits
-    if value is None or column.scale is None:
+    if value is None or column.scale is None or isinstance(value, int):
         return value
     scaled = float(value * column.scale)
     if math.isinf(scaled):

@@ -235,6 +235,13 @@ def test_a_sum_over_a_value_that_does_not_fit_has_no_value(bad: float) -> None:
     assert counted["made.price", "no whole number of 64 bits"] > 0
 
 
+@pytest.mark.parametrize("type_", [int, int | None])
+def test_a_scale_rounds_no_whole_number(type_: Any) -> None:
+    wide = -(2**62) - 1
+    case = amounts(type_, [wide, wide, wide], ("min", "price"), columns=price(scale=10))
+    assert_values(case, [float(wide)])
+
+
 @pytest.mark.parametrize("value", [2**60, -(2**60), TOP, -(2**63)])
 def test_a_whole_number_whose_scaled_value_does_not_fit_has_no_sum(value: int) -> None:
     assert_values(amounts(int, [value, 5], ("sum", "price"), columns=price(scale=100)), [None])
