@@ -206,7 +206,11 @@ def test_a_clear_deletes_the_keys_of_the_store_and_no_others(valkey_server: Valk
         client.set("another:application", "1")
         store.apply(update(*one_of_each_shop()))
         store.clear()
-        assert sorted(client.keys()) == [b"another:application", b"eventide:{0}:generation"]
+        assert sorted(client.keys()) == [
+            b"another:application",
+            b"eventide:{0}:evictions",
+            b"eventide:{0}:generation",
+        ]
 
 
 def _process(source: str, *arguments: str) -> "subprocess.Popen[str]":
