@@ -17,6 +17,7 @@ from rich.console import Console
 
 from infra import discovery
 from infra.errors import EventideError
+from infra.logging import configure_logging
 from infra.masking import masked
 
 ENTRY_POINTS = "eventide.commands"
@@ -28,6 +29,7 @@ def main() -> None:
     for stream in (sys.stdout, sys.stderr):  # a name that the terminal cannot show ends nothing
         if isinstance(stream, TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
+    configure_logging(json=False)  # what a command prints is read by others; a process sets its own
     try:
         build_app()()
     except EventideError as error:

@@ -73,7 +73,9 @@ def test_the_offset_at_a_time_is_that_of_the_first_record_since_or_the_end(
         time_us: offsets_at(kafka, [topic], time_us)[Partition(topic, 0)]
         for time_us in (1_000_000, 1_000_001, 2_000_000, 3_000_000, 3_000_001)
     }
-    assert found == {1_000_000: 0, 1_000_001: 1, 2_000_000: 1, 3_000_000: 2, 3_000_001: end}
+    last = found.pop(3_000_001)
+    assert found == {1_000_000: 0, 1_000_001: 1, 2_000_000: 1, 3_000_000: 2}
+    assert last in (3, end)  # the mark of the transaction has an offset and a time of its own
     assert offsets_at(kafka, [topic], 5)[Partition(topic, 1)] == 0
 
 

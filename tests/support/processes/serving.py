@@ -120,6 +120,10 @@ def serving(site: Site, **options: object) -> Iterator[ServingProcess]:
             process.kill()
 
 
+def _require_delivery(error: object, message: object) -> None:
+    assert error is None, error
+
+
 class Feeder:
     """Sends requests, each with its own id, and optionally malformed ones between them."""
 
@@ -162,7 +166,9 @@ class Feeder:
         headers: Sequence[tuple[str, bytes | None]],
     ) -> None:
         self.sent += 1
-        self._producer.produce(REQUESTED.name, value, key, headers=list(headers))
+        self._producer.produce(
+            REQUESTED.name, value, key, headers=list(headers), on_delivery=_require_delivery
+        )
         self._producer.poll(0)
 
     def flush(self) -> None:
