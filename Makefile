@@ -52,7 +52,7 @@ check: setup ## format, lint, types, import contracts
 fix: setup ## format, and fix what can be fixed automatically
 	@$(BIN)/ruff check -q --fix . ; $(BIN)/ruff format -q .
 
-test-fast: setup ## without servers and kills: units, contracts on memory and files (a minute)
+test-fast: setup ## without servers and kills: units, contracts on memory and files (a few minutes)
 	@$(BIN)/pytest -n $(JOBS) --dist loadfile -m "not servers and not fault"
 
 test: setup ## every test, on real servers, JOBS files at a time (2)
