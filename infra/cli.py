@@ -29,7 +29,8 @@ def main() -> None:
     for stream in (sys.stdout, sys.stderr):  # a name that the terminal cannot show ends nothing
         if isinstance(stream, TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
-    configure_logging(json=False)  # what a command prints is read by others; a process sets its own
+    # What a command prints is read by others. A process that runs on sets its own.
+    configure_logging(json=False, final=False)
     try:
         build_app()()
     except EventideError as error:

@@ -21,8 +21,11 @@ RETRY_LOG_PAUSE_S = 10.0
 log = structlog.get_logger()
 
 
-def configure_logging(*, json: bool, level: str = "INFO") -> None:
-    """Send log lines of this process to standard error: for people, or one JSON object a line."""
+def configure_logging(*, json: bool, level: str = "INFO", final: bool = True) -> None:
+    """Send log lines of this process to standard error: for people, or one JSON object a line.
+
+    `final`: loggers need not look at the configuration again. Without it a later call changes it.
+    """
     renderer: structlog.typing.Processor = (
         structlog.processors.JSONRenderer()
         if json
@@ -39,7 +42,7 @@ def configure_logging(*, json: bool, level: str = "INFO") -> None:
         ],
         wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelNamesMapping()[level]),
         logger_factory=structlog.PrintLoggerFactory(file=cast("TextIO", _Unfailing())),
-        cache_logger_on_first_use=True,
+        cache_logger_on_first_use=final,
     )
     set_on_retry_hooks([PrometheusOnRetryHook, RetryLog()])
 
