@@ -4,7 +4,7 @@ import msgspec
 import pyarrow as pa
 from deltalake import write_deltalake
 
-from features.stores.delta.tables import HOOKS, Tables, reaching
+from features.stores.delta.tables import HOOKS, Tables, reaching, rows_of
 from features.stores.log_entries import numbered
 from features.stores.ports import LogEntry
 
@@ -24,9 +24,8 @@ class DeltaLogEntries:
         table = self._tables.open(NAME)
         if table is None:
             return []
-        with reaching("cannot read the entries about logs"):
-            texts = table.to_pyarrow_table()["entry"].to_pylist()
-        return sorted(map(_decode, texts), key=lambda entry: entry.number)
+        rows = rows_of(table, "cannot read the entries about logs")
+        return sorted((_decode(row["entry"]) for row in rows), key=lambda entry: entry.number)
 
     def add(self, entries: list[LogEntry]) -> None:
         """Add entries after those that are there."""

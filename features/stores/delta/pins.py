@@ -7,7 +7,7 @@ import pyarrow as pa
 from deltalake import DeltaTable, write_deltalake
 
 from features.errors import StoreUnavailable, WriteConflict
-from features.stores.delta.tables import HOOKS, Tables, reaching
+from features.stores.delta.tables import HOOKS, Tables, reaching, rows_of
 from features.stores.ports import Pin
 
 NAME = "_pins"  # no event has such a name
@@ -45,9 +45,7 @@ class DeltaPins:
         table = self._tables.open(NAME)
         if table is None:
             return []
-        with reaching("cannot read the pins"):
-            rows = table.to_pyarrow_table().to_pylist()
-        pins = {Pin(**row) for row in rows}
+        pins = {Pin(**row) for row in rows_of(table, "cannot read the pins")}
         return sorted(pins, key=lambda p: (p.event, p.version, p.name))
 
     def _table(self) -> DeltaTable:

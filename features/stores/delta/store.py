@@ -21,12 +21,12 @@ from features.stores.delta.tables import (
     HOOKS,
     Tables,
     arrow_of,
+    collected,
     event_columns,
     properties_of,
     reaching,
     remembered_types,
     schema_of,
-    sentence,
     writer_of,
 )
 from features.stores.guards import check_positions
@@ -149,12 +149,7 @@ class DeltaOfflineStore:
             )
         if known_from_us is not None:
             rows = rows.filter(pl.col("known_at_us") >= known_from_us)
-        try:
-            frame = rows.select(columns).collect()
-        except (pl.exceptions.PolarsError, OSError) as error:
-            raise StoreUnavailable(
-                f"cannot read the offline table {event.name}: {sentence(error)}"
-            ) from error
+        frame = collected(rows.select(columns), f"cannot read the offline table {event.name}")
         check_nulls(event, frame)
         return frame
 

@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
 import pyarrow as pa
@@ -23,6 +23,9 @@ from features.errors import StoreUnavailable, WriteConflict
 from features.stores.ports import META, EventBatch
 from features.stores.schema_evolution import Stored, declared_types, stored_types
 from infra.clock import DAY
+
+if TYPE_CHECKING:
+    import polars as pl
 
 HOOKS = PostCommitHookProperties(create_checkpoint=False, cleanup_expired_logs=False)
 """We write the checkpoints ourselves. Logs are not deleted: a pinned version needs them."""
@@ -90,6 +93,30 @@ class Tables:
     def path(self, name: str) -> str:
         """Folder or URL of a table."""
         return f"{self.root}/{name}"
+
+
+def collected(rows: "pl.LazyFrame", what: str) -> "pl.DataFrame":
+    """The rows of a scan; `what` is the failed action.
+
+    The library's own reader opens files through Python from threads of Arrow, which may outlive the
+    interpreter: of processes that ended just after it one in ten was aborted. It imports pandas.
+
+    Raises:
+        StoreUnavailable: the storage does not respond.
+    """
+    import polars as pl
+
+    try:
+        return rows.collect()
+    except (pl.exceptions.PolarsError, OSError) as error:
+        raise StoreUnavailable(f"{what}: {sentence(error)}") from error
+
+
+def rows_of(table: DeltaTable, what: str) -> list[dict[str, Any]]:
+    """Every row of a small table; see `collected`."""
+    import polars as pl
+
+    return collected(pl.scan_delta(table), what).to_dicts()
 
 
 class _Table(DeltaTable):
