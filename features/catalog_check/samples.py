@@ -10,7 +10,8 @@ from zlib import crc32
 from msgspec import inspect
 
 from features.definitions import EventType
-from features.definitions.records import field_types, int_bounds
+from features.definitions.field_types import int_bounds, split_null
+from features.definitions.records import readable_types
 from infra.clock import DAY, HOUR, SECOND
 
 ROWS = 24
@@ -39,7 +40,7 @@ class Samples:
 
 def samples_of(event: EventType, flavour: Flavour) -> Samples:
     """Made-up records of an event."""
-    types = field_types(event.record, event.name)
+    types = readable_types(event.record, event.name)
     times = frozenset(n for n, t in types.items() if _is_time(n, t))
     values = {}
     for name, of in types.items():
@@ -61,19 +62,21 @@ def _random(seed: str) -> Random:
 
 
 def _pool(of: inspect.Type, flavour: Flavour, *, is_time: bool = False) -> list[Any]:
-    match of:
-        case inspect.UnionType(types=types):
-            parts = [t for t in types if not isinstance(t, inspect.NoneType)]
-            pool = _pool(parts[0], flavour, is_time=is_time)
-            return [*pool, *[None] * (1 + len(pool) // 2)]
+    plain, nullable = split_null(of)
+    pool = _pool_without_null(plain, flavour, is_time=is_time)
+    return [*pool, *[None] * (1 + len(pool) // 2)] if nullable else pool
+
+
+def _pool_without_null(plain: inspect.Type | None, flavour: Flavour, *, is_time: bool) -> list[Any]:
+    match plain:
         case inspect.IntType():
-            return _whole(of, flavour, is_time=is_time)
+            return _whole(plain, flavour, is_time=is_time)
         case inspect.FloatType():
-            return _fractions(of, flavour)
+            return _fractions(plain, flavour)
         case inspect.BoolType():
             return [False, True]
         case inspect.StrType():
-            return _texts(of, flavour)
+            return _texts(plain, flavour)
     return [None]
 
 

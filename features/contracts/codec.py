@@ -5,6 +5,7 @@ without it the current version is assumed. Unknown fields are ignored, so a newe
 some.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from functools import cache
 from typing import Any, Final
@@ -14,6 +15,7 @@ from msgspec import inspect
 
 from features.contracts.printable import unprintable_field
 from features.definitions import EventType
+from features.definitions.field_types import field_types, int_bounds, split_null
 from features.errors import MalformedEvent
 from infra.clock import now_us
 from infra.kafka.message import UnreadableHeaders, UnreadableMessage, headers_of
@@ -167,18 +169,12 @@ def _check_integers(record: msgspec.Struct) -> None:
 @cache
 def _fields_without_bounds(record: type[msgspec.Struct]) -> tuple[str, ...]:
     """The integers of a record that may be of any length; bounds are of 64 bits themselves."""
-    info = inspect.type_info(record)
-    assert isinstance(info, inspect.StructType)
-    return tuple(f.name for f in info.fields if _may_be_of_any_length(f.type))
+    return tuple(name for name, of in field_types(record).items() if _may_be_of_any_length(of))
 
 
-def _may_be_of_any_length(field_type: inspect.Type) -> bool:
-    types = field_type.types if isinstance(field_type, inspect.UnionType) else (field_type,)
-    return any(
-        isinstance(t, inspect.IntType)
-        and ((t.ge is None and t.gt is None) or (t.le is None and t.lt is None))
-        for t in types
-    )
+def _may_be_of_any_length(of: inspect.Type) -> bool:
+    plain, _ = split_null(of)
+    return isinstance(plain, inspect.IntType) and any(map(math.isinf, int_bounds(plain)))
 
 
 def _check_schema(event: EventType, headers: Sequence[tuple[str, bytes | str | None]]) -> None:

@@ -12,14 +12,14 @@ from msgspec import inspect
 from numpy.typing import NDArray
 
 from features.definitions.events import Columns
+from features.definitions.field_types import field_types, split_null
 
 
 def untrue_value(
     value: Callable[[Columns], NDArray[Any]], record: type[msgspec.Struct], reads: Sequence[str]
 ) -> Any:
     """A value that is neither true, false, 0 nor 1, if made-up events of the record lead to one."""
-    info = inspect.type_info(record)
-    types = {f.name: f.type for f in getattr(info, "fields", ())}
+    types = field_types(record)
     samples = {name: _sample(types[name]) for name in reads if name in types}
     columns = {name: _array(sample) for name, sample in samples.items() if sample is not None}
     if columns.keys() != set(reads):
@@ -40,12 +40,10 @@ def _array(values: Sequence[Any]) -> NDArray[Any]:
     return np.array(values, dtype=object if isinstance(values[0], str) else None)
 
 
-def _sample(kind: inspect.Type) -> tuple[Any, ...] | None:
+def _sample(of: inspect.Type) -> tuple[Any, ...] | None:
     """Two values of a type, within its bounds; None for types that no array holds."""
+    kind, _ = split_null(of)
     match kind:
-        case inspect.UnionType(types=types):
-            parts = [t for t in types if not isinstance(t, inspect.NoneType)]
-            return _sample(parts[0]) if len(parts) == 1 else None
         case inspect.BoolType():
             return (0, 1)
         case inspect.StrType():

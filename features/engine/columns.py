@@ -12,6 +12,7 @@ from msgspec import inspect
 from numpy.typing import NDArray
 
 from features.definitions import Entity, Int64Array
+from features.definitions.field_types import field_types, split_null
 from features.engine.numbers import EXACT_IN_FLOATS
 from features.errors import DeclarationError
 
@@ -35,22 +36,21 @@ def kinds(record: type[msgspec.Struct]) -> Mapping[str, Kind]:
     Raises:
         DeclarationError: a field is neither text nor a number.
     """
-    return {f.name: _kind(record.__name__, f) for f in _fields(record)}
+    return {name: _kind(record.__name__, name, of) for name, of in field_types(record).items()}
 
 
 @cache
 def never_null(record: type[msgspec.Struct]) -> frozenset[str]:
     """The fields that a record declares without null; only a check can make one null."""
-    return frozenset(f.name for f in _fields(record) if not _plain_kind(f.type)[1])
+    return frozenset(n for n, of in field_types(record).items() if not _plain_kind(of)[1])
 
 
 @cache
 def may_be_wide(record: type[msgspec.Struct], field: str, limit: int = EXACT_IN_FLOATS) -> bool:
     """Whether a field is an integer whose bounds allow more than a limit; by default 2^53, up to
     which floats are exact."""
-    field_type = next(f.type for f in _fields(record) if f.name == field)
-    types = field_type.types if isinstance(field_type, inspect.UnionType) else (field_type,)
-    return any(_is_wide(t, limit) for t in types if isinstance(t, inspect.IntType))
+    plain, _ = split_null(field_types(record)[field])
+    return isinstance(plain, inspect.IntType) and _is_wide(plain, limit)
 
 
 def dtype_of(kind: Kind) -> type:
@@ -145,32 +145,22 @@ def _is_wide(integer: inspect.IntType, limit: int) -> bool:
     return lowest < -limit or highest > limit
 
 
-def _fields(record: type[msgspec.Struct]) -> tuple[inspect.Field, ...]:
-    info = inspect.type_info(record)
-    if not isinstance(info, inspect.StructType):
-        raise DeclarationError(f"{record.__name__} is not a msgspec Struct")
-    return info.fields
-
-
-def _kind(record: str, field: inspect.Field) -> Kind:
-    kind, nullable = _plain_kind(field.type)
+def _kind(record: str, field: str, of: inspect.Type) -> Kind:
+    kind, nullable = _plain_kind(of)
     if kind is None:
-        raise DeclarationError(f"{record}.{field.name}: a field is text or a number, or null")
+        raise DeclarationError(f"{record}.{field}: a field is text or a number, or null")
     return "nullable_int" if kind == "int" and nullable else kind
 
 
 def _plain_kind(field_type: inspect.Type) -> tuple[Kind | None, bool]:
     """The kind of a type without null (None: it has none), and whether null is allowed."""
-    match field_type:
-        case inspect.UnionType(types=types):
-            parts = [t for t in types if not isinstance(t, inspect.NoneType)]
-            kind = _plain_kind(parts[0])[0] if len(parts) == 1 else None
-            return kind, len(parts) < len(types)
+    plain, nullable = split_null(field_type)
+    match plain:
         case inspect.StrType():
-            return "text", False
+            return "text", nullable
         case inspect.FloatType():
-            return "float", False
+            return "float", nullable
         case inspect.IntType() | inspect.BoolType():
-            return "int", False
+            return "int", nullable
         case _:
-            return None, False
+            return None, nullable

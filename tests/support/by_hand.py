@@ -1,16 +1,16 @@
 """Small cases by hand: seconds after the start, only what matters is said."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from typing import Any
 
 import msgspec
 import numpy as np
 
-from features.definitions import Aggregation, Check, Column, Entity, EventType, FeatureView
+from features.definitions import Aggregation, Check, Column, Entity, EventType, FeatureView, View
 from features.stores.memory import MemoryOnlineStore
-from tests.support.generated.cases import START_US, Case, Query, Sent
+from tests.support.generated.cases import START_US, Batch, Case, Query, Sent
 from tests.support.generated.comparing import same_bits
 from tests.support.generated.paths import history_values, ingested, online_values
 
@@ -94,6 +94,31 @@ def query(event: EventType, second: float, **fields: Any) -> Query:
     """A query as of a second."""
     own = {"event_id": "query", "event_time_us": at(second), "shop": "a"}
     return Query(record=event.record(**{**own, **fields}), as_of_us=at(second))
+
+
+def case_of(
+    view: View, *events: Sent, queries: Sequence[Query], rebuilt_after: int = 1, **more: Any
+) -> Case:
+    """The events one by one, a rebuild before event `rebuilt_after`, and then the queries.
+
+    `more`: other fields of the case.
+    """
+    batches = (Batch(size=1, rebuilds=n == rebuilt_after) for n in range(len(events)))
+    fields = {"compaction_slack": 0, "batches": tuple(batches), **more}
+    return Case(
+        events=view.sources,
+        request=view.sources[0],
+        views=(view,),
+        sent=events,
+        queries=tuple(queries),
+        **fields,
+    )
+
+
+def merged_case(view: View, *events: Sent, ask: Mapping[str, Any], **more: Any) -> Case:
+    """A `case_of` whose rows merge as soon as they can, and one query at second 10."""
+    question = query(view.sources[0], 10, **ask)
+    return case_of(view, *events, queries=[question], **{"least_us": 0, "most_us": 0, **more})
 
 
 def values_by_path(case: Case) -> dict[str, np.ndarray[Any, np.dtype[np.float64]]]:

@@ -1,6 +1,6 @@
 """Keys and texts of any content and type: one meaning live, after a rebuild and in history."""
 
-from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -23,19 +23,19 @@ from features.definitions import (
     PythonView,
     RequestColumn,
     Span,
-    View,
 )
 from features.engine.columns import encode_keys, entity_keys
 from features.engine.digests import digests
 from features.engine.request_columns import request_values
 from features.engine.view_states import state_of
 from features.errors import DeclarationError
+from tests.support import by_hand
 from tests.support.by_hand import an_event, assert_values, query, seconds, sent
 from tests.support.examples import examples
-from tests.support.generated.cases import Batch, Case
 from tests.support.reference.digest import digest
 
 WINDOW = (seconds(100),)
+case_of = partial(by_hand.case_of, rebuilt_after=0)
 SHOP_AND_CITY = Entity(name="city", keys=("shop", "city"))
 
 
@@ -48,19 +48,6 @@ def counting(source: EventType, *keys: str, **more: Any) -> FeatureView:
             "aggregations": (Aggregation(operation="count", windows=WINDOW),),
             **more,
         }
-    )
-
-
-def case_of(view: View, *events: Any, queries: Sequence[Any]) -> Case:
-    source = view.sources[0]
-    return Case(
-        events=view.sources,
-        request=source,
-        views=(view,),
-        sent=events,
-        batches=tuple(Batch(size=1, rebuilds=n == 0) for n in range(len(events))),
-        queries=tuple(queries),
-        compaction_slack=0,
     )
 
 

@@ -34,39 +34,25 @@ from tests.support.by_hand import (
     assert_values,
     at,
     column,
+    merged_case,
     nullify,
     of_shop,
     query,
     seconds,
     sent,
 )
-from tests.support.generated.cases import Batch, Case
+from tests.support.generated.cases import Case
 from tests.support.generated.paths import ingested
 
 SHOP = Entity(name="shop", keys=("shop",))
 S = 1234567890123456789
+NEVER_MERGED = {"least_us": 10**12, "most_us": 10**12}
 SMALL = nullify("cents", lambda e: e["cents"] < 1_000)
-
-
-def of_events(view: View, *events: Any, ask: dict[str, Any], merged: bool = True) -> Case:
-    """The events one by one, compacted as soon as possible, and one query at second 10."""
-    sold = view.sources[0]
-    return Case(
-        events=view.sources,
-        request=sold,
-        views=(view,),
-        sent=events,
-        batches=tuple(Batch(size=1, rebuilds=n == 1) for n in range(len(events))),
-        queries=(query(sold, 10, **ask),),
-        least_us=0 if merged else 10**12,
-        most_us=0 if merged else 10**12,
-        compaction_slack=0,
-    )
 
 
 def prices(sold: EventType, view: View, *values: Any) -> Case:
     events = (sent(sold, n // 2, cents=c, event_id=f"e{n}") for n, c in enumerate(values))
-    return of_events(view, *events, ask={"cents": values[0]})
+    return merged_case(view, *events, ask={"cents": values[0]})
 
 
 def test_a_nullified_whole_number_does_not_count_in_sums() -> None:
@@ -83,7 +69,10 @@ def test_events_of_one_time_merge_whether_a_check_nullified_them_or_not(merged: 
     view = of_shop(sold, ("sum", "price"), ("mean", "price"), columns=(price,))
     events = (sent(sold, 1, cents=c, event_id=f"e{n}") for n, c in enumerate([1, 5_000, 5_000, 2]))
     later = sent(sold, 5, cents=6)  # now the others are merged
-    assert_values(of_events(view, *events, later, ask={"cents": 0}, merged=merged), [9, 3])
+    assert_values(
+        merged_case(view, *events, later, ask={"cents": 0}, **({} if merged else NEVER_MERGED)),
+        [9, 3],
+    )
 
 
 @pytest.mark.parametrize(
@@ -140,22 +129,22 @@ def test_a_nullified_text_is_no_value_of_distinct() -> None:
 def test_an_event_whose_key_is_nullified_is_about_no_entity(type_: Any, wrong: Any) -> None:
     sold = an_event(city=type_, checks=[nullify("city", lambda e: e["city"] != wrong)])
     view = of_shop(sold, ("count", ""), entity=Entity(name="city", keys=("city",)))
-    assert_values(of_events(view, sent(sold, 1, city=wrong), ask={"city": wrong}), [0])
+    assert_values(merged_case(view, sent(sold, 1, city=wrong), ask={"city": wrong}), [0])
 
 
 def test_an_event_is_about_no_entity_when_one_of_several_keys_is_nullified() -> None:
     sold = an_event(city=int, checks=[nullify("city", lambda e: e["city"] > 0)])
     view = of_shop(sold, ("count", ""), entity=Entity(name="city", keys=("shop", "city")))
     events = (sent(sold, 1, city=0), sent(sold, 2, city=S))
-    assert_values(of_events(view, *events, ask={"city": S}), [1])
-    assert_values(of_events(view, *events, ask={"city": 0}), [0])
+    assert_values(merged_case(view, *events, ask={"city": S}), [1])
+    assert_values(merged_case(view, *events, ask={"city": 0}), [0])
 
 
 def test_a_nullified_field_of_an_event_excludes_it_from_no_query() -> None:
     sold = an_event(order=int, checks=[nullify("order", lambda e: e["order"] > 0)])
     view = of_shop(sold, ("count", ""), exclude_self="order")
     events = (sent(sold, 1, order=0), sent(sold, 2, order=S), sent(sold, 3, order=S + 1))
-    assert_values(of_events(view, *events, ask={"order": S}), [2])
+    assert_values(merged_case(view, *events, ask={"order": S}), [2])
 
 
 def test_every_check_judges_the_event_as_it_came() -> None:
@@ -171,8 +160,8 @@ def test_every_check_judges_the_event_as_it_came() -> None:
     )
     view = of_shop(sold, ("last", "a"), ("last", "b"), ("last", "c"))
     ask = {"a": 0.0, "b": 0.0, "c": 0.0}
-    assert_values(of_events(view, sent(sold, 1, a=7.0, b=1.0, c=1.0), ask=ask), [7, 1, None])
-    assert_values(of_events(view, sent(sold, 1, a=7.0, b=9.0, c=9.0), ask=ask), [None] * 3)
+    assert_values(merged_case(view, sent(sold, 1, a=7.0, b=1.0, c=1.0), ask=ask), [7, 1, None])
+    assert_values(merged_case(view, sent(sold, 1, a=7.0, b=9.0, c=9.0), ask=ask), [None] * 3)
 
 
 def test_a_check_may_nullify_what_another_check_reads() -> None:
@@ -181,7 +170,7 @@ def test_a_check_may_nullify_what_another_check_reads() -> None:
     sold = an_event(a=float, b=float, c=float, checks=checks)
     event = sent(sold, 1, a=7.0, b=1.0, c=9.0)
     ask = {"a": 0.0, "b": 0.0, "c": 0.0}
-    assert_values(of_events(of_shop(sold, ("last", "a")), event, ask=ask), [7])
+    assert_values(merged_case(of_shop(sold, ("last", "a")), event, ask=ask), [7])
 
 
 def test_two_checks_may_nullify_one_field() -> None:
@@ -221,7 +210,7 @@ def test_an_item_whose_due_time_or_id_is_nullified_is_not_open() -> None:
             gives=("count",),
         )
         events = (sent(sold, 1, item=i, due_us=at(5)) for i in "xy")
-        assert_values(of_events(view, *events, ask={"item": "", "due_us": 0}), [1])
+        assert_values(merged_case(view, *events, ask={"item": "", "due_us": 0}), [1])
 
 
 def test_an_item_whose_order_is_nullified_comes_before_none() -> None:
@@ -250,7 +239,7 @@ def test_an_item_whose_order_is_nullified_comes_before_none() -> None:
         sent(planned, 2, item="y", due_us=at(14), kept=9),
     )
     ask = {"item": "", "due_us": at(20), "kept": 0}
-    assert_values(of_events(view, *events, ask=ask), [at(14), None])
+    assert_values(merged_case(view, *events, ask=ask), [at(14), None])
 
 
 def test_an_event_without_a_place_in_the_calendar_does_not_count() -> None:
@@ -280,7 +269,7 @@ def test_an_event_without_a_place_in_the_calendar_does_not_count() -> None:
         sent(planned, n, due_us=due, cents=c)
         for n, (due, c) in enumerate([(at(5), 1), (at(6), 2), (at(6), 5_000), (-5, 4)])
     )
-    assert_values(of_events(view, *events, ask={"due_us": at(5), "cents": 0}), [3, 3, 1.5])
+    assert_values(merged_case(view, *events, ask={"due_us": at(5), "cents": 0}), [3, 3, 1.5])
 
 
 def test_a_function_is_given_no_value_that_a_check_nullifies() -> None:

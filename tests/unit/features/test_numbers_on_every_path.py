@@ -21,7 +21,6 @@ from features.definitions import (
     PythonView,
     RequestColumn,
     Span,
-    View,
 )
 from features.engine.formulas import FAILURES
 from features.engine.state_columns import may_have_wide_codes, state_columns
@@ -33,32 +32,17 @@ from tests.support.by_hand import (
     assert_values,
     at,
     column,
+    merged_case,
     of_shop,
     query,
     seconds,
     sent,
 )
-from tests.support.generated.cases import Batch, Case
+from tests.support.generated.cases import Case
 
 SHOP = Entity(name="shop", keys=("shop",))
 S = 1234567890123456789
 TOP = 2**63 - 1
-
-
-def case_of(view: View, *events: Any, ask: dict[str, Any], rows: int = 0) -> Case:
-    """The events one by one, merged as soon as `rows` rows are there, and a query at second 10."""
-    source = view.sources[0]
-    return Case(
-        events=view.sources,
-        request=source,
-        views=(view,),
-        sent=events,
-        batches=tuple(Batch(size=1, rebuilds=n == 1) for n in range(len(events))),
-        queries=(query(source, 10, **ask),),
-        least_us=0,
-        most_us=0,
-        compaction_slack=rows,
-    )
 
 
 def amounts(type_: Any, values: Sequence[Any], *of: tuple[str, str], **more: Any) -> Case:
@@ -69,7 +53,7 @@ def amounts(type_: Any, values: Sequence[Any], *of: tuple[str, str], **more: Any
     own = (sent(sold, 1, amount=v, event_id=f"e{n}") for n, v in enumerate(values))
     others = (sent(sold, 2 + n, shop="b", amount=values[0]) for n in range(2))
     last = sent(sold, 5, amount=values[-1], event_id="last")
-    return case_of(view, *own, *others, last, ask={"amount": values[0]})
+    return merged_case(view, *own, *others, last, ask={"amount": values[0]})
 
 
 def price(compute: Any = lambda e: e["amount"], *, scale: int | None = None) -> Any:
@@ -94,7 +78,7 @@ def test_wide_numbers_exclude_only_their_own_events(type_: Any, first: int) -> N
     sold = an_event(order=type_)
     view = of_shop(sold, ("count", ""), exclude_self="order")
     events = (sent(sold, n, order=first + n) for n in range(4))
-    assert_values(case_of(view, *events, ask={"order": first}), [3])
+    assert_values(merged_case(view, *events, ask={"order": first}), [3])
 
 
 @pytest.mark.parametrize("type_", [int, int | None])
@@ -115,7 +99,7 @@ def test_items_with_wide_numbers_are_told_apart(type_: Any, first: int) -> None:
     )
     events = (sent(planned, n, item=first + n, due_us=at(5)) for n in range(4))
     ask = {"item": 0, "due_us": 0}
-    assert_values(case_of(view, *events, sent(closed, 4, item=first), ask=ask), [3])
+    assert_values(merged_case(view, *events, sent(closed, 4, item=first), ask=ask), [3])
 
 
 def test_of_two_items_of_one_time_that_of_the_larger_number_comes_last() -> None:
@@ -134,7 +118,7 @@ def test_of_two_items_of_one_time_that_of_the_larger_number_comes_last() -> None
     )
     for items in ([-(2**63), -5, 7, 2**60], [S - 2**62, 3], [-(2**63), -(2**62)]):
         events = (sent(planned, n, item=i, due_us=at(15)) for n, i in enumerate(items))
-        case = case_of(view, *events, ask={"item": 0, "due_us": at(20)})
+        case = merged_case(view, *events, ask={"item": 0, "due_us": at(20)})
         assert_values(case, [float(max(items))])
 
 
@@ -181,7 +165,7 @@ def test_a_sum_never_wraps(values: list[int], rows: int) -> None:
     view = of_shop(sold, ("sum", "price"), ("mean", "price"), ("count", ""), columns=price())
     events = [sent(sold, n // 3, amount=v, event_id=f"e{n}") for n, v in enumerate(values)]
     total, n = float(sum(values)), len(values)
-    case = case_of(view, *events, ask={"amount": 0}, rows=rows)
+    case = merged_case(view, *events, ask={"amount": 0}, compaction_slack=rows)
     assert_values(case, [total, total / n, n])
 
 
@@ -205,7 +189,7 @@ def test_a_sum_over_a_span_of_a_calendar_never_wraps() -> None:
         ahead=seconds(100),
     )
     events = (sent(planned, n, due_us=at(5), amount=2**62) for n in range(5))
-    case = case_of(view, *events, ask={"due_us": at(5), "amount": 0})
+    case = merged_case(view, *events, ask={"due_us": at(5), "amount": 0})
     assert_values(case, [5.0 * 2**62, 2.0**62])
 
 
@@ -258,7 +242,7 @@ def test_a_sum_over_the_least_integers_has_no_value(value: int) -> None:
 def test_a_value_that_fits_no_sum_leaves_other_windows_alone() -> None:
     sold = an_event(amount=float)
     view = of_shop(sold, ("sum", "price"), columns=price(scale=10))
-    case = case_of(
+    case = merged_case(
         view, sent(sold, -95, amount=1e300), sent(sold, 1, amount=2.5), ask={"amount": 0.0}
     )
     assert_values(case, [2.5])
@@ -323,7 +307,7 @@ def test_zero_is_one_value() -> None:
     sold = an_event(weight=float)
     view = of_shop(sold, ("count", ""), exclude_self="weight")
     events = (sent(sold, 1, weight=-0.0), sent(sold, 2, weight=1.0))
-    assert_values(case_of(view, *events, ask={"weight": 0.0}), [1])
+    assert_values(merged_case(view, *events, ask={"weight": 0.0}), [1])
 
 
 def fragile(e: Any) -> Any:
@@ -371,7 +355,7 @@ def test_a_function_that_fails_for_an_entity_has_no_values_there() -> None:
         ttl=seconds(100),
     )
     events = (sent(sold, 1, amount=0), sent(sold, 2, amount=4, shop="b"))
-    case = case_of(view, *events, ask={"amount": 0})
+    case = merged_case(view, *events, ask={"amount": 0})
     assert_values(case, [None, None])
     assert FAILURES.take()["made", "ZeroDivisionError"] > 0
 
@@ -395,10 +379,10 @@ def test_a_span_that_fails_for_a_request_has_no_values() -> None:
         ahead=seconds(100),
     )
     event = sent(planned, 1, due_us=at(5), city="")
-    known = case_of(view, event, ask={"due_us": at(20), "city": "a"})
+    known = merged_case(view, event, ask={"due_us": at(20), "city": "a"})
     assert_values(known, [1])
     for city in ("b", "c", "?"):
-        assert_values(case_of(view, event, ask={"due_us": at(20), "city": city}), [None])
+        assert_values(merged_case(view, event, ask={"due_us": at(20), "city": city}), [None])
 
 
 def test_a_request_column_that_fails_for_a_request_has_no_value_there() -> None:
@@ -473,5 +457,5 @@ def test_times_at_the_ends_of_64_bits_are_far_away() -> None:
     )
     far = (TOP, TOP - 1, -(2**63), -TOP, at(4))
     events = (sent(planned, n, item=f"i{n}", due_us=due) for n, due in enumerate(far))
-    case = case_of(view, *events, ask={"item": "", "due_us": 0})
+    case = merged_case(view, *events, ask={"item": "", "due_us": 0})
     assert_values(case, [1, 0.1])
