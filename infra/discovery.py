@@ -61,7 +61,7 @@ def each_module(
 
 @contextmanager
 def forgetting_imports(*packages: ModuleType) -> Iterator[None]:
-    """Modules of these packages that are imported inside are imported anew when they are used
+    """Modules of these packages that are imported inside are imported again when they are used
     again: what a check has made of a wrong declaration must not be used."""
     before = set(sys.modules)
     try:

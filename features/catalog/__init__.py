@@ -83,7 +83,7 @@ def _discovered() -> Discovered:
 
 
 def _of_several(found: Iterable[Domain]) -> Iterable[Refused]:
-    """Domains that share a name which has to be distinct: neither can be told from the other."""
+    """Domains that share a name which has to be distinct: nothing says which is meant."""
     for shared in shared_names(tuple(found)):
         for name in shared.domains:
             yield Refused(name=name, mistake=DeclarationError(shared.mistake, place=shared.place))

@@ -13,7 +13,7 @@ adds to the sum and reads no other row. It is an unsigned number of 32 bits, big
 command BITFIELD of Redis has it.
 
 Values that were written until 0.1 have no sum, and checksums that do not depend on the entity. They
-are read as they are, and the next compaction writes them anew. In a header with a sum the schema id
+are read as they are, and the next compaction rewrites them. In a header with a sum the schema id
 has its highest bit set.
 """
 

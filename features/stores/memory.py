@@ -103,7 +103,7 @@ class MemoryOnlineStore:
 
     def page(self, view: str, *, after: bytes, limit: int) -> ValuePage:
         values = self._values.get(view, {})
-        # An entity may be the empty text, so what comes after it is told by a prefix.
+        # An entity may be the empty text, so what comes after it is known by a prefix.
         following = sorted(entity for entity in values if b"=" + entity > after)
         page = following[:limit]
         last = b"=" + page[-1] if len(following) > limit else b""

@@ -36,7 +36,7 @@ class _Anchor(NamedTuple):
 
 
 class BrokerClock(Background):
-    """Tells the brokers' time; that of this machine until the brokers have told theirs."""
+    """The brokers' time; that of this machine until a broker has reported its own."""
 
     def __init__(
         self,
@@ -53,7 +53,7 @@ class BrokerClock(Background):
 
     @property
     def is_set(self) -> bool:
-        """Whether the brokers have told their time."""
+        """Whether a broker has reported its time."""
         return self._anchor is not None
 
     def now_us(self) -> int:

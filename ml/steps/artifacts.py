@@ -22,7 +22,7 @@ def once(folder: Path, kind: type[R], work: Callable[[Path], R]) -> R:
     """The result of `work`, which fills the folder that it is given.
 
     A result that another call has left in `folder` is read instead, also if that happened during
-    this call: whoever comes second keeps what is there. What a call without a result has left there
+    this call: the second process keeps what is there. What a call without a result has left there
     is deleted.
     """
     file = folder / RESULT

@@ -199,7 +199,7 @@ def arrow_of(batch: EventBatch) -> Any:
 
 
 def _array_of(values: Any, type_: pa.DataType) -> Any:
-    """A truth value is stored as 0 or 1; Arrow takes it for an integer only when it is told so."""
+    """A truth value is stored as 0 or 1; Arrow needs a cast to make it an integer."""
     try:
         return pa.array(values, type_)
     except pa.ArrowTypeError:

@@ -316,7 +316,7 @@ def test_a_request_is_checked_online_as_in_history() -> None:
         sent=tuple(sent(placed, n, **v) for n, v in enumerate(values)),
     )
     stores = ingested(case, {"memory": MemoryOnlineStore()})
-    told = Label(
+    reported = Label(
         name="dear",
         source=placed,
         entity_id="order",
@@ -326,7 +326,7 @@ def test_a_request_is_checked_online_as_in_history() -> None:
     )
     frame = training_rows(
         of,
-        told,
+        reported,
         stores.offline,
         start_us=at(0),
         end_us=at(90),
@@ -375,7 +375,7 @@ def test_a_decision_without_a_time_or_an_entity_is_no_row() -> None:
         request_columns=(),
         views=(of_shop(placed, ("count", "")),),
     )
-    told = Label(
+    reported = Label(
         name="any",
         source=placed,
         entity_id="order",
@@ -390,7 +390,7 @@ def test_a_decision_without_a_time_or_an_entity_is_no_row() -> None:
     case = Case(events=(placed,), request=placed, views=of.views, sent=tuple(events))
     frame = training_rows(
         of,
-        told,
+        reported,
         ingested(case, {}).offline,
         start_us=-(10**9),
         end_us=at(90),

@@ -48,12 +48,12 @@ def test_who_inherits_a_lock_holds_it_too(tmp_path: Path) -> None:
     file = tmp_path / "running"
     descriptor = hold(file)
     assert descriptor is not None
-    heir = subprocess.Popen(["sleep", "600"], pass_fds=(descriptor,))
+    child = subprocess.Popen(["sleep", "600"], pass_fds=(descriptor,))
     os.close(descriptor)
 
     assert is_held(file)
-    heir.kill()
-    heir.wait()
+    child.kill()
+    child.wait()
     assert not is_held(file)
 
 

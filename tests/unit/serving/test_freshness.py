@@ -20,7 +20,7 @@ from tests.support.by_hand import an_event, at, sent
 from tests.support.generated.cases import Case
 from tests.support.generated.paths import ingested
 
-P0, P1 = Partition("told", 0), Partition("told", 1)
+P0, P1 = Partition("reported", 0), Partition("reported", 1)
 REQUESTED_US = 1_362_139_200_000_000
 SAME_MS = REQUESTED_US + 999
 
@@ -203,7 +203,7 @@ def test_while_the_brokers_do_not_answer_only_events_prove_completeness() -> Non
 
 def test_a_partition_that_a_topic_has_got_makes_features_stale_until_it_is_applied() -> None:
     """Ingest does not read it yet: the partitions that were known say nothing about its events."""
-    scene, added = Scene(), Partition("told", 2)
+    scene, added = Scene(), Partition("reported", 2)
     for partition in (P0, P1):
         scene.apply(partition, 5, REQUESTED_US)
     scene.ends = {P0: 5, P1: 5, added: 1}

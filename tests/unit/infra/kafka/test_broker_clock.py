@@ -46,7 +46,7 @@ def a_clock(machine: Machine, *, answers: bool = True) -> BrokerClock:
 @pytest.fixture
 def clock(machine: Machine) -> Iterator[BrokerClock]:
     with a_clock(machine) as clock:
-        wait_until(lambda: clock.is_set, what="the brokers have told their time")
+        wait_until(lambda: clock.is_set, what="a broker has reported its time")
         yield clock
 
 
@@ -70,7 +70,7 @@ def test_without_the_brokers_it_is_that_of_the_machine() -> None:
 
 def test_a_clock_that_differs_is_said_once() -> None:
     with capture_logs() as logs, a_clock(Machine(ahead_us=-11 * MINUTE)) as clock:
-        wait_until(lambda: clock.is_set, what="the brokers have told their time")
+        wait_until(lambda: clock.is_set, what="a broker has reported its time")
         clock._read_once()
     assert [
         (line["event"], line["ahead_of_the_brokers_s"])

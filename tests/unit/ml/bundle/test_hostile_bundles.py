@@ -1,4 +1,4 @@
-"""Whoever may write model files can neither stop nor corrupt a process that reads them."""
+"""Anyone who may write model files can neither stop nor corrupt a process that reads them."""
 
 import json
 import subprocess

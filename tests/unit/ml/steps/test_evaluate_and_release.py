@@ -96,6 +96,7 @@ def test_the_candidate_with_the_lowest_loss_is_the_best(bench: Bench) -> None:
     losses = {c.name: evaluation.qualities[c.name].log_loss for c in PROJECT.candidates}
     assert losses["good"] < losses["bad"] - 0.01
     assert evaluation.best == "good"
+    assert losses[evaluation.best] == min(losses.values())
     assert evaluation.measures["log_loss"] == losses["good"]
 
 
@@ -108,6 +109,7 @@ def test_the_interval_of_a_difference_is_over_days_that_begin_at_the_cut_off(ben
         for f in bench.fits
     }
     since_us = rows["decision_time_us"].to_numpy() - (to_us(DAY) + 9 * HOUR - 8 * DAY_US)
+    assert len(np.unique(since_us // DAY_US)) == PROJECT.evaluation_days == 7
     expected = day_block_interval(
         by_learner["good"] - by_learner[PROJECT.reference.name],
         since_us // DAY_US,
