@@ -1,8 +1,8 @@
 """The cost of a join grows with rows and queries together, not with each pair of them.
 
-Memory shows it: code that looks at every row for every query holds their pairs, or parts of them. Two
-thousand rows and queries have four million pairs, and each of these takes 8 bytes for every number
-that is known of it.
+Memory shows it: code that looks at every row for every query holds their pairs, or parts of them.
+Two thousand rows and queries have four million pairs, and each of these takes 8 bytes for every
+number that is known of it.
 """
 
 import tracemalloc
