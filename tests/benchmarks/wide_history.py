@@ -12,6 +12,7 @@ import sys
 import tempfile
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -79,17 +80,18 @@ def arguments() -> argparse.Namespace:
 
 def run(options: argparse.Namespace) -> int:
     """Ours, in a process of its own, so that its peak is its own."""
-    rows, cost = measure(lambda: rows_of(options.run))
+    declared = service()
+    rows, cost = measure(lambda: rows_of(declared, options.run))
     features = rows.frame.width - 4  # entity, time, label, time of the label
     print_cost(cost, rows=rows.frame.height, features=features, sha256=rows.manifest.sha256)
     return 0
 
 
-def rows_of(folder: Path) -> TrainingRows:
+def rows_of(declared: FeatureService, folder: Path) -> TrainingRows:
     """The training set."""
     end_us = START_US + DAYS * DAY
     return training_rows(
-        service(),
+        declared,
         label(),
         offline(folder),
         start_us=START_US,
@@ -177,18 +179,19 @@ def batch(
 ) -> EventBatch:
     """One commit of events that were known when they happened."""
     n = len(happened_us)
+    columns: dict[str, Any] = {
+        "event_id": [f"{of.name}-{first + i:012d}" for i in range(n)],
+        "event_time_us": happened_us,
+        "sensor": [str(s) for s in sensor.tolist()],
+        **numbers,
+        "known_at_us": happened_us,
+        "ingest_time_us": happened_us,
+        "partition": np.zeros(n, np.int64),
+        "offset": np.arange(first, first + n),
+    }
     return EventBatch(
         event=of,
-        columns={
-            "event_id": [f"{of.name}-{first + i:012d}" for i in range(n)],
-            "event_time_us": happened_us,
-            "sensor": [str(s) for s in sensor.tolist()],
-            **numbers,
-            "known_at_us": happened_us,
-            "ingest_time_us": happened_us,
-            "partition": np.zeros(n, np.int64),
-            "offset": np.arange(first, first + n),
-        },
+        columns=columns,
         starts={Partition(of.name, 0): first},
         ends={Partition(of.name, 0): first + n},
     )

@@ -20,19 +20,13 @@ from features.stores.ports import EventBatch, OfflineStore
 from infra.clock import SECOND
 from infra.kafka.partitions import Partition
 from tests.support.by_hand import an_event, of_shop
-from tests.support.data.order_training_sets import (
-    EVENTS,
-    IN_PARCELS,
-    LAST_S,
-    SERVICE,
-    append,
-    orders,
-    us,
-)
+from tests.support.data.order_training_sets import IN_PARCELS, LAST_S, SERVICE, append, orders
+from tests.support.data.orders import EVENTS, us
 
 ROWS = 300
 FIELDS = tuple(f"f{i}" for i in range(6))
-READ = an_event(**dict.fromkeys(FIELDS, float | None))
+NUMBERS: dict[str, Any] = dict.fromkeys(FIELDS, float | None)
+READ = an_event(**NUMBERS)
 NEWEST = of_shop(READ, *(("last", f) for f in FIELDS))
 Limit = Callable[[int], None]
 S = TypeVar("S", bound=OfflineStore)
