@@ -9,6 +9,8 @@ PYTHON ?= $(shell for p in python3.12 python3.11 python3; do $$p -c 'import sys;
 BIN := .venv/bin
 # Tests of real servers wait more than they compute. Each worker has servers of its own.
 JOBS ?= 2
+# The other folders hold tests of servers only: not even their modules are imported.
+FAST_TESTS := tests/contract tests/docs tests/unit
 # How long `make explore` searches; it finishes a property that it has begun.
 MINUTES ?= 10
 # Without bytecode on disk every Airflow process starts at more than twice the cost.
@@ -52,8 +54,8 @@ check: setup ## format, lint, types, import contracts
 fix: setup ## format, and fix what can be fixed automatically
 	@$(BIN)/ruff check -q --fix . ; $(BIN)/ruff format -q .
 
-test-fast: setup ## without servers and kills: units, contracts on memory and files (a few minutes)
-	@$(BIN)/pytest -n $(JOBS) --dist loadfile -m "not servers and not fault"
+test-fast: setup ## without servers and kills: units, contracts on memory and files (a minute)
+	@$(BIN)/pytest -n $(JOBS) --dist loadfile -m "not servers and not fault and not slow" --hypothesis-profile=fast $(FAST_TESTS)
 
 test: setup ## every test, on real servers, JOBS files at a time (2)
 	@$(BIN)/pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder

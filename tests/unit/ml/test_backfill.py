@@ -15,7 +15,7 @@ from infra.errors import EventideError
 from ml.backfill import backfill
 
 FIRST = date(2013, 1, 1)
-DAYS = 250
+DAYS = 201  # three pages
 
 
 class Airflow(BaseHTTPRequestHandler):
@@ -81,7 +81,7 @@ def airflow() -> Iterator[type[Airflow]]:
         runs: ClassVar[list[dict[str, Any]]] = []
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), OwnAirflow)
-    thread = Thread(target=server.serve_forever)
+    thread = Thread(target=server.serve_forever, args=(0.02,))
     thread.start()
     OwnAirflow.url = f"http://127.0.0.1:{server.server_port}"
     yield OwnAirflow
