@@ -25,20 +25,20 @@ class FaultCounts:
 
 
 SHORT = FaultCounts(
-    ingest_kills=25,
-    broker_killed_in_rounds=(1, 5, 9),
-    valkey_rounds=8,
-    valkey_killed_in_rounds=(2, 4, 5),
-    ingest_takeovers=3,
+    ingest_kills=14,
+    broker_killed_in_rounds=(1, 5),
+    valkey_rounds=5,
+    valkey_killed_in_rounds=(1, 3),
+    ingest_takeovers=2,
     ingest_group_conflicts=5,
-    serving_kills=10,
-    serving_broker_kills=3,
-    replay_kills=10,
-    rebuild_kills=4,
-    redis_writer_kills=12,
-    lmdb_writer_kills=12,
+    serving_kills=6,
+    serving_broker_kills=2,
+    replay_kills=6,
+    rebuild_kills=3,
+    redis_writer_kills=8,
+    lmdb_writer_kills=8,
     hostile_messages=300,
-    lost_log_kills=(4, 3),
+    lost_log_kills=(3, 2),
     hostile_bundles=1_000,
 )
 LONG = FaultCounts(
