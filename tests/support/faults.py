@@ -27,8 +27,8 @@ class FaultCounts:
 
 
 SHORT = FaultCounts(
-    ingest_kills=14,
-    broker_killed_in_rounds=(1, 5),
+    ingest_kills=10,
+    broker_killed_in_rounds=(1, 4),
     valkey_rounds=5,
     valkey_killed_in_rounds=(1, 3),
     ingest_takeovers=2,

@@ -9,7 +9,7 @@ from typing import Any
 import psutil
 
 from infra.local_stack.process_table import ProcessId, identify, is_alive
-from infra.local_stack.state_files import StackFiles
+from infra.local_stack.state_files import ServiceStatus, StackFiles
 from tests.support.processes.commands import EVENTIDE
 
 
@@ -41,6 +41,11 @@ class Stack:
         status = json.loads(self("status", "--json", ok=self.is_healthy()))
         return {service["name"]: service for service in status["services"]}[name]
 
+    def recorded(self, name: str) -> ServiceStatus | None:
+        """What the supervisor wrote of a service last; None before it wrote anything."""
+        status = self.files.status()
+        return {s.name: s for s in status.services}[name] if status else None
+
     def is_healthy(self) -> bool:
         """Whether every service runs and answers."""
         status = self.files.status()
@@ -66,6 +71,5 @@ def all_gone(processes: set[ProcessId]) -> bool:
 
 def is_back(stack: Stack, name: str, *, than: int) -> bool:
     """Whether a service is healthy after more restarts than that."""
-    status = stack.files.status()
-    service = {s.name: s for s in status.services}[name] if status else None
+    service = stack.recorded(name)
     return service is not None and service.state == "healthy" and service.restarts > than
