@@ -11,7 +11,8 @@ import numpy as np
 from features.definitions import Decision, FeatureService, Int64Array
 from features.engine.deduplication import EARLY_US
 from features.engine.numbers import whole
-from features.retrieval.event_log import EventLog, arrays_in
+from features.retrieval.event_arrays import arrays_in
+from features.retrieval.event_log import EventLog
 from features.retrieval.field_sets import decision_fields, distinct, time_fields
 from infra.clock import span_us
 

@@ -13,7 +13,8 @@ from features.engine.label_values import label_values
 from features.engine.label_windows import first_known_after, happened_within
 from features.errors import DeclarationError
 from features.retrieval.decisions import Decisions
-from features.retrieval.event_log import EventLog, arrays_in
+from features.retrieval.event_arrays import arrays_in
+from features.retrieval.event_log import EventLog
 from features.retrieval.field_sets import distinct
 from infra.clock import span_us
 

@@ -30,6 +30,7 @@ from features.retrieval.manifest import (
     TableUse,
     changed_views,
 )
+from features.retrieval.stored_events import StoredEvents
 from features.retrieval.training_set import (
     FILE,
     MANIFEST,
@@ -165,14 +166,19 @@ def test_only_one_slice_and_its_reach_is_read_at_once() -> None:
         for i, e in enumerate(deliveries)
     ]
     store, most = full_of(deliveries), 0
-    read_events = EventLog.events
 
     class Watched(EventLog):
-        def events(self, *args: object, **span: object) -> pl.DataFrame:
+        def events(self, *args: Any, **span: Any) -> pl.DataFrame:
             nonlocal most
-            frame = read_events(self, *args, **span)  # type: ignore[arg-type]
+            frame = super().events(*args, **span)
             most = max(most, frame.height)
             return frame
+
+        def stored(self, *args: Any, **span: Any) -> StoredEvents:
+            nonlocal most
+            stored = super().stored(*args, **span)
+            most = max(most, stored.frame.height)
+            return stored
 
     from features.retrieval.historical import training_slices
 
