@@ -46,6 +46,18 @@ def host_of(url: str) -> str:
         return ""
 
 
+def is_http_url(url: str) -> bool:
+    """Whether a client can ask it: http or https, a host that can have an address, and a port."""
+    try:
+        parts = urlsplit(url)
+        host, port = parts.hostname or "", parts.port
+        host.encode("idna")
+    except ValueError:  # of an IPv6 address, a port or a name
+        return False
+    plain = url.isprintable() and not any(letter.isspace() for letter in url)
+    return plain and parts.scheme in ("http", "https") and bool(host) and port != 0
+
+
 def is_local(url: str) -> bool:
     """Whether the URL is one of this machine, by its name or its loopback address."""
     host = host_of(url)

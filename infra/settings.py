@@ -23,6 +23,7 @@ from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from infra.clock import HOUR, MINUTE
+from infra.http_client import is_http_url
 from infra.masking import Address
 from infra.state_file import read_state
 
@@ -30,6 +31,24 @@ ENDPOINTS_FILE = "endpoints.json"
 _CHECKOUT = Path(__file__).resolve().parent.parent
 Url = Annotated[str, AfterValidator(Address)]
 """May hold a password: its `repr` does not show it."""
+
+
+def _is_http(value: str) -> str:
+    """The URL of a server that speaks HTTP, or nothing.
+
+    Raises:
+        ValueError: no client could ask it. The value is not shown: it may hold a password.
+    """
+    if value and not is_http_url(value):
+        raise ValueError(
+            "it is a URL such as http://host:5000 or https://host; a password in it is "
+            "percent-encoded"
+        )
+    return value
+
+
+HttpUrl = Annotated[Url, AfterValidator(_is_http)]
+"""Of a server that our own clients ask."""
 
 
 class KafkaSettings(BaseModel):
@@ -168,8 +187,10 @@ class StackSettings(BaseModel):
         description="postgresql+psycopg2://user:password@host:5432 of a server elsewhere that has "
         "the databases airflow and mlflow; empty: start one",
     )
-    mlflow: Url = Field(default="", description="URL of an MLflow elsewhere; empty: start one")
-    airflow: Url = Field(default="", description="URL of an Airflow elsewhere; empty: start one")
+    mlflow: HttpUrl = Field(default="", description="URL of an MLflow elsewhere; empty: start one")
+    airflow: HttpUrl = Field(
+        default="", description="URL of an Airflow elsewhere; empty: start one"
+    )
     kafka_port: int | None = Field(default=None, ge=1, le=65535, description="usually 9092")
     kafka_controller_port: int | None = Field(
         default=None, ge=1, le=65535, description="usually 9093"
@@ -207,8 +228,8 @@ class Settings(BaseSettings):
         default=_CHECKOUT / ".state", description="data, logs and secrets of the local stack"
     )
     kafka: KafkaSettings = KafkaSettings()
-    mlflow_url: Url = "http://127.0.0.1:5000"
-    airflow_url: Url = "http://127.0.0.1:8080"
+    mlflow_url: HttpUrl = "http://127.0.0.1:5000"
+    airflow_url: HttpUrl = "http://127.0.0.1:8080"
     mlflow_username: str = Field(
         default="", description="empty: the local stack's own login, for an MLflow of this machine"
     )

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
+from infra.http_client import http_client
 from infra.settings import ENDPOINTS_FILE, load_settings
 
 
@@ -56,6 +57,56 @@ def test_an_unknown_kind_of_online_store_is_refused(
     monkeypatch.setenv("EVENTIDE_ONLINE_STORE", "s3://bucket")
     with pytest.raises(ValidationError, match="online_store"):
         load_settings()
+
+
+@pytest.mark.parametrize("name", ["MLFLOW_URL", "AIRFLOW_URL", "STACK__MLFLOW", "STACK__AIRFLOW"])
+@pytest.mark.parametrize(
+    "url",
+    [
+        "localhost:5000",
+        "127.0.0.1:5000",
+        "ftp://host",
+        "http://",
+        "http:///path",
+        "http://[::1",
+        "http://host:port",
+        "http://host:99999",
+        "http://host:0",
+        "http://a b/",
+        "http://host:5000\n",
+        "http://a..b",
+        f"http://{'a' * 64}.example",
+        "http://user:pa/ss@host:1",
+    ],
+)
+def test_a_url_that_no_client_can_ask_is_refused_with_its_field(
+    state: Path, monkeypatch: pytest.MonkeyPatch, name: str, url: str
+) -> None:
+    monkeypatch.setenv(f"EVENTIDE_{name}", url)
+    with pytest.raises(ValidationError, match="http://host:5000") as caught:
+        load_settings()
+    assert name.lower().replace("__", ".") in str(caught.value)
+    assert "pa/ss" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://127.0.0.1:5000",
+        "https://mlflow.example/base/path",
+        "http://[::1]:5000",
+        "http://user:p%2Fw@host",
+        "http://m\u00fcller.example",
+    ],
+)
+def test_a_url_that_a_client_can_ask_is_taken(
+    state: Path, monkeypatch: pytest.MonkeyPatch, url: str
+) -> None:
+    monkeypatch.setenv("EVENTIDE_MLFLOW_URL", url)
+    monkeypatch.setenv("EVENTIDE_STACK__AIRFLOW", url)
+    assert load_settings().mlflow_url == url
+    with http_client(url, timeout_s=1) as client:
+        assert client.build_request("GET", "/x").url.host
 
 
 def test_an_invalid_value_is_refused_with_its_field(
