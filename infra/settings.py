@@ -9,11 +9,12 @@ Only commands and DAG files call `load_settings`; everything else takes values.
 
 import os
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import (
     AfterValidator,
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Field,
     SecretStr,
@@ -47,6 +48,10 @@ def _is_http(value: str) -> str:
     return value
 
 
+def _in_capitals(value: object) -> object:
+    return value.upper() if isinstance(value, str) else value
+
+
 HttpUrl = Annotated[Url, AfterValidator(_is_http)]
 """Of a server that our own clients ask."""
 
@@ -56,7 +61,9 @@ class KafkaSettings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
-    bootstrap_servers: str = "127.0.0.1:9092"
+    bootstrap_servers: str = Field(
+        default="127.0.0.1:9092", description="addresses of brokers, separated by commas"
+    )
     client: dict[str, SecretStr] = Field(
         default_factory=dict,
         description="librdkafka properties for every client, such as security.protocol",
@@ -228,8 +235,12 @@ class Settings(BaseSettings):
         default=_CHECKOUT / ".state", description="data, logs and secrets of the local stack"
     )
     kafka: KafkaSettings = KafkaSettings()
-    mlflow_url: HttpUrl = "http://127.0.0.1:5000"
-    airflow_url: HttpUrl = "http://127.0.0.1:8080"
+    mlflow_url: HttpUrl = Field(
+        default="http://127.0.0.1:5000", description="where training and serving ask MLflow"
+    )
+    airflow_url: HttpUrl = Field(
+        default="http://127.0.0.1:8080", description="where `eventide backfill` asks Airflow"
+    )
     mlflow_username: str = Field(
         default="", description="empty: the local stack's own login, for an MLflow of this machine"
     )
@@ -261,8 +272,10 @@ class Settings(BaseSettings):
         default="",
         description="further host names, separated by commas, by which others ask for them",
     )
-    log_json: bool = False
-    log_level: str = "INFO"
+    log_json: bool = Field(default=False, description="log lines as JSON, one object a line")
+    log_level: Annotated[
+        Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"], BeforeValidator(_in_capitals)
+    ] = Field(default="INFO", description="DEBUG, INFO, WARNING, ERROR or CRITICAL")
     ingest: IngestSettings = IngestSettings()
     upkeep: UpkeepSettings = UpkeepSettings()
     serving: ServingSettings = ServingSettings()

@@ -117,6 +117,23 @@ def test_an_invalid_value_is_refused_with_its_field(
         load_settings()
 
 
+@pytest.mark.parametrize("level", ["debug", "Info", "WARNING"])
+def test_a_log_level_is_known_in_any_case(
+    state: Path, monkeypatch: pytest.MonkeyPatch, level: str
+) -> None:
+    monkeypatch.setenv("EVENTIDE_LOG_LEVEL", level)
+    assert load_settings().log_level == level.upper()
+
+
+@pytest.mark.parametrize("level", ["verbose", "10", ""])
+def test_an_unknown_log_level_is_refused_with_its_field(
+    state: Path, monkeypatch: pytest.MonkeyPatch, level: str
+) -> None:
+    monkeypatch.setenv("EVENTIDE_LOG_LEVEL", level)
+    with pytest.raises(ValidationError, match="log_level"):
+        load_settings()
+
+
 def test_settings_are_immutable(state: Path) -> None:
     settings = load_settings()
     with pytest.raises(ValidationError, match="frozen"):
