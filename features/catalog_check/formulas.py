@@ -109,7 +109,9 @@ def run(compute: Callable[..., Any], *given: Any, shown: str) -> Any:
         if "read-only" in str(error):
             raise FormulaMistake("writes into its input", "let it return a new array") from None
         raise _raised(error, shown) from None
-    except Exception as error:  # noqa: BLE001  # it may be any code
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # noqa: BLE001  # also SystemExit, and panics of libraries
         raise _raised(error, shown) from None
 
 
@@ -216,6 +218,10 @@ def _values(formula: Formula, columns: Columns, n: int, shown: str) -> NDArray[A
     if not isinstance(result, np.ndarray):
         kind = with_article(type(result).__name__)
         raise FormulaMistake(f"gives {kind} for {shown}, not an array with a value for each record")
+    if isinstance(result, np.ma.MaskedArray):
+        raise FormulaMistake(
+            f"gives a masked array for {shown}", "give NaN where there is no value"
+        )
     if result.shape != (n,):
         raise FormulaMistake(
             f"gives an array of the shape {result.shape} for {shown}, where it has to be ({n},)"
@@ -269,5 +275,5 @@ def _same_without(formula: Formula, batch: Batch, fields: Sequence[str]) -> bool
     return same_values(whole, without)
 
 
-def _raised(error: Exception, shown: str) -> FormulaMistake:
+def _raised(error: BaseException, shown: str) -> FormulaMistake:
     return FormulaMistake(f"raised {type(error).__name__} for {shown}: {str(error)[:200]}")
