@@ -11,6 +11,8 @@ from numpy.typing import NDArray
 from features.catalog_check.samples import is_time_us
 from features.definitions import Columns
 from features.definitions.validation import near, with_article
+from features.identity.errors import NoStableIdentity
+from features.identity.formulas import identity_of
 from infra.clock import MILLISECOND, SECOND
 
 Gives = Literal["numbers", "truth values", "labels", "times", "categories"]
@@ -66,6 +68,7 @@ def check_formula(formula: Formula, batches: Sequence[Batch]) -> Iterator[Formul
     """What is wrong with a formula: first what it reads, then what it gives."""
     touched: set[str] = set()
     try:
+        identity = Stability(formula.compute)
         for batch in batches:
             touched |= _touched(formula, batch)
         _check_reads(formula, touched)
@@ -73,6 +76,7 @@ def check_formula(formula: Formula, batches: Sequence[Batch]) -> Iterator[Formul
             _check_values(formula, batch)
         if formula.gives == "times":
             _check_times(formula, batches, touched)
+        identity.check()
     except FormulaMistake as wrong:
         yield wrong
         return
@@ -81,6 +85,33 @@ def check_formula(formula: Formula, batches: Sequence[Batch]) -> Iterator[Formul
         yield FormulaMistake(
             f"does not use {superfluous} of its `reads`", "take them out of `reads`"
         )
+
+
+class Stability:
+    """The identity of a formula before it runs, to be compared with that afterwards."""
+
+    def __init__(self, compute: Callable[..., Any]) -> None:
+        self._compute, self._before = compute, _identity(compute)
+
+    def check(self) -> None:
+        """Raises FormulaMistake: it has no identity, or running it has changed it."""
+        if isinstance(self._before, NoStableIdentity):
+            where = "".join(f"{name} -> " for name in self._before.trail[1:])
+            raise FormulaMistake(
+                f"has no stable identity: {where}{self._before.what}", self._before.hint
+            )
+        if self._before != _identity(self._compute):
+            raise FormulaMistake(
+                "changes what it depends on while it runs",
+                "let it depend on its arguments and on constants only",
+            )
+
+
+def _identity(compute: Callable[..., Any]) -> str | NoStableIdentity:
+    try:
+        return identity_of(compute, "it").digest
+    except NoStableIdentity as error:
+        return error
 
 
 def touched_by(formula: Formula, batches: Iterable[Batch]) -> set[str]:
