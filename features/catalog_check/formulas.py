@@ -10,7 +10,9 @@ from numpy.typing import NDArray
 
 from features.catalog_check.samples import is_time_us
 from features.definitions import Columns
+from features.definitions.label_trial import untrue
 from features.definitions.validation import near, with_article
+from features.engine.request_columns import category_texts
 from features.identity.errors import NoStableIdentity
 from features.identity.formulas import identity_of
 from infra.clock import MILLISECOND, SECOND
@@ -19,7 +21,7 @@ Gives = Literal["numbers", "truth values", "labels", "times", "categories"]
 _DTYPES: Mapping[Gives, str] = {
     "numbers": "iufb",
     "truth values": "b",
-    "labels": "biu",  # that they are 0 or 1 is checked where the label is declared
+    "labels": "biufO",  # that they are 0, 1 or null is checked in `_values`
     "times": "iu",
     "categories": "OUiufb",
 }
@@ -231,7 +233,7 @@ def _check_values(formula: Formula, batch: Batch) -> None:
     if not same_values(together, again):
         raise FormulaMistake("gives another result when it is called again")
     for i, alone in enumerate(rows):
-        if not same_values(alone, together[i : i + 1]):
+        if not _same_row(formula, alone, together[i : i + 1]):
             raise FormulaMistake(
                 f"gives {alone[0]!s} for {shown_record(columns, i)} alone,"
                 f" and {together[i]!s} among others",
@@ -242,6 +244,14 @@ def _check_values(formula: Formula, batch: Batch) -> None:
         raise FormulaMistake(
             f"gives infinity for {shown_record(columns, row)}", "give NaN where there is no value"
         )
+
+
+def _same_row(formula: Formula, alone: NDArray[Any], among: NDArray[Any]) -> bool:
+    """A category is compared as the text that a model is given: `5` is another one than `5.0`."""
+    if formula.gives == "categories":
+        texts = [category_texts(values, name=formula.who) for values in (alone, among)]
+        return texts[0] == texts[1]
+    return same_values(alone, among)
 
 
 def _values(formula: Formula, columns: Columns, n: int, shown: str) -> NDArray[Any]:
@@ -260,6 +270,8 @@ def _values(formula: Formula, columns: Columns, n: int, shown: str) -> NDArray[A
     if n and result.dtype.kind not in _DTYPES[formula.gives]:
         kind = _KINDS.get(result.dtype.kind, str(result.dtype))
         raise FormulaMistake(f"gives {kind} for {shown}, not {formula.gives}")
+    if formula.gives == "labels" and (other := untrue(result)) is not None:
+        raise FormulaMistake(f"gives {other!r} for {shown}, and a label is 0 or 1")
     if formula.gives == "categories" and result.dtype.kind == "O":
         strange = [v for v in result.tolist() if not isinstance(v, str | int | float | None)]
         if strange:

@@ -104,7 +104,7 @@ def run(
     `trusted`: up to which numbers its arithmetic cannot leave 64 bits; None: its inputs are small.
     """
     inputs = read_only(inputs)
-    values = _attempt(compute, inputs, n)
+    values = attempt(compute, dict(inputs), n)
     if not isinstance(values, str) and _wraps(compute, inputs, values, trusted):
         values = BEYOND
     if not isinstance(values, str):
@@ -181,11 +181,11 @@ def _joined(parts: Sequence[NDArray[Any]]) -> NDArray[Any]:
     return as_engine_array(np.ma.concatenate(parts))  # type: ignore[no-untyped-call]
 
 
-def _attempt(compute: Compute, inputs: Inputs, n: int) -> NDArray[Any] | str:
-    """The formula's values, or why there are none."""
+def attempt(compute: Compute, inputs: Inputs, n: int) -> NDArray[Any] | str:
+    """The formula's values as an array of the engine, or why there are none."""
     try:
         with np.errstate(all="ignore"):
-            values = as_engine_array(compute(dict(inputs)))
+            values = as_engine_array(compute(inputs))
     except KeyboardInterrupt:
         raise
     except BaseException as error:  # noqa: BLE001  # also SystemExit, and the panics of libraries
@@ -209,7 +209,7 @@ def _pieces(
     if not len(rows):
         return
     own = read_only({f: v[rows] for f, v in inputs.items()})
-    values = _attempt(compute, own, len(rows))
+    values = attempt(compute, dict(own), len(rows))
     if not isinstance(values, str) and _wraps(compute, own, values, trusted):
         values = BEYOND
     if not isinstance(values, str):

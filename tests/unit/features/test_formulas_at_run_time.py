@@ -7,8 +7,18 @@ from typing import Any
 import numpy as np
 import pytest
 
-from features.definitions import Aggregation, CalendarView, Entity, Span
+from features.catalog_check.formulas import Batch, Formula, check_formula
+from features.definitions import (
+    Aggregation,
+    CalendarView,
+    Decision,
+    Entity,
+    FeatureService,
+    RequestColumn,
+    Span,
+)
 from features.engine.formulas import FAILURES
+from features.engine.request_columns import request_values
 from features.errors import DeclarationError
 from tests.support.by_hand import (
     an_event,
@@ -172,3 +182,32 @@ def test_an_edge_of_a_span_that_is_no_time_leaves_the_span_without_values(given:
 def test_a_scale_that_cannot_be_computed_with_is_refused(scale: int) -> None:
     with pytest.raises(DeclarationError, match="its scale is"):
         column("price", lambda e: e["amount"], "amount", scale=scale)
+
+
+def categories(compute: Any, cents: Sequence[int]) -> list[str]:
+    """The categories that a request column gives to a model."""
+    asked = an_event("shop.asked", cents=int)
+    decision = Decision(request=asked, source=asked, entity_id="shop", at=lambda e: e["cents"])
+    column_of = RequestColumn(name="q", compute=compute, reads=("cents",), category=True)
+    service = FeatureService(name="s", decision=decision, request_columns=(column_of,), views=())
+    columns = {"cents": np.array(cents)}
+    return request_values(service, columns, np.zeros(len(cents), np.int64)).categories["q"]
+
+
+def test_a_category_that_is_neither_text_nor_number_is_missing() -> None:
+    def compute(q: Any) -> Any:
+        given = {1: "a", 2: 7, 3: 7.5, 4: None, 5: object(), 6: (1, 2), 7: np.str_("b")}
+        return np.array([given[v] for v in q["cents"].tolist()] + [None], object)[:-1]
+
+    FAILURES.take()
+    assert categories(compute, range(1, 8)) == ["a", "7", "7.5", "", "", "", "b"]
+    assert FAILURES.take() == {("s.q", "neither text nor number"): 2}
+
+
+def test_the_check_compares_categories_as_texts() -> None:
+    compute = lambda q: np.array([v if v > 5 else 7.5 for v in q["cents"].tolist()])  # noqa: E731
+    columns = {"cents": np.array([1, 6, 7])}
+    batch = Batch(columns=columns, times=frozenset(), usual=True)
+    formula = Formula(who="q", compute=compute, gives="categories", reads=("cents",))
+    (mistake,) = check_formula(formula, [batch])
+    assert mistake.mistake == "gives 6 for cents=6 alone, and 6.0 among others"
