@@ -79,7 +79,8 @@ class Exploration:
 @pytest.hookimpl(tryfirst=True)  # `-m` selects in a hook of the same name: the marks come first
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Mark the tests that need servers, so that authors need not remember it."""
-    long = config.getoption("faults") == "long"
+    exploring = config.getoption("explore_minutes") is not None
+    long = exploring or config.getoption("faults") == "long"
     for item in items:
         if needs_servers(item):
             item.add_marker("servers")
