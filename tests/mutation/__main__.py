@@ -10,13 +10,15 @@ import sys
 import time
 import tomllib
 from collections.abc import Iterable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 
+from tests.mutation.collected import changes_functions, judge_collected
 from tests.mutation.covering import CACHE, Covering, covering
-from tests.mutation.judging import Judged, Trial, judge, load_shared
+from tests.mutation.judging import Limits, Trial, Verdict, importing, judge, load_shared
 from tests.mutation.mutants import Mutant, mutants_of, replaced, sampled
 from tests.mutation.parts import BY_NAME, PARTS, ROOT, Part, with_only
 from tests.mutation.scores import Score, show, write
@@ -63,7 +65,11 @@ class _Run:
             equivalent=len(chosen) - len(meant),
         )
         covered = covering(part)
-        self._judge([_trial(mutant, covered) for mutant in meant], result)
+        trials = [_trial(mutant, covered) for mutant in meant]
+        functions = [t for t in trials if changes_functions(t.mutant, covered)]
+        judge_collected(part, functions, **self._limits, each=partial(_note_decided, result))
+        decided = {judged.mutant for judged in result.judged}
+        self._judge([t for t in trials if t.mutant not in decided], result)
         return result
 
     def known(self) -> Score:
@@ -77,12 +83,11 @@ class _Run:
         return result
 
     def _judge(self, trials: Sequence[Trial], result: Score) -> None:
-        judge(
-            trials,
-            jobs=self._options.jobs,
-            end_s=self._end_s,
-            each=lambda judged: _note(result, judged),
-        )
+        judge(trials, importing, **self._limits, each=partial(_note, result))
+
+    @property
+    def _limits(self) -> Limits:
+        return {"jobs": self._options.jobs, "end_s": self._end_s}
 
 
 def _options() -> argparse.Namespace:
@@ -130,11 +135,17 @@ def _trial(mutant: Mutant, covered: Covering) -> Trial:
     return Trial(mutant, tests, sum(covered.seconds.get(t, 0.0) for t in tests))
 
 
-def _note(result: Score, judged: Judged) -> None:
-    result.judged.append(judged)
-    if judged.verdict not in ("killed", "timeout"):
-        m = judged.mutant
-        print(f"{judged.verdict}: {m.file}:{m.line}: {m.before}  ->  {m.after}", flush=True)
+def _note(result: Score, trial: Trial, verdict: Verdict) -> None:
+    result.judged.append(trial.judged(verdict))
+    if verdict not in ("killed", "timeout"):
+        m = trial.mutant
+        print(f"{verdict}: {m.file}:{m.line}: {m.before}  ->  {m.after}", flush=True)
+
+
+def _note_decided(result: Score, trial: Trial, verdict: Verdict) -> None:
+    """A mutant that was stopped is judged again, on its own."""
+    if verdict not in ("timeout", "undecided"):
+        _note(result, trial, verdict)
 
 
 def _entries(file: Path) -> Iterable[dict[str, Any]]:
