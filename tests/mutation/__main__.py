@@ -21,7 +21,7 @@ from tests.mutation.covering import CACHE, Covering, covering
 from tests.mutation.judging import Limits, Trial, Verdict, importing, judge, load_shared
 from tests.mutation.mutants import Mutant, mutants_of, replaced, sampled
 from tests.mutation.parts import BY_NAME, PARTS, ROOT, Part, with_only
-from tests.mutation.scores import Score, show, write
+from tests.mutation.scores import NOTICED, Score, show, write
 
 SAMPLE, SEED = 300, 8
 KNOWN, EQUIVALENT = (Path(__file__).with_name(f"{n}.toml") for n in ("known", "equivalent"))
@@ -137,14 +137,14 @@ def _trial(mutant: Mutant, covered: Covering) -> Trial:
 
 def _note(result: Score, trial: Trial, verdict: Verdict) -> None:
     result.judged.append(trial.judged(verdict))
-    if verdict not in ("killed", "timeout"):
+    if verdict not in NOTICED:
         m = trial.mutant
         print(f"{verdict}: {m.file}:{m.line}: {m.before}  ->  {m.after}", flush=True)
 
 
 def _note_decided(result: Score, trial: Trial, verdict: Verdict) -> None:
-    """A mutant that was stopped is judged again, on its own."""
-    if verdict not in ("timeout", "undecided"):
+    """A mutant that hung is judged again on its own: perhaps only the fork did."""
+    if verdict not in ("hung", "undecided"):
         _note(result, trial, verdict)
 
 

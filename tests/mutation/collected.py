@@ -45,7 +45,7 @@ def judge_collected(
     each: Callable[[Trial, Verdict], None],
     **limits: Unpack[Limits],
 ) -> None:
-    """Like `judge`. Those left out, and those that were stopped, are to be judged again."""
+    """Like `judge`. Those that hung or stayed undecided are to be judged again."""
     reader, writer = os.pipe()
     child = os.fork()
     if child == 0:

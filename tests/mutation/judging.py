@@ -28,8 +28,8 @@ from tests.mutation.covering import FAST
 from tests.mutation.mutants import Mutant
 from tests.mutation.parts import ROOT
 
-Verdict = Literal["killed", "timeout", "survived", "untested", "undecided"]
-LEAST_S = 20.0  # of the processor
+Verdict = Literal["killed", "timeout", "hung", "survived", "untested", "undecided"]
+LEAST_S = 10.0  # of the processor
 WAITS = 20  # so many times longer may it take by the clock: the machine does other work too
 UNDECIDED = 3  # the exit code of a fork that cannot run the mutant
 PROFILE = "mutants"
@@ -84,7 +84,7 @@ def judge(
 
 class Trial:
     """The tests of a mutant's line, in a fork. It is stopped when it takes much longer than they
-    took without the mutant (`expected_s`)."""
+    took without the mutant (`expected_s`): a timeout by the processor's time, hung by the clock."""
 
     def __init__(self, mutant: Mutant, tests: Sequence[str], expected_s: float) -> None:
         self.mutant, self.tests = mutant, tests
@@ -125,7 +125,7 @@ class Trial:
         if not ended:
             os.waitpid(self._child, 0)
         rmtree(self._folder, ignore_errors=True)
-        return _VERDICTS.get(os.waitstatus_to_exitcode(status), "killed") if ended else "timeout"
+        return _VERDICTS.get(os.waitstatus_to_exitcode(status), "killed") if ended else "hung"
 
     def judged(self, verdict: Verdict) -> Judged:
         """The result."""

@@ -11,6 +11,7 @@ from rich.table import Table
 from tests.mutation.judging import Judged
 
 LEAST_SCORE, MOST_EQUIVALENT = 0.9, 0.05
+NOTICED = {"killed", "timeout", "hung"}
 
 
 @dataclass(kw_only=True)
@@ -32,7 +33,7 @@ class Score:
     @property
     def survivors(self) -> list[Judged]:
         """Those that no test noticed."""
-        return [j for j in self.judged if j.verdict not in ("killed", "timeout")]
+        return [j for j in self.judged if j.verdict not in NOTICED]
 
     @property
     def score(self) -> float:
