@@ -18,13 +18,11 @@ import pytest
 
 from tests.mutation.covering import FAST, Covering
 from tests.mutation.judging import (
-    PROFILE,
     UNDECIDED,
     Limits,
     Trial,
     Verdict,
     judge,
-    register_profile,
     silence,
 )
 from tests.mutation.mutants import Mutant

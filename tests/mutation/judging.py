@@ -32,7 +32,6 @@ Verdict = Literal["killed", "timeout", "hung", "survived", "untested", "undecide
 LEAST_S = 10.0  # of the processor
 WAITS = 20  # so many times longer may it take by the clock: the machine does other work too
 UNDECIDED = 3  # the exit code of a fork that cannot run the mutant
-PROFILE = "mutants"
 # What tests import and no mutant changes: loaded once, before the forks.
 _SHARED = ("numpy", "polars", "pyarrow", "msgspec", "hypothesis", "structlog", "lmdb", "redis")
 
@@ -140,9 +139,8 @@ _VERDICTS: dict[int, Verdict] = {0: "survived", UNDECIDED: "undecided", -signal.
 def importing(mutant: Mutant, tests: Sequence[str]) -> int:
     """Import the mutant in place of its file, and run the tests."""
     silence()
-    register_profile()
     sys.meta_path.insert(0, _Finder(mutant))
-    code = pytest.main([*FAST, "-x", "--tb=no", f"--hypothesis-profile={PROFILE}", *tests])
+    code = pytest.main([*FAST, "-x", "--tb=no", *tests], plugins=[NoShrinking()])
     return int(code != pytest.ExitCode.OK)
 
 
@@ -153,18 +151,23 @@ def silence() -> None:
     os.dup2(quiet, 2)
 
 
-def register_profile() -> None:
-    """The same examples as ever, and no search for a smaller one: a failure is enough."""
-    from hypothesis import Phase, settings
+class NoShrinking:
+    """A plugin of pytest: a failure of a property is enough, there is no search for a smaller one.
+    The examples stay those of the profile that the tests run with."""
 
-    settings.register_profile(
-        PROFILE,
-        settings.get_profile("default"),
-        derandomize=True,
-        database=None,
-        deadline=None,
-        phases=(Phase.explicit, Phase.generate),
-    )
+    @pytest.hookimpl(trylast=True)  # when Hypothesis has loaded the profile
+    def pytest_configure(self) -> None:
+        from hypothesis import Phase, settings
+
+        name = settings.get_current_profile_name()
+        settings.register_profile(
+            name,
+            settings.get_profile(name),
+            database=None,
+            deadline=None,
+            phases=(Phase.explicit, Phase.generate),
+        )
+        settings.load_profile(name)
 
 
 class _Finder(MetaPathFinder):
