@@ -70,10 +70,9 @@ class _Session:
     def run(self) -> None:
         """Collect the tests and judge the mutants."""
         silence()
-        register_profile()
-        profile = f"--hypothesis-profile={PROFILE}"
         # Forks would share the files of another capture.
-        pytest.main([*FAST, "--tb=no", "--capture=sys", profile, *self._part.tests], plugins=[self])
+        options = [*FAST, "--tb=no", "--capture=sys"]
+        pytest.main([*options, *self._part.tests], plugins=[self, NoShrinking()])
 
     def pytest_runtestloop(self, session: pytest.Session) -> bool:
         items = {item.nodeid: item for item in session.items}
