@@ -7,6 +7,7 @@ is possible if only functions change, and none of them runs when modules are imp
 import gc
 import json
 import os
+import traceback
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from inspect import CO_OPTIMIZED
@@ -16,10 +17,11 @@ from typing import Unpack
 
 import pytest
 
-from tests.mutation.covering import FAST, Covering
+from tests.mutation.covering import FAST, Covering, TestsFail
 from tests.mutation.judging import (
     UNDECIDED,
     Limits,
+    NoShrinking,
     Trial,
     Verdict,
     judge,
@@ -47,17 +49,22 @@ def judge_collected(
     reader, writer = os.pipe()
     child = os.fork()
     if child == 0:
+        code = 1
         try:
             os.close(reader)
-            _Session(part, trials, limits, writer).run()
+            code = _Session(part, trials, limits, writer).run()
+        except Exception:  # noqa: BLE001  the parent ends
+            traceback.print_exc()
         finally:
-            os._exit(0)
+            os._exit(code)
     os.close(writer)
     with os.fdopen(reader) as verdicts:
         for line in verdicts:
             index, verdict = json.loads(line)
             each(trials[index], verdict)
-    os.waitpid(child, 0)
+    _, status = os.waitpid(child, 0)
+    if status != 0:
+        raise TestsFail(f"the tests of {part.name} cannot be collected, or their session ended")
 
 
 class _Session:
@@ -67,17 +74,17 @@ class _Session:
         self._part, self._trials = part, trials
         self._limits, self._writer = limits, writer
 
-    def run(self) -> None:
-        """Collect the tests and judge the mutants."""
-        silence()
+    def run(self) -> int:
+        """Collect the tests and judge the mutants; the exit code of pytest."""
         # Forks would share the files of another capture.
         options = [*FAST, "--tb=no", "--capture=sys"]
-        pytest.main([*options, *self._part.tests], plugins=[self, NoShrinking()])
+        return pytest.main([*options, *self._part.tests], plugins=[self, NoShrinking()])
 
     def pytest_runtestloop(self, session: pytest.Session) -> bool:
         items = {item.nodeid: item for item in session.items}
         functions = _functions_of(self._part.sources())
         gc.freeze()
+        silence()
 
         def run(mutant: Mutant, tests: Sequence[str]) -> int:
             if not _replace(mutant, functions[str(ROOT / mutant.file)]):

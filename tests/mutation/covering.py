@@ -42,7 +42,7 @@ class Covering:
 
 
 class TestsFail(Exception):
-    """The tests fail without any mutant."""
+    """The tests fail without any mutant, or cannot run."""
 
 
 def covering(part: Part) -> Covering:
