@@ -35,6 +35,18 @@ def test_a_sighting_counts_again_only_beyond_the_horizon() -> None:
     assert first.tolist() == [True, False, True, True]
 
 
+def test_history_counts_the_same_sightings_in_each_partition() -> None:
+    """The same ids at the same times in two partitions; the rows are not in their order."""
+    first = first_sightings(
+        ids=np.array([1, 2, 1, 1] * 2),
+        partitions=np.repeat([0, 1], 4),
+        offsets=np.array([2, 3, 1, 0] * 2),
+        known_at_us=np.array([21, 21, 10, 0] * 2),
+        horizon_us=HORIZON,
+    )
+    assert first.tolist() == [True, True, False, True] * 2
+
+
 def test_a_dropped_sighting_renews_the_horizon() -> None:
     window = DeduplicationWindow(HORIZON)
     assert window.first_sightings(sightings(["a"] * 4, [0, 8, 16, 24])).tolist() == [
@@ -47,14 +59,14 @@ def test_a_dropped_sighting_renews_the_horizon() -> None:
 
 def test_ids_beyond_the_horizon_are_forgotten() -> None:
     window = DeduplicationWindow(HORIZON)
-    window.first_sightings(sightings(["old", "renewed"], [0, 0]))
-    window.first_sightings(sightings(["renewed"], [9], first_offset=2))
+    window.first_sightings(sightings(["old", "old", "renewed"], [0, 0, 0]))
+    window.first_sightings(sightings(["renewed"], [9], first_offset=3))
     assert window.forget() == []
 
-    window.first_sightings(sightings(["new"], [21], first_offset=3))
+    window.first_sightings(sightings(["new"], [21], first_offset=4))
     assert window.forget() == [0]
     assert len(window) == 2
-    assert window.first_sightings(sightings(["renewed"], [19], first_offset=4)).tolist() == [False]
+    assert window.first_sightings(sightings(["renewed"], [19], first_offset=5)).tolist() == [False]
 
 
 def test_a_restarted_window_remembers_earlier_sightings() -> None:
@@ -94,6 +106,7 @@ def test_ids_are_kept_while_a_copy_can_count_for_an_exact_query(view: View) -> N
     assert kept == [view.lookback_us + 20 + 7 + 3, view.lookback_us + 20 + 7 + 3 + 11]
     assert ids_kept_us([view], SOLD, horizon_us=10**15, hold_us=7) == 2 * 10**15
     assert ids_kept_us([], SOLD, horizon_us=20, hold_us=7) == 40
+    assert ids_kept_us([], SOLD, horizon_us=20, hold_us=30) == 50
 
 
 @examples(100)
