@@ -75,6 +75,14 @@ def test_a_restarted_window_remembers_earlier_sightings() -> None:
     assert restarted.first_sightings(sightings(["a", "b"], [15, 15], 3)).tolist() == [False, True]
 
 
+def test_ids_without_a_time_each_are_refused() -> None:
+    damaged = sightings(["a", "b"], [0])
+    with pytest.raises(ValueError, match="zip"):
+        DeduplicationWindow(HORIZON, [damaged])
+    with pytest.raises(ValueError, match="zip"):
+        DeduplicationWindow(HORIZON).first_sightings(damaged)
+
+
 def test_an_event_may_repeat_another_only_if_ids_as_old_as_that_are_forgotten() -> None:
     window = DeduplicationWindow(HORIZON, keep_us=30)
     window.first_sightings(sightings(["a", "b"], [0, 1]))
@@ -87,7 +95,7 @@ def test_an_event_may_repeat_another_only_if_ids_as_old_as_that_are_forgotten() 
 
 
 def test_a_restarted_window_knows_that_ids_were_forgotten() -> None:
-    from_the_start = [sightings(["a", "b"], [0, 60])]
+    from_the_start = [sightings(["a"], [0]), sightings(["b"], [60], first_offset=1)]
     forgotten = [sightings(["b"], [60], first_offset=1)]
     windows = [DeduplicationWindow(HORIZON, s, keep_us=30) for s in (from_the_start, forgotten)]
     repeats = [window.may_repeat(np.array([39, 40])).tolist() for window in windows]
