@@ -93,6 +93,11 @@ MEASURES: Mapping[str, Measure] = MappingProxyType(
                 meaning="the worst column's null rate in the evaluation over that in training, "
                 "one percent added to both",
             ),
+            Measure(
+                name="champion_incomparable",
+                meaning="1 if there is a champion that cannot score these decisions, because a "
+                "column of it is gone or means something else, else 0",
+            ),
             Measure(name="log_loss", meaning="of the candidate"),
             Measure(name="roc_auc", meaning="of the candidate"),
             Measure(name="pr_auc", meaning="of the candidate"),

@@ -1,6 +1,6 @@
 """What views of aggregations share, whether over windows or over calendar spans."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -29,6 +29,7 @@ class AggregateState(ViewState):
         view: FeatureView | CalendarView,
         *dependencies: object,
         time_field: str,
+        limits: Sequence[object] = (),
         compaction_slack: int,
     ) -> None:
         """`time_field`: the field of the event that is its time, in microseconds."""
@@ -43,6 +44,7 @@ class AggregateState(ViewState):
             view,
             [c.name for c in self._state_columns],
             [formulas, *dependencies, *([("wide codes", wide)] if wide else [])],
+            limits=limits,
             compaction_slack=compaction_slack,
         )
         _check_declaration(view, self._state_columns)

@@ -28,7 +28,12 @@ class CalendarState(AggregateState):
     view: CalendarView
 
     def __init__(self, view: CalendarView, *, compaction_slack: int = COMPACTION_SLACK) -> None:
-        super().__init__(view, time_field=view.at, compaction_slack=compaction_slack)
+        super().__init__(
+            view,
+            time_field=view.at,
+            limits=(view.at, span_us(view.ahead)),
+            compaction_slack=compaction_slack,
+        )
 
     def rows_of(
         self, event: EventType, events: Columns, known_at_us: Int64Array

@@ -87,7 +87,7 @@ def test_the_first_candidate_is_promoted_and_serves(
     assert verdict.reasons == ()
     registration = register(PROJECT, snapshot, evaluation, verdict, registry=registry)
     promote(PROJECT, registration, verdict, registry=registry, work=tmp_path, now_us=1)
-    champion = champion_of(registry, PROJECT.name)
+    champion = champion_of(registry, PROJECT)
     assert champion is not None
     assert champion.bundle.categories == ()
     assert champion.bundle.numbers == PROJECT.service.numbers

@@ -233,7 +233,10 @@ def test_a_manifest_names_the_views_whose_declaration_was_changed_since(tmp_path
     older = {first: {**manifest.parts[first], "its reach": "of before"}}
     changed = structs.replace(
         manifest,
-        schema_ids={first: 1, **{v: views[v].earlier_id for v in others}},  # as 0.1.0 wrote them
+        schema_ids={
+            first: 1,
+            **{v: views[v].earlier_ids[0] for v in others},
+        },  # as 0.1.0 wrote them
         parts=older,
     )
     assert changed_views(changed, views).keys() == {first}
