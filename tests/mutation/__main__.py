@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 import tomllib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -37,7 +37,10 @@ def main() -> int:
     load_shared()
     minutes = options.minutes or (PART_MINUTES if options.part else CHANGED_MINUTES)
     run = _Run(options, end_s=time.monotonic() + 60 * minutes)
-    scores = [run.score(part, _mutants(part)) for part in _parts(options.part)]
+    parts = _parts(options.part)
+    scores = [
+        run.score(part, _mutants(part), parts_left=len(parts) - i) for i, part in enumerate(parts)
+    ]
     if options.part in ("known", "all"):
         scores.append(run.known())
     show(scores, Console(soft_wrap=True))
@@ -54,8 +57,9 @@ class _Run:
             (e["file"], e["before"], e["after"]): e["why"] for e in _entries(EQUIVALENT)
         }
 
-    def score(self, part: Part, mutants: list[Mutant]) -> Score:
-        """The score of a seeded sample of the mutants."""
+    def score(self, part: Part, mutants: list[Mutant], *, parts_left: int) -> Score:
+        """The score of a seeded sample of the mutants. The part takes no time from the parts after
+        it: with it they are `parts_left`."""
         chosen = sampled(mutants, self._options.sample, self._options.seed)
         meant = [m for m in chosen if m.key not in self._equivalent]
         result = Score(
@@ -64,12 +68,18 @@ class _Run:
             chosen=len(chosen),
             equivalent=len(chosen) - len(meant),
         )
+        limits = self._limits(parts_left)
         covered = covering(part)
         trials = [_trial(mutant, covered) for mutant in meant]
         functions = [t for t in trials if changes_functions(t.mutant, covered)]
-        judge_collected(part, functions, **self._limits, each=partial(_note_decided, result))
+        judge_collected(part, functions, **limits, each=partial(_note_decided, result))
         decided = {judged.mutant for judged in result.judged}
-        self._judge([t for t in trials if t.mutant not in decided], result)
+        judge(
+            [t for t in trials if t.mutant not in decided],
+            importing,
+            **limits,
+            each=partial(_note, result),
+        )
         return result
 
     def known(self) -> Score:
@@ -79,15 +89,13 @@ class _Run:
             for e in _entries(KNOWN)
         ]
         result = Score(part="known", mutants=len(trials), chosen=len(trials))
-        self._judge(trials, result)
+        judge(trials, importing, **self._limits(parts_left=1), each=partial(_note, result))
         return result
 
-    def _judge(self, trials: Sequence[Trial], result: Score) -> None:
-        judge(trials, importing, **self._limits, each=partial(_note, result))
-
-    @property
-    def _limits(self) -> Limits:
-        return {"jobs": self._options.jobs, "end_s": self._end_s}
+    def _limits(self, parts_left: int) -> Limits:
+        now_s = time.monotonic()
+        end_s = now_s + (self._end_s - now_s) / parts_left
+        return {"jobs": self._options.jobs, "end_s": end_s}
 
 
 def _options() -> argparse.Namespace:

@@ -37,8 +37,10 @@ class Score:
 
     @property
     def score(self) -> float:
-        """The share that was killed, of those that are not equivalent."""
-        return self.killed / len(self.judged) if self.judged else 1.0
+        """The share that was killed, of those that were judged; 0 if there was no time for any."""
+        if not self.judged:
+            return float(self.chosen == self.equivalent)
+        return self.killed / len(self.judged)
 
     @property
     def is_good(self) -> bool:
