@@ -27,7 +27,7 @@ from tests.mutation.judging import (
     judge,
     silence,
 )
-from tests.mutation.mutants import Mutant
+from tests.mutation.mutants import Mutant, compiled
 from tests.mutation.parts import ROOT, Part
 
 
@@ -133,8 +133,8 @@ def _changed_functions(mutant: Mutant) -> list[tuple[CodeType, CodeType]]:
     """The outermost functions that differ, as they are and as the mutant has them. None of them if
     anything outside of functions differs."""
     file = str(ROOT / mutant.file)
-    old = compile(Path(file).read_text(), file, "exec", dont_inherit=True)
-    return _differing(old, compile(mutant.source, file, "exec", dont_inherit=True)) or []
+    old = compiled(Path(file).read_text(), file)
+    return _differing(old, compiled(mutant.source, file)) or []
 
 
 def _differing(old: CodeType, new: CodeType) -> list[tuple[CodeType, CodeType]] | None:

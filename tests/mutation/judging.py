@@ -25,7 +25,7 @@ from typing import Any, Literal, TypedDict, Unpack
 import pytest
 
 from tests.mutation.covering import FAST
-from tests.mutation.mutants import Mutant
+from tests.mutation.mutants import Mutant, compiled
 from tests.mutation.parts import ROOT
 
 Verdict = Literal["killed", "timeout", "hung", "survived", "untested", "undecided"]
@@ -190,5 +190,4 @@ class _Loader(SourceFileLoader):
         self._source = source
 
     def get_code(self, _fullname: str, /) -> CodeType:
-        code: CodeType = compile(self._source, self.path, "exec")
-        return code
+        return compiled(self._source, self.path)

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
+from types import CodeType
 from typing import Any
 from warnings import catch_warnings, simplefilter
 
@@ -73,6 +74,14 @@ def replaced(file: Path, before: str, after: str) -> Mutant:
         operator="by hand",
         source=source.replace(before, after),
     )
+
+
+def compiled(source: str, file: str) -> CodeType:
+    """The code of a source. That it compares a literal by `is` is for the tests to notice."""
+    with catch_warnings():
+        simplefilter("ignore", SyntaxWarning)
+        code: CodeType = compile(source, file, "exec", dont_inherit=True)
+        return code
 
 
 def _operators() -> dict[str, Any]:
@@ -143,9 +152,7 @@ def _without_effect(source: str) -> list[tuple[tuple[int, int], tuple[int, int]]
 
 def _compiles(source: str) -> bool:
     try:
-        with catch_warnings():
-            simplefilter("ignore", SyntaxWarning)  # `x is 1`
-            compile(source, "mutant", "exec")
+        compiled(source, "mutant")
     except SyntaxError:
         return False
     return True
