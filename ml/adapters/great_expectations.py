@@ -133,7 +133,8 @@ def _observed(result: Any) -> str:
     seen = result.result or {}
     if "unexpected_count" in seen:
         examples = seen.get("partial_unexpected_list", [])[:3]
-        return f"{seen['unexpected_count']} of {seen.get('element_count')} rows, such as {examples}"
+        counts = f"{seen['unexpected_count']:,} of {seen.get('element_count', 0):,} rows break it"
+        return f"{counts}, such as {examples}" if examples else counts
     return f"observed {seen.get('observed_value')}"
 
 
