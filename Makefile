@@ -8,6 +8,8 @@ MAKEFLAGS += --no-print-directory
 PYTHON ?= $(shell for p in python3.12 python3.11 python3; do $$p -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 13))' 2>/dev/null && echo $$p && break; done)
 BIN := .venv/bin
 JOBS ?= 2
+# The other folders hold tests of servers only: not even their modules are imported.
+FAST_TESTS := tests/contract tests/docs tests/unit
 # Tests of real servers wait for a part of their time, so three keep two cores busy. Each has servers
 # of its own: about 2 GB.
 TEST_JOBS = $(if $(filter file,$(origin JOBS)),3,$(JOBS))
@@ -55,8 +57,8 @@ check: setup ## format, lint, types, import contracts
 fix: setup ## format, and fix what can be fixed automatically
 	@$(BIN)/ruff check -q --fix . ; $(BIN)/ruff format -q .
 
-test-fast: setup ## without servers and kills: units, contracts on memory and files (a few minutes)
-	@$(BIN)/pytest -n $(JOBS) --dist loadfile -m "not servers and not fault"
+test-fast: setup ## without servers and kills: units, contracts on memory and files (a minute)
+	@$(BIN)/pytest -n $(JOBS) --dist loadfile -m "not servers and not fault and not slow" --hypothesis-profile=fast $(FAST_TESTS)
 
 test: setup ## every test, on real servers, JOBS files at a time (3)
 	@$(BIN)/pytest -n $(TEST_JOBS) --dist loadfile --no-loadscope-reorder

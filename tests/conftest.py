@@ -9,11 +9,11 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import pytest
-from hypothesis import is_hypothesis_test, settings
+from hypothesis import is_hypothesis_test
 
 from infra.settings import KafkaSettings
 from tests.support import faults as fault_counts
-from tests.support.examples import EXPLORED
+from tests.support.examples import register_profiles
 from tests.support.faults import FaultCounts
 from tests.support.servers import (
     Broker,
@@ -27,10 +27,7 @@ from tests.support.servers import (
     valkey_cluster,
 )
 
-# The same examples in every run: a red test is a change of ours. `make explore` looks for more.
-settings.register_profile("same", derandomize=True)
-settings.register_profile("explore", max_examples=EXPLORED, deadline=None)
-settings.load_profile("same")
+register_profiles()
 
 TESTS = Path(__file__).parent
 SERVER_FOLDERS = {"e2e", "fault", "integration"}

@@ -49,7 +49,7 @@ class DeduplicationWindow:
         self._keep_us = 2 * horizon_us if keep_us is None else keep_us
         self._last: dict[str, int] = {}
         self._slices: deque[SeenIds] = deque()
-        self._newest_us = 0
+        self._newest_us = UNSET
         for seen in slices:
             self._last.update(zip(seen.ids, seen.known_at_us.tolist(), strict=True))
             self._note(seen)
