@@ -42,7 +42,7 @@ def labels_of(
     decided_us = decisions.as_of_us
     first = FirstLabels(entities["_code"].to_numpy(), decided_us)
     # A label may come at any time before the cut-off, so every slice reads the table to its end.
-    earliest = int(decided_us.min(initial=known_before_us)) + 1
+    earliest = int(decided_us.min(initial=known_before_us))
     for start, end in event_log.blocks(
         label.source, from_us=earliest, until_us=known_before_us + EARLY_US
     ):
@@ -122,7 +122,7 @@ def _within(
         label,
         event_log,
         entities,
-        from_us=int(decided_us.min(initial=known_before_us)) + 1,
+        from_us=int(decided_us.min(initial=known_before_us)),
         until_us=int(decided_us.max(initial=0)) + within_us + 1,
     )
     holds = label_values(label, arrays_in(label.source, events, label.reads))
@@ -150,7 +150,7 @@ def _entities(decisions: Decisions) -> pl.DataFrame:
     import polars as pl
 
     ids = decisions.entity_id.alias("id")
-    return pl.DataFrame({"id": ids, "_code": ids.rank("dense").cast(pl.Int64).fill_null(0) - 1})
+    return pl.DataFrame({"id": ids, "_code": ids.rank("dense").cast(pl.Int64).fill_null(0)})
 
 
 def _reported_events(
@@ -167,7 +167,6 @@ def _reported_events(
     frame = event_log.events(
         label.source, fields, from_us=from_us, until_us=until_us + event_log.horizon_us
     )
-    frame = frame.filter(pl.col("event_time_us") < until_us)
     _check_same_type(label, frame[label.entity_id].dtype, entities["id"].dtype)
     codes = entities.unique("id").select(
         pl.col("id").alias(label.entity_id), pl.col("_code").alias(ENTITY)
