@@ -227,10 +227,12 @@ def _describe_report(report: "LiveReport") -> None:
         [(v.version, *_cells(v)) for v in (*report.versions, report.total)],
     )
     difference = report.minus_reference
-    console.print(
-        f"log loss minus the reference's: {difference.value:+.4f} "
+    bounds = (
         f"[{difference.lower:+.4f}, {difference.upper:+.4f}], 90 % over days"
+        if difference.has_bounds
+        else "(of one day: no interval over days)"
     )
+    console.print(f"log loss minus the reference's: {difference.value:+.4f} {bounds}")
     console.print(
         f"{report.predictions:,} predictions, {report.rejected:,} requests rejected, "
         f"{report.unlabelled:,} without a label, {report.inexact:,} with inexact features, "

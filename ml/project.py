@@ -195,6 +195,13 @@ class Expectation(ProjectDeclaration):
         alone = [given[name] for name in ("column", "column_A", "column_B") if name in given]
         return (*alone, *given.get("column_list", ()))
 
+    @property
+    def sees_whole_table(self) -> bool:
+        """Whether it may look at more than its `columns`: at which columns there are, or at those
+        that a condition or a query names in its text."""
+        about_the_table = self.kind.startswith("expect_table_") or not self.columns
+        return about_the_table or not {"row_condition", "column_index"}.isdisjoint(self.arguments)
+
 
 @dataclass(frozen=True, kw_only=True)
 class Candidate(ProjectDeclaration):

@@ -90,9 +90,9 @@ class PythonState(ViewState):
         try:
             with np.errstate(all="ignore"):
                 values = [float(v) for v in self.view.compute(events, as_of_us)]
-        except MemoryError:
+        except KeyboardInterrupt:
             raise
-        except Exception as error:  # noqa: BLE001  # whatever it raises on strange events
+        except BaseException as error:  # noqa: BLE001  # also SystemExit, and panics of libraries
             return self._nothing(type(error).__name__)
         if len(values) != len(self.view.names):
             return self._nothing(f"not {len(self.view.names)} values")

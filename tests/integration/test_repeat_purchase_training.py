@@ -123,6 +123,6 @@ def test_a_broken_expectation_is_reported_with_its_reason(
 ) -> None:
     (declared,) = [e for e in PROJECT.expectations if e.why.startswith(why)]
     bad = BREAKS[why](good)
-    (finding,) = GreatExpectations().examine(bad, [declared], docs=tmp_path)
+    (finding,) = GreatExpectations().examine(bad.lazy(), [declared], docs=tmp_path)
     assert (finding.severity, finding.why) == (declared.severity, declared.why)
     assert "could not be checked" not in finding.observed

@@ -78,11 +78,14 @@ def apply_empty(store: MemoryOnlineStore, schemas: Mapping[str, int]) -> None:
 
 
 _SET_LITERAL = """
-from tests.unit.features.engine.test_view_identity import of_column
+from dataclasses import replace
+from features.catalog.flights.views import ALL
 from features.engine.view_states import state_of
 import numpy as np
-view = of_column(lambda e: np.array([c in {"x", "y", "z"} for c in e["city"]], bool), "city")
-print(state_of(view).schema_id)
+view = next(v for v in ALL if v.name == "origin_departures")
+in_set = lambda e: np.array([c in {"x", "y", "z"} for c in e["carrier"]], bool)
+column = replace(view.columns[0], compute=in_set, reads=("carrier",))
+print(state_of(replace(view, columns=(column, *view.columns[1:]))).schema_id)
 """
 
 
