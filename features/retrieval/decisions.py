@@ -11,13 +11,8 @@ import numpy as np
 from features.definitions import Decision, FeatureService, Int64Array
 from features.engine.decision_times import decision_times
 from features.engine.deduplication import EARLY_US
-<<<<<<< HEAD
-from features.engine.numbers import whole
 from features.retrieval.event_arrays import arrays_in
 from features.retrieval.event_log import EventLog
-=======
-from features.retrieval.event_log import EventLog, arrays_in
->>>>>>> 58e9b021647ad4f3fd1ddf248fafe768f65fc60a
 from features.retrieval.field_sets import decision_fields, distinct, time_fields
 from infra.clock import span_us
 
