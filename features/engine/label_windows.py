@@ -76,7 +76,8 @@ def _up_to(
     """How many (group, time) are sorted up to and with each query, those of lower groups too."""
     # Times become ranks: group and microseconds together may need more than 64 bits.
     times = np.unique(time_us)
-    step = len(times) + 1
+    # A query after all of them probes the first key of the next group, which it does not count.
+    step = len(times)
     keys = np.sort(group * step + np.searchsorted(times, time_us))
     probes = query_group * step + np.searchsorted(times, query_us, side="right")
     return np.searchsorted(keys, probes)

@@ -43,7 +43,7 @@ def labels_of(
     decided_us = decisions.as_of_us
     first = FirstLabels(entities["_code"].to_numpy(), decided_us)
     # A label may come at any time before the cut-off, so every slice reads the table to its end.
-    earliest = int(decided_us.min(initial=known_before_us)) + 1
+    earliest = int(decided_us.min(initial=known_before_us))
     for start, end in event_log.blocks(
         label.source, from_us=earliest, until_us=known_before_us + EARLY_US
     ):
@@ -124,7 +124,7 @@ def _within(
         label,
         event_log,
         entities,
-        from_us=int(decided_us.min(initial=known_before_us)) + 1,
+        from_us=int(decided_us.min(initial=known_before_us)),
         until_us=int(decided_us.max(initial=0)) + within_us + 1,
     )
     holds, _ = label_values(label, arrays_in(label.source, events, label.reads))
@@ -152,7 +152,7 @@ def _entities(decisions: Decisions) -> pl.DataFrame:
     import polars as pl
 
     ids = decisions.entity_id.alias("id")
-    return pl.DataFrame({"id": ids, "_code": ids.rank("dense").cast(pl.Int64).fill_null(0) - 1})
+    return pl.DataFrame({"id": ids, "_code": ids.rank("dense").cast(pl.Int64).fill_null(0)})
 
 
 def _reported_events(

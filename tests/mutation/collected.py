@@ -120,13 +120,14 @@ def _functions_of(files: Sequence[Path]) -> dict[str, list[FunctionType]]:
 
 def _replace(mutant: Mutant, functions: Sequence[FunctionType]) -> bool:
     """Give the changed functions the code of the mutant; False if one of them is not there."""
-    for old, new in _changed_functions(mutant):
+    changed = _changed_functions(mutant)
+    for old, new in changed:
         targets = [f for f in functions if f.__code__ == old]
         for function in targets:
             function.__code__ = new
         if not targets:
             return False
-    return True
+    return bool(changed)
 
 
 def _changed_functions(mutant: Mutant) -> list[tuple[CodeType, CodeType]]:
@@ -154,9 +155,9 @@ def _inner(code: CodeType) -> list[CodeType]:
 
 
 def _alone(code: CodeType) -> CodeType:
-    return code.replace(
-        co_consts=tuple(None if isinstance(c, CodeType) else c for c in code.co_consts)
-    )
+    """Without the functions, and without the columns in which they end."""
+    consts = tuple(None if isinstance(c, CodeType) else c for c in code.co_consts)
+    return code.replace(co_consts=consts, co_linetable=b"")
 
 
 def _body_lines(function: CodeType) -> set[int]:

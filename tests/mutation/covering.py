@@ -18,7 +18,9 @@ from tests.mutation.parts import ROOT, Part
 
 CACHE = ROOT / ".tools" / "mutation"
 FAST = (
-    *("-m", "not servers and not fault", "-q", "-p", "no:cacheprovider", "-p", "no:xdist"),
+    # as `make test-fast` has them
+    *("-m", "not servers and not fault and not slow", "--hypothesis-profile=fast"),
+    *("-q", "-p", "no:cacheprovider", "-p", "no:xdist"),
     *("-W", "ignore::pytest.PytestAssertRewriteWarning"),  # libraries are loaded before the forks
 )
 

@@ -17,10 +17,9 @@ def _profile_stays() -> Iterator[None]:
 
 @pytest.mark.parametrize(
     ("profile", "drawn"),
-    [("same", 120), ("mutants", 120), ("fast", 120 // FAST_SHARE), ("explore", EXPLORED)],
+    [("same", 120), ("fast", 120 // FAST_SHARE), ("explore", EXPLORED)],
 )
 def test_a_property_draws_as_many_examples_as_its_suite_asks_for(profile: str, drawn: int) -> None:
-    settings.register_profile("mutants")  # as `make mutate` does
     settings.load_profile(profile)
     assert examples(120).max_examples == drawn
     assert examples(1).max_examples == (EXPLORED if profile == "explore" else 1)

@@ -13,7 +13,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from features.definitions import Decision, FeatureService, Label
-from features.engine.label_windows import happened_within
+from features.engine.label_windows import first_known_after, happened_within
 from features.errors import DeclarationError
 from features.ingestion.offline_sink import OfflineSink
 from features.retrieval.historical import TrainingRows, training_rows
@@ -191,6 +191,40 @@ def test_no_decision_gives_no_label() -> None:
 def test_a_span_that_does_not_fit_into_the_wait_is_refused(within_s: int) -> None:
     with pytest.raises(DeclarationError, match="sells_much_within_20s"):
         replace(SELLS_MUCH, within=timedelta(seconds=within_s))
+
+
+def test_an_event_that_is_known_after_the_wait_hides_no_other() -> None:
+    """Of the decision at 9, the event at 10 is a label; the one at 8, known at 40, is of none."""
+    happened = happened_within(
+        group=np.array([0, 0]),
+        happened_us=np.array([10, 8]),
+        known_us=np.array([10, 40]),
+        query_group=np.array([0]),
+        query_us=np.array([9]),
+        within_us=5,
+        wait_us=20,
+    )
+    assert happened.tolist() == [True]
+
+
+def test_the_first_known_event_happened_after_the_decision_and_was_not_known_before_it() -> None:
+    no_events = np.empty(0, np.int64)
+    queries = {
+        "query_group": np.array([0, 0, 0, 0, 1, 1, 2]),
+        "query_us": np.array([5, 6, 19, 20, 49, 50, 0]),
+    }
+    first = first_known_after(
+        group=np.array([0, 0, 1]),
+        happened_us=np.array([100, 20, 50]),
+        known_us=np.array([5, 30, 50]),
+        rank=np.array([0, 1, 2]),
+        **queries,
+    )
+    assert first.tolist() == [0, 1, 1, -1, 2, -1, -1]
+    none = first_known_after(
+        group=no_events, happened_us=no_events, known_us=no_events, rank=no_events, **queries
+    )
+    assert none.tolist() == [-1] * 7
 
 
 def test_groups_and_times_that_need_more_than_64_bits_together_do_not_collide() -> None:
