@@ -15,6 +15,7 @@ from features.engine.sorting import UNSET
 from features.engine.state import ViewState, reduce_runs
 from features.engine.state_columns import StateColumn, may_have_wide_codes, state_columns
 from features.engine.sums import runs_that_fit
+from features.engine.value_limits import ValueLimits
 from features.engine.window_aggregates import SumTable
 from features.errors import DeclarationError
 
@@ -29,7 +30,7 @@ class AggregateState(ViewState):
         view: FeatureView | CalendarView,
         *dependencies: object,
         time_field: str,
-        compaction_slack: int,
+        limits: ValueLimits,
     ) -> None:
         """`time_field`: the field of the event that is its time, in microseconds."""
         self._time_field = time_field
@@ -43,7 +44,7 @@ class AggregateState(ViewState):
             view,
             [c.name for c in self._state_columns],
             [formulas, *dependencies, *([("wide codes", wide)] if wide else [])],
-            compaction_slack=compaction_slack,
+            limits=limits,
         )
         _check_declaration(view, self._state_columns)
 

@@ -17,7 +17,7 @@ from features.engine.point_in_time import PointInTimeIndex
 from features.engine.queries import PointInTimeQueries
 from features.engine.rows import PointInTimeRows
 from features.engine.sorting import UNSET
-from features.engine.state import COMPACTION_SLACK
+from features.engine.value_limits import DEFAULT_LIMITS, ValueLimits
 from features.engine.window_aggregates import FilledTable, TableSums
 from infra.clock import span_us
 
@@ -27,8 +27,8 @@ class CalendarState(AggregateState):
 
     view: CalendarView
 
-    def __init__(self, view: CalendarView, *, compaction_slack: int = COMPACTION_SLACK) -> None:
-        super().__init__(view, time_field=view.at, compaction_slack=compaction_slack)
+    def __init__(self, view: CalendarView, *, limits: ValueLimits = DEFAULT_LIMITS) -> None:
+        super().__init__(view, time_field=view.at, limits=limits)
 
     def rows_of(
         self, event: EventType, events: Columns, known_at_us: Int64Array

@@ -20,8 +20,8 @@ from features.engine.point_in_time import PointInTimeIndex
 from features.engine.queries import PointInTimeQueries, SlidingWindow
 from features.engine.rows import PointInTimeRows
 from features.engine.sorting import UNSET
-from features.engine.state import COMPACTION_SLACK
 from features.engine.state_columns import codes, column_name
+from features.engine.value_limits import DEFAULT_LIMITS, ValueLimits
 from features.engine.window_aggregates import RowsInWindow, SharedLookups
 
 
@@ -30,13 +30,13 @@ class WindowState(AggregateState):
 
     view: FeatureView
 
-    def __init__(self, view: FeatureView, *, compaction_slack: int = COMPACTION_SLACK) -> None:
+    def __init__(self, view: FeatureView, *, limits: ValueLimits = DEFAULT_LIMITS) -> None:
         super().__init__(
             view,
             *_hops(view),
             view.exclude_self,
             time_field="event_time_us",
-            compaction_slack=compaction_slack,
+            limits=limits,
         )
 
     def compute(self, rows: PointInTimeRows, queries: PointInTimeQueries) -> Float64Array:
