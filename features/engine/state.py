@@ -12,9 +12,8 @@ the bytes.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -158,8 +157,8 @@ class ViewState(ABC):
         compaction.
 
         A compaction costs as much as the value is long, so it waits until the delta rows have
-        doubled: the cost of an event stays constant. It waits no longer when the value has too
-        many rows.
+        doubled and the value has grown by half: the cost of an event stays constant. It waits no
+        longer when the value has too many rows.
 
         Raises:
             ViewSchemaMismatch: a value belongs to another declaration.
@@ -172,7 +171,7 @@ class ViewState(ABC):
     def are_due(self, values: Sequence[bytes], entities: Sequence[bytes]) -> BoolArray:
         """Which values are due for compaction; see `append`."""
         base, deltas, deltas_left = self.format.row_counts(values, entities)
-        due: BoolArray = deltas > self._limits.slack + 2 * deltas_left
+        due: BoolArray = deltas > self._limits.slack + 2 * deltas_left + base // 2
         due |= base + deltas > self._limits.max_rows
         return due
 
@@ -223,18 +222,22 @@ class ViewState(ABC):
         merged = self._compacted(rows, through_us)
         for i in merged.larger_than(self._limits.max_rows).tolist():
             through_us[i] = self._limits.time_that_leaves_few(
-                partial(self._rows_left, *merged.of(i)), since_us=int(through_us[i])
+                self._rows_left(*merged.of(i)), since_us=int(through_us[i])
             )
         bounded = self._compacted(merged, through_us)
         DROPPED.add(self.name, rows.events - bounded.events)
         return bounded
 
-    def _rows_left(self, base: NDArray[np.void], deltas: NDArray[np.void], through_us: int) -> int:
+    def _rows_left(self, base: NDArray[np.void], deltas: NDArray[np.void]) -> Callable[[int], int]:
         """How many rows a compaction through a time leaves, if it merges none."""
         rows = np.concatenate([base, self._as_base_rows(deltas)])
-        left = self.reachable(rows, np.full(len(rows), through_us))
-        left[len(base) :] |= ~self.compactable(deltas, np.full(len(deltas), through_us))
-        return int(left.sum())
+
+        def rows_left(through_us: int) -> int:
+            left = self.reachable(rows, np.array(through_us))
+            left[len(base) :] |= ~self.compactable(deltas, np.array(through_us))
+            return int(left.sum())
+
+        return rows_left
 
     def read(
         self,

@@ -5,9 +5,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from threading import Lock
 
-MAX_ROWS = 20_000
-"""About 1.5 MB in a view of a few columns. The busiest airport of the flights has 1,800 rows."""
-_LEFT = 0.75  # of the rows: each time at least a quarter of them has come since
+MAX_ROWS = 10_000
+"""About 0.7 MB in a view of a few columns. The busiest airport of the flights has 1,800 rows."""
+_LEFT = 0.5  # of the rows: a compaction costs as much as the value is long, so it leaves room
 _EARLIEST_US, _LATEST_US = -(1 << 61), 1 << 62  # no window before or after them leaves 64 bits
 
 
@@ -16,7 +16,7 @@ class ValueLimits:
     """When a value is compacted, and how many rows are left.
 
     `slack`: it is compacted when it has so many delta rows beyond twice those that the last
-    compaction left. `max_rows`: also when it has more rows than these.
+    compaction left and half of its base rows. `max_rows`: also when it has more rows than these.
     """
 
     slack: int = 16
