@@ -190,9 +190,8 @@ class ValueFormat:
         has_sum = (heads["schema_id"] < 0) & (lengths >= _HEAD_SIZE)  # not of 0.1, nor torn
         rows = np.frombuffer(b"".join(delta_rows), self.delta_row)
         counts = _lengths(delta_rows) // self._row_size
-        group, number = _numbered(counts)
-        number += ((lengths - _HEAD_SIZE) // self._row_size)[group]
-        sums = _sum_bytes(heads["sum"] + self._sums(rows, group, number, len(values)))
+        before = (lengths - _HEAD_SIZE) // self._row_size
+        sums = _sum_bytes(heads["sum"] + self._sums(rows, counts, before))
         return [
             b"".join((value[:_HEADER_SIZE], total, value[_HEAD_SIZE:], added))
             if with_sum
@@ -217,18 +216,21 @@ class ValueFormat:
         self._refuse((lengths % self._row_size != 0) | (counts < base_counts))
         body = b"".join([v[start:] for v, start in zip(values, starts.tolist(), strict=True)])
         rows = np.frombuffer(body, self.base_row)
-        group, number = _numbered(counts)
-        sealed = self._are_sealed(rows, tags[group], old=~has_sum[group])
+        group = np.arange(len(values))
+        sealed = self._are_sealed(rows, np.repeat(tags, counts), np.repeat(has_sum, counts))
         if not sealed.all():
-            self._refuse(np.bincount(group[~sealed], minlength=len(values)) > 0)
-        self._refuse(has_sum & (heads["sum"] != self._sums(rows, group, number, len(values))))
-        is_base = number < base_counts[group]
+            self._refuse(np.bincount(np.repeat(group, counts)[~sealed], minlength=len(values)) > 0)
+        self._refuse(has_sum & (heads["sum"] != self._sums(rows, counts, np.zeros_like(counts))))
+        delta_counts = counts - base_counts
+        is_base = np.repeat(
+            np.tile([True, False], len(values)), np.stack([base_counts, delta_counts], 1).ravel()
+        )
         return ValueRows(
             compacted_through_us=heads["compacted_through_us"],
             base=rows[is_base],
-            base_group=group[is_base],
+            base_group=np.repeat(group, base_counts),
             deltas=rows[~is_base].view(self.delta_row),
-            delta_group=group[~is_base],
+            delta_group=np.repeat(group, delta_counts),
         )
 
     def row_counts(
@@ -264,39 +266,40 @@ class ValueFormat:
         if damaged.any():
             raise CorruptValue(self._view, np.flatnonzero(damaged).tolist())
 
-    def _are_sealed(self, rows: NDArray[np.void], tags: Int64Array, *, old: BoolArray) -> BoolArray:
-        """Which rows have their checksum. `old`: rows of values without a sum, which may have the
-        one that does not depend on the entity."""
-        sealed = np.zeros(len(rows), bool)
+    def _are_sealed(
+        self, rows: NDArray[np.void], tags: Int64Array, has_sum: BoolArray
+    ) -> BoolArray:
+        """Which rows have their checksum. Rows of values without a sum may have the one that does
+        not depend on the entity."""
         salts = _entity_salts(tags)
+        sealed: BoolArray = _checksums(rows, salts + np.uint64(self._schema_id)) == rows[CHECKSUM]
+        if sealed.all():
+            return sealed
         for schema_id in map(np.uint64, self._ids):
             sealed |= _checksums(rows, salts + schema_id) == rows[CHECKSUM]
-            if old.any():
-                sealed |= old & (_checksums(rows, schema_id) == rows[CHECKSUM])
-            if sealed.all():
-                break
+            sealed |= ~has_sum & (_checksums(rows, schema_id) == rows[CHECKSUM])
         return sealed
 
     def _sums_of(
         self, rows: ValueRows, base_edges: Int64Array, delta_edges: Int64Array
     ) -> NDArray[np.uint64]:
         """The sum of each value; the edges say where its rows begin and end."""
-        of_base = np.arange(len(rows.base)) - base_edges[rows.base_group]
-        before_deltas = np.diff(base_edges) - delta_edges[:-1]
-        of_deltas = np.arange(len(rows.deltas)) + before_deltas[rows.delta_group]
-        n = len(rows.compacted_through_us)
-        sums = self._sums(rows.base, rows.base_group, of_base, n)
-        sums += self._sums(rows.deltas, rows.delta_group, of_deltas, n)
-        return sums & np.uint64(_SUM_BITS)
+        base = np.diff(base_edges)
+        sums = self._sums(rows.base, base, np.zeros_like(base))
+        return sums + self._sums(rows.deltas, np.diff(delta_edges), base) & np.uint64(_SUM_BITS)
 
     def _sums(
-        self, rows: NDArray[np.void], group: Int64Array, number: Int64Array, n: int
+        self, rows: NDArray[np.void], counts: Int64Array, before: Int64Array
     ) -> NDArray[np.uint64]:
-        """What rows add to the sums of `n` values: row `number[i]` of value `group[i]`."""
-        end = _HEAD_SIZE + self._row_size
-        place = (number * self._row_size + end) // _PLACE_BYTES
-        sums = np.zeros(n, np.int64)
-        np.add.at(sums, group, (rows[CHECKSUM] & _CHECKSUM_BITS) * place)  # it may wrap
+        """What rows add to the sums of values. Each value has so many of them, behind so many that
+        were there before."""
+        checksums = rows[CHECKSUM] & _CHECKSUM_BITS
+        edges = np.concatenate([[0], np.cumsum(counts)])
+        # The place of row i of all rows is `step * i`, and a number that its value has.
+        step, first = self._row_size // _PLACE_BYTES, (_HEAD_SIZE + self._row_size) // _PLACE_BYTES
+        total = _between(checksums, edges)
+        weighted = _between(checksums * np.arange(len(rows)), edges)
+        sums = step * weighted + (first + step * (before - edges[:-1])) * total  # it may wrap
         return sums.view(np.uint64) & np.uint64(_SUM_BITS)
 
 
@@ -341,10 +344,10 @@ def _lengths(parts: Sequence[bytes]) -> Int64Array:
     return np.fromiter(map(len, parts), np.int64, len(parts))
 
 
-def _numbered(counts: Int64Array) -> tuple[Int64Array, Int64Array]:
-    """For rows, of which each group has so many: their group, and their number in it."""
-    group = np.repeat(np.arange(len(counts)), counts)
-    return group, np.arange(len(group)) - (np.cumsum(counts) - counts)[group]
+def _between(numbers: Int64Array, edges: Int64Array) -> Int64Array:
+    """The sums of the numbers between each two edges; they wrap."""
+    sums = np.concatenate([[0], np.cumsum(numbers)])
+    return np.diff(sums[edges])
 
 
 def _sum_bytes(sums: NDArray[np.uint64]) -> list[bytes]:
