@@ -7,8 +7,12 @@ MAKEFLAGS += --no-print-directory
 # The first of these that exists and is new enough; or `make PYTHON=/path/to/python3.12 ...`.
 PYTHON ?= $(shell for p in python3.12 python3.11 python3; do $$p -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 13))' 2>/dev/null && echo $$p && break; done)
 BIN := .venv/bin
-# Tests of real servers wait more than they compute. Each worker has servers of its own.
 JOBS ?= 2
+# The other folders hold tests of servers only: not even their modules are imported.
+FAST_TESTS := tests/contract tests/docs tests/unit
+# Tests of real servers wait for a part of their time, so three keep two cores busy. Each has servers
+# of its own: about 2 GB.
+TEST_JOBS = $(if $(filter file,$(origin JOBS)),3,$(JOBS))
 # How long `make explore` searches; it finishes a property that it has begun.
 MINUTES ?= 10
 # Without bytecode on disk every Airflow process starts at more than twice the cost.
@@ -22,9 +26,10 @@ help: ## show this page
 setup: .venv/.ready .tools/.ready ## create the environment in .venv and .tools (once)
 
 # The jars of Kafka and the sources of the recordings: packages too, fetched and verified once.
-.tools/.ready: .venv/.ready infra/local_stack/services/kafka_env/jgo.lock.toml features/replay/recordings.py $(wildcard features/catalog/*/recording.py)
+.tools/.ready: .venv/.ready infra/local_stack/services/kafka_env/jgo.lock.toml infra/local_stack/services/kafka_classes.py features/replay/recordings.py $(wildcard features/catalog/*/recording.py)
 	@echo "== the jars of Kafka"
 	@$(BIN)/python -m infra.local_stack.services.kafka_jars
+	@$(BIN)/python -m infra.local_stack.services.kafka_classes
 	@echo "== the recordings: real events of the past"
 	@$(BIN)/eventide recording
 	@touch $@
@@ -52,14 +57,14 @@ check: setup ## format, lint, types, import contracts
 fix: setup ## format, and fix what can be fixed automatically
 	@$(BIN)/ruff check -q --fix . ; $(BIN)/ruff format -q .
 
-test-fast: setup ## without servers and kills: units, contracts on memory and files (a few minutes)
-	@$(BIN)/pytest -n $(JOBS) --dist loadfile -m "not servers and not fault"
+test-fast: setup ## without servers and kills: units, contracts on memory and files (a minute)
+	@$(BIN)/pytest -n $(JOBS) --dist loadfile -m "not servers and not fault and not slow" --hypothesis-profile=fast $(FAST_TESTS)
 
-test: setup ## every test, on real servers, JOBS files at a time (2)
-	@$(BIN)/pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder
+test: setup ## every test, on real servers, JOBS files at a time (3)
+	@$(BIN)/pytest -n $(TEST_JOBS) --dist loadfile --no-loadscope-reorder
 
 test-nightly: setup ## every test with many more kills, then an hour of `make explore`, then `make mutate PART=all`
-	@$(BIN)/pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder --faults=long
+	@$(BIN)/pytest -n $(TEST_JOBS) --dist loadfile --no-loadscope-reorder --faults=long
 	@$(MAKE) explore MINUTES=60
 	@$(MAKE) mutate PART=all
 

@@ -6,6 +6,7 @@ The groups are discovered by entry point, so this module imports nothing above i
 import errno
 import sys
 import traceback
+from functools import cache
 from importlib.metadata import entry_points
 from io import TextIOWrapper
 from types import TracebackType
@@ -49,6 +50,7 @@ def main() -> None:
             _print_warning(f"{refused.name} is not used: {refused.mistake}", "`eventide check`")
 
 
+@cache  # finding the entry points reads about every installed package
 def build_app() -> typer.Typer:
     """One flat list of commands; a package may also bring groups (`eventide features ...`)."""
     app = typer.Typer(

@@ -9,11 +9,12 @@ Only commands and DAG files call `load_settings`; everything else takes values.
 
 import os
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import (
     AfterValidator,
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Field,
     SecretStr,
@@ -23,6 +24,7 @@ from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from infra.clock import HOUR, MINUTE
+from infra.http_client import is_http_url
 from infra.masking import Address
 from infra.state_file import read_state
 
@@ -32,12 +34,36 @@ Url = Annotated[str, AfterValidator(Address)]
 """May hold a password: its `repr` does not show it."""
 
 
+def _is_http(value: str) -> str:
+    """The URL of a server that speaks HTTP, or nothing.
+
+    Raises:
+        ValueError: no client could ask it. The value is not shown: it may hold a password.
+    """
+    if value and not is_http_url(value):
+        raise ValueError(
+            "it is a URL such as http://host:5000 or https://host; a password in it is "
+            "percent-encoded"
+        )
+    return value
+
+
+def _in_capitals(value: object) -> object:
+    return value.upper() if isinstance(value, str) else value
+
+
+HttpUrl = Annotated[Url, AfterValidator(_is_http)]
+"""Of a server that our own clients ask."""
+
+
 class KafkaSettings(BaseModel):
     """How to reach the brokers."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
-    bootstrap_servers: str = "127.0.0.1:9092"
+    bootstrap_servers: str = Field(
+        default="127.0.0.1:9092", description="addresses of brokers, separated by commas"
+    )
     client: dict[str, SecretStr] = Field(
         default_factory=dict,
         description="librdkafka properties for every client, such as security.protocol",
@@ -180,8 +206,10 @@ class StackSettings(BaseModel):
         description="postgresql+psycopg2://user:password@host:5432 of a server elsewhere that has "
         "the databases airflow and mlflow; empty: start one",
     )
-    mlflow: Url = Field(default="", description="URL of an MLflow elsewhere; empty: start one")
-    airflow: Url = Field(default="", description="URL of an Airflow elsewhere; empty: start one")
+    mlflow: HttpUrl = Field(default="", description="URL of an MLflow elsewhere; empty: start one")
+    airflow: HttpUrl = Field(
+        default="", description="URL of an Airflow elsewhere; empty: start one"
+    )
     kafka_port: int | None = Field(default=None, ge=1, le=65535, description="usually 9092")
     kafka_controller_port: int | None = Field(
         default=None, ge=1, le=65535, description="usually 9093"
@@ -219,8 +247,12 @@ class Settings(BaseSettings):
         default=_CHECKOUT / ".state", description="data, logs and secrets of the local stack"
     )
     kafka: KafkaSettings = KafkaSettings()
-    mlflow_url: Url = "http://127.0.0.1:5000"
-    airflow_url: Url = "http://127.0.0.1:8080"
+    mlflow_url: HttpUrl = Field(
+        default="http://127.0.0.1:5000", description="where training and serving ask MLflow"
+    )
+    airflow_url: HttpUrl = Field(
+        default="http://127.0.0.1:8080", description="where `eventide backfill` asks Airflow"
+    )
     mlflow_username: str = Field(
         default="", description="empty: the local stack's own login, for an MLflow of this machine"
     )
@@ -252,8 +284,10 @@ class Settings(BaseSettings):
         default="",
         description="further host names, separated by commas, by which others ask for them",
     )
-    log_json: bool = False
-    log_level: str = "INFO"
+    log_json: bool = Field(default=False, description="log lines as JSON, one object a line")
+    log_level: Annotated[
+        Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"], BeforeValidator(_in_capitals)
+    ] = Field(default="INFO", description="DEBUG, INFO, WARNING, ERROR or CRITICAL")
     ingest: IngestSettings = IngestSettings()
     upkeep: UpkeepSettings = UpkeepSettings()
     serving: ServingSettings = ServingSettings()

@@ -31,6 +31,6 @@ def _rows(model: BaseModel, prefix: str) -> Iterator[SettingRow]:
         else:
             yield SettingRow(
                 variable=f"{prefix}{name}".upper(),
-                value=masked(str(value)),
+                value="" if value is None else masked(str(value)),
                 meaning=field.description or "",
             )

@@ -150,17 +150,20 @@ app.add_typer(models, name="models")
 def convert(project: Project, json: Json = False) -> None:
     """Write the bundles of a model's versions in the format of this release.
 
-    Serving reads the trees of this format only. Converted are the versions that an alias names
-    (champion, previous, challenger). Each keeps its number; its new bundle has to give the scores
-    that were stored at its training. A bundle that serving reads stays as it is.
+    A bundle of this format records what each column means, so that serving can refuse a column that
+    means something else. One of before gets the meanings of today's declarations: run this before
+    you change them. Converted are the versions that an alias names (champion, previous,
+    challenger). Each keeps its number. Trees of the first format are written anew, and have to give
+    the scores that were stored at training. A bundle of this format stays as it is.
 
-    Exit code 1: a bundle was refused, or its stored scores are gone.
+    Exit code 1: a bundle was refused, its stored scores are gone, or its columns are.
     """
     from ml.conversion import convert_all, describe
 
     trainer = _trainer(project)
     conversions = convert_all(
         trainer.project.name,
+        service=trainer.project.service,
         registry=trainer.registry,
         work=trainer.work,
         on_progress=lambda line: typer.echo(line, err=True),
@@ -224,10 +227,12 @@ def _describe_report(report: "LiveReport") -> None:
         [(v.version, *_cells(v)) for v in (*report.versions, report.total)],
     )
     difference = report.minus_reference
-    console.print(
-        f"log loss minus the reference's: {difference.value:+.4f} "
+    bounds = (
         f"[{difference.lower:+.4f}, {difference.upper:+.4f}], 90 % over days"
+        if difference.has_bounds
+        else "(of one day: no interval over days)"
     )
+    console.print(f"log loss minus the reference's: {difference.value:+.4f} {bounds}")
     console.print(
         f"{report.predictions:,} predictions, {report.rejected:,} requests rejected, "
         f"{report.unlabelled:,} without a label, {report.inexact:,} with inexact features, "

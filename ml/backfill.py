@@ -12,6 +12,8 @@ from infra.errors import EventideError
 DAG_APPEARS_WITHIN_S = 90.0
 RUN_TAKES_AT_MOST_S = 1_800.0
 RESULT_TASK = "report"
+_BEFORE_IT_BEGINS = ("waiting", "scheduled")
+_BEFORE_IT_ENDS = (*_BEFORE_IT_BEGINS, "queued", "running")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,7 +76,9 @@ def _watch(
         if run.state == "queued":
             _require_active(api, dag)
         for task in api.tasks(dag, run.run_id):
-            if shown.get(task.name) != task.state and task.state not in ("waiting", "scheduled"):
+            if task.state in (_BEFORE_IT_BEGINS if task.is_named else _BEFORE_IT_ENDS):
+                continue
+            if shown.get(task.name) != task.state:
                 shown[task.name] = task.state
                 on_progress(_line(day, task))
         return run.finished

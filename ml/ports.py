@@ -40,9 +40,9 @@ class Examiner(Protocol):
     """Compares a training set with expectations."""
 
     def examine(
-        self, frame: pl.DataFrame, expectations: Sequence[Expectation], *, docs: Path
+        self, rows: pl.LazyFrame, expectations: Sequence[Expectation], *, docs: Path
     ) -> list[Finding]:
-        """The expectations that the frame violates. Writes HTML pages into the folder `docs`."""
+        """The expectations that the rows violate. Writes HTML pages into the folder `docs`."""
         ...
 
 

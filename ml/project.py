@@ -93,6 +93,11 @@ MEASURES: Mapping[str, Measure] = MappingProxyType(
                 meaning="the worst column's null rate in the evaluation over that in training, "
                 "one percent added to both",
             ),
+            Measure(
+                name="champion_incomparable",
+                meaning="1 if there is a champion that cannot score these decisions, because a "
+                "column of it is gone or means something else, else 0",
+            ),
             Measure(name="log_loss", meaning="of the candidate"),
             Measure(name="roc_auc", meaning="of the candidate"),
             Measure(name="pr_auc", meaning="of the candidate"),
@@ -189,6 +194,13 @@ class Expectation(ProjectDeclaration):
         given = self.arguments
         alone = [given[name] for name in ("column", "column_A", "column_B") if name in given]
         return (*alone, *given.get("column_list", ()))
+
+    @property
+    def sees_whole_table(self) -> bool:
+        """Whether it may look at more than its `columns`: at which columns there are, or at those
+        that a condition or a query names in its text."""
+        about_the_table = self.kind.startswith("expect_table_") or not self.columns
+        return about_the_table or not {"row_condition", "column_index"}.isdisjoint(self.arguments)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -104,7 +104,7 @@ class Evaluation(Struct, frozen=True, kw_only=True, omit_defaults=True):
     runs: dict[str, str]  # learner -> its run
     fits: dict[str, Fit]
     best: str
-    champion: str | None  # the version it was compared with
+    champion: str | None  # the version that served
     base_rate: float  # of training: what a constant would predict
     base_rate_log_loss: float
     qualities: dict[str, Quality]  # by learner, and of the champion under its name
@@ -113,6 +113,13 @@ class Evaluation(Struct, frozen=True, kw_only=True, omit_defaults=True):
     measures: dict[str, float | None]
     hold_reasons: tuple[str, ...] = field(default=(), name="held")
     """Why no verdict can be given; empty when one can."""
+    incomparable: tuple[str, ...] = ()
+    """Why the champion could not score these decisions; empty when it did."""
+
+    @property
+    def has_comparable_champion(self) -> bool:
+        """Whether the candidates were compared with a champion."""
+        return self.champion is not None and not self.incomparable
 
 
 class Verdict(Struct, frozen=True, kw_only=True):

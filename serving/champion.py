@@ -1,9 +1,9 @@
 """Keeps the current champion loaded, checked and warm, while requests are served.
 
-A version is used only after three checks: its files have the registered sha256, its columns are
-those of the feature service, and it has scored a test batch. Until then, and whenever a check
-fails, the previous model keeps serving. The last good one stays on disk, so serving can start while
-the registry is away.
+A version is used only after three checks: its files have the registered sha256, the feature service
+gives its columns in the meaning that they had at training, and it has scored a test batch. Until
+then, and whenever a check fails, the previous model keeps serving. The last good one stays on disk,
+so serving can start while the registry is away.
 """
 
 import shutil
@@ -21,6 +21,7 @@ from features.definitions import FeatureService
 from infra.atomic import atomic_folder, write_atomic
 from infra.process.background import Background
 from ml.bundle.scoring import Bundle
+from ml.compatibility import unfit
 from ml.errors import BundleRefused
 from serving import metrics
 from serving.errors import ModelRefused, ModelUnavailable
@@ -47,7 +48,7 @@ class Champion:
         clock_s: Callable[[], float] = time.monotonic,
     ) -> None:
         self.model: ServedModel | None = None
-        self.trouble = ""  # why it is not newer
+        self.trouble = "the registry has not answered yet"  # why it is not newer
         self._source, self._folder, self._service = source, folder, service
         self._warm_rows, self._clock_s = warm_rows, clock_s
         self._refused: tuple[ModelVersion | None, float] = None, 0.0  # the last one, and when
@@ -101,7 +102,7 @@ class Champion:
     def _note_absence(self) -> None:
         """No version has the alias: that is usual at first, and news once there was one."""
         if self.model is None:
-            self.trouble = "there is no champion yet"
+            self.trouble = "no champion is registered"
             return
         version = self.model.version
         trouble = f"no version has the alias champion; version {version.version} goes on serving"
@@ -115,7 +116,7 @@ class Champion:
         return refused == version and self._clock_s() - at < RETRY_REFUSED_S
 
     def _put_in_service(self, version: ModelVersion, bundle: Bundle) -> None:
-        self.model = ServedModel(version=version, bundle=bundle)
+        self.model = ServedModel.of(version, bundle, self._service)
         metrics.MODEL_SWAPS.labels(result="changed").inc()
         metrics.show_model(version.name, version.version)
         log.info("model_in_service", name=version.name, version=version.version)
@@ -182,19 +183,18 @@ class ChampionWatch(Background):
 
 
 def check_columns(bundle: Bundle, service: FeatureService) -> None:
-    """Refuse a model whose columns are not those of the service.
+    """Refuse a model that the service cannot give its columns.
 
     Raises:
-        ModelRefused: the sentence names columns that only one of them has.
+        ModelRefused: the sentence names columns that are missing, or mean something else now.
     """
-    expected, given = (bundle.categories, bundle.numbers), (service.categories, service.numbers)
-    if expected != given:
-        difference = sorted(set(sum(expected, ())) ^ set(sum(given, ())))
+    if reasons := unfit(bundle, service):
         raise ModelRefused(
-            f"the model's columns are not those of service {service.name}: "
-            + (f"{difference[:6]} differ" if difference else "their order differs"),
-            hint="train with this release's features, or serve with the release that trained it",
+            f"model {bundle.info.model} of {bundle.info.day} does not fit: {'; '.join(reasons)}",
+            hint="train with these declarations, or serve with those that it was trained with",
         )
+    if not bundle.meanings:
+        log.warning("model_without_meanings", model=bundle.info.model, day=bundle.info.day)
 
 
 def warm(bundle: Bundle, *, rows: int) -> None:

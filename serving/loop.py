@@ -40,9 +40,10 @@ RETRY_S = 1.0
 
 
 class CurrentModel(Protocol):
-    """Where the loop reads the model, once a batch."""
+    """Where the loop reads the model, once a batch. `trouble`: why it is not newer, or there."""
 
     model: ServedModel | None
+    trouble: str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,7 +82,8 @@ class ServingLoop:
     def ready(self) -> tuple[bool, str]:
         """Whether requests are being served; if not, why."""
         reason = self._readiness.reason or waiting_for_brokers(self._consumer)
-        return not reason, reason or "serving requests"
+        trouble = self._parts.champion.trouble
+        return not reason, reason or f"serving requests{f'; {trouble}' if trouble else ''}"
 
     def run(self) -> None:
         """Run until `stop` is set; finish and commit the current batch first.
@@ -117,7 +119,7 @@ class ServingLoop:
 
     def _require_model(self) -> ServedModel:
         if self._parts.champion.model is None:
-            raise _ModelMissing("no model yet: no champion is registered")
+            raise _ModelMissing(f"no model yet: {self._parts.champion.trouble}")
         return self._parts.champion.model
 
     # -- serving

@@ -167,7 +167,7 @@ def predict(
     """
     as_of_us = np.array([r.event_time_us for r in requests], dtype=np.int64)  # type: ignore[attr-defined]
     vectors = features.vectors(requests, as_of_us)
-    scores = model.bundle.score(vectors.categories, vectors.numbers)
+    scores = model.score(vectors)
     missing = np.isnan(vectors.numbers).sum(axis=1)
     return [
         Prediction(score, exact, gaps)

@@ -9,11 +9,11 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import pytest
-from hypothesis import is_hypothesis_test, settings
+from hypothesis import is_hypothesis_test
 
 from infra.settings import KafkaSettings
 from tests.support import faults as fault_counts
-from tests.support.examples import EXPLORED
+from tests.support.examples import register_profiles
 from tests.support.faults import FaultCounts
 from tests.support.servers import (
     Broker,
@@ -27,10 +27,7 @@ from tests.support.servers import (
     valkey_cluster,
 )
 
-# The same examples in every run: a red test is a change of ours. `make explore` looks for more.
-settings.register_profile("same", derandomize=True)
-settings.register_profile("explore", max_examples=EXPLORED, deadline=None)
-settings.load_profile("same")
+register_profiles()
 
 TESTS = Path(__file__).parent
 SERVER_FOLDERS = {"e2e", "fault", "integration"}
@@ -79,7 +76,8 @@ class Exploration:
 @pytest.hookimpl(tryfirst=True)  # `-m` selects in a hook of the same name: the marks come first
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Mark the tests that need servers, so that authors need not remember it."""
-    long = config.getoption("faults") == "long"
+    exploring = config.getoption("explore_minutes") is not None
+    long = exploring or config.getoption("faults") == "long"
     for item in items:
         if needs_servers(item):
             item.add_marker("servers")

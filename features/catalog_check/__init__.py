@@ -15,7 +15,7 @@ from features.catalog_check.services import (
 )
 from features.catalog_check.views import view_mistakes
 from features.definitions import Domain, View
-from features.definitions.declaration import place_of, sound
+from features.definitions.declaration import declarations, place_of, sound
 from features.definitions.distinct import shared_names
 from features.engine.view_states import state_of
 from features.errors import DeclarationError
@@ -63,7 +63,7 @@ def _mistakes(domain: Domain) -> Iterator[tuple[Any, str, str | None]]:
         yield from _of_view(view)
     for service in sound(domain.services):
         yield from service_mistakes(service)
-    used = {view.name for service in domain.services for view in service.views}
+    used = {view.name for s in declarations(domain.services) for view in sound(s.views)}
     for view in sound(domain.views):
         if view.name not in used:
             yield from unused_view_mistakes(view)

@@ -10,14 +10,18 @@ from numpy.typing import NDArray
 
 from features.catalog_check.samples import is_time_us
 from features.definitions import Columns
+from features.definitions.label_trial import untrue
 from features.definitions.validation import near, with_article
+from features.engine.request_columns import category_texts
+from features.identity.errors import NoStableIdentity
+from features.identity.formulas import identity_of
 from infra.clock import MILLISECOND, SECOND
 
 Gives = Literal["numbers", "truth values", "labels", "times", "categories"]
 _DTYPES: Mapping[Gives, str] = {
     "numbers": "iufb",
     "truth values": "b",
-    "labels": "biu",  # that they are 0 or 1 is checked where the label is declared
+    "labels": "biufO",  # that they are 0, 1 or null is checked in `_values`
     "times": "iu",
     "categories": "OUiufb",
 }
@@ -66,6 +70,7 @@ def check_formula(formula: Formula, batches: Sequence[Batch]) -> Iterator[Formul
     """What is wrong with a formula: first what it reads, then what it gives."""
     touched: set[str] = set()
     try:
+        identity = Stability(formula.compute)
         for batch in batches:
             touched |= _touched(formula, batch)
         _check_reads(formula, touched)
@@ -73,6 +78,7 @@ def check_formula(formula: Formula, batches: Sequence[Batch]) -> Iterator[Formul
             _check_values(formula, batch)
         if formula.gives == "times":
             _check_times(formula, batches, touched)
+        identity.check()
     except FormulaMistake as wrong:
         yield wrong
         return
@@ -81,6 +87,33 @@ def check_formula(formula: Formula, batches: Sequence[Batch]) -> Iterator[Formul
         yield FormulaMistake(
             f"does not use {superfluous} of its `reads`", "take them out of `reads`"
         )
+
+
+class Stability:
+    """The identity of a formula before it runs, to be compared with that afterwards."""
+
+    def __init__(self, compute: Callable[..., Any]) -> None:
+        self._compute, self._before = compute, _identity(compute)
+
+    def check(self) -> None:
+        """Raises FormulaMistake: it has no identity, or running it has changed it."""
+        if isinstance(self._before, NoStableIdentity):
+            where = "".join(f"{name} -> " for name in self._before.trail[1:])
+            raise FormulaMistake(
+                f"has no stable identity: {where}{self._before.what}", self._before.hint
+            )
+        if self._before != _identity(self._compute):
+            raise FormulaMistake(
+                "changes what it depends on while it runs",
+                "let it depend on its arguments and on constants only",
+            )
+
+
+def _identity(compute: Callable[..., Any]) -> str | NoStableIdentity:
+    try:
+        return identity_of(compute, "it").digest
+    except NoStableIdentity as error:
+        return error
 
 
 def touched_by(formula: Formula, batches: Iterable[Batch]) -> set[str]:
@@ -109,7 +142,9 @@ def run(compute: Callable[..., Any], *given: Any, shown: str) -> Any:
         if "read-only" in str(error):
             raise FormulaMistake("writes into its input", "let it return a new array") from None
         raise _raised(error, shown) from None
-    except Exception as error:  # noqa: BLE001  # it may be any code
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # noqa: BLE001  # also SystemExit, and panics of libraries
         raise _raised(error, shown) from None
 
 
@@ -198,7 +233,7 @@ def _check_values(formula: Formula, batch: Batch) -> None:
     if not same_values(together, again):
         raise FormulaMistake("gives another result when it is called again")
     for i, alone in enumerate(rows):
-        if not same_values(alone, together[i : i + 1]):
+        if not _same_row(formula, alone, together[i : i + 1]):
             raise FormulaMistake(
                 f"gives {alone[0]!s} for {shown_record(columns, i)} alone,"
                 f" and {together[i]!s} among others",
@@ -211,11 +246,23 @@ def _check_values(formula: Formula, batch: Batch) -> None:
         )
 
 
+def _same_row(formula: Formula, alone: NDArray[Any], among: NDArray[Any]) -> bool:
+    """A category is compared as the text that a model is given: `5` is another one than `5.0`."""
+    if formula.gives == "categories":
+        texts = [category_texts(values, name=formula.who) for values in (alone, among)]
+        return texts[0] == texts[1]
+    return same_values(alone, among)
+
+
 def _values(formula: Formula, columns: Columns, n: int, shown: str) -> NDArray[Any]:
     result = run(formula.compute, columns, shown=shown)
     if not isinstance(result, np.ndarray):
         kind = with_article(type(result).__name__)
         raise FormulaMistake(f"gives {kind} for {shown}, not an array with a value for each record")
+    if isinstance(result, np.ma.MaskedArray):
+        raise FormulaMistake(
+            f"gives a masked array for {shown}", "give NaN where there is no value"
+        )
     if result.shape != (n,):
         raise FormulaMistake(
             f"gives an array of the shape {result.shape} for {shown}, where it has to be ({n},)"
@@ -223,6 +270,8 @@ def _values(formula: Formula, columns: Columns, n: int, shown: str) -> NDArray[A
     if n and result.dtype.kind not in _DTYPES[formula.gives]:
         kind = _KINDS.get(result.dtype.kind, str(result.dtype))
         raise FormulaMistake(f"gives {kind} for {shown}, not {formula.gives}")
+    if formula.gives == "labels" and (other := untrue(result)) is not None:
+        raise FormulaMistake(f"gives {other!r} for {shown}, and a label is 0 or 1")
     if formula.gives == "categories" and result.dtype.kind == "O":
         strange = [v for v in result.tolist() if not isinstance(v, str | int | float | None)]
         if strange:
@@ -269,5 +318,5 @@ def _same_without(formula: Formula, batch: Batch, fields: Sequence[str]) -> bool
     return same_values(whole, without)
 
 
-def _raised(error: Exception, shown: str) -> FormulaMistake:
+def _raised(error: BaseException, shown: str) -> FormulaMistake:
     return FormulaMistake(f"raised {type(error).__name__} for {shown}: {str(error)[:200]}")

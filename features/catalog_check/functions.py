@@ -8,6 +8,7 @@ import numpy as np
 from features.catalog_check.batches import Found, batches_of, found, kept_numbers
 from features.catalog_check.formulas import (
     FormulaMistake,
+    Stability,
     Traced,
     frozen,
     run,
@@ -25,9 +26,11 @@ def function_mistakes(view: PythonView) -> Iterator[Found]:
     who = f"view {view.name}: its function"
     try:
         touched: set[str] = set()
+        identity = Stability(view.compute)
         for usual in (True, False):
             for events in _histories(view, usual=usual):
                 touched |= _check_history(view, events)
+        identity.check()
     except FormulaMistake as wrong:
         yield found(view, who, wrong)
         return

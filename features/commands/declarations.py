@@ -1,11 +1,12 @@
 """The commands about declarations: list, describe, check."""
 
 from collections.abc import Mapping, Sequence
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from infra.command_options import Json, print_result
+from infra.wording import counted
 
 
 def list_features(
@@ -55,10 +56,10 @@ def check(as_json: Json = False) -> None:
         raise typer.Exit(1)
 
 
-def _lines(rows: Sequence[Mapping[str, object]]) -> str:
+def _lines(rows: Sequence[Mapping[str, Any]]) -> str:
     width = max((len(str(row["view"])) for row in rows), default=0)
     return "\n".join(
-        f"{row['view']:{width}}  {row['features']:3} features by {row['entity']}"
+        f"{row['view']:{width}}  {counted(row['features'], 'feature'):11} by {row['entity']}"
         f" from {row['source']}"
         for row in rows
     )

@@ -1,6 +1,6 @@
 """The commands about events: topics, recording, schemas."""
 
-import getpass
+import os
 from pathlib import Path
 from typing import Annotated
 
@@ -34,7 +34,7 @@ def topics(context: typer.Context, as_json: Json = False) -> None:
         )
     print_result(
         {"created": created, "topics": [s.name for s in specs]},
-        lambda: f"{len(specs)} topics, {len(created)} created: {', '.join(created) or '-'}",
+        lambda: f"{len(specs)} topics; created now: {', '.join(created) or 'none'}",
         as_json=as_json,
     )
 
@@ -57,6 +57,7 @@ def accept_gap(
     """
     from features.bootstrap.maintenance import accept_gaps, current_gaps
     from features.presentation.audit import accepted_as_text, gap_as_plain
+    from infra.process.users import user_name
     from infra.settings import load_settings
 
     settings = load_settings()
@@ -71,7 +72,7 @@ def accept_gap(
         )
         return
     entries = accept_gaps(
-        settings, by=by or getpass.getuser(), reason=reason, on_progress=lambda _: None
+        settings, by=by or user_name(os.geteuid()), reason=reason, on_progress=lambda _: None
     )
     print_result(entries, lambda: "\n".join(map(accepted_as_text, entries)), as_json=as_json)
 

@@ -19,6 +19,9 @@ from features.definitions.validation import with_article
 LONGEST = timedelta(days=36_525)
 """A century: no span of time is longer, and times stay far from the limits of calendars."""
 
+LONGEST_NAME = 200
+"""Characters of a name."""
+
 _WORDS: Mapping[Any, str] = {
     str: "text",
     int: "a whole number",
@@ -52,6 +55,15 @@ def mismatch(value: Any, hint: Any) -> str | None:
         parts = (mismatch(v, h) for v, h in zip(value, _item_hints(value, hint), strict=True))
         return next((f"holds a value that {p}" for p in parts if p), None)
     return None
+
+
+def unfit_name(name: str) -> str | None:
+    """What keeps a text from being a name: it becomes part of keys, columns, metrics and pages."""
+    if not name.strip():
+        return "its name is empty"
+    if len(name) > LONGEST_NAME:
+        return f"its name has {len(name)} characters, and may have {LONGEST_NAME}"
+    return None if name.isprintable() else "its name has a character that cannot be printed"
 
 
 def remedy(value: Any, hint: Any) -> str | None:
@@ -106,7 +118,7 @@ def _fits(value: Any, hint: Any) -> bool:  # noqa: PLR0911  # one a kind of anno
     if hint is Any or isinstance(hint, TypeVar):
         return True
     if origin is Literal:
-        return any(value == a and type(value) is type(a) for a in args)
+        return any(type(value) is type(a) and value == a for a in args)
     if origin in (UnionType, Union):
         return any(_fits(value, a) for a in args)
     if origin is tuple:
@@ -125,7 +137,7 @@ def _fit_in_tuple(value: tuple[Any, ...], hint: Any) -> bool:
     return len(hints) == len(value) and all(map(_fits, value, hints))
 
 
-def _is_instance(value: Any, hint: Any) -> bool:
+def _is_instance(value: Any, hint: Any) -> bool:  # noqa: PLR0911  # one a kind of annotation
     if hint is None:
         return value is None
     if hint is float:
@@ -133,6 +145,8 @@ def _is_instance(value: Any, hint: Any) -> bool:
         return whole_or_not and math.isfinite(value)
     if hint is int:
         return isinstance(value, int) and not isinstance(value, bool)
+    if hint in (str, timedelta):  # what is derived from them may print, or count, as another one
+        return type(value) is hint
     if hint is date:
         return isinstance(value, date) and not isinstance(value, datetime)
     if issubclass(hint, Enum):

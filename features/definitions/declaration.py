@@ -12,7 +12,7 @@ from dataclasses import MISSING, fields
 from functools import cache
 from typing import Any, ClassVar, TypeVar
 
-from features.definitions.annotations import annotations_of, mismatch, remedy
+from features.definitions.annotations import annotations_of, mismatch, remedy, unfit_name
 from features.definitions.validation import declared_at, mark_internal, near, noted, report
 from features.errors import DeclarationError
 from infra.errors import DeclarationMistake
@@ -85,8 +85,14 @@ def is_broken(value: object) -> bool:
 
 
 def sound(declared: tuple[D, ...]) -> list[D]:
-    """Those that were made without a mistake."""
-    return [d for d in declared if not is_broken(d)]
+    """Those that were made without a mistake. While mistakes are collected, the field of an
+    unfinished declaration may hold anything."""
+    return [d for d in declarations(declared) if not is_broken(d)]
+
+
+def declarations(declared: tuple[D, ...]) -> list[D]:
+    """Those that are declarations at all, also unfinished ones."""
+    return [d for d in declared if isinstance(d, Declaration)] if type(declared) is tuple else []
 
 
 def _is_marked(value: object, mark: str) -> bool:
@@ -118,12 +124,15 @@ def _argument_mistakes(
                 yield f"it needs the field {name!r}", None
         elif name not in cls.unchecked and (wrong := mismatch(given[name], hints[name])):  # type: ignore[attr-defined]
             yield f"{name} {wrong}", remedy(given[name], hints[name])
+        elif name == "name" and (wrong := unfit_name(given[name])):
+            yield wrong, "use letters, digits and `_`"
 
 
 def _title(cls: type, given: Mapping[str, Any]) -> str:
     """Such as `FeatureView 'orders'`; the class alone for what has no name."""
-    name = given.get("name") or given.get("measure") or given.get("kind")
-    return f"{cls.__name__} {name!r}" if isinstance(name, str) else cls.__name__
+    given_names = (given.get(field) for field in ("name", "measure", "kind"))
+    name = next((n for n in given_names if isinstance(n, str) and n), None)
+    return cls.__name__ if name is None else f"{cls.__name__} {name!r}"
 
 
 def _unfinished(cls: type, given: Mapping[str, Any], *, misshapen: bool = False) -> Any:

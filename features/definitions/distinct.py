@@ -25,7 +25,7 @@ def shared_names(domains: Sequence[Domain]) -> Iterator[SharedName]:
     only in case count as one.
     """
     users: dict[tuple[str, str], list[tuple[str, str, object]]] = defaultdict(list)
-    for domain in domains:
+    for domain in (d for d in domains if isinstance(d.name, str)):
         for kind, name, declared in _names(domain):
             users[kind, name.casefold()].append((domain.name, name, declared))
     reported = set()
@@ -42,6 +42,12 @@ def shared_names(domains: Sequence[Domain]) -> Iterator[SharedName]:
 
 def _names(domain: Domain) -> Iterator[tuple[str, str, object]]:
     """(kind, name, declaration) of what has to be distinct."""
+    named = _all_names(domain)
+    # The name of an unfinished declaration may be anything.
+    yield from (found for found in named if isinstance(found[1], str))
+
+
+def _all_names(domain: Domain) -> Iterator[tuple[str, str, object]]:
     yield "domain", domain.name, domain
     yield "topic", domain.predictions_topic, domain
     for event in sound(domain.events):

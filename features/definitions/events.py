@@ -29,6 +29,8 @@ PRINTABLE = "printable"
 """For ids and codes, `Annotated[str, Meta(max_length=10), PRINTABLE]`: an event whose text holds a
 control character is refused, for terminals and pages would obey it."""
 
+_LARGEST_SCALE = 10**15  # a float64 holds 15 decimal digits
+
 CheckAction = Literal["nullify", "dead_letter", "stop"]
 
 
@@ -69,7 +71,7 @@ class Check(Declaration):
         action = _current_action(self.on_failure, otherwise)
         object.__setattr__(self, "on_failure", action)
         require(
-            action in get_args(CheckAction),
+            isinstance(action, str) and action in get_args(CheckAction),
             f"check {self.name!r}: on_failure is one of {', '.join(get_args(CheckAction))}",
         )
         require(
@@ -84,7 +86,7 @@ def _current_action(on_failure: str | None, otherwise: str | None) -> str | None
     if otherwise is not None:
         _warn("`Check(otherwise=...)` is now `Check(on_failure=...)`")
     action = on_failure if otherwise is None else otherwise
-    if action == "blank":
+    if isinstance(action, str) and action == "blank":
         _warn('the check action "blank" is now "nullify"')
         return "nullify"
     return action
@@ -199,3 +201,10 @@ class Column(Declaration):
     compute: Callable[[Columns], NDArray[Any]]
     reads: tuple[str, ...]
     scale: int | None = None
+
+    def __post_init__(self) -> None:
+        require(
+            self.scale is None or 1 <= self.scale <= _LARGEST_SCALE,
+            f"column {self.name!r}: its scale is {self.scale}, and has to be 1 to"
+            f" {_LARGEST_SCALE:,}: how many parts of the stored unit make one",
+        )

@@ -23,7 +23,7 @@ def field_types(record: type[msgspec.Struct]) -> Mapping[str, inspect.Type]:
     """The type of each field of a record, in order.
 
     Raises:
-        TypeError, NameError: msgspec does not know one of them.
+        TypeError, NameError, ValueError: msgspec does not know one of them, or its bounds.
     """
     info = inspect.type_info(record)
     assert isinstance(info, inspect.StructType)

@@ -3,6 +3,7 @@
 A value that raises here is judged when it meets events: made-up ones may not be what it expects.
 """
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -27,13 +28,22 @@ def untrue_value(
     try:
         with np.errstate(all="ignore"):
             values = np.asarray(value(columns))
-        return next((v for v in values.tolist() if not _is_truth(v)), None)
+        return untrue(values)
     except Exception:  # noqa: BLE001  # any formula may raise on events that it does not expect
         return None
 
 
+def untrue(values: NDArray[Any]) -> Any:
+    """The first of the values of a label that is neither true, false, 0, 1 nor null; else None."""
+    return next((v for v in values.tolist() if not (_is_null(v) or _is_truth(v))), None)
+
+
 def _is_truth(value: Any) -> bool:
     return isinstance(value, int | float) and value in (0, 1)
+
+
+def _is_null(value: Any) -> bool:
+    return value is None or (isinstance(value, float) and math.isnan(value))
 
 
 def _array(values: Sequence[Any]) -> NDArray[Any]:

@@ -2,11 +2,12 @@
 
 import re
 from collections.abc import Mapping
+from typing import Any
 
 import msgspec
 from msgspec import inspect
 
-from features.definitions.field_types import NAMES, field_types, split_null
+from features.definitions.field_types import NAMES, field_types, int_bounds, split_null
 from features.definitions.validation import require, require_distinct
 
 RESERVED_FIELDS = frozenset(
@@ -44,6 +45,12 @@ def check_record(record: type[msgspec.Struct], who: str, *, key: str) -> None:
     for name in dict.fromkeys(("event_id", key)):
         _require_type(types, name, inspect.StrType, f"{who}: the key" if name == key else who)
     _require_type(types, "event_time_us", inspect.IntType, who)
+    for name, field_type in types.items():
+        plain, _ = split_null(field_type)
+        low, high = int_bounds(plain) if isinstance(plain, inspect.IntType) else (0, 0)
+        require(low <= high, f"{who}: no number lies in the bounds of {name!r}")
+    if types:
+        _check_plain_data(record, who)
 
 
 def check_time(record: type[msgspec.Struct], field: str, who: str) -> None:
@@ -56,9 +63,36 @@ def readable_types(record: type[msgspec.Struct], who: str) -> Mapping[str, inspe
     not."""
     try:
         return field_types(record)
-    except (TypeError, NameError) as error:
+    except (TypeError, NameError, ValueError) as error:
         require(False, f"{who}: its record cannot be read: {error}")
         return {}
+
+
+def _check_plain_data(record: type[msgspec.Struct], who: str) -> None:
+    """Reports what makes a record depend on more than its message: it is decoded more than once."""
+    require(
+        not hasattr(record, "__post_init__"),
+        f"{who}: its record runs code when it is read (`__post_init__`)",
+        hint="declare bounds of its fields, or a `Check` of the event",
+    )
+    for field in msgspec.structs.fields(record):
+        require(
+            field.default_factory is msgspec.NODEFAULT,
+            f"{who}: the default of {field.name!r} is made by a function, each time anew",
+            hint="give it a constant",
+        )
+        require(
+            field.default is msgspec.NODEFAULT or _fits(field.default, field.type),
+            f"{who}: the default of {field.name!r} is {field.default!r}, and no value of its type",
+        )
+
+
+def _fits(value: Any, type_: Any) -> bool:
+    try:
+        msgspec.convert(value, type_)
+    except msgspec.ValidationError:
+        return False
+    return value is not msgspec.UNSET
 
 
 def _require_type(

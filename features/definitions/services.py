@@ -49,8 +49,9 @@ class Decision(Declaration):
     (microseconds since 1970) from its columns. So `source` has every field that the service reads
     of a request. `entity_id`: the field that says what the prediction is about.
 
-    An event that became known after its decision time makes no decision, because nobody could have
-    asked. `reported_within`: how much later it may become known all the same, for decisions about
+    An event for which `at` fails or gives null makes no decision; failures are counted. Neither
+    does one that became known after its decision time, because nobody could have asked.
+    `reported_within`: how much later it may become known all the same, for decisions about
     something that has just happened, which its source reports a moment later.
 
     `of_several` says which decisions count when several events are about one entity:
@@ -214,7 +215,8 @@ class Label(Declaration):
 
     Only an event that comes after the decision at `t` can be its label: it happened after `t`, and
     was not known before `t`. An event with null in a field of `reads`, or with a value that a check
-    nullifies, says nothing yet.
+    nullifies, says nothing yet. Neither does one for which `value` fails, which is counted, or
+    gives null.
 
     Without `within` an event brings the label: the `value` of the first known event about the
     decision's entity that comes after it. A decision without such an event has no label.
@@ -289,6 +291,8 @@ class Domain(Declaration):
         for kind in ("views", "services", "labels"):
             names = [d.name for d in getattr(self, kind)]
             require_distinct(names, f"{who}: several {kind} are called")
+        features = (feature for view in self.views for feature in view.features)
+        require_distinct(features, f"{who}: features of several views are called")
         self._check_events(who)
         for service in self.services:
             missing = sorted(v.name for v in service.views if v not in self.views)

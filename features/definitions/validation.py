@@ -6,10 +6,11 @@ A mistake is raised; while `collecting`, it is noted instead, so that a check fi
 import dataclasses
 import sys
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from difflib import get_close_matches
+from functools import partial
 from pathlib import Path
 
 from features.errors import DeclarationError
@@ -21,16 +22,20 @@ _internal_files = {_GENERATED, dataclasses.__file__}
 _noted: ContextVar[list[DeclarationMistake] | None] = ContextVar("noted", default=None)
 
 
-def require(holds: bool, mistake: str, *, hint: str | None = None) -> None:
-    """Reports a DeclarationError, with file and line of the declaration, unless it holds."""
+def require(holds: bool, mistake: str, *, hint: str | Callable[[], str] | None = None) -> None:
+    """Reports a DeclarationError, with file and line of the declaration, unless it holds.
+
+    A hint that takes a search is a function: it is called only for a mistake.
+    """
     if not holds:
-        report(DeclarationError(mistake, place=declared_at(), hint=hint))
+        found = hint() if callable(hint) else hint
+        report(DeclarationError(mistake, place=declared_at(), hint=found))
 
 
 def require_field(field: str, fields: Iterable[str], mistake: str) -> None:
     """Reports the mistake, with similar names, unless the field is one of them."""
     known = tuple(fields)
-    require(field in known, mistake, hint=near(field, known))
+    require(field in known, mistake, hint=partial(near, field, known))
 
 
 def require_distinct(names: Iterable[str], mistake: str) -> None:

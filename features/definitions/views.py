@@ -1,9 +1,9 @@
 """Views: features computed from the events of an entity."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Sequence, Set
 from dataclasses import dataclass
 from datetime import timedelta
-from functools import cached_property
+from functools import cached_property, partial
 
 from features.definitions.aggregations import Aggregation, TimeWindow
 from features.definitions.declaration import Declaration
@@ -59,8 +59,9 @@ class FeatureView(Declaration):
 
     def __post_init__(self) -> None:
         _check_source(self)
+        declared = {c.name for c in self.columns}
         for a in self.aggregations:
-            _check_aggregation(self, a)
+            _check_aggregation(self, a, declared)
             require(
                 bool(a.windows) or self.ttl is not None,
                 f"view {self.name}: {a.operation} without a window needs the view's ttl",
@@ -188,8 +189,9 @@ class CalendarView(Declaration, BoundedReach):
         check_limits(self)
         require(bool(self.spans), f"{who}: it has no span")
         require_distinct((s.name for s in self.spans), f"{who}: several spans are called")
+        declared = {c.name for c in self.columns}
         for a in self.aggregations:
-            _check_aggregation(self, a)
+            _check_aggregation(self, a, declared)
             require(
                 isinstance(a.definition, SumOperation) and not a.windows,
                 f"view {self.name}: over spans there are {_SUM_OPERATIONS}, and no windows",
@@ -299,19 +301,20 @@ def _check_source(view: FeatureView | CalendarView) -> None:
     require(bool(view.aggregations), f"view {view.name}: it has no aggregation")
 
 
-def _check_aggregation(view: FeatureView | CalendarView, a: Aggregation) -> None:
-    declared = {c.name for c in view.columns}
+def _check_aggregation(
+    view: FeatureView | CalendarView, a: Aggregation, declared: Set[str]
+) -> None:
     if a.definition.adds_up:
         require(
             a.column in declared,
             f"view {view.name}: {a.operation} of an undeclared column {a.column!r}",
-            hint=near(str(a.column), declared),
+            hint=partial(near, str(a.column), declared),
         )
     elif a.column is not None:
         require(
             a.column in declared or a.column in view.source.fields,
             f"view {view.name}: {a.operation} of an unknown field {a.column!r}",
-            hint=near(a.column, {*declared, *view.source.fields}),
+            hint=partial(near, a.column, (*declared, *view.source.fields)),
         )
 
 

@@ -1,6 +1,6 @@
 """What views of aggregations share, whether over windows or over calendar spans."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -30,7 +30,8 @@ class AggregateState(ViewState):
         view: FeatureView | CalendarView,
         *dependencies: object,
         time_field: str,
-        limits: ValueLimits,
+        limits: Sequence[object] = (),
+        value_limits: ValueLimits,
     ) -> None:
         """`time_field`: the field of the event that is its time, in microseconds."""
         self._time_field = time_field
@@ -45,6 +46,7 @@ class AggregateState(ViewState):
             [c.name for c in self._state_columns],
             [formulas, *dependencies, *([("wide codes", wide)] if wide else [])],
             limits=limits,
+            value_limits=value_limits,
         )
         _check_declaration(view, self._state_columns)
 

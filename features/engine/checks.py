@@ -12,7 +12,7 @@ import numpy as np
 
 from features.definitions.events import BoolArray, Check, Columns, EventType
 from features.engine.columns import arrays_of, never_null
-from features.engine.formulas import run
+from features.engine.formulas import numbers, run
 from features.engine.numbers import as_formula_inputs, nulls
 
 
@@ -73,12 +73,13 @@ def nullified_rows(
 
 def violations(check: Check, events: Columns) -> BoolArray:
     """Which events violate a check. One with a null in a field that the check reads does not; one
-    for which the check fails with an error does."""
+    for which the check fails with an error, or gives no truth value, does."""
     columns = {field: events[field] for field in check.reads}
     n = len(columns[check.reads[0]])
     inputs = as_formula_inputs(columns)
-    holds, raised = run(check.holds, inputs, n, name=f"check {check.name}")
-    failed: BoolArray = raised | ~np.ma.getdata(holds).astype(bool)
+    name = f"check {check.name}"
+    holds, raised = numbers(run(check.holds, inputs, n, name=name), name=name)
+    failed: BoolArray = raised | nulls(holds) | ~np.ma.getdata(holds).astype(bool)
     if not failed.any():
         return failed
     for values in columns.values():

@@ -59,7 +59,7 @@ class DeduplicationWindow:
         self._keep_us = 2 * horizon_us if keep_us is None else keep_us
         self._last: dict[str, int] = {}
         self._slices: deque[SeenIds] = deque()
-        self._newest_us = 0
+        self._newest_us = UNSET
         self._forgotten_us = UNSET
         self.forgotten_early = 0  # ids that were forgotten because there were too many
         for seen in slices:

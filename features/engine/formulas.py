@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from features.definitions.events import BoolArray, Columns, Float64Array, Int64Array
-from features.engine.numbers import as_formula_input, as_formula_inputs, nulls
+from features.engine.numbers import as_engine_array, as_formula_input, as_formula_inputs, nulls
 from features.engine.wrapping import TIMES, Inputs, wraps
 
 Compute = Callable[[Inputs], Any]
@@ -83,7 +83,7 @@ class Formula:
 
     def _ask(self, exact: Columns, n: int) -> "Outcome":
         """The values; of a formula that gives a field as it is, the field with all its bits."""
-        inputs = as_formula_inputs(exact)
+        inputs = read_only(as_formula_inputs(exact))
         outcome = run(self.compute, inputs, n, name=self.name, trusted=self.trusted)
         same = (exact[field] for field, given in inputs.items() if outcome.values is given)
         return Outcome(next(same, outcome.values), outcome.failed)
@@ -103,7 +103,8 @@ def run(
 
     `trusted`: up to which numbers its arithmetic cannot leave 64 bits; None: its inputs are small.
     """
-    values = _attempt(compute, inputs, n)
+    inputs = read_only(inputs)
+    values = attempt(compute, dict(inputs), n)
     if not isinstance(values, str) and _wraps(compute, inputs, values, trusted):
         values = BEYOND
     if not isinstance(values, str):
@@ -113,7 +114,12 @@ def run(
     found = [values for _, values in pieces] or [np.empty(0, np.float64)]
     failed = np.ones(n, bool)
     failed[rows] = False
-    return Outcome(scattered(np.concatenate(found), rows, n), failed)
+    return Outcome(scattered(_joined(found), rows, n), failed)
+
+
+def read_only(inputs: Inputs) -> dict[Any, NDArray[Any]]:
+    """The arrays, which a formula cannot write into: they are the engine's own."""
+    return {name: _locked(values) for name, values in inputs.items()}
 
 
 def numbers(outcome: Outcome, *, name: str) -> Outcome:
@@ -130,6 +136,14 @@ def numbers(outcome: Outcome, *, name: str) -> Outcome:
 def floats(outcome: Outcome, *, name: str) -> Float64Array:
     """The outcome as float64; NaN where the formula gave no number."""
     return np.asarray(as_formula_input(numbers(outcome, name=name).values), np.float64)
+
+
+def _locked(values: NDArray[Any]) -> NDArray[Any]:
+    if not values.flags.writeable:
+        return values
+    view = values.view()
+    view.flags.writeable = False
+    return view
 
 
 def _number(value: Any) -> float | None:
@@ -154,22 +168,30 @@ def scattered(values: NDArray[Any], rows: Int64Array, n: int) -> NDArray[Any]:
         texts = np.full(n, None, object)
         texts[rows] = values
         return texts
-    integers = np.ma.MaskedArray(np.zeros(n, np.int64), mask=np.ones(n, bool))
+    type_ = np.uint64 if values.dtype.kind == "u" else np.int64
+    integers = np.ma.MaskedArray(np.zeros(n, type_), mask=np.ones(n, bool))
     integers[rows] = values
     return integers
 
 
-def _attempt(compute: Compute, inputs: Inputs, n: int) -> NDArray[Any] | str:
-    """The formula's values, or why there are none."""
+def _joined(parts: Sequence[NDArray[Any]]) -> NDArray[Any]:
+    """The arrays one after the other, as an array of the engine."""
+    if not any(isinstance(part, np.ma.MaskedArray) for part in parts):
+        return np.concatenate(parts)
+    return as_engine_array(np.ma.concatenate(parts))  # type: ignore[no-untyped-call]
+
+
+def attempt(compute: Compute, inputs: Inputs, n: int) -> NDArray[Any] | str:
+    """The formula's values as an array of the engine, or why there are none."""
     try:
         with np.errstate(all="ignore"):
-            values = np.asarray(compute(inputs))
-    except MemoryError:
+            values = as_engine_array(compute(inputs))
+    except KeyboardInterrupt:
         raise
-    except Exception as error:  # noqa: BLE001  # whatever a formula raises on a strange row
+    except BaseException as error:  # noqa: BLE001  # also SystemExit, and the panics of libraries
         return type(error).__name__
     if values.shape == ():  # a constant
-        values = np.full(n, values)
+        values = np.repeat(values, n)
     if values.shape != (n,):
         return "not one value a row"
     return values if values.dtype.kind in "biufOU" else "not a number or a text"
@@ -186,8 +208,8 @@ def _pieces(
     fails are alone. One bad row among n costs 2 log2 n attempts."""
     if not len(rows):
         return
-    own = {f: v[rows] for f, v in inputs.items()}
-    values = _attempt(compute, own, len(rows))
+    own = read_only({f: v[rows] for f, v in inputs.items()})
+    values = attempt(compute, dict(own), len(rows))
     if not isinstance(values, str) and _wraps(compute, own, values, trusted):
         values = BEYOND
     if not isinstance(values, str):

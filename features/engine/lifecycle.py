@@ -69,7 +69,7 @@ class LifecycleState(ViewState):
         view: LifecycleView,
         columns_by_known: Mapping[str, Sequence[str]],
         *dependencies: object,
-        limits: ValueLimits,
+        value_limits: ValueLimits,
     ) -> None:
         """`columns_by_known`: the column that says when a type of event became known -> the columns
         that the event sets."""
@@ -78,7 +78,7 @@ class LifecycleState(ViewState):
             view,
             [c for known, columns in columns_by_known.items() for c in (known, *columns)],
             [view.item, span_us(view.ahead), *dependencies, *_wide_codes(view)],
-            limits=limits,
+            value_limits=value_limits,
         )
 
     def compactable(self, deltas: NDArray[np.void], _compacted_through: Int64Array, /) -> BoolArray:
@@ -226,9 +226,9 @@ class OpenState(LifecycleState):
 
     view: OpenView
 
-    def __init__(self, view: OpenView, *, limits: ValueLimits = DEFAULT_LIMITS) -> None:
+    def __init__(self, view: OpenView, *, value_limits: ValueLimits = DEFAULT_LIMITS) -> None:
         columns: Mapping[str, Sequence[str]] = {OPENED: (ORDER,), CLOSED: ()}
-        super().__init__(view, columns, view.due, limits=limits)
+        super().__init__(view, columns, view.due, value_limits=value_limits)
 
     def fields(self, event: EventType) -> tuple[str, ...]:
         """The item, and when it is due."""
@@ -274,7 +274,7 @@ class PreviousState(LifecycleState):
 
     view: PreviousView
 
-    def __init__(self, view: PreviousView, *, limits: ValueLimits = DEFAULT_LIMITS) -> None:
+    def __init__(self, view: PreviousView, *, value_limits: ValueLimits = DEFAULT_LIMITS) -> None:
         self._fields_kept: dict[EventType, tuple[str, ...]] = dict(view.keeps)
         columns = {
             _known_column(view, event): (
@@ -283,7 +283,7 @@ class PreviousState(LifecycleState):
             )
             for event in view.sources
         }
-        super().__init__(view, columns, view.order, limits=limits)
+        super().__init__(view, columns, view.order, value_limits=value_limits)
         for event, fields in view.keeps:
             for field in fields:
                 if kinds(event.record)[field] == "text":

@@ -37,6 +37,21 @@ def nulls(values: NDArray[Any]) -> BoolArray:
     return np.zeros(len(values), bool)
 
 
+def as_engine_array(result: Any) -> NDArray[Any]:
+    """What a formula gave, as an array of the engine: a masked value is null, and numbers with
+    fractions have 64 bits, so that no arithmetic with them overflows earlier."""
+    values = np.asarray(result)
+    mask = np.ma.getmaskarray(result) if isinstance(result, np.ma.MaskedArray) else None
+    if values.dtype.kind == "f":
+        values = values.astype(np.float64, copy=False)
+    if mask is None:
+        return values
+    if values.dtype.kind in "biu":
+        return np.ma.MaskedArray(whole(values), mask=mask)
+    null: Any = np.nan if values.dtype.kind == "f" else None
+    return np.where(mask, null, values)
+
+
 def as_formula_input(values: NDArray[Any]) -> NDArray[Any]:
     """The array that a formula is given: float64 with NaN for integers that may be null."""
     if not isinstance(values, np.ma.MaskedArray):

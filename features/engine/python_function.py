@@ -26,11 +26,11 @@ class PythonState(ViewState):
 
     view: PythonView
 
-    def __init__(self, view: PythonView, *, limits: ValueLimits = DEFAULT_LIMITS) -> None:
+    def __init__(self, view: PythonView, *, value_limits: ValueLimits = DEFAULT_LIMITS) -> None:
         self._fields_kept = dict(view.keeps)
         columns = [SOURCE, *(f"{e.name}.{f}" for e, fields in view.keeps for f in fields)]
         dependencies = [view.compute]
-        super().__init__(view, columns, dependencies, limits=limits)
+        super().__init__(view, columns, dependencies, value_limits=value_limits)
         for event, fields in view.keeps:
             for field in fields:
                 if kinds(event.record)[field] == "text":
@@ -91,9 +91,9 @@ class PythonState(ViewState):
         try:
             with np.errstate(all="ignore"):
                 values = [float(v) for v in self.view.compute(events, as_of_us)]
-        except MemoryError:
+        except KeyboardInterrupt:
             raise
-        except Exception as error:  # noqa: BLE001  # whatever it raises on strange events
+        except BaseException as error:  # noqa: BLE001  # also SystemExit, and panics of libraries
             return self._nothing(type(error).__name__)
         if len(values) != len(self.view.names):
             return self._nothing(f"not {len(self.view.names)} values")

@@ -16,7 +16,7 @@ from features.definitions import (
 )
 from features.definitions.lifecycle_views import AS_OF
 from features.engine.checks import nullifiable_fields
-from features.engine.formulas import Formula, floats
+from features.engine.formulas import FAILURES, Formula, floats
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,7 +42,7 @@ def request_values(
         formula = _formula(service, column)
         outcome = formula.values(columns, n)
         if column.category:
-            categories[column.name] = _texts(outcome.values)
+            categories[column.name] = category_texts(outcome.values, name=formula.name)
         else:
             numbers.append(floats(outcome, name=formula.name))
     table = np.column_stack(numbers) if numbers else np.empty((n, 0))
@@ -60,7 +60,11 @@ def _formula(service: FeatureService, column: RequestColumn) -> Formula:
     )
 
 
-def _texts(values: NDArray[Any]) -> list[str]:
-    """A category is a text: whole numbers with all their digits, "" for null and for NaN."""
+def category_texts(values: NDArray[Any], *, name: str) -> list[str]:
+    """A category is a text: whole numbers with all their digits, "" for null and for NaN, and for
+    what is neither text nor number, which is counted."""
     plain: Sequence[Any] = values.tolist()
-    return ["" if v is None or v != v else str(v) for v in plain]  # noqa: PLR0124  # NaN
+    strange = [v is not None and not isinstance(v, str | int | float | np.generic) for v in plain]
+    FAILURES.add(name, "neither text nor number", sum(strange))
+    missing = [s or v is None or v != v for v, s in zip(plain, strange, strict=True)]  # noqa: PLR0124  # NaN
+    return ["" if m else str(v) for v, m in zip(plain, missing, strict=True)]

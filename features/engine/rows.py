@@ -3,6 +3,8 @@
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
 from features.definitions.events import Columns, Int64Array
 
 ColumnMaker = Callable[[Columns], Int64Array]
@@ -42,6 +44,21 @@ class PointInTimeRows:
         if isinstance(self.columns, LazyColumns):
             return self.columns.column_at(name, index)
         return self.columns[name][index]
+
+
+def joined(parts: Sequence[PointInTimeRows]) -> PointInTimeRows:
+    """The rows of several kinds of events, which have the same columns."""
+    if len(parts) == 1:
+        return parts[0]
+    return PointInTimeRows(
+        group=np.concatenate([p.group for p in parts]),
+        row_key=np.concatenate([p.row_key for p in parts]),
+        known_us=np.concatenate([p.known_us for p in parts]),
+        counts=np.concatenate([p.counts for p in parts]),
+        columns={
+            name: np.concatenate([p.columns[name] for p in parts]) for name in parts[0].columns
+        },
+    )
 
 
 class LazyColumns(Mapping[str, Int64Array]):

@@ -63,19 +63,21 @@ class ViewState(ABC):
         columns: Sequence[str],
         dependencies: Sequence[object],
         *,
-        limits: ValueLimits,
+        limits: Sequence[object] = (),
+        value_limits: ValueLimits,
     ) -> None:
-        """`columns`: names of the int64 columns of a row. `dependencies`: what the numbers in them
-        depend on; a change of it is another schema."""
+        """`columns`: names of the int64 columns of a row. `dependencies`, `limits`: what the
+        numbers in them depend on, and which events have a row; a change of it is another schema."""
         _check_ids(view)
         self.view, self.columns = view, tuple(columns)
         dependencies = [*dependencies, *_key_texts_of(view)]
-        self.identity = view_identity(view, self.columns, dependencies, self._kinds_read())
+        self.identity = view_identity(view, self.columns, dependencies, self._kinds_read(), limits)
         self.schema_id = self.identity.schema_id
         self.format = ValueFormat(view.name, self.columns, self.schema_id)
-        self.accept(self.identity.earlier_id)
+        for earlier_id in self.identity.earlier_ids:
+            self.accept(earlier_id)
         self.empty = self.format.empty
-        self._limits = limits
+        self._limits = value_limits
 
     @property
     def name(self) -> str:

@@ -15,7 +15,7 @@ from features.definitions.views import CalendarView, FeatureView
 from features.engine.checks import nullifiable_fields
 from features.engine.columns import may_be_wide
 from features.engine.digests import digests
-from features.engine.formulas import FAILURES, Formula, numbers
+from features.engine.formulas import FAILURES, Formula, Outcome, numbers
 from features.engine.numbers import (
     INVALID,
     LARGEST,
@@ -138,6 +138,8 @@ def _column_values(column: StateColumn, events: Columns) -> Int64Array:
     if kind != "code" or declared.scale is not None:
         outcome = numbers(outcome, name=formula.name)
     values, failed = outcome
+    if kind == "code" and values.dtype == object:
+        return _codes_of_objects(formula.name, values)
     if kind == "number":
         return (failed | ~nulls(values)).astype(np.int64)
     if kind == "sum":
@@ -147,6 +149,15 @@ def _column_values(column: StateColumn, events: Columns) -> Int64Array:
     with np.errstate(over="ignore"):
         rounded = np.rint(as_formula_input(values) * declared.scale) / declared.scale
     return _kept(kind, np.where(np.isfinite(rounded), rounded, np.nan))
+
+
+def _codes_of_objects(name: str, values: NDArray[Any]) -> Int64Array:
+    """Codes of texts and numbers side by side; null for what is neither, which is counted."""
+    found = digests(values)
+    rows = [i for i, v in enumerate(values.tolist()) if v is not None and not isinstance(v, str)]
+    others = Outcome(values[rows], np.zeros(len(rows), bool))
+    found[rows] = number_codes(numbers(others, name=name).values)
+    return found
 
 
 def _kept(kind: StateColumnKind, values: NDArray[Any]) -> Int64Array:

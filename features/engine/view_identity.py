@@ -13,8 +13,8 @@ from features.identity.tokens import Token, digest
 
 @dataclass(frozen=True, kw_only=True)
 class ViewIdentity:
-    """`schema_id`: 63 bits that change with the meaning of a view's stored columns. `earlier_id`:
-    what release 0.1.0 had in its place.
+    """`schema_id`: 63 bits that change with the meaning of a view's stored columns. `earlier_ids`:
+    what earlier rules gave to the same declaration, release 0.1.0 first.
 
     `parts`: what the id is made of, name -> short text or digest: with the parts of before they say
     what was changed. `packages`: the libraries that formulas name, with their installed versions;
@@ -23,7 +23,7 @@ class ViewIdentity:
     """
 
     schema_id: int
-    earlier_id: int
+    earlier_ids: tuple[int, ...]
     parts: Mapping[str, str]
     packages: Mapping[str, str]
     read_formulas: Mapping[str, str]
@@ -34,12 +34,14 @@ def view_identity(
     columns: Sequence[str],
     dependencies: Sequence[object],
     kinds: Mapping[str, Mapping[str, str]],
+    limits: Sequence[object] = (),
 ) -> ViewIdentity:
     """The identity of a view.
 
     `dependencies`: what the stored numbers depend on beside the view's name, events, entity, reach
     and checks; formulas stand in them as functions, in a tuple that begins with their name.
-    `kinds`: of the fields that the view reads, by event.
+    `kinds`: of the fields that the view reads, by event. `limits`: dependencies that earlier rules
+    left out.
 
     Raises:
         NoStableIdentity: a formula reaches something that is not the same in every process.
@@ -55,11 +57,17 @@ def view_identity(
         "its stored columns": tuple(columns),
         "its settings": list(dependencies),
     }
+    if limits:
+        declared["its limits"] = tuple(limits)
     tokens = {part: formulas.token(value) for part, value in declared.items()}
+    without_limits = {part: token for part, token in tokens.items() if part != "its limits"}
+    earlier_ids = [earlier_schema_id(view, columns, dependencies)]
+    if limits:
+        earlier_ids.append(_id_of(without_limits))
     parts = {part: digest(_without_formulas(token))[:16] for part, token in tokens.items()}
     return ViewIdentity(
-        schema_id=int(digest(tuple(tokens.items()))[:16], 16) >> 1,
-        earlier_id=earlier_schema_id(view, columns, dependencies),
+        schema_id=_id_of(tokens),
+        earlier_ids=tuple(earlier_ids),
         parts=parts | formulas.parts,
         packages=formulas.packages,
         read_formulas={n: identity_of(f, _full(view, n)).digest for n, f in read_formulas(view)},
@@ -111,6 +119,10 @@ class _Formulas:
         self.parts |= {label: identity.digest[:16], **identity.parts}
         self.packages |= identity.packages
         return _FormulaDigest(identity.digest)
+
+
+def _id_of(tokens: Mapping[str, Token]) -> int:
+    return int(digest(tuple(tokens.items()))[:16], 16) >> 1
 
 
 class _FormulaDigest(str):

@@ -23,12 +23,12 @@ def state_of(view: View, *, limits: ValueLimits = DEFAULT_LIMITS) -> ViewState:
     """
     match view:
         case FeatureView():
-            return WindowState(view, limits=limits)
+            return WindowState(view, value_limits=limits)
         case CalendarView():
-            return CalendarState(view, limits=limits)
+            return CalendarState(view, value_limits=limits)
         case OpenView():
-            return OpenState(view, limits=limits)
+            return OpenState(view, value_limits=limits)
         case PreviousView():
-            return PreviousState(view, limits=limits)
+            return PreviousState(view, value_limits=limits)
         case _:
-            return PythonState(view, limits=limits)
+            return PythonState(view, value_limits=limits)

@@ -1,8 +1,8 @@
 """Implements what operations are computed from (`features.definitions.operations`)."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
@@ -30,6 +30,15 @@ class SumTable:
     """The layout of a table of everything that is added up: the count of events is column 0."""
 
     columns: tuple[StateColumn, ...]
+
+    def only(self, columns: Sequence[str]) -> "SumTable":
+        """The layout without what is kept of other columns."""
+        return SumTable(tuple(c for c in self.columns if c.of in columns))
+
+    @cached_property
+    def added(self) -> tuple[str, ...]:
+        """The columns of which something is added up, in their order."""
+        return tuple(dict.fromkeys(c.of for c in self.columns if c.kind in ("sum", "number")))
 
     @cached_property
     def scales(self) -> Mapping[str, int | None]:
@@ -121,8 +130,15 @@ class TableSums:
 class SharedLookups:
     """What the windows of one view have in common, computed once and only if it is needed."""
 
-    def __init__(self, index: PointInTimeIndex, table: SumTable) -> None:
+    def __init__(
+        self,
+        index: PointInTimeIndex,
+        table: SumTable,
+        newest: Callable[[], SelectedRows] | None = None,
+    ) -> None:
+        """`newest`: the newest rows, where others look them up as well."""
         self.index, self._table = index, table
+        self._newest = newest or partial(newest_rows, index)
 
     def totals_over(self, window: SlidingWindow) -> FilledTable:
         """What the rows in a window add up to."""
@@ -144,7 +160,7 @@ class SharedLookups:
     @cached_property
     def newest(self) -> SelectedRows:
         """The newest row of each query, whatever its age."""
-        return newest_rows(self.index)
+        return self._newest()
 
     @cached_property
     def _sums(self) -> WindowSums:

@@ -1,7 +1,7 @@
 """Aggregations over windows that end at the time of the query."""
 
-from collections.abc import Mapping
-from functools import cached_property
+from collections.abc import Callable, Iterator
+from functools import cache, cached_property, partial
 from itertools import pairwise
 
 import numpy as np
@@ -19,10 +19,14 @@ from features.engine.other_rows import (
 from features.engine.point_in_time import PointInTimeIndex
 from features.engine.queries import PointInTimeQueries, SlidingWindow
 from features.engine.rows import PointInTimeRows
+from features.engine.selections import newest_rows
 from features.engine.sorting import UNSET
 from features.engine.state_columns import codes, column_name
 from features.engine.value_limits import DEFAULT_LIMITS, ValueLimits
-from features.engine.window_aggregates import RowsInWindow, SharedLookups
+from features.engine.window_aggregates import RowsInWindow, SharedLookups, SumTable
+
+SUMS_AT_ONCE = 2_000_000
+"""Cells of a table that is added up: it and its sums are in memory four times."""
 
 
 class WindowState(AggregateState):
@@ -30,13 +34,13 @@ class WindowState(AggregateState):
 
     view: FeatureView
 
-    def __init__(self, view: FeatureView, *, limits: ValueLimits = DEFAULT_LIMITS) -> None:
+    def __init__(self, view: FeatureView, *, value_limits: ValueLimits = DEFAULT_LIMITS) -> None:
         super().__init__(
             view,
             *_hops(view),
             view.exclude_self,
             time_field="event_time_us",
-            limits=limits,
+            value_limits=value_limits,
         )
 
     def compute(self, rows: PointInTimeRows, queries: PointInTimeQueries) -> Float64Array:
@@ -74,16 +78,40 @@ class WindowState(AggregateState):
         return hops and not any(a.definition.uses_event_time for a in self.view.aggregations)
 
     def _values(self, rows: PointInTimeRows, queries: PointInTimeQueries) -> Float64Array:
-        shared = SharedLookups(PointInTimeIndex(rows, queries), self._sum_table)
-        return self._values_of(
-            {w: RowsInWindow(shared, _sliding(w)) for w in self.view.windows}, len(queries)
-        )
+        index = PointInTimeIndex(rows, queries)
+        newest = cache(partial(newest_rows, index))
+        return self._values_of(index, lambda table: SharedLookups(index, table, newest))
 
-    def _values_of(self, aggregates: Mapping[TimeWindow, RowsInWindow], n: int) -> Float64Array:
-        values = np.empty((n, len(self.view.features)), order="F")  # filled by columns
-        for i, (a, _, window) in enumerate(self.view.parts):
-            values[:, i] = a.definition.compute(aggregates[window], a.column or "")
+    def _values_of(
+        self,
+        index: PointInTimeIndex,
+        lookups: Callable[[SumTable], SharedLookups],
+        over: type[RowsInWindow] = RowsInWindow,
+    ) -> Float64Array:
+        """Each feature of each query; of many rows only some columns are added up at once."""
+        shape = len(index.queries), len(self.view.features)
+        values = np.empty(shape, order="F")  # filled by columns
+        for columns, places in self._added_at_once(len(index.rows)):
+            shared = lookups(self._sum_table.only(columns))
+            aggregates = {w: over(shared, _sliding(w)) for w in self.view.windows}
+            for i in places:
+                a, _, window = self.view.parts[i]
+                values[:, i] = a.definition.compute(aggregates[window], a.column or "")
         return values
+
+    def _added_at_once(self, rows: int) -> Iterator[tuple[tuple[str, ...], list[int]]]:
+        """(columns that are added up together, places of the features that are computed then)."""
+        added, at_once = self._sum_table.added, max(1, SUMS_AT_ONCE // max(1, rows))
+        for first in range(0, max(1, len(added)), at_once):
+            columns = added[first : first + at_once]
+            yield (
+                columns,
+                [
+                    i
+                    for i, (a, _, _) in enumerate(self.view.parts)
+                    if a.column in columns or (first == 0 and a.column not in added)
+                ],
+            )
 
     def _exclude_own_events(
         self,
@@ -101,9 +129,9 @@ class WindowState(AggregateState):
         affected_queries = queries.select(affected, queries.group[affected])
         near = np.flatnonzero(np.isin(rows.group, affected_queries.group))
         index = PointInTimeIndex(rows.select(near, rows.group[near]), affected_queries)
-        shared = LookupsAmongOthers(index, self._sum_table, row_codes[near], own[affected])
+        row_codes, own = row_codes[near], own[affected]
         values[affected] = self._values_of(
-            {w: OthersInWindow(shared, _sliding(w)) for w in self.view.windows}, len(affected)
+            index, lambda table: LookupsAmongOthers(index, table, row_codes, own), OthersInWindow
         )
 
 

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from features.definitions.events import BoolArray
+from features.engine.numbers import as_engine_array
 
 Inputs = Mapping[Any, NDArray[Any]]
 
@@ -33,13 +34,14 @@ def wraps(
     """
     integers = {name for name, v in inputs.items() if v.dtype.kind == "i"}
     large = _large_rows([inputs[name] for name in integers], len(values), trusted)
+    large &= ~np.ma.getmaskarray(values)
     if not large.any() or values.dtype.kind not in "bif":
         return False
     given = {name: v[large] for name, v in inputs.items()}
     for type_ in (np.float64, object):
         other = {n: v.astype(type_) if n in integers else v for n, v in given.items()}
         again = _computed(compute, other)
-        if again is not None and _equal(again, values[large], exact=type_ is object):
+        if again is not None and _equal(again, np.ma.getdata(values)[large], exact=type_ is object):
             return False
     return again is not None
 
@@ -54,12 +56,13 @@ def _large_rows(integers: list[NDArray[Any]], n: int, trusted: int) -> BoolArray
 def _computed(compute: Callable[[Inputs], Any], inputs: Inputs) -> NDArray[Any] | None:
     try:
         with np.errstate(all="ignore"):
-            return np.asarray(compute(inputs))
+            return as_engine_array(compute(dict(inputs)))
     except Exception:  # noqa: BLE001  # a formula need not work with other types
         return None
 
 
 def _equal(again: NDArray[Any], values: NDArray[Any], *, exact: bool) -> bool:
+    again = np.ma.getdata(again)
     if again.shape not in (values.shape, ()):
         return False
     if values.dtype.kind == "b" or (exact and values.dtype.kind == "i"):

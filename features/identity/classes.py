@@ -10,6 +10,8 @@ from typing import Any
 import msgspec
 
 _NO_MEMBERS = (types.MemberDescriptorType, types.GetSetDescriptorType)
+_HEAP_TYPE = 1 << 9  # the flag of classes that are made while Python runs
+_SEEN = (object, dict, list, tuple, set, frozenset, bytearray, int, float, complex, str, bytes)
 _MISSING = (dataclasses.MISSING, msgspec.NODEFAULT)
 
 
@@ -17,7 +19,7 @@ def class_members(kind: Any) -> Iterator[tuple[str, Any]]:
     """The members of a class that its author wrote, by name; for records their fields too."""
     yield from _record(kind)
     if issubclass(kind, enum.Enum):
-        yield from ((f"member {m.name}", m.value) for m in kind)
+        yield from ((f"member {name}", m.value) for name, m in kind.__members__.items())
     for name, member in sorted(vars(kind).items()):
         if not _is_generated(kind, name, member):
             yield name, member
@@ -54,7 +56,8 @@ def _record(kind: Any) -> Iterator[tuple[str, Any]]:
             yield "record", (parameters.frozen, parameters.eq, parameters.order)
         for field in dataclasses.fields(kind):
             default = [v for v in (field.default, field.default_factory) if v not in _MISSING]
-            yield f"field {field.name}", (field.init, field.compare, field.kw_only, default)
+            more = (dict(field.metadata),) if field.metadata else ()
+            yield f"field {field.name}", (field.init, field.compare, field.kw_only, default, *more)
     elif issubclass(kind, msgspec.Struct):
         yield "fields", kind.__struct_fields__
         yield "defaults", [d for d in kind.__struct_defaults__ if d not in _MISSING]
@@ -77,8 +80,22 @@ def _is_generated(kind: Any, name: str, member: Any) -> bool:
             written and function.__globals__.get("__name__") == kind.__module__
         )
     if name.startswith("__") and name.endswith("__"):
-        return True
+        return not isinstance(member, functools.partial) and not _is_object(member)
     return issubclass(kind, enum.Enum) and (name in kind.__members__ or _is_sunder(name))
+
+
+def _is_object(member: Any) -> bool:
+    """Whether a special method is an object of a class with a `__call__` of its own."""
+    calls = [vars(base).get("__call__") for base in type(member).__mro__]
+    return any(isinstance(call, types.FunctionType) for call in calls)
+
+
+def hidden_base(kind: type) -> type | None:
+    """The base whose values cannot be seen in attributes: one that is written in C."""
+    if issubclass(kind, msgspec.Struct):
+        return None
+    bases = (base for base in kind.__mro__ if not base.__flags__ & _HEAP_TYPE)
+    return next((base for base in bases if base not in _SEEN), None)
 
 
 def _has_generated_methods(kind: type) -> bool:

@@ -9,7 +9,7 @@ from importlib.util import resolve_name
 from types import FunctionType, ModuleType
 from typing import Any
 
-from features.identity.origins import is_project
+from features.identity.origins import is_project, library_name
 
 LOOKUPS = frozenset({"eval", "exec", "compile", "globals", "locals", "vars", "__import__"})
 """Builtins that look names up while they run: what they reach is not known before."""
@@ -82,6 +82,14 @@ def through_modules(start: Named, attributes: list[str]) -> tuple[Named, list[st
         name = f"{found.name}.{attribute}"
         found = Named(name, getattr(module, attribute), library)
     return found, rest
+
+
+def library_path(found: Named, attributes: list[str]) -> str | None:
+    """The dotted name of a value of a library, or of an attribute of it; None for others."""
+    owner = library_name(found.value) or found.library
+    if owner is None or is_project(owner.rpartition(".")[0]):
+        return None
+    return ".".join([owner, *attributes[:1]])
 
 
 def dotted(node: ast.expr) -> tuple[ast.Name, list[str]] | None:

@@ -9,12 +9,20 @@ import ast
 from collections.abc import Iterable
 from typing import Any
 
+from features.identity.impure import (
+    REFLECTED,
+    REMEDIES,
+    why_impure,
+    why_impure_attribute,
+    why_impure_call,
+)
 from features.identity.names import (
     LOOKUPS,
     Named,
     NameNotFound,
     Namespace,
     dotted,
+    library_path,
     through_modules,
 )
 from features.identity.scopes import Scope, parameters, scope_of
@@ -52,6 +60,7 @@ class NormalForm:
         self._numbered = 0
         first = parameters(node.args)[:1]
         self._first = first[0].arg if first else None
+        self._shows_itself = getattr(node, "name", "") in ("__repr__", "__str__")
         self.token = self._function(node, own_defaults=False)
 
     # A function, and what it consists of
@@ -220,6 +229,9 @@ class NormalForm:
 
     def _attribute(self, node: ast.Attribute) -> Token:
         self._check_change(node)
+        if node.attr in REFLECTED and not self._shows_itself:
+            raise Unclear(node.attr, "does not count in an identity", "use a constant")
+        _check_pure(node.attr, why_impure_attribute(node.attr))
         path = dotted(node)
         chain = path and self._chain(*path)
         return chain or ("attribute", self._node(node.value), node.attr)
@@ -230,6 +242,10 @@ class NormalForm:
 
     def _call(self, node: ast.Call) -> Token:
         self._check_mutation(node)
+        path = dotted(node.func)
+        if path is not None and (found := self._outer(path[0].id)) is not None:
+            name = library_path(*through_modules(found, path[1]))
+            _check_pure(ast.unparse(node), why_impure_call(name, node))
         return self._generic(node)
 
     def _chain(self, name: ast.Name, attributes: list[str]) -> Token:
@@ -241,6 +257,9 @@ class NormalForm:
             found, rest = through_modules(found, attributes)
         except NameNotFound as error:
             raise Unclear(name.id, str(error), "import what it needs") from error
+        if rest:
+            path = library_path(found, rest)
+            _check_pure(f"{found.name}.{rest[0]}", why_impure(path))
         token: Token = self._reference(found)
         for attribute in rest:
             token = ("attribute", token, attribute)
@@ -261,6 +280,8 @@ class NormalForm:
                 return Named(name, self._names.imported(*scope.imports[name]))
             if scope is not None:
                 return None
+            if name in REFLECTED:
+                raise Unclear(name, "differs between machines", "use a constant")
             if name in LOOKUPS and not self._names.is_captured(name):
                 raise Unclear(name, "looks names up while it runs", "name what the formula uses")
             return Named(name, self._names[name])
@@ -305,8 +326,23 @@ class NormalForm:
             raise _changes(base)
         self.changes_itself |= base == self._first
 
+    def _check_set_attribute(self, node: ast.Call) -> None:
+        """Refuses functions that change the object or container that they are given."""
+        path = dotted(node.func)
+        if path is None or not node.args or (base := _base(node.args[0])) is None:
+            return
+        *_, function = (path[0].id, *path[1])
+        of_type = path[0].id in ("list", "dict", "set", "object") and len(path[1]) == 1
+        if function in ("setattr", "delattr") or (
+            of_type and (function in MUTATORS or function.startswith(("__set", "__del")))
+        ):
+            if self._scope_binding(base) is None:
+                raise _changes(base)
+            self.changes_itself |= base == self._first
+
     def _check_mutation(self, node: ast.Call) -> None:
         """Refuses methods that change a container outside of the function."""
+        self._check_set_attribute(node)
         method = node.func
         if not isinstance(method, ast.Attribute) or method.attr not in MUTATORS:
             return
@@ -320,6 +356,11 @@ class NormalForm:
             value = through_modules(found, attributes)[0].value
             if isinstance(value, _KEPT_CONTAINERS) or type(value).__name__ in ("deque", "ndarray"):
                 raise _changes(".".join([base.id, *attributes]))
+
+
+def _check_pure(name: str, why: str | None) -> None:
+    if why is not None:
+        raise Unclear(name, why, REMEDIES[why])
 
 
 def _changes(name: str) -> Unclear:

@@ -7,6 +7,7 @@ that recursion ends and names do not count. Values stand where they are used.
 import enum
 import functools
 import logging
+import pathlib
 import random
 import sys
 import types
@@ -19,8 +20,9 @@ import msgspec
 import numpy as np
 
 from features.identity.bytecode import bytecode_form
-from features.identity.classes import class_members, state_of_object
+from features.identity.classes import class_members, hidden_base, state_of_object
 from features.identity.errors import NoStableIdentity
+from features.identity.impure import REMEDIES, why_impure, why_impure_of_path
 from features.identity.names import Named, NameNotFound, Namespace
 from features.identity.normal_form import NormalForm, Unclear
 from features.identity.origins import is_project, library_name
@@ -107,6 +109,7 @@ class Reach:
             return ("cached", self.token(wrapped, "the cached function"))
         if isinstance(value, _METHODS) and not isinstance(value.__self__, types.ModuleType):
             function: Any = getattr(value, "__func__", value.__name__)
+            self._check_method(value)
             owner = self.token(value.__self__, f"the object of {value.__name__}")
             return ("method", owner, self.token(function, value.__name__))
         if isinstance(value, np.vectorize):
@@ -126,7 +129,20 @@ class Reach:
         cells = tuple((n, self.token(cell.cell_contents, n)) for n, cell in captured)
         return ("made by", f"{module}.{code.co_qualname}", cells)
 
+    def _check_method(self, method: Any) -> None:
+        owner = method.__self__
+        kind = owner if isinstance(owner, type) else type(owner)
+        self._check_pure(f"{library_name(kind)}.{method.__name__}")
+        if isinstance(owner, pathlib.Path) and (why := why_impure_of_path(method.__name__)):
+            raise self._refused(f"{method.__name__} {why}", remedy=REMEDIES[why])
+
+    def _check_pure(self, name: str | None) -> None:
+        why = why_impure(name)
+        if why is not None:
+            raise self._refused(f"{name} {why}", remedy=REMEDIES[why])
+
     def _library(self, name: str) -> Token:
+        self._check_pure(name)
         root = name.partition(".")[0]
         if root not in sys.stdlib_module_names:
             self.packages.add(root)
@@ -204,6 +220,7 @@ class Reach:
         if found.library is not None and not isinstance(found.value, types.ModuleType):
             self._check_library_value(found)
             with self._at(found.name):
+                self._check_pure(found.library)
                 return self._library(library_name(found.value) or found.library)
         self._check_rebound(function, found)
         return self._constant(function, found.name, found.value)
@@ -241,7 +258,8 @@ class Reach:
             (name, self.token(value, f"{kind.__name__}.{name}"))
             for name, value in class_members(kind)
         ]
-        node.token = (bases, tuple(members))
+        made_by = (self.token(type(kind), "its metaclass"),) if self._is_own(type(kind)) else ()
+        node.token = (bases, tuple(members), *made_by)
         node.own = tuple((n, _without_numbers(t)) for n, t in members)
 
     # Objects
@@ -256,6 +274,11 @@ class Reach:
         own = self._is_own(kind)
         if state is None or not (own or is_dataclass(value) or isinstance(value, msgspec.Struct)):
             raise self._refused(f"it is {_described(value)}")
+        if own and (hidden := hidden_base(kind)) is not None:
+            raise self._refused(
+                f"it is {_described(value)}, whose value as {hidden.__name__} cannot be seen",
+                remedy=f"use a plain {hidden.__name__}, or keep it in an attribute",
+            )
         if own:
             self._check_changes_itself(kind)
         content = next((b for b in (*_CONTAINERS, *_ATOMS) if isinstance(value, b)), None)

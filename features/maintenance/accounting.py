@@ -78,7 +78,7 @@ def account_topic(
     """
     stored_once, twice_stored = _unique(stored)
     dead_once, twice_dead = _unique(dead)
-    lost = np.setdiff1d(sent, np.union1d(stored_once, dead_once), assume_unique=False)
+    lost = np.setdiff1d(sent, np.union1d(stored_once, dead_once))
     waiting = _at_or_above(lost, positions)
     return TopicAccount(
         topic=topic,

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from features.catalog_check.catalog import CatalogReport, rows
 from features.catalog_check.mistakes import Mistake
+from infra.wording import counted
 
 
 def catalog_text(report: CatalogReport) -> str:
@@ -47,8 +48,7 @@ def mistake_lines(mistakes: Sequence[Mistake]) -> Iterator[str]:
 
 def count_of(mistakes: Sequence[Mistake]) -> str:
     """`valid`, or how many mistakes there are."""
-    n = len(mistakes)
-    return f"{n} mistake{'s' if n > 1 else ''}" if n else "valid"
+    return counted(len(mistakes), "mistake") if mistakes else "valid"
 
 
 def _domains(report: CatalogReport) -> Iterator[str]:
@@ -58,8 +58,9 @@ def _domains(report: CatalogReport) -> Iterator[str]:
             yield f"{name}: {count_of(own)}"
         else:
             yield (
-                f"{name}: {len(domain.events)} events, {len(domain.views)} views,"
-                f" {len(domain.services)} services: valid"
+                f"{name}: {counted(len(domain.events), 'event')},"
+                f" {counted(len(domain.views), 'view')},"
+                f" {counted(len(domain.services), 'service')}: valid"
             )
     if not report.domains:
         yield "no domain is declared: add a folder in features/catalog"

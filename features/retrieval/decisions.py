@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from features.definitions import Decision, FeatureService, Int64Array
+from features.engine.decision_times import decision_times
 from features.engine.deduplication import EARLY_US
-from features.engine.numbers import whole
-from features.retrieval.event_log import EventLog, arrays_in
+from features.retrieval.event_arrays import arrays_in
+from features.retrieval.event_log import EventLog
 from features.retrieval.field_sets import decision_fields, distinct, time_fields
 from infra.clock import span_us
 
@@ -67,7 +68,7 @@ def time_slices(
             event_until_us=last,
             version=(event_log.versions or {}).get(source.name),
         )
-        at = whole(np.asarray(service.decision.at(arrays_in(source, frame, numbers))))
+        at = decision_times(service.decision, arrays_in(source, frame, numbers), frame.height)
         inside = (at >= start_us) & (at < end_us)
         number, happened = (at[inside] - start_us) // slice_us, frame["event_time_us"].to_numpy()
         for n, low, high in _extremes(number, happened[inside]):
@@ -201,7 +202,7 @@ def _with_decision_time(
 ) -> pl.DataFrame:
     import polars as pl
 
-    at = whole(np.asarray(decision.at(arrays_in(decision.source, frame, fields))))
+    at = decision_times(decision, arrays_in(decision.source, frame, fields), frame.height)
     return frame.with_columns(pl.Series(AT, at, dtype=pl.Int64))
 
 

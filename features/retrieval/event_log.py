@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import partial
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Protocol, TypedDict
 
 import numpy as np
-from numpy.typing import NDArray
 
-from features.definitions import Check, Columns, Entity, EventType, Int64Array
-from features.engine.checks import nullified_rows, required_fields, violations
-from features.engine.columns import dtype_of, kinds
-from features.errors import CheckFailed
+from features.definitions import BoolArray, Check, EventType, Int64Array
+from features.engine.checks import required_fields, violations
+from features.errors import CheckFailed, FeatureError
+from features.retrieval.event_arrays import arrays_in, nullified_frame
 from features.retrieval.field_sets import distinct
 from features.retrieval.manifest import TableUse
 from features.retrieval.repeated_events import duplicates, is_first, time_blocks
+from features.retrieval.stored_events import CELLS_AT_ONCE, StoredEvents
 from features.stores.ports import OfflineStore
 from infra.clock import DAY, HOUR
 
@@ -25,24 +24,60 @@ if TYPE_CHECKING:
 
 DUPLICATE_HORIZON_US = 48 * HOUR
 FURTHER_BACK_US = 7 * DAY  # views of an event read further back than its decisions, read first
+_PROBE = 1_009  # every so many rows are compared when a table is read again
 _PLACE = ("event_time_us", "known_at_us", "partition", "offset")
 
 
 class Events(Protocol):
     """Where the computation of a view reads its events."""
 
-    def events(
+    def stored(
         self,
         event: EventType,
         fields: Sequence[str],
         *,
+        at_once: Sequence[str],
         from_us: int | None = None,
         until_us: int | None = None,
         known_from_us: int | None = None,
-    ) -> pl.DataFrame:
+    ) -> StoredEvents:
         """Events with `from_us <= event_time < until_us` that were known at `known_from_us` or
-        later, without duplicates: times and fields."""
+        later, without duplicates: times and the fields, of which `at_once` are in memory."""
         ...
+
+
+class _Span(TypedDict):
+    """Which events are read, see `OfflineStore.read`."""
+
+    event_from_us: int | None
+    event_until_us: int | None
+    known_from_us: int | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Rereading:
+    """Reads further fields of the events that were read before. `counts`: which of the rows in the
+    store they are, None for all; `offsets`: some of theirs."""
+
+    store: OfflineStore
+    event: EventType
+    span: _Span
+    version: int | None
+    counts: BoolArray | None
+    offsets: pl.Series
+
+    def __call__(self, names: Sequence[str]) -> pl.DataFrame:
+        needed = required_fields(self.event, names)
+        columns = distinct(("offset",), needed)
+        frame = self.store.read(self.event, columns=columns, version=self.version, **self.span)
+        if self.counts is not None:
+            frame = frame.filter(self.counts)
+        if not _probed(frame).equals(self.offsets):
+            raise FeatureError(
+                f"{self.event.name}: the offline store gave other rows when version {self.version}"
+                " was read again"
+            )
+        return nullified_frame(self.event, frame, needed).select(names)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,29 +123,76 @@ class EventLog:
         """Events with `from_us <= event_time < until_us` that were known at `known_from_us` or
         later, without duplicates: times, partition, offset and the fields, which are null where a
         check nullifies them."""
-        version = (self.versions or {}).get(event.name)
+        span = _Span(event_from_us=from_us, event_until_us=until_us, known_from_us=known_from_us)
+        return self._read(event, fields, span, self._version(event))[0]
+
+    def stored(
+        self,
+        event: EventType,
+        fields: Sequence[str],
+        *,
+        at_once: Sequence[str],
+        from_us: int | None = None,
+        until_us: int | None = None,
+        known_from_us: int | None = None,
+    ) -> StoredEvents:
+        """The same events: the fields `at_once` are read now, the others now if they are few, and
+        else when they are needed."""
+        span = _Span(event_from_us=from_us, event_until_us=until_us, known_from_us=known_from_us)
+        version = self._version(event)
+        if self._are_few(event, fields):
+            at_once = fields
+        elif version is None:
+            version = self.store.version(event)
+        frame, counts = self._read(event, at_once, span, version)
+        return StoredEvents(
+            event=event,
+            frame=frame,
+            later=tuple(name for name in fields if name not in frame.columns),
+            read=_Rereading(
+                store=self.store,
+                event=event,
+                span=span,
+                version=version,
+                counts=counts,
+                offsets=_probed(frame),
+            ),
+        )
+
+    def _version(self, event: EventType) -> int | None:
+        return (self.versions or {}).get(event.name)
+
+    def _are_few(self, event: EventType, fields: Sequence[str]) -> bool:
+        """Whether all values of the fields fit into memory at once."""
+        snapshot = self.store.snapshot(event)
+        rows = sum(snapshot.rows.values()) if snapshot else 0
+        return rows * len(fields) <= CELLS_AT_ONCE
+
+    def _read(
+        self,
+        event: EventType,
+        fields: Sequence[str],
+        span: _Span,
+        version: int | None,
+    ) -> tuple[pl.DataFrame, BoolArray | None]:
+        """The events, and which of the rows in the store they are; None for all of them."""
         stops = event.checks_with("stop")
         of_checks = ("event_id", *(f for check in stops for f in check.reads)) if stops else ()
         needed = required_fields(event, fields)
         columns = distinct(_PLACE, needed, of_checks)
-        frame = self.store.read(
-            event,
-            columns=columns,
-            event_from_us=from_us,
-            event_until_us=until_us,
-            known_from_us=known_from_us,
-            version=version,
-        )
+        frame = self.store.read(event, columns=columns, version=version, **span)
         counts = is_first(frame, self._duplicates_in(event, version, frame))
         if self.known_before_us is not None:
             counts &= frame["known_at_us"].to_numpy() < self.known_before_us
-        if not counts.all():
+        every = bool(counts.all())
+        if not every:
             frame = frame.filter(counts)
         for check in stops:
             _stop_unless(check, event, frame)
         self._note(event, version, frame)
         frame = nullified_frame(event, frame, needed)
-        return frame if "event_id" in fields or not stops else frame.drop("event_id")
+        frame = frame if "event_id" in fields or not stops else frame.drop("event_id")
+        return frame, None if every else counts
 
     def blocks(
         self, event: EventType, *, from_us: int | None = None, until_us: int
@@ -119,7 +201,7 @@ class EventLog:
 
         They cover all events, so a caller can read a table without having all of it in memory.
         """
-        version = (self.versions or {}).get(event.name)
+        version = self._version(event)
         return time_blocks(self.store, event, version=version, from_us=from_us, until_us=until_us)
 
     def _duplicates_in(
@@ -166,87 +248,6 @@ class EventLog:
         )
 
 
-def nullified_frame(
-    event: EventType, frame: pl.DataFrame, fields: Sequence[str], *, of: EventType | None = None
-) -> pl.DataFrame:
-    """The events, with null in place of the values of `fields` that fail a check of `event` with
-    `nullify`.
-
-    The frame has the `required_fields` of these. `of`: whose events they are, if not of `event`.
-    """
-    import polars as pl
-
-    wrong = nullified_rows(event, fields, partial(arrays_in, of or event, frame))
-    return frame.with_columns(
-        pl.when(pl.Series(~rows)).then(pl.col(field)).alias(field) for field, rows in wrong
-    )
-
-
-def arrays_in(event: EventType, frame: pl.DataFrame, fields: Sequence[str]) -> Columns:
-    """The arrays that formulas are given, of the same types as in ingest and serving.
-
-    A field that only a check makes null is float64 with NaN, too, where there is a null.
-    """
-    return _Arrays(event, frame, fields)
-
-
-def exact_arrays_in(event: EventType, frame: pl.DataFrame, fields: Sequence[str]) -> Columns:
-    """The arrays that the engine computes with; see `exact_array_of`."""
-    return _Arrays(event, frame, fields, exact=True)
-
-
-class _Arrays(Mapping[str, NDArray[Any]]):
-    """Each array is built when it is read: those of a large history do not all fit into memory."""
-
-    def __init__(
-        self, event: EventType, frame: pl.DataFrame, fields: Sequence[str], *, exact: bool = False
-    ) -> None:
-        self._kinds, self._frame, self._fields = kinds(event.record), frame, fields
-        self._exact = exact
-
-    def __getitem__(self, name: str) -> NDArray[Any]:
-        import polars as pl
-
-        kind, column = self._kinds[name], self._frame[name]
-        if kind == "int" and column.null_count():
-            kind = "nullable_int"
-        if kind == "nullable_int" and self._exact:
-            known = column.fill_null(0).to_numpy().astype(np.int64, copy=False)
-            return np.ma.MaskedArray(known, mask=column.is_null().to_numpy())
-        if kind in ("nullable_int", "float"):
-            column = column.cast(pl.Float64)
-            if column.null_count():
-                column = column.fill_null(float("nan"))
-        return column.to_numpy().astype(dtype_of(kind), copy=False)
-
-    def __contains__(self, name: object) -> bool:
-        return name in self._fields
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._fields)
-
-    def __len__(self) -> int:
-        return len(self._fields)
-
-
-def entity_codes(entity: Entity, frames: Sequence[pl.DataFrame]) -> list[Int64Array]:
-    """A code for the entity of each row, the same in all frames.
-
-    The first frame has the queries, the others have events. A null key is -1 in the others, and in
-    the first frame a code that no event has.
-    """
-    import polars as pl
-
-    codes: Int64Array | None = None
-    for name in entity.keys:
-        key = pl.concat([frame.select(pl.col(name).cast(pl.String).alias("k")) for frame in frames])
-        of_key = key["k"].cast(pl.Categorical).to_physical().cast(pl.Int64).fill_null(-1).to_numpy()
-        codes = of_key if codes is None else _codes_of_pairs(codes, of_key)
-    assert codes is not None  # an entity has a key
-    queries, *events = np.split(codes, np.cumsum([frame.height for frame in frames])[:-1])
-    return [np.where(queries < 0, codes.max(initial=0) + 1, queries), *events]
-
-
 def _stop_unless(check: Check, event: EventType, frame: pl.DataFrame) -> None:
     bad = violations(check, arrays_in(event, frame, check.reads))
     if bad.any():
@@ -256,14 +257,6 @@ def _stop_unless(check: Check, event: EventType, frame: pl.DataFrame) -> None:
         )
 
 
-def _codes_of_pairs(first: Int64Array, second: Int64Array) -> Int64Array:
-    """A code for each pair of codes, from 0 without gaps; -1 where one of them is."""
-    null = (first < 0) | (second < 0)
-    pairs = np.where(null, 0, first * (second.max(initial=0) + 1) + second)
-    if pairs.max(initial=0) < 4 * len(pairs):  # few possible pairs: they are counted out
-        occurs = np.zeros(pairs.max(initial=0) + 1, bool)
-        occurs[pairs] = True
-        codes = (np.cumsum(occurs) - 1)[pairs]
-    else:
-        codes = np.unique(pairs, return_inverse=True)[1]
-    return np.where(null, -1, codes)
+def _probed(frame: pl.DataFrame) -> pl.Series:
+    """Some of the offsets, which tell whether the rows are the same and in the same order."""
+    return frame["offset"].gather_every(_PROBE).append(frame["offset"].tail(1))

@@ -11,8 +11,6 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from features.definitions import FeatureService, Label
 from features.engine.formulas import FAILURES
 from features.engine.request_columns import request_values
@@ -24,12 +22,8 @@ from features.retrieval.decisions import (
     replaced_events,
     time_slices,
 )
-from features.retrieval.event_log import (
-    DUPLICATE_HORIZON_US,
-    EventLog,
-    exact_arrays_in,
-    nullified_frame,
-)
+from features.retrieval.event_arrays import exact_arrays_in, nullified_frame
+from features.retrieval.event_log import DUPLICATE_HORIZON_US, EventLog
 from features.retrieval.field_sets import column_fields, request_fields
 from features.retrieval.field_sets import sources as sources  # noqa: PLC0414  # read from here
 from features.retrieval.labels import labels_of
@@ -219,16 +213,16 @@ def _frame(service: FeatureService, event_log: EventLog, decisions: Decisions) -
     columns = exact_arrays_in(source, frame, column_fields(service))
     own = request_values(service, columns, decisions.as_of_us)
     slice_events = SliceEvents(service.views, event_log, decisions.as_of_us)
-    tables = [
-        view_values(view, slice_events, frame, decisions.as_of_us, decided_by=source)
-        for view in service.views
-    ]
-    numbers = np.hstack([own.numbers, *tables])
+    columns_of_views: dict[str, pl.Series] = {}
+    for view in service.views:
+        values = view_values(view, slice_events, frame, decisions.as_of_us, decided_by=source)
+        columns_of_views |= {name: pl.Series(values[:, i]) for i, name in enumerate(view.features)}
     return pl.DataFrame(
         {
             "entity_id": decisions.entity_id,
             "decision_time_us": pl.Series(decisions.as_of_us, dtype=pl.Int64),
             **{name: pl.Series(v, dtype=pl.String) for name, v in own.categories.items()},
-            **{name: numbers[:, i] for i, name in enumerate(service.numbers)},
+            **dict(zip(service.numbers, own.numbers.T, strict=False)),  # the first of them
+            **columns_of_views,
         }
     )

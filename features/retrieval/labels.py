@@ -13,7 +13,8 @@ from features.engine.label_values import label_values
 from features.engine.label_windows import first_known_after, happened_within
 from features.errors import DeclarationError
 from features.retrieval.decisions import Decisions
-from features.retrieval.event_log import EventLog, arrays_in
+from features.retrieval.event_arrays import arrays_in
+from features.retrieval.event_log import EventLog
 from features.retrieval.field_sets import distinct
 from infra.clock import span_us
 
@@ -73,7 +74,8 @@ class FirstLabels:
         import polars as pl
 
         frame = frame.sort("known_at_us", "partition", "offset")
-        values = label_values(label, arrays_in(label.source, frame, label.reads))
+        values, known = label_values(label, arrays_in(label.source, frame, label.reads))
+        frame, values = frame.filter(pl.Series(known, dtype=pl.Boolean)), values[known]
         event = first_known_after(
             group=frame[ENTITY].to_numpy(),
             happened_us=frame["event_time_us"].to_numpy(),
@@ -125,7 +127,7 @@ def _within(
         from_us=int(decided_us.min(initial=known_before_us)) + 1,
         until_us=int(decided_us.max(initial=0)) + within_us + 1,
     )
-    holds = label_values(label, arrays_in(label.source, events, label.reads))
+    holds, _ = label_values(label, arrays_in(label.source, events, label.reads))
     events = events.filter(pl.Series(holds, dtype=pl.Boolean))
     happened = happened_within(
         group=events[ENTITY].to_numpy(),

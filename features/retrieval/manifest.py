@@ -105,7 +105,7 @@ def changed_views(before: Manifest, identities: Mapping[str, ViewIdentity]) -> d
     return {
         view: changed_parts(before.parts[view], identity.parts) if view in before.parts else []
         for view, identity in identities.items()
-        if before.schema_ids.get(view) not in (identity.schema_id, identity.earlier_id)
+        if before.schema_ids.get(view) not in (identity.schema_id, *identity.earlier_ids)
     }
 
 

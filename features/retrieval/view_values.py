@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -18,10 +19,12 @@ from features.definitions import (
 )
 from features.engine.deduplication import EARLY_US
 from features.engine.queries import PointInTimeQueries
-from features.engine.rows import PointInTimeRows
+from features.engine.rows import PointInTimeRows, joined
 from features.engine.view_states import state_of
-from features.retrieval.event_log import EventLog, Events, entity_codes, exact_arrays_in
+from features.retrieval.event_arrays import entity_codes, exact_arrays_in
+from features.retrieval.event_log import EventLog, Events
 from features.retrieval.field_sets import distinct, source_fields
+from features.retrieval.stored_events import StoredEvents
 
 if TYPE_CHECKING:
     import polars as pl
@@ -45,68 +48,71 @@ def view_values(
     state = state_of(view)
     from_us, until_us = _reach(view, as_of_us)
     by_known = isinstance(view, OpenView | PreviousView)
-    frames = [
-        event_log.events(
+    stored = [
+        event_log.stored(
             event,
             source_fields(view, event),
+            at_once=view.entity.keys,
             from_us=None if by_known else from_us,
             until_us=until_us,
             known_from_us=from_us - EARLY_US if by_known else None,
         )
         for event in view.sources
     ]
-    query_group, *event_groups = entity_codes(view.entity, [decisions, *frames])
+    query_group, *event_groups = entity_codes(view.entity, [decisions, *(s.frame for s in stored)])
     # The keys and offsets of all events take much memory: release them before the computation.
-    frames = [
-        frame.select(distinct(("known_at_us",), state.fields(event)))
-        for event, frame in zip(view.sources, frames, strict=True)
-    ]
-    parts = [
-        _rows(view, event, frame, group)
-        for event, frame, group in zip(view.sources, frames, event_groups, strict=True)
-    ]
+    stored = [events.select(state.fields(events.event)) for events in stored]
+    parts = [_rows(view, events, group) for events, group in zip(stored, event_groups, strict=True)]
     fields = exact_arrays_in(decided_by, decisions, view.request_fields) if decided_by else {}
     queries = PointInTimeQueries(group=query_group, as_of_us=as_of_us, fields=fields)
-    return state.compute(parts[0] if len(parts) == 1 else _joined(parts), queries)
+    return state.compute(joined(parts), queries)
 
 
 class SliceEvents:
-    """The events of one slice, sorted by event time: each table is read once for all views."""
+    """The events of one slice, sorted by event time: each table is read once for all views, when
+    the first of them asks for it, and released after the last."""
 
     def __init__(self, views: Sequence[View], event_log: EventLog, as_of_us: Int64Array) -> None:
-        self._frames: dict[str, pl.DataFrame] = {}
-        if not len(as_of_us):
-            return
-        until_us = int(as_of_us.max()) + EARLY_US
-        for event in dict.fromkeys(e for v in views for e in v.sources):
-            readers = [v for v in views if event in v.sources]
-            from_us = min(_reach(v, as_of_us)[0] for v in readers)
-            # An event is emitted hardly before it happens, so by known time there are more.
-            by_known = any(isinstance(v, OpenView | PreviousView) for v in readers)
-            self._frames[event.name] = event_log.events(
-                event,
-                distinct(*(source_fields(v, event) for v in readers)),
-                from_us=None if by_known else from_us,
-                until_us=until_us,
-                known_from_us=from_us - EARLY_US if by_known else None,
-            ).sort("event_time_us")
+        self._views, self._event_log, self._as_of_us = views, event_log, as_of_us
+        self._stored: dict[str, StoredEvents] = {}
+        self._readers = Counter(event.name for view in views for event in view.sources)
 
-    def events(
+    def stored(
         self,
         event: EventType,
         fields: Sequence[str],
         *,
+        at_once: Sequence[str],  # noqa: ARG002  # those of all views are in memory
         from_us: int | None = None,
         until_us: int | None = None,
         known_from_us: int | None = None,  # noqa: ARG002  # what is in memory was read by it
-    ) -> pl.DataFrame:
-        """A slice of the frame that is in memory already; nothing is copied."""
-        frame = self._frames[event.name]
-        times = frame["event_time_us"]
+    ) -> StoredEvents:
+        """A slice of the events that were read; nothing is copied."""
+        stored = self._stored.pop(event.name, None) or self._read(event)
+        self._readers[event.name] -= 1
+        if self._readers[event.name]:
+            self._stored[event.name] = stored
+        times = stored.frame["event_time_us"]
         first = 0 if from_us is None else int(times.search_sorted(from_us, "left"))
         last = len(times) if until_us is None else int(times.search_sorted(until_us, "left"))
         columns = distinct(("event_time_us", "known_at_us"), fields)
-        return frame.select(columns).slice(first, last - first)
+        return stored.rearranged(lambda frame: frame.slice(first, last - first)).select(columns)
+
+    def _read(self, event: EventType) -> StoredEvents:
+        readers = [v for v in self._views if event in v.sources]
+        # An event is emitted hardly before it happens, so by known time there are more.
+        by_known = any(isinstance(v, OpenView | PreviousView) for v in readers)
+        from_us = min(_reach(v, self._as_of_us)[0] for v in readers)
+        stored = self._event_log.stored(
+            event,
+            distinct(*(source_fields(v, event) for v in readers)),
+            at_once=distinct(*(v.entity.keys for v in readers)),
+            from_us=None if by_known else from_us,
+            until_us=int(self._as_of_us.max()) + EARLY_US,
+            known_from_us=from_us - EARLY_US if by_known else None,
+        )
+        order = stored.frame["event_time_us"].arg_sort()
+        return stored.rearranged(lambda frame: frame[order])
 
 
 def _reach(view: View, as_of_us: Int64Array) -> tuple[int, int]:
@@ -114,26 +120,12 @@ def _reach(view: View, as_of_us: Int64Array) -> tuple[int, int]:
     return int(as_of_us.min()) - view.lookback_us, int(as_of_us.max()) + EARLY_US
 
 
-def _rows(view: View, event: EventType, frame: pl.DataFrame, group: Int64Array) -> PointInTimeRows:
+def _rows(view: View, events: StoredEvents, group: Int64Array) -> PointInTimeRows:
     """A view's events as rows of the engine, without the events that have no entity."""
-    state = state_of(view)
-    known = frame["known_at_us"].to_numpy()
-    rows = state.rows_of(event, exact_arrays_in(event, frame, state.fields(event)), known)
+    known = events.frame["known_at_us"].to_numpy()
+    rows = state_of(view).rows_of(events.event, events.arrays(), known)
     group = group[rows.group]
     named = group >= 0
     if named.all():
         return replace(rows, group=group)
     return rows.select(np.flatnonzero(named), group[named])
-
-
-def _joined(parts: Sequence[PointInTimeRows]) -> PointInTimeRows:
-    """The rows of several kinds of events, which have the same columns."""
-    return PointInTimeRows(
-        group=np.concatenate([p.group for p in parts]),
-        row_key=np.concatenate([p.row_key for p in parts]),
-        known_us=np.concatenate([p.known_us for p in parts]),
-        counts=np.concatenate([p.counts for p in parts]),
-        columns={
-            name: np.concatenate([p.columns[name] for p in parts]) for name in parts[0].columns
-        },
-    )

@@ -44,7 +44,7 @@ class DeclaredViews:
         """Raises DeclarationError if two views have one name."""
         self._states = {view.name: state_of(view) for view in each_once(views)}
         self.schema_ids = {name: state.schema_id for name, state in self._states.items()}
-        self._earlier_ids = {n: state.identity.earlier_id for n, state in self._states.items()}
+        self._earlier_ids = {n: state.identity.earlier_ids for n, state in self._states.items()}
         self._knows_adopted = False
 
     def check(self, store: OnlineStore) -> None:
@@ -74,12 +74,12 @@ class DeclaredViews:
             store.declare(wanted, replacing=stored)
         adopted = [v for v in wanted if v in stored and stored[v] != self.schema_ids[v]]
         if adopted:
-            log.info("declarations_adopted", views=adopted, written_by="0.1.0")
+            log.info("declarations_adopted", views=adopted)
 
     def _check(self, store: OnlineStore, stored: Mapping[str, int]) -> None:
         for view, schema_id in self.schema_ids.items():
             known = stored.get(view)
-            if stored and known not in (schema_id, self._earlier_ids[view]):
+            if stored and known not in (schema_id, *self._earlier_ids[view]):
                 raise self._mismatch(view, known, store)
         if not self._knows_adopted:
             self._accept_adopted(store.declarations())
@@ -98,8 +98,8 @@ class DeclaredViews:
     ) -> DeclaredView:
         identity = self._states[view].identity
         adopted = set(recorded.adopted) if recorded and recorded.schema_id == stored else set()
-        if stored == identity.earlier_id:
-            adopted.add(identity.earlier_id)
+        if stored in identity.earlier_ids:
+            adopted.add(stored)
         return DeclaredView(
             schema_id=identity.schema_id,
             parts=identity.parts,

@@ -186,7 +186,7 @@ class OfflineStore(Protocol):
         version: int | None = None,
     ) -> pl.DataFrame:
         """Rows with `event_from_us <= event_time_us < event_until_us` and
-        `known_from_us <= known_at_us`, in any order.
+        `known_from_us <= known_at_us`, in any order: the same one for any columns of a version.
 
         `columns` are fields of the record or names in `META`. Duplicates are included.
         """

@@ -1,12 +1,12 @@
 """Folders that only their owner may enter. No link that somebody planted is followed."""
 
 import os
-import pwd
 import stat
 from contextlib import suppress
 from pathlib import Path
 
 from infra.local_stack.service import StackError
+from infra.process.users import user_name
 
 PRIVATE = 0o700
 PASSABLE = 0o711
@@ -76,11 +76,4 @@ _HINT = "run the command as its owner, or set EVENTIDE_STATE_DIR to a folder of 
 
 
 def _foreign(folder: Path, owner: int) -> StackError:
-    return StackError(f"{folder} belongs to another user ({_name(owner)})", hint=_HINT)
-
-
-def _name(uid: int) -> str:
-    try:
-        return pwd.getpwuid(uid).pw_name
-    except KeyError:
-        return str(uid)
+    return StackError(f"{folder} belongs to another user ({user_name(owner)})", hint=_HINT)

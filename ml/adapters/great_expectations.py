@@ -31,7 +31,7 @@ class GreatExpectations:
     """Each call has a context of its own; nothing outlives it but the pages."""
 
     def examine(
-        self, frame: pl.DataFrame, expectations: Sequence[Expectation], *, docs: Path
+        self, rows: pl.LazyFrame, expectations: Sequence[Expectation], *, docs: Path
     ) -> list[Finding]:
         """Findings in the order of the declaration. Missing numbers count as null.
 
@@ -58,19 +58,29 @@ class GreatExpectations:
                 result_format="SUMMARY",
             )
         )
-        rows = _with_nulls(frame, expectations).to_pandas()
-        result = checkpoint.run(batch_parameters={"dataframe": rows})
+        # Of a lazy frame no copy stays in memory beside that of pandas.
+        frame = _with_nulls(_read(rows, expectations), expectations).collect().to_pandas()
+        result = checkpoint.run(batch_parameters={"dataframe": frame})
         (run,) = result.run_results.values()
         write_page(_rows(run.results, expectations), docs)
         return _findings(run.results, expectations)
 
 
-def _with_nulls(frame: pl.DataFrame, expectations: Sequence[Expectation]) -> pl.DataFrame:
+def _read(rows: pl.LazyFrame, expectations: Sequence[Expectation]) -> pl.LazyFrame:
+    """The columns that the expectations read: the library copies all columns of a frame, again and
+    again. One that is not there is missed by the library itself."""
+    if any(e.sees_whole_table for e in expectations):
+        return rows
+    read = {column for e in expectations for column in e.columns}
+    return rows.select(name for name in rows.collect_schema() if name in read)
+
+
+def _with_nulls(rows: pl.LazyFrame, expectations: Sequence[Expectation]) -> pl.LazyFrame:
     import polars as pl
 
     asked = {e.arguments.get("column") for e in expectations if e.kind in ABOUT_NULLS}
-    texts = [c for c, kind in frame.schema.items() if kind == pl.String and c in asked]
-    return frame.fill_nan(None).with_columns(pl.col(texts).replace("", None))
+    texts = [c for c, kind in rows.collect_schema().items() if kind == pl.String and c in asked]
+    return rows.fill_nan(None).with_columns(pl.col(texts).replace("", None))
 
 
 def _spec(number: int, expectation: Expectation) -> dict[str, Any]:
@@ -123,7 +133,8 @@ def _observed(result: Any) -> str:
     seen = result.result or {}
     if "unexpected_count" in seen:
         examples = seen.get("partial_unexpected_list", [])[:3]
-        return f"{seen['unexpected_count']} of {seen.get('element_count')} rows, such as {examples}"
+        counts = f"{seen['unexpected_count']:,} of {seen.get('element_count', 0):,} rows break it"
+        return f"{counts}, such as {examples}" if examples else counts
     return f"observed {seen.get('observed_value')}"
 
 

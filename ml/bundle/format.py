@@ -3,8 +3,8 @@
 A folder of three files at most:
 
     manifest.json   every other file with its size and sha256
-    model.json      what the model is (`BundleInfo`), its columns, the encoder's tables, and the
-                    weights of a linear model
+    model.json      what the model is (`BundleInfo`), its columns and what they meant, the
+                    encoder's tables, and the weights of a linear model
     trees.bin       the trees of a boosted model, as plain arrays (`tree_arrays`)
 
 The sha256 of `manifest.json` is a tag of the registered version: a reader with that tag can tell
@@ -26,7 +26,7 @@ from msgspec import Struct
 from ml.errors import BundleRefused
 
 # Why data and no code: see docs/explanation/decisions/0004-models-as-data.md
-FORMAT = 2
+FORMAT = 3
 MANIFEST = "manifest.json"
 MODEL = "model.json"
 TREES = "trees.bin"
@@ -58,6 +58,11 @@ class CategoryBlock(Struct, frozen=True, kw_only=True, tag="category", forbid_un
     otherwise: tuple[float | None, ...]
 
     @property
+    def reads(self) -> tuple[str, ...]:
+        """Its column."""
+        return (self.column,)
+
+    @property
     def width(self) -> int:
         """How many floats a text becomes."""
         return len(self.otherwise)
@@ -70,6 +75,11 @@ class NumberBlock(Struct, frozen=True, kw_only=True, tag="numbers", forbid_unkno
     fill: tuple[float, ...] | None = None
     shift: tuple[float, ...] | None = None
     scale: tuple[float, ...] | None = None
+
+    @property
+    def reads(self) -> tuple[str, ...]:
+        """Its columns."""
+        return self.columns
 
     @property
     def width(self) -> int:
@@ -94,11 +104,17 @@ class Trees(Struct, frozen=True, kw_only=True, tag="trees", forbid_unknown_field
 
 
 class ModelFile(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The content of `model.json`."""
+    """The content of `model.json`.
+
+    `categories`, `numbers`: the columns that `score` is given, in this order. `meanings`: for each
+    of them a digest of what it meant when the model was trained; none in a bundle of before format
+    3, which did not record them.
+    """
 
     info: BundleInfo
-    categories: tuple[str, ...]  # the columns that `score` is given, in this order
+    categories: tuple[str, ...]
     numbers: tuple[str, ...]
+    meanings: dict[str, str] = {}
     encoder: tuple[CategoryBlock | NumberBlock, ...]  # side by side: what the estimator is given
     estimator: Linear | Trees
 
@@ -152,7 +168,7 @@ def check_model(model: ModelFile) -> None:
         BundleRefused: they do not.
     """
     for block in model.encoder:
-        own = (block.column,) if isinstance(block, CategoryBlock) else block.columns
+        own = block.reads
         given = model.categories if isinstance(block, CategoryBlock) else model.numbers
         if unknown := sorted(set(own) - set(given)):
             raise BundleRefused(
@@ -160,11 +176,24 @@ def check_model(model: ModelFile) -> None:
             )
         if not _fits(block):
             raise BundleRefused(f"the encoder's table of {own} has rows of different lengths")
+    if model.meanings and model.meanings.keys() != {*model.categories, *model.numbers}:
+        raise BundleRefused("the model records the meanings of other columns than it has")
     estimator = model.estimator
     if isinstance(estimator, Linear) and len(estimator.weights) != model.width:
         raise BundleRefused(f"{len(estimator.weights)} weights for {model.width} encoded columns")
     if not all(map(math.isfinite, _numbers(model))):
         raise BundleRefused("the model holds a number that is not finite")
+
+
+def only_read(model: ModelFile) -> ModelFile:
+    """The model without the columns that its encoder does not read."""
+    read = {column for block in model.encoder for column in block.reads}
+    return msgspec.structs.replace(
+        model,
+        categories=tuple(c for c in model.categories if c in read),
+        numbers=tuple(c for c in model.numbers if c in read),
+        meanings={c: meaning for c, meaning in model.meanings.items() if c in read},
+    )
 
 
 def sha256_of(content: bytes) -> str:

@@ -50,6 +50,11 @@ class Bundle:
         """The columns of the number matrix that `score` needs, in order."""
         return self._model.numbers
 
+    @property
+    def meanings(self) -> Mapping[str, str]:
+        """What each column meant at training, as a digest; empty where that was not recorded."""
+        return self._model.meanings
+
     def score(self, categories: Mapping[str, Texts], numbers: Float64Array) -> Float64Array:
         """Probability that the label is 1, `(n,)`, for `(n, len(self.numbers))` numbers.
 

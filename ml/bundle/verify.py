@@ -16,6 +16,7 @@ from ml.bundle.format import (
     ModelFile,
     Trees,
     check_model,
+    only_read,
     sha256_of,
 )
 from ml.bundle.tree_arrays import TreeArrays, unpack_trees
@@ -24,10 +25,13 @@ from ml.errors import BundleRefused
 # Before format 2 trees were a file of treelite, whose reader crashes on a file that was made for
 # it. A linear model is the same in both.
 _LINEAR_ONLY = 1
+_READABLE = (_LINEAR_ONLY, 2, FORMAT)
 
 
 def read_bundle(folder: Path, manifest_sha256: str) -> tuple[ModelFile, TreeArrays | None]:
     """The model of the bundle in `folder` whose manifest has that sha256, and its trees, if any.
+
+    Columns that the model was given and does not use are left out.
 
     Raises:
         BundleRefused: a file is missing, is not listed, or differs from the manifest by one bit;
@@ -41,7 +45,7 @@ def read_bundle(folder: Path, manifest_sha256: str) -> tuple[ModelFile, TreeArra
         )
     model: ModelFile = decode(contents.get(MODEL, b""), ModelFile, MODEL)
     check_model(model)
-    return model, _trees(model, contents.get(TREES))
+    return only_read(model), _trees(model, contents.get(TREES))
 
 
 def checked_files(folder: Path, manifest_sha256: str) -> tuple[dict[str, bytes], int]:
@@ -74,9 +78,9 @@ def read_manifest(raw: bytes) -> Manifest:
         BundleRefused: it lists another file, or one that is too large.
     """
     manifest: Manifest = decode(raw, Manifest, MANIFEST)
-    if manifest.format not in (_LINEAR_ONLY, FORMAT):
+    if manifest.format not in _READABLE:
         raise BundleRefused(
-            f"bundle format {manifest.format}; this version reads {_LINEAR_ONLY} and {FORMAT}",
+            f"bundle format {manifest.format}; this version reads {_LINEAR_ONLY} to {FORMAT}",
             hint="serve with the release that trained it, or a later one",
         )
     for name, entry in manifest.files.items():
@@ -87,6 +91,11 @@ def read_manifest(raw: bytes) -> Manifest:
                 f"{name} would have {entry.size:,} bytes; at most {MAX_BYTES[name]:,} are read"
             )
     return manifest
+
+
+def has_legacy_trees(manifest: Manifest) -> bool:
+    """Whether its trees are a file of treelite."""
+    return manifest.format == _LINEAR_ONLY and TREES in manifest.files
 
 
 def decode(raw: bytes, kind: type[Any], name: str) -> Any:

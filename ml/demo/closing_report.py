@@ -11,6 +11,7 @@ from features.definitions import Domain
 from features.stores.ports import OfflineStore
 from infra.clock import from_us
 from infra.http_client import Login
+from infra.wording import counted
 
 SAMPLES = 5
 
@@ -108,8 +109,7 @@ def _fate(landed: Mapping[str, Any] | None, *, cancelled: bool) -> str:
     delay = landed["arrival_delay_minutes"]
     if delay == 0:
         return "landed on the minute"
-    minutes = "minute" if abs(delay) == 1 else "minutes"
-    return f"landed {abs(delay)} {minutes} {'late' if delay > 0 else 'early'}"
+    return f"landed {counted(abs(delay), 'minute')} {'late' if delay > 0 else 'early'}"
 
 
 def _events(results: Mapping[str, Any]) -> Iterator[str]:
@@ -119,6 +119,7 @@ def _events(results: Mapping[str, Any]) -> Iterator[str]:
         + (f", sent at {history['events_per_second']:,} a second" if history["sent"] else "")
     )
     yield f"live     {live['total']:,} events, in step with ingest and serving"
+    yield f"after    {results['after']['total']:,} events, with the labels of the last requests"
     yield f"stored   {results['audit']['totals']['events']['stored']:,} rows in the offline store"
 
 

@@ -1,5 +1,6 @@
 """How good predictions were, and how certain a difference between two models is."""
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
@@ -20,6 +21,11 @@ class Interval(Struct, frozen=True, kw_only=True):
     value: float
     lower: float
     upper: float
+
+    @property
+    def has_bounds(self) -> bool:
+        """False where one day alone was seen."""
+        return math.isfinite(self.lower)
 
 
 class SliceMetrics(Struct, frozen=True, kw_only=True):
@@ -75,10 +81,13 @@ def day_block_interval(
 
     A bootstrap over whole days: the rows of a day are not independent, flights of a day share their
     weather. An interval over single rows would be too narrow, and noise would look like progress.
-    `differences` and `days` have shape `(n,)`.
+    `differences` and `days` have shape `(n,)`. Rows of one day alone say nothing about other days:
+    their interval has no bounds.
     """
     _, block = np.unique(days, return_inverse=True)
     sums, rows = np.bincount(block, weights=differences), np.bincount(block)
+    if len(rows) == 1:
+        return Interval(value=float(differences.mean()), lower=-np.inf, upper=np.inf)
     draws = np.random.default_rng(seed).integers(0, len(rows), size=(resamples, len(rows)))
     means = sums[draws].sum(axis=1) / rows[draws].sum(axis=1)
     tail = (1 - confidence) / 2

@@ -77,4 +77,4 @@ def missing_days(window: Window, decided_us: Int64Array) -> int:
         return int(last)
     blocks = np.unique(day_blocks(window, decided_us))
     first = min(int(blocks.min()), 0)
-    return int(last - first - np.count_nonzero((blocks >= first) & (blocks < last)))
+    return int(last - first - np.count_nonzero(blocks < last))

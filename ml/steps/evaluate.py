@@ -14,6 +14,7 @@ import numpy as np
 from features.definitions import Float64Array, Int64Array
 from infra.clock import HOUR
 from ml.bundle.scoring import Bundle
+from ml.compatibility import unfit
 from ml.errors import BundleRefused
 from ml.evaluation import metrics as quality
 from ml.evaluation.split import day_blocks
@@ -42,10 +43,11 @@ REFERENCE = "reference"
 
 @dataclass(frozen=True, kw_only=True)
 class ChampionModel:
-    """The champion, able to score."""
+    """The champion, able to score; but not rows of this service if `incomparable` says why."""
 
     version: RegisteredVersion
     bundle: Bundle
+    incomparable: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,7 +106,7 @@ def _evaluate_once(
         return msgspec.json.decode(experiments.read(finished_run, EVALUATION), type=Evaluation)
     version = registry.champion(project.name)
     problems = () if version is None else unusable(version)
-    champion = None if problems else champion_of(registry, project.name)
+    champion = None if problems else champion_of(registry, project)
     scored = _scored(snapshot, fits, champion)
     runs = experiments.begin(
         project.name,
@@ -145,13 +147,15 @@ def _log(run_log: RunLog, fits: Sequence[Fit], runs: DayRuns, experiments: Exper
         experiments.log(runs.learners[fit.learner], learner_run(run_log, fit), data)
 
 
-def champion_of(registry: Registry, name: str) -> ChampionModel | None:
+def champion_of(registry: Registry, project: ModelProject) -> ChampionModel | None:
     """The champion's bundle, downloaded and compared with its registered sha256.
+
+    `incomparable` tells whether rows of the project's service can be scored by it.
 
     Raises:
         BundleRefused: it is not what was registered, or was not registered by a training run.
     """
-    version = registry.champion(name)
+    version = registry.champion(project.name)
     if version is None:
         return None
     if problems := unusable(version):
@@ -159,7 +163,8 @@ def champion_of(registry: Registry, name: str) -> ChampionModel | None:
     with tempfile.TemporaryDirectory() as temporary:
         registry.download(version, Path(temporary))
         bundle = Bundle.load(Path(temporary), version.tags[SHA256_TAG])
-    return ChampionModel(version=version, bundle=bundle)
+    reasons = tuple(unfit(bundle, project.service))
+    return ChampionModel(version=version, bundle=bundle, incomparable=reasons)
 
 
 def _run_tags(
@@ -188,7 +193,7 @@ def compare(
     base_rate = _base_rate(snapshot)
     constant = quality.log_losses(scored.labels, np.full(len(scored.labels), base_rate))
     baselines = {BASE_RATE: constant, REFERENCE: losses[project.reference.name]}
-    if champion is not None:
+    if CHAMPION in losses:
         baselines[CHAMPION] = losses[CHAMPION]
     evaluation = Evaluation(
         key=snapshot.key,
@@ -198,6 +203,7 @@ def compare(
         fits={f.learner: f for f in fits},
         best=best,
         champion=champion.version.version if champion else None,
+        incomparable=champion.incomparable if champion else (),
         base_rate=base_rate,
         base_rate_log_loss=float(constant.mean()),
         qualities={n: _quality(n, scored.labels, s) for n, s in scored.scores.items()},
@@ -234,7 +240,7 @@ def _scored(
         f.learner: pl.read_parquet(f.file(SCORES)).filter(labelled)["score"].to_numpy()
         for f in fits
     }
-    if champion is not None:
+    if champion is not None and not champion.incomparable:
         scores[CHAMPION] = bundle_scores(champion.bundle, rows)
     return ScoredEvaluationSet(
         rows=rows,
@@ -280,7 +286,8 @@ def _measures(
     }
     for name, difference in differences.items():
         measures[f"log_loss_minus_{name}_upper"] = difference.upper
-    if champion is None:
+    measures["champion_incomparable"] = float(champion is not None and bool(champion.incomparable))
+    if champion is None or champion.incomparable:
         return measures
     overlap_us = champion.bundle.info.trained_until_us - snapshot.window.evaluation_start_us
     changes = [s.change for s in evaluation.slices if s.change is not None]

@@ -166,7 +166,11 @@ def _tags(snapshot: Snapshot, evaluation: Evaluation, verdict: Verdict, fit: Fit
         CANDIDATE_TAG: verdict.candidate,
         SNAPSHOT_SHA256_TAG: snapshot.sha256,
         TRAINED_UNTIL_TAG: str(snapshot.window.training_end_us),
-        JUDGED_AGAINST_TAG: verdict.champion or "base rate and reference",
+        JUDGED_AGAINST_TAG: (
+            str(verdict.champion)
+            if evaluation.has_comparable_champion
+            else "base rate and reference"
+        ),
         LOG_LOSS_TAG: f"{best.log_loss:.6f}",
         ROC_AUC_TAG: f"{best.roc_auc:.6f}",
     }

@@ -11,6 +11,7 @@ import numpy as np
 
 from ml.bundle.format import BundleInfo, write_bundle
 from ml.bundle.scoring import Bundle
+from ml.compatibility import with_meanings
 from ml.errors import UnsupportedPipeline
 from ml.project import Candidate, ModelProject
 from ml.results import Fit, Snapshot
@@ -113,7 +114,7 @@ def _write_bundle(
         categories=project.service.categories,
         numbers=project.service.numbers,
     )
-    return write_bundle(folder, model, trees=trees)
+    return write_bundle(folder, with_meanings(model, project.service), trees=trees)
 
 
 def _parity(bundle: Bundle, rows: pl.DataFrame, scores: Any, candidate: Candidate) -> float:

@@ -34,7 +34,7 @@ def validate(
     def examine(fresh: Path) -> Validation:
         import polars as pl
 
-        parts = [pl.read_parquet(snapshot.file(f"{n}.parquet")) for n in ("training", "evaluation")]
+        parts = [pl.scan_parquet(snapshot.file(f"{n}.parquet")) for n in ("training", "evaluation")]
         findings = examiner().examine(
             pl.concat(parts).drop("label_known_at_us"), project.expectations, docs=fresh / DOCS
         )

@@ -10,7 +10,15 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from ml.bundle.format import BundleInfo, CategoryBlock, Linear, ModelFile, NumberBlock, Trees
+from ml.bundle.format import (
+    BundleInfo,
+    CategoryBlock,
+    Linear,
+    ModelFile,
+    NumberBlock,
+    Trees,
+    only_read,
+)
 from ml.errors import UnsupportedPipeline
 from ml.training.tree_export import arrays_of
 
@@ -21,6 +29,9 @@ def export_pipeline(
     pipeline: Any, *, info: BundleInfo, categories: Sequence[str], numbers: Sequence[str]
 ) -> tuple[ModelFile, bytes | None]:
     """The bundle's model file for a fitted pipeline, and the blob of its trees, if it has any.
+
+    `categories`, `numbers`: the columns that the pipeline may read; those that it does not read are
+    left out. Meanings are not recorded yet.
 
     Raises:
         UnsupportedPipeline: it holds a part that cannot be written as data.
@@ -44,7 +55,7 @@ def export_pipeline(
         encoder=encoder,
         estimator=data,
     )
-    return model, trees
+    return only_read(model), trees
 
 
 def _category_block(encoder: Any, column: str) -> CategoryBlock:

@@ -7,10 +7,9 @@ from pathlib import Path
 from typing import BinaryIO, TypeVar
 
 import httpx
-import msgspec
 from msgspec import Struct
 
-from infra.http_client import Login, http_client
+from infra.http_client import Login, UnexpectedAnswer, content_of, http_client
 from ml.bundle.format import MANIFEST, MAX_BYTES
 from ml.bundle.verify import read_manifest
 from ml.registry_tags import CHAMPION, PATH_TAG, SHA256_TAG
@@ -183,17 +182,16 @@ def _answer(response: httpx.Response, kind: type[Answer]) -> Answer:
     if not response.is_success:
         raise ModelUnavailable(f"{path}: {response.status_code} {response.text[:200]}")
     try:
-        # Numbers may come as text and the other way round: MLflow's own releases differ.
-        return msgspec.convert(msgspec.json.decode(response.content), type=kind, strict=False)
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        return content_of(response, kind)
+    except UnexpectedAnswer as error:
         raise ModelUnavailable(
-            f"{path}: this is no answer of MLflow: {str(error)[:200]}",
+            f"{path}: this is no answer of MLflow: {error}",
             hint="does the URL name MLflow, and not a proxy or a login page?",
         ) from error
 
 
 def _error_code(response: httpx.Response) -> str:
     try:
-        return msgspec.json.decode(response.content, type=_ErrorAnswer).error_code
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        return content_of(response, _ErrorAnswer).error_code
+    except UnexpectedAnswer:
         return ""

@@ -12,7 +12,16 @@ import sys
 
 from tests.benchmarks.kit import ROOT
 
-NAMES = ("history", "append", "online", "vectors", "training", "stream", "stack_boot")
+NAMES = (
+    "history",
+    "wide_history",
+    "append",
+    "online",
+    "vectors",
+    "training",
+    "stream",
+    "stack_boot",
+)
 
 
 def main() -> int:

@@ -117,7 +117,7 @@ def lines(ours: dict[str, object], peer: dict[str, object] | None) -> list[Line]
             ours=mine.peak_mib,
             peer=its.peak_mib if its else None,
             peer_name=name,
-            bar=Bar(kind="times less", value=4),
+            bar=Bar(kind="at most", value=1_229),  # 1.2 GiB
         ),
         Line(
             what="join",

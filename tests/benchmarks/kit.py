@@ -65,7 +65,7 @@ class Line:
         """How many times ours is ahead; for `times as much`, how many times the peer's cost."""
         if self.peer is None:
             return None
-        less = self.bar is None or self.bar.kind == "times less"
+        less = self.bar is None or self.bar.kind in ("times less", "at most")
         return self.peer / self.ours if less else self.ours / self.peer
 
     @property

@@ -15,6 +15,7 @@ from tests.support.generated.drawing import view_cases
 from tests.support.generated.views import VIEWS, AnyView
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", VIEWS, ids=lambda kind: kind.__name__)
 @examples(3, slow_to_draw=True)
 @given(data=st.data())

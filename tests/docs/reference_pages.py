@@ -44,7 +44,7 @@ def settings_page() -> str:
     ]
     for row in rows(_defaults()):
         value = row.value.replace(f"{ROOT}/", "")
-        shown = f"`{value}`" if value not in {"", "None", "{}"} else ""
+        shown = f"`{value}`" if value not in {"", "{}"} else ""
         lines.append(f"| `{row.variable}` | {shown} | {_cell(row.meaning)} |")
     return "\n".join(lines) + "\n"
 

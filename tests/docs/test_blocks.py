@@ -93,6 +93,7 @@ def test_every_command_exists(block: Block) -> None:
         check(words)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("block", of("bash", "console"))
 def test_commands_run(block: Block, projects: dict[Path, Path]) -> None:
     if block.not_run:

@@ -8,11 +8,11 @@ import pytest
 
 from features.catalog.flights.events import DEPARTED, REQUESTED
 from features.catalog.flights.services import FLIGHT_DELAY
-from infra.kafka.observers import group_positions
 from infra.settings import KafkaSettings
 from tests.support.brokers import create_again
 from tests.support.data.bundles import a_bundle
 from tests.support.faults import FaultCounts
+from tests.support.positions import group_positions
 from tests.support.processes.commands import environment, run
 from tests.support.processes.ingest import IngestProcess, Source, audited, ingesting, reached
 from tests.support.processes.ingest import all_ingested as everything_ingested

@@ -5,7 +5,8 @@ import signal
 import subprocess
 import sys
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
+from datetime import UTC, date, datetime, time
 from pathlib import Path
 
 import msgspec
@@ -14,6 +15,7 @@ import pytest
 
 from features.contracts.topics import REPLAY_PROGRESS
 from features.replay.replayer import Position
+from infra.clock import to_us
 from infra.kafka.message import Message
 from infra.kafka.observers import end_observer
 from infra.kafka.partitions import Partition
@@ -29,10 +31,7 @@ pytestmark = pytest.mark.fault
 
 ROOT = Path(__file__).parents[2]
 POSITIONS = Partition(REPLAY_PROGRESS, 0)
-SPAN = ("--until", "2013-05-01")  # 88 batches, of which the kills use about 15
-UNTIL_US = 1_367_366_400_000_000
-SHORT_SPAN = ("--until", "2013-01-13")
-SHORT_UNTIL_US = 1_358_035_200_000_000
+SHORT = date(2013, 1, 13)
 # Each time the replay continues from there; a batch is 5,000 events and then the position.
 STEPS = (
     ("before", "begin_transaction", 1),
@@ -60,6 +59,7 @@ def test_a_replay_killed_repeatedly_leaves_no_gap_and_no_duplicate(
 ) -> None:
     flights_file()
     chance = random.Random(13)
+    command = _replay(until=faults.replayed_until)
     with kafka_broker(tmp_path) as broker:
         kafka = KafkaSettings(bootstrap_servers=broker.bootstrap_servers)
         env = environment(tmp_path, broker.bootstrap_servers, EVENTIDE_RECORDINGS=str(FOLDER))
@@ -69,11 +69,12 @@ def test_a_replay_killed_repeatedly_leaves_no_gap_and_no_duplicate(
             wait_until(lambda: POSITIONS in ends(), what="the new topic has a leader")
             for _ in range(faults.replay_kills):
                 log = tmp_path / "replay.log"
-                _kill_in_mid_flight(lambda: ends()[POSITIONS], env, chance, log=log)
+                _kill_in_mid_flight(lambda: ends()[POSITIONS], command, env, chance, log=log)
         killed_at = _position(kafka)
-        run("replay", "flights", *SPAN, env=env)
-        assert 0 < killed_at < _rows(UNTIL_US).height, "the kills came too late to show anything"
-        _check(broker, UNTIL_US)
+        run(*command, env=env)
+        until = faults.replayed_until
+        assert 0 < killed_at < _rows(until).height, "the kills came too late to show anything"
+        _check(broker, until)
 
 
 def test_a_replay_killed_at_each_step_of_a_transaction_leaves_no_gap_and_no_duplicate(
@@ -84,7 +85,7 @@ def test_a_replay_killed_at_each_step_of_a_transaction_leaves_no_gap_and_no_dupl
         env = environment(tmp_path, broker.bootstrap_servers, EVENTIDE_RECORDINGS=str(FOLDER))
         run("topics", env=env)
         for moment, method, nth in STEPS:
-            arguments = [moment, method, str(nth), "replay", "flights", *SHORT_SPAN]
+            arguments = [moment, method, str(nth), *_replay(until=SHORT)]
             completed = subprocess.run(
                 [sys.executable, "-m", "tests.support.processes.dying_replay", *arguments],
                 env=env,
@@ -98,12 +99,17 @@ def test_a_replay_killed_at_each_step_of_a_transaction_leaves_no_gap_and_no_dupl
                 completed.stdout,
                 completed.stderr,
             )
-        run("replay", "flights", *SHORT_SPAN, env=env)
-        _check(broker, SHORT_UNTIL_US)
+        run(*_replay(until=SHORT), env=env)
+        _check(broker, SHORT)
 
 
 def _kill_in_mid_flight(
-    end: Callable[[], int], env: dict[str, str], chance: random.Random, *, log: Path
+    end: Callable[[], int],
+    command: Sequence[str],
+    env: dict[str, str],
+    chance: random.Random,
+    *,
+    log: Path,
 ) -> None:
     """Kill as soon as some offsets of the position's topic are written.
 
@@ -111,19 +117,24 @@ def _kill_in_mid_flight(
     between the two and some while the next batch is being sent.
     """
     reached = end() + chance.randint(1, 8)
-    with running("replay", "flights", *SPAN, env=env, log=log) as process:
-        wait_until(lambda: end() >= reached, what="batches are sent", limit_s=60, pause_s=0.002)
+    with running(*command, env=env, log=log) as process:
+        wait_until(lambda: end() >= reached, what="batches are sent", limit_s=60, pause_s=0.005)
         assert process.poll() is None, f"the replay ended before it was killed: {log.read_text()}"
         process.kill()
 
 
-def _rows(until_us: int) -> pl.DataFrame:
+def _replay(*, until: date) -> tuple[str, ...]:
+    return ("replay", "flights", "--until", str(until))
+
+
+def _rows(until: date) -> pl.DataFrame:
+    until_us = to_us(datetime.combine(until, time(), tzinfo=UTC))
     return flights().filter(pl.col("known_at_us") < until_us)
 
 
-def _check(broker: Broker, until_us: int) -> None:
+def _check(broker: Broker, until: date) -> None:
     """What is committed is the span: every event once, those of one key in their order."""
-    recorded = _rows(until_us)
+    recorded = _rows(until)
     kafka = KafkaSettings(bootstrap_servers=broker.bootstrap_servers)
     sent = list(read_all(kafka, recorded["event"].unique().to_list()))
     assert Counter(_ids(sent)) == Counter(recorded["event_id"])

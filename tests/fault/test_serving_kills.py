@@ -11,10 +11,10 @@ import pytest
 from features.catalog.flights.events import REQUESTED
 from features.catalog.flights.services import FLIGHT_DELAY
 from infra.kafka.admin import end_offsets
-from infra.kafka.observers import group_positions
 from infra.settings import KafkaSettings
 from tests.support.data.bundles import a_bundle
 from tests.support.faults import FaultCounts
+from tests.support.positions import group_positions
 from tests.support.processes.serving import (
     Feeder,
     Site,

@@ -87,7 +87,7 @@ def test_the_first_candidate_is_promoted_and_serves(
     assert verdict.reasons == ()
     registration = register(PROJECT, snapshot, evaluation, verdict, registry=registry)
     promote(PROJECT, registration, verdict, registry=registry, work=tmp_path, now_us=1)
-    champion = champion_of(registry, PROJECT.name)
+    champion = champion_of(registry, PROJECT)
     assert champion is not None
     assert champion.bundle.categories == ()
     assert champion.bundle.numbers == PROJECT.service.numbers
@@ -123,6 +123,6 @@ def test_a_broken_expectation_is_reported_with_its_reason(
 ) -> None:
     (declared,) = [e for e in PROJECT.expectations if e.why.startswith(why)]
     bad = BREAKS[why](good)
-    (finding,) = GreatExpectations().examine(bad, [declared], docs=tmp_path)
+    (finding,) = GreatExpectations().examine(bad.lazy(), [declared], docs=tmp_path)
     assert (finding.severity, finding.why) == (declared.severity, declared.why)
     assert "could not be checked" not in finding.observed

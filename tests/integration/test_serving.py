@@ -4,6 +4,7 @@ import re
 import shutil
 import signal
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -138,13 +139,16 @@ def test_a_model_with_other_columns_is_refused_and_the_old_one_keeps_serving(
 ) -> None:
     with serving(site) as process:
         shutil.rmtree(site.bundle)
-        a_bundle(site.bundle, FLIGHT_DELAY, numbers=3)
+        distance = next(c for c in FLIGHT_DELAY.request_columns if c.name == "distance_miles")
+        unknown = replace(distance, name="distance_in_steps")
+        a_bundle(site.bundle, replace(FLIGHT_DELAY, request_columns=(unknown,)))
         wait_until(lambda: 'result="refused"' in process.get("/metrics")[1], what="it is refused")
+        assert "does not give distance_in_steps" in process.get("/readyz")[1]
         feeder.send(10)
         feeder.flush()
         wait_until(lambda: all_answered(site), what="all requests are answered")
         assert process.ready()
-    assert "the model's columns are not those" in process.log.read_text()
+    assert "does not give distance_in_steps" in process.log.read_text()
     assert_each_answered_once(site, feeder)
 
 

@@ -66,14 +66,16 @@ class Choice:
 
     def __init__(self, model: ServedModel | None) -> None:
         self.model = model
+        self.trouble = ""
 
 
 @pytest.fixture
 def model(tmp_path: Path) -> ServedModel:
     sha256 = a_bundle(tmp_path / "bundle", FLIGHT_DELAY)
-    return ServedModel(
-        version=ModelVersion(name="flight_delay", version="1", run_id=None, bundle_sha256=sha256),
-        bundle=Bundle.load(tmp_path / "bundle", sha256),
+    return ServedModel.of(
+        ModelVersion(name="flight_delay", version="1", run_id=None, bundle_sha256=sha256),
+        Bundle.load(tmp_path / "bundle", sha256),
+        FLIGHT_DELAY,
     )
 
 

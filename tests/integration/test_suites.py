@@ -11,7 +11,8 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 HARMLESS = {"--dist", "loadfile", "--no-loadscope-reorder", "--faults=long"}
-FAST = ["-m", "not servers and not fault"]
+FAST = ["-m", "not servers and not fault and not slow"]
+FAST_FOLDERS = ["tests/contract", "tests/docs", "tests/unit"]
 # Collects as `make test-fast` does, and records every test before the selection.
 COLLECT = """
 import json, sys
@@ -57,15 +58,25 @@ def collected(tmp_path_factory: pytest.TempPathFactory) -> Any:
 
 
 @pytest.mark.parametrize("target", ["test", "test-nightly"])
-def test_the_complete_suites_deselect_nothing(target: str) -> None:
+def test_the_complete_suites_deselect_nothing_and_draw_every_example(target: str) -> None:
     assert set(arguments(target)) <= HARMLESS
 
 
-def test_the_fast_suite_leaves_out_only_server_and_fault_tests(collected: Any) -> None:
+def test_the_fast_suite_leaves_out_only_server_fault_and_slow_tests(collected: Any) -> None:
     options = arguments("test-fast")
-    assert [a for a in options if a not in HARMLESS] == FAST
+    assert [a for a in options if a not in HARMLESS] == [
+        *FAST,
+        "--hypothesis-profile=fast",
+        *FAST_FOLDERS,
+    ]
     assert sorted([*collected["fast"], *collected["left_out"]]) == sorted(collected["all"])
-    assert all({"servers", "fault"} & set(marks) for marks in collected["left_out"].values())
+    assert all(
+        {"servers", "fault", "slow"} & set(marks) for marks in collected["left_out"].values()
+    )
+
+
+def test_the_folders_of_the_fast_suite_hold_all_of_its_tests(collected: Any) -> None:
+    assert [test for test in collected["fast"] if not test.startswith(tuple(FAST_FOLDERS))] == []
 
 
 def test_every_test_file_is_collected(collected: Any) -> None:

@@ -17,7 +17,7 @@ from ml.adapters.matplotlib import Plots
 from ml.bootstrap import set_switches
 from ml.bundle.format import MANIFEST, MODEL, TREES, sha256_of
 from ml.bundle.scoring import Bundle
-from ml.conversion import check_scores, convert_all
+from ml.conversion import Conversion, check_scores, convert_all
 from ml.errors import (
     BundleRefused,
     DataContractBroken,
@@ -154,7 +154,7 @@ def state(bench: Bench) -> dict[str, Any]:
 
 
 def test_the_first_good_candidate_becomes_champion_and_loads_for_serving(first: Bench) -> None:
-    champion = champion_of(first.registry, first.project.name)
+    champion = champion_of(first.registry, first.project)
     assert champion is not None
     assert champion.bundle.info.model == first.project.name
     assert champion.version.tags["eventide.rehearsed_rows"] == "2000"
@@ -317,17 +317,22 @@ def test_a_champion_of_an_older_format_keeps_its_number_and_its_scores(bench: Be
     bench.registry.upload(version, bench.work / "old", "old")
     bench.registry.tag(version, {PATH_TAG: "old", SHA256_TAG: old_sha256})
     with pytest.raises(BundleRefused, match="format 1"):
-        champion_of(bench.registry, name)
+        champion_of(bench.registry, bench.project)
+
+    def converted(registry: MlflowRegistry) -> list[Conversion]:
+        service = bench.project.service
+        return convert_all(name, service=service, registry=registry, work=bench.work)
+
     for changes in range(3):
         with pytest.raises(Crash):
-            convert_all(name, registry=FailsAt(bench.url, changes=changes), work=bench.work)
-    (conversion,) = convert_all(name, registry=bench.registry, work=bench.work)
-    champion = champion_of(bench.registry, name)
+            converted(FailsAt(bench.url, changes=changes))
+    (conversion,) = converted(bench.registry)
+    champion = champion_of(bench.registry, bench.project)
     assert champion is not None
     assert (conversion.changed, conversion.rows) == (True, snapshot.evaluation_rows)
     assert champion.version.version == registered.version
     assert champion.version.tags[SHA256_TAG] == conversion.bundle_sha256 == fit.bundle_sha256
-    (again,) = convert_all(name, registry=bench.registry, work=bench.work)
+    (again,) = converted(bench.registry)
     assert not again.changed
 
 

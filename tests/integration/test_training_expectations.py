@@ -78,7 +78,7 @@ BREAKS: dict[tuple[str, str], Callable[[pl.DataFrame], pl.DataFrame]] = {
 def test_a_good_training_set_breaks_no_expectation_and_has_a_page(
     good: pl.DataFrame, tmp_path: Path
 ) -> None:
-    assert GreatExpectations().examine(good, PROJECT.expectations, docs=tmp_path) == []
+    assert GreatExpectations().examine(good.lazy(), PROJECT.expectations, docs=tmp_path) == []
     (page,) = tmp_path.glob("validations/**/*.html")
     text = page.read_text()
     assert text.count('<tr class="holds">') == len(PROJECT.expectations)
@@ -89,7 +89,9 @@ def test_text_of_an_event_is_no_part_of_the_page_but_shown_on_it(
     good: pl.DataFrame, tmp_path: Path
 ) -> None:
     hostile = "<script src='//evil.example'></script><img src=x onerror=alert(1)>"
-    GreatExpectations().examine(spoil("origin", hostile)(good), PROJECT.expectations, docs=tmp_path)
+    GreatExpectations().examine(
+        spoil("origin", hostile)(good).lazy(), PROJECT.expectations, docs=tmp_path
+    )
 
     (page,) = tmp_path.glob("**/*.html")
     text = page.read_text()
@@ -110,7 +112,7 @@ def test_a_broken_expectation_is_reported_with_its_reason(
         e for e in PROJECT.expectations if kind in e.kind and e.arguments["column"] == column
     ]
     bad = BREAKS[kind, column](good)
-    (finding,) = GreatExpectations().examine(bad, [declared], docs=tmp_path)
+    (finding,) = GreatExpectations().examine(bad.lazy(), [declared], docs=tmp_path)
     assert (finding.severity, finding.why) == (declared.severity, declared.why)
     assert column in finding.expectation
     assert finding.observed
@@ -122,7 +124,7 @@ def test_several_broken_expectations_are_reported_in_declaration_order(
     bad = good
     for column in ("origin", "dest", "block_minutes"):
         bad = next(spoiled for (_, c), spoiled in BREAKS.items() if c == column)(bad)
-    findings = GreatExpectations().examine(bad, PROJECT.expectations, docs=tmp_path)
+    findings = GreatExpectations().examine(bad.lazy(), PROJECT.expectations, docs=tmp_path)
     assert [f.why for f in findings] == [
         e.why
         for e in PROJECT.expectations
@@ -134,7 +136,9 @@ def test_an_expectation_that_cannot_be_checked_is_reported_as_broken(
     good: pl.DataFrame, tmp_path: Path
 ) -> None:
     without_column = good.drop("block_minutes")
-    findings = GreatExpectations().examine(without_column, PROJECT.expectations, docs=tmp_path)
+    findings = GreatExpectations().examine(
+        without_column.lazy(), PROJECT.expectations, docs=tmp_path
+    )
     assert [f.severity for f in findings] == ["critical"]
     assert "could not be checked" in findings[0].observed
 
@@ -157,8 +161,48 @@ def test_a_missing_text_counts_as_null_where_an_expectation_asks_for_it(
         arguments={"column": "dest", "value": 3},
         why="codes",
     )
-    (finding,) = GreatExpectations().examine(bad, [complete, short], docs=tmp_path)
+    (finding,) = GreatExpectations().examine(bad.lazy(), [complete, short], docs=tmp_path)
     assert (finding.why, finding.observed[:4]) == ("known", "5 of")
     other = spoil("dest", "")(good)
-    (finding,) = GreatExpectations().examine(other, [complete, short], docs=tmp_path)
+    (finding,) = GreatExpectations().examine(other.lazy(), [complete, short], docs=tmp_path)
     assert (finding.why, finding.observed[:4]) == ("codes", "5 of")
+
+
+def test_only_the_columns_that_expectations_name_are_read(
+    good: pl.DataFrame, tmp_path: Path
+) -> None:
+    def fail(_: pl.Series) -> pl.Series:
+        raise AssertionError("this column was read")
+
+    rows = good.lazy().with_columns(
+        pl.col("distance_miles").map_batches(fail, return_dtype=pl.Float64).alias("unnamed")
+    )
+    assert GreatExpectations().examine(rows, PROJECT.expectations, docs=tmp_path) == []
+
+
+@pytest.mark.parametrize(
+    ("kind", "arguments"),
+    [
+        ("expect_table_column_count_to_be_between", {"min_value": 40}),
+        ("expect_table_row_count_to_be_between", {"min_value": 100}),
+        ("expect_column_to_exist", {"column": "distance_miles", "column_index": 0}),
+        (
+            "expect_column_values_to_be_between",
+            {
+                "column": "weekday",
+                "min_value": 8,
+                "row_condition": 'distance_miles > 9000 and carrier == "AA"',
+                "condition_parser": "pandas",
+            },
+        ),
+    ],
+)
+def test_an_expectation_about_the_whole_table_sees_all_of_it(
+    kind: str, arguments: dict[str, Any], good: pl.DataFrame, tmp_path: Path
+) -> None:
+    if "column_index" in arguments:
+        arguments["column_index"] = good.columns.index(arguments["column"])
+    about_the_table = Expectation(kind=kind, arguments=arguments, why="all of it")
+    others = [e for e in PROJECT.expectations if e.columns == ("weekday",)]
+    found = GreatExpectations().examine(good.lazy(), [*others, about_the_table], docs=tmp_path)
+    assert found == []

@@ -9,17 +9,19 @@ import subprocess
 import sys
 import time
 import tomllib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 
+from tests.mutation.collected import changes_functions, judge_collected
 from tests.mutation.covering import CACHE, Covering, covering
-from tests.mutation.judging import Judged, Trial, judge, load_shared
+from tests.mutation.judging import Limits, Trial, Verdict, importing, judge, load_shared
 from tests.mutation.mutants import Mutant, mutants_of, replaced, sampled
 from tests.mutation.parts import BY_NAME, PARTS, ROOT, Part, with_only
-from tests.mutation.scores import Score, show, write
+from tests.mutation.scores import NOTICED, Score, show, write
 
 SAMPLE, SEED = 300, 8
 KNOWN, EQUIVALENT = (Path(__file__).with_name(f"{n}.toml") for n in ("known", "equivalent"))
@@ -35,7 +37,10 @@ def main() -> int:
     load_shared()
     minutes = options.minutes or (PART_MINUTES if options.part else CHANGED_MINUTES)
     run = _Run(options, end_s=time.monotonic() + 60 * minutes)
-    scores = [run.score(part, _mutants(part)) for part in _parts(options.part)]
+    parts = _parts(options.part)
+    scores = [
+        run.score(part, _mutants(part), parts_left=len(parts) - i) for i, part in enumerate(parts)
+    ]
     if options.part in ("known", "all"):
         scores.append(run.known())
     show(scores, Console(soft_wrap=True))
@@ -52,8 +57,9 @@ class _Run:
             (e["file"], e["before"], e["after"]): e["why"] for e in _entries(EQUIVALENT)
         }
 
-    def score(self, part: Part, mutants: list[Mutant]) -> Score:
-        """The score of a seeded sample of the mutants."""
+    def score(self, part: Part, mutants: list[Mutant], *, parts_left: int) -> Score:
+        """The score of a seeded sample of the mutants. The part takes no time from the parts after
+        it: with it they are `parts_left`."""
         chosen = sampled(mutants, self._options.sample, self._options.seed)
         meant = [m for m in chosen if m.key not in self._equivalent]
         result = Score(
@@ -62,8 +68,18 @@ class _Run:
             chosen=len(chosen),
             equivalent=len(chosen) - len(meant),
         )
+        limits = self._limits(parts_left)
         covered = covering(part)
-        self._judge([_trial(mutant, covered) for mutant in meant], result)
+        trials = [_trial(mutant, covered) for mutant in meant]
+        functions = [t for t in trials if changes_functions(t.mutant, covered)]
+        judge_collected(part, functions, **limits, each=partial(_note_decided, result))
+        decided = {judged.mutant for judged in result.judged}
+        judge(
+            [t for t in trials if t.mutant not in decided],
+            importing,
+            **limits,
+            each=partial(_note, result),
+        )
         return result
 
     def known(self) -> Score:
@@ -73,16 +89,13 @@ class _Run:
             for e in _entries(KNOWN)
         ]
         result = Score(part="known", mutants=len(trials), chosen=len(trials))
-        self._judge(trials, result)
+        judge(trials, importing, **self._limits(parts_left=1), each=partial(_note, result))
         return result
 
-    def _judge(self, trials: Sequence[Trial], result: Score) -> None:
-        judge(
-            trials,
-            jobs=self._options.jobs,
-            end_s=self._end_s,
-            each=lambda judged: _note(result, judged),
-        )
+    def _limits(self, parts_left: int) -> Limits:
+        now_s = time.monotonic()
+        end_s = now_s + (self._end_s - now_s) / parts_left
+        return {"jobs": self._options.jobs, "end_s": end_s}
 
 
 def _options() -> argparse.Namespace:
@@ -130,11 +143,17 @@ def _trial(mutant: Mutant, covered: Covering) -> Trial:
     return Trial(mutant, tests, sum(covered.seconds.get(t, 0.0) for t in tests))
 
 
-def _note(result: Score, judged: Judged) -> None:
-    result.judged.append(judged)
-    if judged.verdict not in ("killed", "timeout"):
-        m = judged.mutant
-        print(f"{judged.verdict}: {m.file}:{m.line}: {m.before}  ->  {m.after}", flush=True)
+def _note(result: Score, trial: Trial, verdict: Verdict) -> None:
+    result.judged.append(trial.judged(verdict))
+    if verdict not in NOTICED:
+        m = trial.mutant
+        print(f"{verdict}: {m.file}:{m.line}: {m.before}  ->  {m.after}", flush=True)
+
+
+def _note_decided(result: Score, trial: Trial, verdict: Verdict) -> None:
+    """A mutant that hung is judged again on its own: perhaps only the fork did."""
+    if verdict not in ("hung", "undecided"):
+        _note(result, trial, verdict)
 
 
 def _entries(file: Path) -> Iterable[dict[str, Any]]:

@@ -4,9 +4,10 @@ import hashlib
 import json
 import os
 import sys
+import time
 import traceback
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Generator, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -24,22 +25,24 @@ FAST = (
 
 @dataclass(kw_only=True)
 class Covering:
-    """`tests`: file -> line -> tests that run it. A line that only imports run is the matter of
-    every test that runs any line of the file, or of every test if none does. `seconds`: of each
-    test."""
+    """`tests`: file -> line -> tests that run it, or whose module runs it when it is imported. A
+    line that no test runs is the matter of every test that runs any line of the file, or of every
+    test if none does. `imported`: the lines of each file that run when modules are imported.
+    `seconds`: the processor time of each test."""
 
     tests: dict[str, dict[int, list[str]]] = field(default_factory=dict)
+    imported: dict[str, list[int]] = field(default_factory=dict)
     seconds: dict[str, float] = field(default_factory=dict)
 
     def of(self, file: Path, line: int) -> list[str]:
         """The tests of a line, the fastest first."""
         lines = self.tests.get(str(file), {})
-        found = lines.get(line) or [t for tests in lines.values() for t in tests] or self.seconds
-        return sorted(set(found), key=lambda t: (self.seconds.get(t, 0.0), t))
+        tests = lines.get(line) or [t for tests in lines.values() for t in tests] or self.seconds
+        return sorted(set(tests), key=lambda t: (self.seconds.get(t, 0.0), t))
 
 
 class TestsFail(Exception):
-    """The tests fail without any mutant."""
+    """The tests fail without any mutant, or cannot run."""
 
 
 def covering(part: Part) -> Covering:
@@ -51,7 +54,7 @@ def covering(part: Part) -> Covering:
         cached.write_text(json.dumps(vars(measured)))
     content = json.loads(cached.read_text())
     tests = {f: {int(n): t for n, t in lines.items()} for f, lines in content["tests"].items()}
-    return Covering(tests=tests, seconds=content["seconds"])
+    return Covering(tests=tests, imported=content["imported"], seconds=content["seconds"])
 
 
 def _measured_in_child(part: Part) -> Covering:
@@ -86,28 +89,46 @@ def _measured(part: Part) -> Covering:
     measurement.stop()
     if code != pytest.ExitCode.OK:
         raise TestsFail
-    data = measurement.get_data()
-    tests: dict[str, dict[int, list[str]]] = {}
+    measured = Covering(seconds=watcher.seconds)
+    tests_of = _by_context(watcher.seconds)
     for file in files:
-        contexts = data.contexts_by_lineno(str(ROOT / file))
-        of_lines = defaultdict(list, {n: [c for c in cs if c] for n, cs in contexts.items()})
-        tests[str(file)] = dict(of_lines)
-    return Covering(tests=tests, seconds=watcher.seconds)
+        contexts = measurement.get_data().contexts_by_lineno(str(ROOT / file))
+        measured.tests[str(file)] = {
+            line: sorted({t for c in cs for t in tests_of.get(c, ())})
+            for line, cs in contexts.items()
+        }
+        measured.imported[str(file)] = [
+            line for line, cs in contexts.items() if not watcher.seconds.keys() >= set(cs)
+        ]
+    return measured
+
+
+def _by_context(tests: Iterable[str]) -> dict[str, list[str]]:
+    """The test that a context is, or the tests of the module that it is."""
+    by_context = defaultdict(list, {test: [test] for test in tests})
+    for test in tests:
+        by_context[test.partition("::")[0]].append(test)
+    return by_context
 
 
 class _Watcher:
-    """Tells coverage which test runs."""
+    """Tells coverage which test runs, or which module of tests is imported."""
 
     def __init__(self, measurement: coverage.Coverage) -> None:
         self._measurement = measurement
         self.seconds: dict[str, float] = {}
 
-    @pytest.hookimpl(tryfirst=True)
-    def pytest_runtest_logstart(self, nodeid: str) -> None:
-        self._measurement.switch_context(nodeid)
+    def pytest_collectstart(self, collector: pytest.Collector) -> None:
+        if isinstance(collector, pytest.Module):
+            self._measurement.switch_context(collector.nodeid)
 
-    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
-        self.seconds[report.nodeid] = self.seconds.get(report.nodeid, 0.0) + report.duration
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtest_protocol(self, item: pytest.Item) -> Generator[None, object, object]:
+        self._measurement.switch_context(item.nodeid)
+        start_s = time.process_time()
+        result = yield
+        self.seconds[item.nodeid] = time.process_time() - start_s
+        return result
 
 
 def _state_of_tree(part: Part) -> str:

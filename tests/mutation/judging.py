@@ -1,5 +1,8 @@
-"""Runs the tests of a line against a mutant: in a fork, which imports the mutant in place of the
-file. Nothing on disk changes."""
+"""Runs the tests of a line against a mutant, in a fork. Nothing on disk changes.
+
+Here the fork imports the mutant in place of the file, and collects the tests. For most mutants
+`collected` is much faster.
+"""
 
 import importlib
 import os
@@ -13,19 +16,31 @@ from importlib.abc import MetaPathFinder
 from importlib.machinery import ModuleSpec, SourceFileLoader
 from importlib.util import spec_from_file_location
 from pathlib import Path
+from resource import RLIMIT_CORE, RLIMIT_CPU, setrlimit
+from shutil import rmtree
+from tempfile import mkdtemp
 from types import CodeType
-from typing import Any, Literal
+from typing import Any, Literal, TypedDict, Unpack
 
 import pytest
 
 from tests.mutation.covering import FAST
-from tests.mutation.mutants import Mutant
+from tests.mutation.mutants import Mutant, compiled
 from tests.mutation.parts import ROOT
 
-Verdict = Literal["killed", "timeout", "survived", "untested"]
-LEAST_S = 20.0
+Verdict = Literal["killed", "timeout", "hung", "survived", "untested", "undecided"]
+LEAST_S = 10.0  # of the processor
+WAITS = 20  # so many times longer may it take by the clock: the machine does other work too
+UNDECIDED = 3  # the exit code of a fork that cannot run the mutant
 # What tests import and no mutant changes: loaded once, before the forks.
 _SHARED = ("numpy", "polars", "pyarrow", "msgspec", "hypothesis", "structlog", "lmdb", "redis")
+
+
+class Limits(TypedDict):
+    """`jobs`: how many forks at a time. `end_s`: none begins later, by the monotonic clock."""
+
+    jobs: int
+    end_s: float
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,7 +50,6 @@ class Judged:
     mutant: Mutant
     verdict: Verdict
     tests: int
-    seconds: float
 
 
 def load_shared() -> None:
@@ -45,84 +59,115 @@ def load_shared() -> None:
 
 
 def judge(
-    trials: Sequence["Trial"], *, jobs: int, end_s: float, each: Callable[[Judged], None]
+    trials: Sequence["Trial"],
+    run: "Run",
+    *,
+    each: Callable[["Trial", Verdict], None],
+    **limits: Unpack[Limits],
 ) -> None:
     """Run the trials, `jobs` at a time; those that have not begun by `end_s` are left out."""
+    jobs, end_s = limits["jobs"], limits["end_s"]
     waiting, running = list(reversed(trials)), list[Trial]()
     while running or (waiting and time.monotonic() < end_s):
         while waiting and len(running) < jobs and time.monotonic() < end_s:
             trial = waiting.pop()
-            trial.start()
+            trial.start(run)
             running.append(trial)
         for trial in list(running):
             verdict = trial.verdict()
             if verdict is not None:
                 running.remove(trial)
-                each(trial.judged(verdict))
+                each(trial, verdict)
         time.sleep(0.02)
 
 
 class Trial:
     """The tests of a mutant's line, in a fork. It is stopped when it takes much longer than they
-    took without the mutant (`expected_s`)."""
+    took without the mutant (`expected_s`): a timeout by the processor's time, hung by the clock."""
 
     def __init__(self, mutant: Mutant, tests: Sequence[str], expected_s: float) -> None:
-        self._mutant, self._tests = mutant, tests
+        self.mutant, self.tests = mutant, tests
         self._limit_s = LEAST_S + 5 * expected_s
         self._start_s = 0.0
         self._child = 0
+        self._folder = ""
 
-    def start(self) -> None:
+    def start(self, run: "Run") -> None:
         """Begin; without tests there is nothing to run."""
         self._start_s = time.monotonic()
-        if not self._tests:
+        if not self.tests:
             return
+        self._folder = mkdtemp(prefix="mutant-")
         self._child = os.fork()
         if self._child == 0:
+            os._exit(self._exit_code(run))
+
+    def _exit_code(self, run: "Run") -> int:
+        try:
             os.setsid()  # with all processes that its tests start
-            os._exit(_tests_fail(self._mutant, self._tests))
+            os.environ["PYTEST_DEBUG_TEMPROOT"] = self._folder
+            setrlimit(RLIMIT_CORE, (0, 0))
+            setrlimit(RLIMIT_CPU, (int(self._limit_s), int(self._limit_s) + 5))
+            return run(self.mutant, self.tests)
+        except BaseException:  # noqa: BLE001  what ends the tests has noticed the mutant
+            return 1
 
     def verdict(self) -> Verdict | None:
         """What became of it; None while the tests run."""
-        if not self._tests:
+        if not self.tests:
             return "untested"
         ended, status = os.waitpid(self._child, os.WNOHANG)
-        if ended:
-            return "survived" if os.waitstatus_to_exitcode(status) == 0 else "killed"
-        if time.monotonic() < self._start_s + self._limit_s:
+        if not ended and time.monotonic() < self._start_s + WAITS * self._limit_s:
             return None
         with suppress(ProcessLookupError):
             os.killpg(self._child, signal.SIGKILL)
-        os.waitpid(self._child, 0)
-        return "timeout"
+        if not ended:
+            os.waitpid(self._child, 0)
+        rmtree(self._folder, ignore_errors=True)
+        return _VERDICTS.get(os.waitstatus_to_exitcode(status), "killed") if ended else "hung"
 
     def judged(self, verdict: Verdict) -> Judged:
         """The result."""
-        seconds = time.monotonic() - self._start_s
-        return Judged(mutant=self._mutant, verdict=verdict, tests=len(self._tests), seconds=seconds)
+        return Judged(mutant=self.mutant, verdict=verdict, tests=len(self.tests))
 
 
-def _tests_fail(mutant: Mutant, tests: Sequence[str]) -> int:
-    """0 if all pass."""
+# The exit code of the tests of a mutant: 0 if all pass.
+Run = Callable[[Mutant, Sequence[str]], int]
+_VERDICTS: dict[int, Verdict] = {0: "survived", UNDECIDED: "undecided", -signal.SIGXCPU: "timeout"}
+
+
+def importing(mutant: Mutant, tests: Sequence[str]) -> int:
+    """Import the mutant in place of its file, and run the tests."""
+    silence()
+    sys.meta_path.insert(0, _Finder(mutant))
+    code = pytest.main([*FAST, "-x", "--tb=no", *tests], plugins=[NoShrinking()])
+    return int(code != pytest.ExitCode.OK)
+
+
+def silence() -> None:
+    """From here on this process prints nothing."""
     quiet = os.open(os.devnull, os.O_WRONLY)
     os.dup2(quiet, 1)
     os.dup2(quiet, 2)
-    try:
+
+
+class NoShrinking:
+    """A plugin of pytest: a failure of a property is enough, there is no search for a smaller one.
+    The examples stay those of the profile that the tests run with."""
+
+    @pytest.hookimpl(trylast=True)  # when Hypothesis has loaded the profile
+    def pytest_configure(self) -> None:
         from hypothesis import Phase, settings
 
+        name = settings.get_current_profile_name()
         settings.register_profile(
-            "mutants",
-            settings.get_profile("default"),
-            derandomize=True,
+            name,
+            settings.get_profile(name),
             database=None,
             deadline=None,
-            phases=(Phase.explicit, Phase.generate),  # a failure is enough: no smaller one
+            phases=(Phase.explicit, Phase.generate),
         )
-        sys.meta_path.insert(0, _Finder(mutant))
-        code = pytest.main([*FAST, "-x", "--hypothesis-profile=mutants", *tests])
-    except BaseException:  # noqa: BLE001  what ends the tests has noticed the mutant
-        return 1
-    return int(code != pytest.ExitCode.OK)
+        settings.load_profile(name)
 
 
 class _Finder(MetaPathFinder):
@@ -145,5 +190,4 @@ class _Loader(SourceFileLoader):
         self._source = source
 
     def get_code(self, _fullname: str, /) -> CodeType:
-        code: CodeType = compile(self._source, self.path, "exec")
-        return code
+        return compiled(self._source, self.path)

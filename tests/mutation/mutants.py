@@ -8,10 +8,13 @@ import ast
 import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
+from types import CodeType
+from typing import Any
+from warnings import catch_warnings, simplefilter
 
 from cosmic_ray.ast import ast_nodes, get_ast
-from cosmic_ray.mutating import mutate_code
 from cosmic_ray.plugins import get_operator, operator_names
 
 from tests.mutation.parts import ROOT
@@ -44,8 +47,8 @@ class Mutant:
 def mutants_of(file: Path) -> list[Mutant]:
     """All mutants of a file that differ, in the order of their lines."""
     source = (ROOT / file).read_text()
-    found = {m.source: m for name in _operators() for m in _made_by(name, file, source)}
-    return sorted(found.values(), key=lambda m: (m.line, m.operator, m.after))
+    mutants = {m.source: m for m in _made_of(file, source)}
+    return sorted(mutants.values(), key=lambda m: (m.line, m.operator, m.after))
 
 
 def sampled(mutants: list[Mutant], size: int, seed: int) -> list[Mutant]:
@@ -73,28 +76,60 @@ def replaced(file: Path, before: str, after: str) -> Mutant:
     )
 
 
-def _operators() -> list[str]:
+def compiled(source: str, file: str) -> CodeType:
+    """The code of a source. That it compares a literal by `is` is for the tests to notice."""
+    with catch_warnings():
+        simplefilter("ignore", SyntaxWarning)
+        code: CodeType = compile(source, file, "exec", dont_inherit=True)
+        return code
+
+
+def _operators() -> dict[str, Any]:
     names = (n for n in operator_names() if not n.startswith(_LEFT_OUT))
-    return [
-        n for n in names if not n.startswith(_BINARY) or n.removeprefix(_BINARY) in _KEPT_BINARY
-    ]
+    return {
+        n: get_operator(n)()
+        for n in names
+        if not n.startswith(_BINARY) or n.removeprefix(_BINARY) in _KEPT_BINARY
+    }
 
 
-def _made_by(name: str, file: Path, source: str) -> Iterator[Mutant]:
-    operator = get_operator(name)()
-    positions = [
-        p for node in ast_nodes(get_ast(source)) for p in operator.mutation_positions(node)
+def _made_of(file: Path, source: str) -> Iterator[Mutant]:
+    tree, ignored = get_ast(source), _without_effect(source)
+    for node, (name, operator) in product(list(ast_nodes(tree)), _operators().items()):
+        for index, (position, _) in enumerate(list(operator.mutation_positions(node))):
+            if any(start <= position < end for start, end in ignored):
+                continue
+            mutated = _mutated(tree, node, operator, index)
+            if mutated != source and _compiles(mutated):
+                before, after = _changed_lines(source, mutated)
+                yield Mutant(
+                    file=file,
+                    line=position[0],
+                    before=before,
+                    after=after,
+                    operator=name,
+                    source=mutated,
+                )
+
+
+def _mutated(tree: Any, node: Any, operator: Any, index: int) -> str:
+    """The source with the node changed. The tree is as before afterwards: parsing takes long."""
+    kept = [
+        (n, "children", list(n.children)) if hasattr(n, "children") else (n, "value", n.value)
+        for n in (node.parent, *ast_nodes(node))
+        if n is not None
     ]
-    ignored = _without_effect(source)
-    for occurrence, ((line, column), _) in enumerate(positions):
-        if any(start <= (line, column) < end for start, end in ignored):
-            continue
-        mutated = mutate_code(source, operator, occurrence)
-        if mutated and mutated != source and _compiles(mutated):
-            before, after = _changed_lines(source, mutated)
-            yield Mutant(
-                file=file, line=line, before=before, after=after, operator=name, source=mutated
-            )
+    changed = operator.mutate(node, index)
+    if changed is not node:
+        node.parent.children = [
+            c
+            for c in (changed if c is node else c for c in node.parent.children)
+            if c is not None  # the operator took it away
+        ]
+    mutated: str = tree.get_code()
+    for n, attribute, value in kept:
+        setattr(n, attribute, value)
+    return mutated
 
 
 def _without_effect(source: str) -> list[tuple[tuple[int, int], tuple[int, int]]]:
@@ -117,7 +152,7 @@ def _without_effect(source: str) -> list[tuple[tuple[int, int], tuple[int, int]]
 
 def _compiles(source: str) -> bool:
     try:
-        compile(source, "mutant", "exec")
+        compiled(source, "mutant")
     except SyntaxError:
         return False
     return True

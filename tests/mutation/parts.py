@@ -19,9 +19,9 @@ class Part:
 
     def sources(self) -> list[Path]:
         """The files that exist, below the root."""
-        found = {file for pattern in self.files for file in ROOT.glob(pattern)}
+        matched = {file for pattern in self.files for file in ROOT.glob(pattern)}
         left_out = {file for pattern in self.without for file in ROOT.glob(pattern)}
-        return sorted(file.relative_to(ROOT) for file in found - left_out)
+        return sorted(file.relative_to(ROOT) for file in matched - left_out)
 
 
 PARTS = (

@@ -11,6 +11,7 @@ from rich.table import Table
 from tests.mutation.judging import Judged
 
 LEAST_SCORE, MOST_EQUIVALENT = 0.9, 0.05
+NOTICED = {"killed", "timeout", "hung"}
 
 
 @dataclass(kw_only=True)
@@ -32,12 +33,14 @@ class Score:
     @property
     def survivors(self) -> list[Judged]:
         """Those that no test noticed."""
-        return [j for j in self.judged if j.verdict not in ("killed", "timeout")]
+        return [j for j in self.judged if j.verdict not in NOTICED]
 
     @property
     def score(self) -> float:
-        """The share that was killed, of those that are not equivalent."""
-        return self.killed / len(self.judged) if self.judged else 1.0
+        """The share that was killed, of those that were judged; 0 if there was no time for any."""
+        if not self.judged:
+            return float(self.chosen == self.equivalent)
+        return self.killed / len(self.judged)
 
     @property
     def is_good(self) -> bool:

@@ -24,7 +24,7 @@ def of_release_0_1(
 
 def earlier_id(view: View, another_python: bool = False) -> int:
     """The id that release 0.1.0 gave to a view; it was another one in each version of Python."""
-    return state_of(view).identity.earlier_id ^ another_python
+    return state_of(view).identity.earlier_ids[0] ^ another_python
 
 
 def _sealed_earlier(change: ViewRows, another_python: bool) -> ViewRows:

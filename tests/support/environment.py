@@ -1,4 +1,5 @@
-"""Takes the developer's settings out of the environment of a test session and its children.
+"""Takes the developer's settings out of the environment of a test session and its children, and
+lets threads that wait in them sleep.
 
 Loaded before every other module of the tests (see `addopts` in pyproject.toml): a shell whose
 `EVENTIDE_ONLINE_STORE` names a real store must not point a test at it.
@@ -16,6 +17,9 @@ def is_foreign(name: str) -> bool:
     """Whether this variable must be hidden from tests."""
     return name not in KEPT and (name.startswith(PREFIXES) or name.upper() in PROXIES)
 
+
+# Several workers share the processors: a thread of a training that waits for others must not spin.
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 for _name in filter(is_foreign, list(os.environ)):
     del os.environ[_name]

@@ -1,6 +1,7 @@
 """How many faults the fault tests cause, with `--faults=short` (CI) and with `--faults=long`."""
 
 from dataclasses import dataclass
+from datetime import date
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -16,6 +17,7 @@ class FaultCounts:
     serving_kills: int
     serving_broker_kills: int
     replay_kills: int
+    replayed_until: date
     rebuild_kills: int
     redis_writer_kills: int
     lmdb_writer_kills: int
@@ -25,20 +27,21 @@ class FaultCounts:
 
 
 SHORT = FaultCounts(
-    ingest_kills=25,
-    broker_killed_in_rounds=(1, 5, 9),
-    valkey_rounds=8,
-    valkey_killed_in_rounds=(2, 4, 5),
-    ingest_takeovers=3,
+    ingest_kills=10,
+    broker_killed_in_rounds=(1, 4),
+    valkey_rounds=5,
+    valkey_killed_in_rounds=(1, 3),
+    ingest_takeovers=2,
     ingest_group_conflicts=5,
-    serving_kills=10,
-    serving_broker_kills=3,
-    replay_kills=10,
-    rebuild_kills=4,
-    redis_writer_kills=12,
-    lmdb_writer_kills=12,
+    serving_kills=6,
+    serving_broker_kills=2,
+    replay_kills=6,
+    replayed_until=date(2013, 2, 10),  # 29 batches, of which a kill uses one or two
+    rebuild_kills=3,
+    redis_writer_kills=8,
+    lmdb_writer_kills=8,
     hostile_messages=300,
-    lost_log_kills=(4, 3),
+    lost_log_kills=(3, 2),
     hostile_bundles=1_000,
 )
 LONG = FaultCounts(
@@ -50,7 +53,8 @@ LONG = FaultCounts(
     ingest_group_conflicts=25,
     serving_kills=60,
     serving_broker_kills=15,
-    replay_kills=35,  # the span that the test replays has 88 batches, and a kill uses one or two
+    replay_kills=35,
+    replayed_until=date(2013, 5, 1),  # 89 batches
     rebuild_kills=25,
     redis_writer_kills=100,
     lmdb_writer_kills=100,

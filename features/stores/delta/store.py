@@ -6,6 +6,7 @@ handle, checks the stored positions and commits with the same handle. If another
 position in between, Delta refuses the commit.
 """
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
@@ -72,6 +73,7 @@ class DeltaOfflineStore:
         self._log_entries = DeltaLogEntries(self._tables)
         self._events = {e.name: e for e in events}
         self._opened: dict[EventType, DeltaTable] = {}
+        self._versions: dict[EventType, DeltaTable] = {}
         self._commits: dict[str, int] = {}
         self._commits_before_reopening = commits_before_reopening
 
@@ -133,7 +135,7 @@ class DeltaOfflineStore:
         """Days and files outside the spans are not opened."""
         import polars as pl
 
-        table = self._open(event) if version is None else self._at(event, version)
+        table = self._open(event) if version is None else self._pinned(event, version)
         if table is None:
             return pl.DataFrame(schema=_types(event)).select(columns)
         rows = _with_defaults(pl.scan_delta(table), event, _added(event, table))
@@ -201,6 +203,13 @@ class DeltaOfflineStore:
     def _at(self, event: EventType, version: int) -> DeltaTable:
         table = self._tables.open(event.name, version=version)
         assert table is not None  # a version that is not there is StoreUnavailable
+        return table
+
+    def _pinned(self, event: EventType, version: int) -> DeltaTable:
+        """A version does not change: what reads it again and again opens it once."""
+        table = self._versions.get(event)
+        if table is None or table.version() != version:
+            table = self._versions[event] = self._at(event, version)
         return table
 
     def _create(self, event: EventType) -> DeltaTable:
@@ -277,7 +286,8 @@ def _partitions(table: DeltaTable, event: EventType) -> list[Partition]:
 
 
 def _files(table: DeltaTable) -> pa.Table:
-    return pa.table(table.get_add_actions(flatten=True))
+    # `pa.table` would import pandas, to see whether this is one of its frames.
+    return pa.RecordBatchReader.from_stream(table.get_add_actions(flatten=True)).read_all()
 
 
 def _newest_known_at_us(files: pa.Table) -> int | None:
@@ -286,10 +296,12 @@ def _newest_known_at_us(files: pa.Table) -> int | None:
 
 
 def _rows_by_day(files: pa.Table) -> "dict[date, int]":
-    if not files.num_rows:
-        return {}
-    by_day = files.group_by("partition.event_date").aggregate([("num_records", "sum")])
-    return {row["partition.event_date"]: row["num_records_sum"] for row in by_day.to_pylist()}
+    by_day: Counter[date] = Counter()
+    days, rows = files["partition.event_date"], files["num_records"]
+    # Grouping by Arrow would import pandas.
+    for day, count in zip(days.to_pylist(), rows.to_pylist(), strict=True):
+        by_day[day] += count
+    return dict(by_day)
 
 
 def _positions(table: DeltaTable, partitions: Iterable[Partition]) -> dict[Partition, int]:

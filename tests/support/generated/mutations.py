@@ -26,6 +26,7 @@ STRANGE: Sequence[Any] = (
     *((), ("x",), ["k0"], ("k0", "k0"), {"k0"}, {}),
     *(timedelta(0), timedelta(seconds=-1), timedelta(seconds=7), timedelta(days=800_000)),
     *(timedelta.max, float("nan"), float("inf"), 10**30, object(), len, int),
+    *(np.arange(2), np.int64(3), np.str_("k0"), "\ud800", "a\x1fb", "x" * 300),
 )
 """Values that a field may be given by mistake; some of them are sound in some fields."""
 
@@ -38,6 +39,12 @@ def _gives(change: Callable[[Any], Any]) -> Callable[..., Any]:
 def _fails_for_3(result: Any) -> Any:
     if (np.asarray(result) == 3).any():
         raise ZeroDivisionError
+    return result
+
+
+def _ends_for_3(result: Any) -> Any:
+    if (np.asarray(result) == 3).any():
+        raise SystemExit
     return result
 
 
@@ -65,6 +72,11 @@ FORMULAS: Sequence[Callable[[Any], Any]] = (
     _gives(lambda _: None),
     _gives(lambda r: 1 // (len(r) - len(r))),
     _gives(_fails_for_3),
+    _gives(_ends_for_3),
+    _gives(lambda r: np.ma.masked_equal(np.asarray(r), 3)),
+    _gives(lambda r: np.asarray(r).astype(np.float16)),
+    _gives(lambda r: np.asarray(r).astype(np.uint64)),
+    _gives(lambda r: np.asarray(r).astype(object)),
     _gives(lambda r: -np.asarray(r)),
     _written,
     lambda formula: lambda *given: formula(*(dict(g) if hasattr(g, "keys") else g for g in given)),

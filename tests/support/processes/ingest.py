@@ -12,18 +12,20 @@ from confluent_kafka import KafkaError, Message, Producer
 from features.catalog import domains, event_types
 from features.catalog.flights.events import REGISTERED
 from features.contracts.topics import topic_specs
-from infra.kafka.admin import end_offsets, ensure_topics
+from infra.kafka.admin import ensure_topics
 from infra.kafka.config import producer_config
 from infra.kafka.errors import KafkaFailed
-from infra.kafka.observers import group_positions
+from infra.kafka.partitions import Partition, has_reached
 from infra.settings import KafkaSettings
 from tests.support.data.recordings import flights
+from tests.support.positions import ends_of, group_positions
 from tests.support.processes.commands import EVENTIDE, environment, run
 from tests.support.processes.service import ServiceProcess
 from tests.support.servers import CLIENT_SESSIONS, free_port
 from tests.support.waiting import wait_until
 
 TOPICS = tuple(e.name for e in event_types())
+PARTITIONS = tuple(Partition(e.name, n) for e in event_types() for n in range(e.partitions))
 GROUP = "eventide-ingest"
 
 
@@ -150,10 +152,10 @@ def all_ingested(kafka: KafkaSettings) -> bool:
     """Whether the group has committed the end of every topic."""
     try:
         positions = group_positions(kafka, GROUP)
-        ends = end_offsets(kafka, TOPICS)
+        ends = ends_of(kafka, PARTITIONS)
     except KafkaFailed:
         return False
-    return all(positions.get(p, 0) >= end for p, end in ends.items())
+    return has_reached(positions, ends)
 
 
 def wait_until_done(kafka: KafkaSettings, *processes: IngestProcess, limit_s: float = 90) -> None:

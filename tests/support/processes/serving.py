@@ -18,13 +18,14 @@ from features.catalog.flights.events import REQUESTED
 from features.contracts.codec import encode, encode_key, schema_headers
 from features.contracts.predictions import Outcome
 from features.contracts.topics import SERVING_DEAD_LETTERS, topic_specs
-from infra.kafka.admin import end_offsets, ensure_topics
+from infra.kafka.admin import ensure_topics
 from infra.kafka.config import producer_config
 from infra.kafka.message import Message
-from infra.kafka.observers import group_positions
+from infra.kafka.partitions import Partition
 from infra.kafka.topic_reader import read_all
 from infra.settings import KafkaSettings, Settings
 from tests.support.data.messages import a_request
+from tests.support.positions import ends_of, group_positions
 from tests.support.processes.commands import EVENTIDE, environment
 from tests.support.processes.service import ServiceProcess
 from tests.support.servers import CLIENT_SESSIONS, MLFLOW_LOGIN_SETTINGS, free_port
@@ -178,7 +179,7 @@ class Feeder:
 
 def all_answered(site: Site) -> bool:
     """Whether the group has committed the end of the requests."""
-    ends = end_offsets(site.kafka, [REQUESTED.name])
+    ends = ends_of(site.kafka, [Partition(REQUESTED.name, n) for n in range(REQUESTED.partitions)])
     positions = group_positions(site.kafka, site.group)
     return all(positions.get(p, 0) == end for p, end in ends.items())
 

@@ -112,4 +112,4 @@ def test_the_check_ends_with_exit_code_1_and_lists_every_mistake(folder: Path) -
         assert result.exit_code == 1
         assert "the file is no Python: '(' was never closed" in result.output
         assert "made_wrong.sold: its record has no field 'shp'" in result.output
-        assert "flights: 8 events, 15 views, 1 services: valid" in result.output
+        assert "flights: 8 events, 15 views, 1 service: valid" in result.output

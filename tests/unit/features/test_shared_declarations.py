@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from features.catalog import each_event_once
-from features.definitions import Aggregation, Entity, EventType, FeatureView, View
+from features.definitions import Aggregation, Domain, Entity, EventType, FeatureView, View
 from features.errors import DeclarationError
 from features.ingestion.compaction_watermark import CompactionWatermark
 from features.ingestion.online_sink import OnlineSink
@@ -13,7 +13,7 @@ from features.maintenance.rebuild import RebuildRules, rebuild
 from features.stores.declared_views import DeclaredViews, each_once
 from features.stores.memory import MemoryOfflineStore, MemoryOnlineStore
 from infra.clock import HOUR
-from tests.support.by_hand import an_event, assert_values, query, seconds, sent
+from tests.support.by_hand import an_event, assert_values, column, query, seconds, sent
 from tests.support.generated.cases import Case
 
 SOLD = an_event(cents=int)
@@ -66,3 +66,24 @@ def test_an_event_type_that_several_domains_list_is_one() -> None:
     assert each_event_once([SOLD, replace(SOLD)]) == (SOLD,)
     with pytest.raises(DeclarationError, match=r"several event types are called shop\.sold"):
         each_event_once([SOLD, changed])
+
+
+def test_two_features_of_one_name_are_refused_in_whichever_services_they_stand() -> None:
+    window = (seconds(100),)
+    last = Aggregation(operation="last", column="cents", windows=window)
+    column_of = column("last_cents", lambda e: e["cents"], "cents")
+    total = Aggregation(operation="sum", column="last_cents", windows=window)
+    views = (
+        replace(SALES, name="sales_sum", aggregations=(last,)),
+        replace(SALES, aggregations=(total,), columns=(column_of,)),
+    )
+    assert views[0].features == views[1].features
+    with pytest.raises(DeclarationError, match="features of several views are called"):
+        Domain(
+            name="shop",
+            events=(SOLD,),
+            views=views,
+            services=(),
+            labels=(),
+            predictions_topic="shop.predictions",
+        )

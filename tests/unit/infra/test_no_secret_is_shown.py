@@ -5,6 +5,7 @@ import os
 import sys
 import traceback
 from collections.abc import Iterator
+from urllib.parse import quote
 
 import pytest
 
@@ -13,6 +14,7 @@ from infra.logging import mask_event
 from infra.settings import Settings
 
 SECRET = "hunter2/with@every:thing"
+IN_A_URL = quote(SECRET, safe="")
 RIGHT = {
     "EVENTIDE_KAFKA__CLIENT": json.dumps(
         {"security.protocol": "sasl_ssl", "sasl.password": SECRET, "ssl.key.pem": SECRET}
@@ -21,8 +23,8 @@ RIGHT = {
     "EVENTIDE_OFFLINE_STORE": f"s3://bucket/x?secret_access_key={SECRET}",
     "EVENTIDE_OFFLINE_OPTIONS": json.dumps({"AWS_SECRET_ACCESS_KEY": SECRET}),
     "EVENTIDE_STACK__POSTGRES": f"postgresql+psycopg2://u:{SECRET}@127.0.0.1:9",
-    "EVENTIDE_STACK__MLFLOW": f"http://u:{SECRET}@127.0.0.1:9",
-    "EVENTIDE_MLFLOW_URL": f"http://u:{SECRET}@127.0.0.1:9",
+    "EVENTIDE_STACK__MLFLOW": f"http://u:{IN_A_URL}@127.0.0.1:9",
+    "EVENTIDE_MLFLOW_URL": f"http://u:{IN_A_URL}@127.0.0.1:9",
     "EVENTIDE_MLFLOW_PASSWORD": SECRET,
     "EVENTIDE_AIRFLOW_URL": "http://127.0.0.1:9",
     "EVENTIDE_AIRFLOW_USERNAME": "admin",
@@ -33,6 +35,8 @@ MISTYPED = {
     "EVENTIDE_KAFKA__CLIENT": [f'{{"sasl.password": "{SECRET}"', f'["{SECRET}"]', SECRET],
     "EVENTIDE_KAFKA": [f'{{"client": "{SECRET}"}}', f'{{"{SECRET}": 1'],
     "EVENTIDE_ONLINE_STORE": [f"reids://:{SECRET}@h", f"redis:/:{SECRET}@h", f"x://{SECRET}@h"],
+    "EVENTIDE_MLFLOW_URL": [f"http://u:{SECRET}@127.0.0.1:9", f"u:{SECRET}@h"],
+    "EVENTIDE_STACK__AIRFLOW": [f"http://u:{SECRET}@127.0.0.1:9", f"//u:{SECRET}@h"],
     "EVENTIDE_OFFLINE_OPTIONS": [f'{{"key": "{SECRET}"', f'["{SECRET}"]'],
     "EVENTIDE_STACK__KAFKA_PORT": [SECRET],
     "EVENTIDE_STACK__PASSWORD": [SECRET],

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
+from infra.http_client import http_client
 from infra.settings import ENDPOINTS_FILE, load_settings
 
 
@@ -58,11 +59,78 @@ def test_an_unknown_kind_of_online_store_is_refused(
         load_settings()
 
 
+@pytest.mark.parametrize("name", ["MLFLOW_URL", "AIRFLOW_URL", "STACK__MLFLOW", "STACK__AIRFLOW"])
+@pytest.mark.parametrize(
+    "url",
+    [
+        "localhost:5000",
+        "127.0.0.1:5000",
+        "ftp://host",
+        "http://",
+        "http:///path",
+        "http://[::1",
+        "http://host:port",
+        "http://host:99999",
+        "http://host:0",
+        "http://a b/",
+        "http://host:5000\n",
+        "http://a..b",
+        f"http://{'a' * 64}.example",
+        "http://user:pa/ss@host:1",
+    ],
+)
+def test_a_url_that_no_client_can_ask_is_refused_with_its_field(
+    state: Path, monkeypatch: pytest.MonkeyPatch, name: str, url: str
+) -> None:
+    monkeypatch.setenv(f"EVENTIDE_{name}", url)
+    with pytest.raises(ValidationError, match="http://host:5000") as caught:
+        load_settings()
+    assert name.lower().replace("__", ".") in str(caught.value)
+    assert "pa/ss" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://127.0.0.1:5000",
+        "https://mlflow.example/base/path",
+        "http://[::1]:5000",
+        "http://user:p%2Fw@host",
+        "http://m\u00fcller.example",
+    ],
+)
+def test_a_url_that_a_client_can_ask_is_taken(
+    state: Path, monkeypatch: pytest.MonkeyPatch, url: str
+) -> None:
+    monkeypatch.setenv("EVENTIDE_MLFLOW_URL", url)
+    monkeypatch.setenv("EVENTIDE_STACK__AIRFLOW", url)
+    assert load_settings().mlflow_url == url
+    with http_client(url, timeout_s=1) as client:
+        assert client.build_request("GET", "/x").url.host
+
+
 def test_an_invalid_value_is_refused_with_its_field(
     state: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("EVENTIDE_INGEST__FLUSH_ROWS", "0")
     with pytest.raises(ValidationError, match="flush_rows"):
+        load_settings()
+
+
+@pytest.mark.parametrize("level", ["debug", "Info", "WARNING"])
+def test_a_log_level_is_known_in_any_case(
+    state: Path, monkeypatch: pytest.MonkeyPatch, level: str
+) -> None:
+    monkeypatch.setenv("EVENTIDE_LOG_LEVEL", level)
+    assert load_settings().log_level == level.upper()
+
+
+@pytest.mark.parametrize("level", ["verbose", "10", ""])
+def test_an_unknown_log_level_is_refused_with_its_field(
+    state: Path, monkeypatch: pytest.MonkeyPatch, level: str
+) -> None:
+    monkeypatch.setenv("EVENTIDE_LOG_LEVEL", level)
+    with pytest.raises(ValidationError, match="log_level"):
         load_settings()
 
 

@@ -12,6 +12,11 @@ def test_every_setting_is_listed_by_its_variable() -> None:
     assert listed["EVENTIDE_INGEST__FLUSH_ROWS"].meaning == "rows that force an offline commit"
 
 
+def test_a_setting_without_a_value_shows_none() -> None:
+    listed = {row.variable: row for row in rows(Settings())}
+    assert listed["EVENTIDE_STACK__KAFKA_PORT"].value == ""
+
+
 def test_setting_a_listed_variable_sets_the_value(monkeypatch: pytest.MonkeyPatch) -> None:
     for row in rows(Settings()):
         if row.variable == "EVENTIDE_SERVING__MAX_BATCH":

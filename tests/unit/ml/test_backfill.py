@@ -10,12 +10,12 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
-from infra.airflow.client import AirflowApi, AirflowUnavailable
+from infra.airflow.client import AirflowApi, AirflowUnavailable, DagRun
 from infra.errors import EventideError
-from ml.backfill import backfill
+from ml.backfill import _watch, backfill
 
 FIRST = date(2013, 1, 1)
-DAYS = 250
+DAYS = 201  # three pages
 
 
 class Airflow(BaseHTTPRequestHandler):
@@ -25,6 +25,7 @@ class Airflow(BaseHTTPRequestHandler):
     refuses: ClassVar[int] = 0  # so many calls are answered 401
     forbids: ClassVar[bool] = False
     runs: ClassVar[list[dict[str, Any]]] = []
+    tasks: ClassVar[list[list[dict[str, Any]]]] = []  # at one call after the other
     url: ClassVar[str] = ""
 
     def do_POST(self) -> None:
@@ -50,7 +51,7 @@ class Airflow(BaseHTTPRequestHandler):
             chosen = [r for r in cls.runs if low <= r["run_after"] < high]
             self._page("dag_runs", chosen, query)
         elif path.endswith("/taskInstances"):
-            self._page("task_instances", [], query)
+            self._page("task_instances", cls.tasks.pop(0) if cls.tasks else [], query)
         elif path.endswith("/return_value"):
             self._answer(200, {"value": {"decision": "held"}})
         else:
@@ -79,9 +80,10 @@ def _run(day: date) -> dict[str, Any]:
 def airflow() -> Iterator[type[Airflow]]:
     class OwnAirflow(Airflow):
         runs: ClassVar[list[dict[str, Any]]] = []
+        tasks: ClassVar[list[list[dict[str, Any]]]] = []
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), OwnAirflow)
-    thread = Thread(target=server.serve_forever)
+    thread = Thread(target=server.serve_forever, args=(0.02,))
     thread.start()
     OwnAirflow.url = f"http://127.0.0.1:{server.server_port}"
     yield OwnAirflow
@@ -125,3 +127,41 @@ def test_a_refusal_says_its_status_and_whose_login_it_is(
     with pytest.raises(AirflowUnavailable, match=str(status)) as caught:
         api_of(airflow).is_paused("train_flights")
     assert "'who'" in (caught.value.hint or "")
+
+
+def test_a_mapped_task_is_reported_by_its_name_and_each_state_once(
+    airflow: type[Airflow], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def tasks(*labels_and_states: tuple[str, str]) -> list[dict[str, Any]]:
+        return [
+            {
+                "task_id": "train",
+                "map_index": n,
+                "rendered_map_index": label,
+                "state": state,
+                "try_number": 1,
+                "duration": 2.0,
+            }
+            for n, (label, state) in enumerate(labels_and_states)
+        ]
+
+    steps = iter(["queued", "running", "running", "success"])
+    airflow.tasks = [
+        tasks(("0", "queued"), ("1", "running")),
+        tasks(("trees", "running"), ("1", "running")),
+        tasks(("trees", "running"), ("1", "failed")),
+        tasks(("trees", "success"), ("1", "failed")),
+    ]
+    api, lines = api_of(airflow), list[str]()
+    day = FIRST
+
+    def runs(_: str, *, first: date, last: date) -> list[DagRun]:
+        return [DagRun(run_id="r", day=first, state=next(steps, "success"))]
+
+    monkeypatch.setattr(api, "runs", runs)
+    _watch(api, "train_flights", day, on_progress=lines.append)
+    assert lines == [
+        f"{day} train[trees]: running",
+        f"{day} train[1]: failed",
+        f"{day} train[trees]: success 2.0 s",
+    ]

@@ -1,21 +1,27 @@
 """Which model serves, also when the source of models fails."""
 
+import re
 import shutil
 import time
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
+from msgspec import structs
 from structlog.testing import capture_logs
 
 from features.catalog.flights.services import FLIGHT_DELAY
-from ml.bundle.format import MODEL
+from features.definitions import FeatureService
+from features.retrieval.online import FeatureVectors
+from ml.bundle.format import MODEL, write_bundle
 from ml.bundle.scoring import Bundle
 from serving.adapters.folder import FolderModelSource
 from serving.champion import RETRY_REFUSED_S, Champion, ChampionWatch, check_columns
 from serving.errors import ModelRefused, ModelUnavailable
 from serving.model import ModelVersion
-from tests.support.data.bundles import a_bundle
+from tests.support.changed_services import with_longer_schedule, without_routes
+from tests.support.data.bundles import a_bundle, a_model_file
 from tests.support.waiting import wait_until
 
 
@@ -56,19 +62,22 @@ def champion(source: Source, tmp_path: Path) -> Champion:
 
 
 def a_champion(
-    source: Source, tmp_path: Path, clock_s: Callable[[], float] = time.monotonic
+    source: Source,
+    tmp_path: Path,
+    clock_s: Callable[[], float] = time.monotonic,
+    service: FeatureService = FLIGHT_DELAY,
 ) -> Champion:
     return Champion(
         source,
         folder=tmp_path / "models",
-        service=FLIGHT_DELAY,
+        service=service,
         warm_rows=10,
         clock_s=clock_s,
     )
 
 
-def promote(bundle: Path, *, intercept: float, numbers: int | None = None) -> str:
-    sha256 = a_bundle(bundle, FLIGHT_DELAY, intercept=intercept, numbers=numbers)
+def promote(bundle: Path, *, intercept: float) -> str:
+    sha256 = a_bundle(bundle, FLIGHT_DELAY, intercept=intercept)
     return f"folder-{sha256[:12]}"
 
 
@@ -80,7 +89,7 @@ def test_without_a_champion_there_is_no_model(champion: Champion) -> None:
     champion.refresh()
 
     assert champion.model is None
-    assert champion.trouble == "there is no champion yet"
+    assert champion.trouble == "no champion is registered"
 
 
 def test_a_new_champion_takes_over(champion: Champion, bundle: Path) -> None:
@@ -150,20 +159,62 @@ def test_a_refused_version_is_not_fetched_again_at_each_refresh(
     assert served_version(champion) == other
 
 
-def test_a_model_with_other_columns_is_not_served(champion: Champion, bundle: Path) -> None:
-    first = promote(bundle, intercept=-1)
+@pytest.mark.parametrize(
+    ("changed", "named"),
+    [
+        (without_routes, "flight_delay does not give route_landings_count_24h"),
+        (with_longer_schedule, r"origin_schedule_count_same_hour \(view origin_schedule\)"),
+    ],
+)
+def test_a_model_whose_columns_are_gone_or_mean_something_else_is_not_served(
+    changed: Callable[[FeatureService], FeatureService],
+    named: str,
+    source: Source,
+    tmp_path: Path,
+    bundle: Path,
+) -> None:
+    sha256 = a_bundle(bundle, FLIGHT_DELAY)
+    a_champion(source, tmp_path).refresh()
+    champion = a_champion(source, tmp_path, service=changed(FLIGHT_DELAY))
+    champion.restore()
+    assert champion.model is None
+    assert re.search(named, champion.trouble)
     champion.refresh()
-    promote(bundle, intercept=-2, numbers=3)
+    assert champion.model is None
+    assert re.search(named, champion.trouble)
+    with pytest.raises(ModelRefused, match=named):
+        check_columns(Bundle.load(bundle, sha256), changed(FLIGHT_DELAY))
+
+
+def test_a_model_is_served_by_a_service_that_gives_more_columns(
+    source: Source, tmp_path: Path, bundle: Path
+) -> None:
+    sha256 = a_bundle(bundle, without_routes(FLIGHT_DELAY), intercept=-1)
+    champion = a_champion(source, tmp_path)
     champion.refresh()
+    model = champion.model
+    assert model is not None
+    own = Bundle.load(bundle, sha256)
+    rows = np.random.default_rng(0).normal(size=(5, len(FLIGHT_DELAY.numbers)))
+    vectors = FeatureVectors(
+        categories=dict.fromkeys(FLIGHT_DELAY.categories, ["AA"] * 5),
+        numbers=rows,
+        exact=np.ones(5, bool),
+    )
+    read = [i for i, n in enumerate(FLIGHT_DELAY.numbers) if not n.startswith("route_landings")]
+    expected = own.score(vectors.categories, rows[:, read])
+    np.testing.assert_array_equal(model.score(vectors), expected)
 
-    assert served_version(champion) == first
-    assert "the model's columns are not those of service flight_delay" in champion.trouble
 
-
-def test_the_error_for_other_columns_names_the_difference(tmp_path: Path) -> None:
-    sha256 = a_bundle(tmp_path, FLIGHT_DELAY, numbers=len(FLIGHT_DELAY.numbers) - 1)
-    with pytest.raises(ModelRefused, match=FLIGHT_DELAY.numbers[-1]):
-        check_columns(Bundle.load(tmp_path, sha256), FLIGHT_DELAY)
+def test_a_model_that_records_no_meanings_is_served_by_the_names_of_its_columns(
+    source: Source, tmp_path: Path, bundle: Path
+) -> None:
+    write_bundle(bundle, structs.replace(a_model_file(FLIGHT_DELAY), meanings={}))
+    champion = a_champion(source, tmp_path, service=with_longer_schedule(FLIGHT_DELAY))
+    with capture_logs() as logs:
+        champion.refresh()
+    assert champion.model is not None
+    assert "model_without_meanings" in [line["event"] for line in logs]
 
 
 def test_while_the_registry_is_unavailable_the_model_keeps_serving(

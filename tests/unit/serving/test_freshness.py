@@ -9,6 +9,7 @@ from functools import partial
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from prometheus_client import REGISTRY
 
 from features.engine.sorting import UNSET
 from features.stores.memory import MemoryOnlineStore
@@ -58,6 +59,13 @@ def test_without_event_and_without_end_completeness_is_unknown() -> None:
     assert complete(newest={P0: REQUESTED_US}, at={P0: 1}, ends={P0: 1}) == UNSET
 
 
+def test_a_partition_is_at_its_end_when_the_store_has_as_many_of_its_records() -> None:
+    behind, at_end = UNSET, SAME_MS
+    for position, expected in ((2, behind), (3, at_end), (4, at_end)):
+        assert complete(newest={}, at={P0: position}, ends={P0: 3}, partitions=1) == expected
+    assert complete(newest={}, at={}, ends={P0: 1}, partitions=1) == behind
+
+
 def test_a_service_without_views_lacks_nothing() -> None:
     assert complete(newest={}, at={}, ends={}, partitions=0) == SAME_MS
 
@@ -86,8 +94,8 @@ def test_no_event_emitted_before_the_complete_moment_is_missing(
 class Scene:
     """A store, the brokers' ends, and a clock that only a wait moves."""
 
-    def __init__(self, *, max_wait_s: float = 2.0) -> None:
-        self.store, self.now, self.end_reads = MemoryOnlineStore(), 0.0, 0
+    def __init__(self, *, max_wait_s: float = 2.0, now: float = 0.0) -> None:
+        self.store, self.now, self.end_reads = MemoryOnlineStore(), now, 0
         self.ends: Positions | KafkaFailed = {P0: 0, P1: 0}
         self.at_second: dict[int, Callable[[], None]] = {}
         self.freshness = Freshness(
@@ -134,12 +142,44 @@ class Scene:
             self.at_second.pop(int(self.now))()
 
 
+def records_behind() -> float | None:
+    return REGISTRY.get_sample_value("eventide_serving_ingest_behind_records")
+
+
 def test_a_complete_store_needs_no_wait_and_no_read_of_the_ends() -> None:
     scene = Scene()
     scene.apply(P0, 5, REQUESTED_US)
     scene.apply(P1, 5, REQUESTED_US + 1_000)
     assert scene.waits() == 0
     assert (scene.complete_us, scene.end_reads) == (REQUESTED_US, 0)
+
+
+def test_a_store_that_is_ahead_of_a_request_needs_no_wait_and_no_read_of_the_ends() -> None:
+    scene = Scene()
+    for partition in (P0, P1):
+        scene.apply(partition, 5, REQUESTED_US + 1_000)
+    assert scene.waits() == 0
+    assert (scene.complete_us, scene.end_reads) == (REQUESTED_US + 1_000, 0)
+
+
+def test_without_permission_to_wait_a_batch_does_not_wait() -> None:
+    scene = Scene(max_wait_s=0)
+    scene.ends = {P0: 3, P1: 0}
+    assert (scene.waits(), scene.complete_us) == (0, UNSET)
+
+
+def test_the_metric_of_the_lag_counts_the_records_that_the_store_lacks() -> None:
+    scene, added = Scene(max_wait_s=0), Partition("reported", 2)
+    scene.apply(P0, 2)
+    scene.apply(P1, 4)
+    scene.ends = {P0: 5, P1: 2, added: 3}  # three of P0, none of P1, all of the new partition
+    scene.waits()
+    assert records_behind() == 3 + 0 + 3
+
+    for partition, end in ((P0, 5), (P1, 5), (added, 3)):
+        scene.apply(partition, end, REQUESTED_US)
+    scene.waits()
+    assert records_behind() == 0
 
 
 def test_the_ends_of_idle_topics_are_read_once_per_batch() -> None:
@@ -176,6 +216,22 @@ def test_while_ingest_is_stopped_only_the_first_batch_waits() -> None:
     assert scene.complete_us == SAME_MS
 
 
+@pytest.mark.parametrize("newest_us", [REQUESTED_US, REQUESTED_US + 1])
+def test_a_batch_that_was_complete_ends_the_stall_of_an_earlier_one(newest_us: int) -> None:
+    """The brokers did not answer the first batch; for the second one they name the end of P1."""
+    scene = Scene()
+    scene.apply(P0, 1, newest_us)
+    scene.ends = KafkaFailed("no broker")
+    assert scene.waits() == pytest.approx(2, abs=2 * PAUSE_S)
+    assert scene.waits() == 0
+
+    scene.ends = {P0: 2, P1: 0}
+    assert (scene.waits(), scene.complete_us) == (0, newest_us)
+
+    scene.ends = {P0: 2, P1: 1}
+    assert scene.waits() == pytest.approx(2, abs=2 * PAUSE_S)
+
+
 def test_while_ingest_advances_each_batch_may_wait() -> None:
     scene = Scene()
     scene.ends = {P0: 100, P1: 0}
@@ -201,20 +257,23 @@ def test_while_the_brokers_do_not_answer_only_events_prove_completeness() -> Non
     assert scene.complete_us == REQUESTED_US
 
 
-def test_a_partition_that_a_topic_has_got_makes_features_stale_until_it_is_applied() -> None:
+@pytest.mark.parametrize("later_s", [PARTITIONS_EVERY_S, 60.0])
+def test_a_partition_that_a_topic_has_got_makes_features_stale_until_it_is_applied(
+    later_s: float,
+) -> None:
     """Ingest does not read it yet: the partitions that were known say nothing about its events."""
-    scene, added = Scene(), Partition("reported", 2)
+    scene, added = Scene(now=100.0), Partition("reported", 2)
     for partition in (P0, P1):
         scene.apply(partition, 5, REQUESTED_US)
     scene.ends = {P0: 5, P1: 5, added: 1}
     assert scene.waits() == 0  # nothing was asked of the brokers within the last second
 
-    scene.now += PARTITIONS_EVERY_S
+    scene.now += later_s
     assert scene.waits() == pytest.approx(2, abs=2 * PAUSE_S)
     assert scene.complete_us == UNSET
 
     scene.apply(added, 1, REQUESTED_US - 5_000)
-    scene.now += PARTITIONS_EVERY_S
+    scene.now += later_s
     assert scene.waits() == 0
     assert scene.complete_us == SAME_MS
 

@@ -34,9 +34,10 @@ def model(tmp_path: Path) -> ServedModel:
 
 def a_model(folder: Path, *, intercept: float = -1.0) -> ServedModel:
     sha256 = a_bundle(folder, FLIGHT_DELAY, intercept=intercept)
-    return ServedModel(
-        version=ModelVersion(name="flight_delay", version="7", run_id="run", bundle_sha256=sha256),
-        bundle=Bundle.load(folder, sha256),
+    return ServedModel.of(
+        ModelVersion(name="flight_delay", version="7", run_id="run", bundle_sha256=sha256),
+        Bundle.load(folder, sha256),
+        FLIGHT_DELAY,
     )
 
 
@@ -227,7 +228,7 @@ def test_a_model_that_scores_neither_requests_nor_its_own_rows_fails_and_rejects
 ) -> None:
     sound = a_model(tmp_path / "bundle")
     bundle = Bundle(a_model_file(FLIGHT_DELAY), lambda encoded: np.full(len(encoded), np.nan))
-    broken = ServedModel(version=sound.version, bundle=bundle)
+    broken = ServedModel.of(sound.version, bundle, FLIGHT_DELAY)
     with pytest.raises(ModelFails, match="its score of a row of its own is nan"):
         score([a_message()], broken)
 

@@ -178,7 +178,7 @@ def test_the_text_for_people_has_each_domain_and_each_mistake_with_its_remedy(
     monkeypatch.chdir(file.parent)
     line = line_of(file, "SOLD =")
     assert catalog_text(check_catalog(package)).splitlines() == [
-        "sound: 1 events, 1 views, 0 services: valid",
+        "sound: 1 event, 1 view, 0 services: valid",
         "wrong: 1 mistake",
         f"__init__.py:{line}: event wrong.sold: its record has no field 'shp'",
         "    did you mean 'shop'?",

@@ -4,9 +4,11 @@ import inspect
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import timedelta
-from typing import Any
+from typing import Annotated, Any
 
+import msgspec
 import pytest
+from msgspec import Meta
 
 from features.catalog import domains
 from features.catalog.flights import DOMAIN
@@ -17,6 +19,7 @@ from features.definitions import (
     Check,
     Column,
     Entity,
+    EventType,
     FeatureView,
     RequestColumn,
     TimeWindow,
@@ -164,3 +167,42 @@ def test_a_check_must_declare_its_action_on_failure() -> None:
 
 def test_a_request_event_is_no_source_of_a_view() -> None:
     assert REQUESTED not in ADDED.sources
+
+
+class WithCode(msgspec.Struct):
+    """An event that is not what its message says."""
+
+    event_id: str
+    event_time_us: int
+    seats: int
+
+    def __post_init__(self) -> None:
+        if self.seats == 7:
+            raise KeyError
+
+
+@pytest.mark.parametrize(
+    ("field", "mistake"),
+    [
+        (("seats", int, "none"), "the default of 'seats' is 'none'"),
+        (("seats", int, None), "the default of 'seats' is None"),
+        (("seats", Annotated[int, Meta(ge=1)], 0), "the default of 'seats' is 0"),
+        (("seats", int | msgspec.UnsetType, msgspec.UNSET), "the default of 'seats' is UNSET"),
+        (("seats", int, msgspec.field(default_factory=lambda: 1)), "is made by a function"),
+        (("seats", Annotated[int, Meta(ge=5, le=1)]), "no number lies in the bounds of 'seats'"),
+        (("seats", Annotated[int, Meta(gt=1, lt=2)]), "no number lies in the bounds of 'seats'"),
+        (("seats", Annotated[int, Meta(le=2**70)]), "its record cannot be read"),
+    ],
+)
+def test_a_record_that_is_more_than_its_message_or_takes_none_is_refused(
+    field: Any, mistake: str
+) -> None:
+    fields = [("event_id", str), ("event_time_us", int), field]
+    record = msgspec.defstruct("Made", fields, kw_only=True)
+    with pytest.raises(DeclarationError, match=mistake):
+        EventType(name="made", record=record, key="event_id")
+
+
+def test_a_record_that_runs_code_is_refused() -> None:
+    with pytest.raises(DeclarationError, match="__post_init__"):
+        EventType(name="made", record=WithCode, key="event_id")

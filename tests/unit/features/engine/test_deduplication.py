@@ -35,6 +35,18 @@ def test_a_sighting_counts_again_only_beyond_the_horizon() -> None:
     assert first.tolist() == [True, False, True, True]
 
 
+def test_history_counts_the_same_sightings_in_each_partition() -> None:
+    """The same ids at the same times in two partitions; the rows are not in their order."""
+    first = first_sightings(
+        ids=np.array([1, 2, 1, 1] * 2),
+        partitions=np.repeat([0, 1], 4),
+        offsets=np.array([2, 3, 1, 0] * 2),
+        known_at_us=np.array([21, 21, 10, 0] * 2),
+        horizon_us=HORIZON,
+    )
+    assert first.tolist() == [True, True, False, True] * 2
+
+
 def test_a_dropped_sighting_renews_the_horizon() -> None:
     window = DeduplicationWindow(HORIZON)
     assert window.first_sightings(sightings(["a"] * 4, [0, 8, 16, 24])).tolist() == [
@@ -47,20 +59,28 @@ def test_a_dropped_sighting_renews_the_horizon() -> None:
 
 def test_ids_beyond_the_horizon_are_forgotten() -> None:
     window = DeduplicationWindow(HORIZON)
-    window.first_sightings(sightings(["old", "renewed"], [0, 0]))
-    window.first_sightings(sightings(["renewed"], [9], first_offset=2))
+    window.first_sightings(sightings(["old", "old", "renewed"], [0, 0, 0]))
+    window.first_sightings(sightings(["renewed"], [9], first_offset=3))
     assert window.forget() == ([], [])
 
-    window.first_sightings(sightings(["new"], [21], first_offset=3))
+    window.first_sightings(sightings(["new"], [21], first_offset=4))
     assert window.forget() == ([0], [])
     assert len(window) == 2
-    assert window.first_sightings(sightings(["renewed"], [19], first_offset=4)).tolist() == [False]
+    assert window.first_sightings(sightings(["renewed"], [19], first_offset=5)).tolist() == [False]
 
 
 def test_a_restarted_window_remembers_earlier_sightings() -> None:
     earlier = [sightings(["a", "b"], [0, 1]), sightings(["a"], [5], first_offset=2)]
     restarted = DeduplicationWindow(HORIZON, earlier)
     assert restarted.first_sightings(sightings(["a", "b"], [15, 15], 3)).tolist() == [False, True]
+
+
+def test_ids_without_a_time_each_are_refused() -> None:
+    damaged = sightings(["a", "b"], [0])
+    with pytest.raises(ValueError, match="zip"):
+        DeduplicationWindow(HORIZON, [damaged])
+    with pytest.raises(ValueError, match="zip"):
+        DeduplicationWindow(HORIZON).first_sightings(damaged)
 
 
 def test_an_event_may_repeat_another_only_if_ids_as_old_as_that_are_forgotten() -> None:
@@ -98,7 +118,7 @@ def test_of_too_many_ids_the_oldest_are_forgotten_and_their_events_may_repeat() 
 
 
 def test_a_restarted_window_knows_that_ids_were_forgotten() -> None:
-    from_the_start = [sightings(["a", "b"], [0, 60])]
+    from_the_start = [sightings(["a"], [0]), sightings(["b"], [60], first_offset=1)]
     forgotten = [sightings(["b"], [60], first_offset=1)]
     windows = [DeduplicationWindow(HORIZON, s, keep_us=30) for s in (from_the_start, forgotten)]
     repeats = [window.may_repeat(np.array([39, 40])).tolist() for window in windows]
@@ -117,6 +137,7 @@ def test_ids_are_kept_while_a_copy_can_count_for_an_exact_query(view: View) -> N
     assert kept == [view.lookback_us + 20 + 7 + 3, view.lookback_us + 20 + 7 + 3 + 11]
     assert ids_kept_us([view], SOLD, horizon_us=10**15, hold_us=7) == 2 * 10**15
     assert ids_kept_us([], SOLD, horizon_us=20, hold_us=7) == 40
+    assert ids_kept_us([], SOLD, horizon_us=20, hold_us=30) == 50
 
 
 @examples(100)

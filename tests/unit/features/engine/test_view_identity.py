@@ -3,7 +3,7 @@
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from datetime import timedelta
 from functools import partial
@@ -16,6 +16,7 @@ import pytest
 
 from features.definitions import (
     Aggregation,
+    CalendarView,
     Check,
     Column,
     Entity,
@@ -24,8 +25,9 @@ from features.definitions import (
     ItemValue,
     PreviousView,
     PythonView,
+    Span,
 )
-from features.engine.value_format import ViewSchemaMismatch
+from features.engine.value_format import ValueFormat, ViewSchemaMismatch
 from features.engine.view_states import state_of
 from features.errors import DeclarationError
 from features.stores.declared_views import DeclaredViews
@@ -57,6 +59,12 @@ def stored_under(view: Any) -> MemoryOnlineStore:
     """A store that a writer with this declaration has filled."""
     store, declared = MemoryOnlineStore(), DeclaredViews([view])
     declared.adopt(store)
+    apply_empty(store, declared.schema_ids)
+    return store
+
+
+def apply_empty(store: MemoryOnlineStore, schemas: Mapping[str, int]) -> None:
+    """An update without rows, by a writer that maintains the views under these ids."""
     partition = Partition("shop.sold", 0)
     store.apply(
         OnlineUpdate(
@@ -64,18 +72,20 @@ def stored_under(view: Any) -> MemoryOnlineStore:
             starts={partition: 0},
             ends={partition: 1},
             compacted_through_us=0,
-            schemas=declared.schema_ids,
+            schemas=schemas,
         )
     )
-    return store
 
 
 _SET_LITERAL = """
-from tests.unit.features.engine.test_view_identity import of_column
+from dataclasses import replace
+from features.catalog.flights.views import ALL
 from features.engine.view_states import state_of
 import numpy as np
-view = of_column(lambda e: np.array([c in {"x", "y", "z"} for c in e["city"]], bool), "city")
-print(state_of(view).schema_id)
+view = next(v for v in ALL if v.name == "origin_departures")
+in_set = lambda e: np.array([c in {"x", "y", "z"} for c in e["carrier"]], bool)
+column = replace(view.columns[0], compute=in_set, reads=("carrier",))
+print(state_of(replace(view, columns=(column, *view.columns[1:]))).schema_id)
 """
 
 
@@ -242,3 +252,33 @@ def test_installed_packages_are_recorded_with_their_versions_and_do_not_count() 
 
 def _cents(e: Any) -> Any:
     return e["cents"]
+
+
+def test_values_of_a_rule_that_left_out_a_limit_are_adopted() -> None:
+    view = CalendarView(
+        name="made",
+        source=SOLD,
+        entity=SHOP,
+        at="cents",
+        spans=(
+            Span(
+                name="day",
+                start=lambda r: r["as_of_us"],
+                end=lambda r: r["as_of_us"] + 1,
+                reads=("as_of_us",),
+            ),
+        ),
+        aggregations=(Aggregation(operation="count"),),
+        reach=timedelta(hours=1),
+        ahead=timedelta(hours=1),
+    )
+    state = state_of(view)
+    _, without_ahead = state.identity.earlier_ids
+    written = ValueFormat(view.name, state.columns, without_ahead).empty
+    assert not state.is_due(written, b"a")
+
+    store = MemoryOnlineStore()
+    apply_empty(store, {"made": without_ahead})
+    DeclaredViews([view]).adopt(store)
+    assert store.schema_ids() == {"made": state.schema_id}
+    assert store.declarations()["made"].adopted == (without_ahead,)

@@ -19,7 +19,7 @@ def at(*coordinates: tuple[int, int]) -> Int64Array:
     return np.array([place(p, o) for p, o in coordinates], dtype=np.int64)
 
 
-SENT = at((0, 1), (0, 2), (1, 1), (1, 7))
+SENT = at((0, 0), (0, 2), (1, 1), (1, 7))
 POSITIONS = {0: 3, 1: 8}
 NONE = at()
 
@@ -73,7 +73,7 @@ def test_requests_are_predicted_rejected_waiting_or_unanswered() -> None:
     account = account_requests(
         "r", asked=SENT, predicted=SENT[:1], rejected=SENT[1:2], positions={0: 3, 1: 2}
     )
-    assert (account.predicted, account.rejected) == (1, 1)
+    assert (account.predicted, account.stale, account.rejected) == (1, 0, 1)
     assert (account.unanswered, account.waiting, account.answered_twice) == (1, 1, 0)
 
 
@@ -87,6 +87,11 @@ def test_a_prediction_and_a_rejection_of_one_request_are_two_answers() -> None:
 coordinates = st.lists(
     st.tuples(st.integers(0, 63), st.integers(0, 2**47)), unique=True, max_size=30
 )
+
+
+def test_the_largest_offset_of_the_last_partition_fits_into_an_int64() -> None:
+    assert place(2**15 - 1, 2**48 - 1) == 2**63 - 1
+    assert place(1, 0) == 2**48
 
 
 @given(coordinates)

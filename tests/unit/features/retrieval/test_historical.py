@@ -220,6 +220,7 @@ def test_no_decision_gives_an_empty_frame_of_the_same_columns(history: GrowingHi
     assert empty.schema == history.rows().frame.schema
 
 
+@pytest.mark.slow
 def test_live_vectors_of_real_flights_equal_their_training_rows() -> None:
     """Two weeks of flights in order of emission; requests are read after their batch is applied."""
     recorded = flights().head(44_000)

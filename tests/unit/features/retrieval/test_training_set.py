@@ -1,5 +1,6 @@
 """Training sets read in slices: slices change no row, and only mature decisions are included."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,7 @@ from features.retrieval.manifest import (
     TableUse,
     changed_views,
 )
+from features.retrieval.stored_events import StoredEvents
 from features.retrieval.training_set import (
     FILE,
     MANIFEST,
@@ -102,8 +104,8 @@ def test_any_slice_gives_the_same_rows(
 
 
 @pytest.fixture(scope="module")
-def two_weeks() -> tuple[MemoryOfflineStore, int]:
-    """Real flights, and when the last event was emitted."""
+def two_weeks() -> tuple[Callable[[int], TrainingRows], TrainingRows]:
+    """The last days of two weeks of real flights: in slices of any length, and in one."""
     recorded, store = flights().head(44_000), MemoryOfflineStore()
     buffer = OfflineSink(store, dict(DOMAIN.by_name), clock_us=lambda: 0)
     partitions = [Partition(e.name, 0) for e in DOMAIN.events]
@@ -124,21 +126,29 @@ def two_weeks() -> tuple[MemoryOfflineStore, int]:
         )
     buffer.add(rows, ends)
     buffer.flush()
-    return store, int(recorded["known_at_us"].to_numpy().max())
+    end_us = int(recorded["known_at_us"].to_numpy().max())
+
+    def sliced(slice_us: int) -> TrainingRows:
+        return training_rows(
+            FLIGHT_DELAY,
+            LATE_15,
+            store,
+            start_us=end_us - 12 * DAY,
+            end_us=end_us,
+            known_before_us=end_us,
+            slice_us=slice_us,
+        )
+
+    return sliced, sliced(400 * DAY)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("slice_us", [7 * HOUR, DAY, 5 * DAY])
 def test_any_slice_of_real_flights_gives_the_same_rows(
-    two_weeks: tuple[MemoryOfflineStore, int], slice_us: int
+    two_weeks: tuple[Callable[[int], TrainingRows], TrainingRows], slice_us: int
 ) -> None:
-    store, end_us = two_weeks
-    span: dict[str, Any] = {
-        "start_us": end_us - 12 * DAY,
-        "end_us": end_us,
-        "known_before_us": end_us,
-    }
-    whole = training_rows(FLIGHT_DELAY, LATE_15, store, **span, slice_us=400 * DAY)
-    sliced = training_rows(FLIGHT_DELAY, LATE_15, store, **span, slice_us=slice_us)
+    of_slices, whole = two_weeks
+    sliced = of_slices(slice_us)
     assert whole.frame.height > 9_000
     assert sliced.frame.equals(whole.frame)
     assert sliced.manifest.sha256 == whole.manifest.sha256
@@ -156,14 +166,19 @@ def test_only_one_slice_and_its_reach_is_read_at_once() -> None:
         for i, e in enumerate(deliveries)
     ]
     store, most = full_of(deliveries), 0
-    read_events = EventLog.events
 
     class Watched(EventLog):
-        def events(self, *args: object, **span: object) -> pl.DataFrame:
+        def events(self, *args: Any, **span: Any) -> pl.DataFrame:
             nonlocal most
-            frame = read_events(self, *args, **span)  # type: ignore[arg-type]
+            frame = super().events(*args, **span)
             most = max(most, frame.height)
             return frame
+
+        def stored(self, *args: Any, **span: Any) -> StoredEvents:
+            nonlocal most
+            stored = super().stored(*args, **span)
+            most = max(most, stored.frame.height)
+            return stored
 
     from features.retrieval.historical import training_slices
 
@@ -233,7 +248,10 @@ def test_a_manifest_names_the_views_whose_declaration_was_changed_since(tmp_path
     older = {first: {**manifest.parts[first], "its reach": "of before"}}
     changed = structs.replace(
         manifest,
-        schema_ids={first: 1, **{v: views[v].earlier_id for v in others}},  # as 0.1.0 wrote them
+        schema_ids={
+            first: 1,
+            **{v: views[v].earlier_ids[0] for v in others},
+        },  # as 0.1.0 wrote them
         parts=older,
     )
     assert changed_views(changed, views).keys() == {first}

@@ -78,6 +78,7 @@ def _absent(extras: list[str]) -> list[str]:
     ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("image", sorted(EXTRAS))
 def test_the_image_has_the_packages_that_its_processes_import(image: str) -> None:
     hidden = _absent(EXTRAS[image])

@@ -3,6 +3,7 @@
 import json
 import socket
 import threading
+from collections.abc import Iterator
 
 import httpx
 import pytest
@@ -21,6 +22,17 @@ class Process:
 
     def is_ready(self) -> tuple[bool, str]:
         return not self.why_not, self.why_not
+
+
+@pytest.fixture(scope="module")
+def pages() -> Iterator[httpx.Client]:
+    """The pages of a process that is live and ready."""
+    process = Process()
+    with (
+        HealthServer(0, live=process.is_live, ready=process.is_ready) as server,
+        httpx.Client(base_url=f"http://127.0.0.1:{server.port}") as client,
+    ):
+        yield client
 
 
 def test_the_pages_show_the_state_of_the_process() -> None:
@@ -55,11 +67,8 @@ def test_a_busy_port_is_an_error_that_names_it() -> None:
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost:9101", "[::1]:9101", "LOCALHOST"])
-def test_the_pages_answer_to_the_names_of_this_machine(host: str) -> None:
-    process = Process()
-    with HealthServer(0, live=process.is_live, ready=process.is_ready) as server:
-        url = f"http://127.0.0.1:{server.port}/metrics"
-        assert httpx.get(url, headers={"host": host}).status_code == 200
+def test_the_pages_answer_to_the_names_of_this_machine(pages: httpx.Client, host: str) -> None:
+    assert pages.get("/metrics", headers={"host": host}).status_code == 200
 
 
 @pytest.mark.parametrize(
@@ -75,11 +84,10 @@ def test_the_pages_answer_to_the_names_of_this_machine(host: str) -> None:
     ],
 )
 @pytest.mark.parametrize("path", ["/metrics", "/readyz", "/healthz", "/"])
-def test_a_page_whose_name_was_made_to_point_here_reads_nothing(host: str, path: str) -> None:
-    process = Process()
-    with HealthServer(0, live=process.is_live, ready=process.is_ready) as server:
-        response = httpx.get(f"http://127.0.0.1:{server.port}{path}", headers={"host": host})
-    assert response.status_code == 403
+def test_a_page_whose_name_was_made_to_point_here_reads_nothing(
+    pages: httpx.Client, host: str, path: str
+) -> None:
+    assert pages.get(path, headers={"host": host}).status_code == 403
 
 
 def test_in_a_network_the_pages_answer_to_addresses_and_names_of_that_network() -> None:
@@ -106,7 +114,7 @@ def half_open(port: int) -> socket.socket:
 def test_half_open_connections_hold_few_threads_and_keep_nobody_out() -> None:
     process, before = Process(), threading.active_count()
     with HealthServer(0, live=process.is_live, ready=process.is_ready, timeout_s=60) as server:
-        clients = [half_open(server.port) for _ in range(400)]
+        clients = [half_open(server.port) for _ in range(4 * CONNECTIONS)]
         try:
             url = f"http://127.0.0.1:{server.port}/healthz"
             assert httpx.get(url, timeout=30).status_code == 200

@@ -18,7 +18,7 @@ def test_a_loop_with_heartbeats_is_alive() -> None:
     hung = threading.Event()
     pause = threading.Event()
     with Watchdog(0.5, on_hang=hung.set) as watchdog:
-        for _ in range(60):
+        for _ in range(40):
             watchdog.heartbeat()
             pause.wait(0.02)
         assert watchdog.alive

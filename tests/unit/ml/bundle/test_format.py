@@ -88,7 +88,7 @@ def fitted(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
 
 TEXTS = st.one_of(st.sampled_from(KNOWN["carrier"] + KNOWN["dest"]), st.text(max_size=5))
 FLOATS = st.one_of(st.just(float("nan")), st.floats(-1e6, 1e6))
-ROWS = st.lists(st.tuples(TEXTS, TEXTS, FLOATS, FLOATS, FLOATS, FLOATS), min_size=1, max_size=20)
+ROWS = st.lists(st.tuples(TEXTS, TEXTS, FLOATS, FLOATS, FLOATS), min_size=1, max_size=20)
 
 
 @examples(25)
@@ -97,25 +97,25 @@ def test_a_bundle_scores_any_row_as_its_pipeline_does(fitted: Fitted, rows: list
     carriers, dests, *numbers = (list(column) for column in zip(*rows, strict=True))
     matrix = np.array(numbers, dtype=float).T
     frame = pd.DataFrame({"carrier": carriers, "dest": dests}, dtype=object)
-    for name in USED:
-        frame[name] = matrix[:, NUMBERS.index(name)]
+    for place, name in enumerate(USED):
+        frame[name] = matrix[:, place]
     expected = fitted.pipeline.predict_proba(frame)[:, 1]
     scores = fitted.bundle.score({"carrier": carriers, "dest": dests}, matrix)
     assert np.abs(scores - expected).max() <= 1e-9
 
 
 def test_a_missing_text_scores_as_the_empty_text(fitted: Fitted) -> None:
-    numbers = np.zeros((2, 4))
+    numbers = np.zeros((2, 3))
     missing, empty = fitted.bundle.score({"carrier": [None, ""], "dest": ["D1", "D1"]}, numbers)
     assert missing == empty
 
 
 def test_no_rows_give_no_scores(fitted: Fitted) -> None:
-    assert fitted.bundle.score({"carrier": [], "dest": []}, np.empty((0, 4))).shape == (0,)
+    assert fitted.bundle.score({"carrier": [], "dest": []}, np.empty((0, 3))).shape == (0,)
 
 
 def test_scoring_does_not_change_the_numbers_of_the_caller(fitted: Fitted) -> None:
-    numbers = np.full((3, 4), np.nan)
+    numbers = np.full((3, 3), np.nan)
     fitted.bundle.score({"carrier": ["AA"] * 3, "dest": ["D1"] * 3}, numbers)
     assert np.isnan(numbers).all()
 
@@ -123,8 +123,8 @@ def test_scoring_does_not_change_the_numbers_of_the_caller(fitted: Fitted) -> No
 @pytest.mark.parametrize(
     ("categories", "shape"),
     [
-        ({"carrier": ["AA"], "dest": ["D1"]}, (1, 3)),
-        ({"carrier": ["AA"], "dest": ["D1", "D2"]}, (1, 4)),
+        ({"carrier": ["AA"], "dest": ["D1"]}, (1, 4)),
+        ({"carrier": ["AA"], "dest": ["D1", "D2"]}, (1, 3)),
     ],
 )
 def test_columns_of_a_wrong_shape_are_refused(
@@ -136,7 +136,7 @@ def test_columns_of_a_wrong_shape_are_refused(
 
 def test_a_bundle_records_its_origin(fitted: Fitted) -> None:
     bundle = fitted.bundle
-    assert (bundle.info, bundle.categories, bundle.numbers) == (INFO, CATEGORIES, NUMBERS)
+    assert (bundle.info, bundle.categories, bundle.numbers) == (INFO, CATEGORIES, USED)
 
 
 def test_the_same_model_gives_the_same_bytes(fitted: Fitted, tmp_path: Path) -> None:
@@ -184,7 +184,7 @@ def test_a_bundle_of_another_version_is_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("manifest", "named"),
     [
-        ({"format": 3, "files": {}}, "format 3"),
+        ({"format": 4, "files": {}}, "format 4; this version reads 1 to 3"),
         ({"format": 1, "files": {}}, "model.json cannot be read"),
         ({"format": 1, "files": {"../evil": {"size": 0, "sha256": ""}}}, "no file"),
         ({"format": 1, "files": {}, "run": "me"}, "cannot be read"),
@@ -223,12 +223,23 @@ def model_file(**changes: Any) -> ModelFile:
         {"categories": ("dest",)},
         {"encoder": (CategoryBlock(column="carrier", values=("AA",), rows=(), otherwise=(0.0,)),)},
         {"encoder": (NumberBlock(columns=("wind",), fill=(0.0, 1.0)),)},
+        {"meanings": {"wind": "a" * 16}},
+        {"meanings": dict.fromkeys(("carrier", "wind", "rain"), "a" * 16)},
     ],
 )
 def test_inconsistent_parts_are_never_written(changes: dict[str, Any], tmp_path: Path) -> None:
     with pytest.raises(BundleRefused):
         write_bundle(tmp_path, model_file(**changes))
     assert not list(tmp_path.iterdir())
+
+
+def test_columns_that_a_model_of_before_lists_and_does_not_read_are_left_out(
+    tmp_path: Path,
+) -> None:
+    listed = model_file(categories=("carrier", "dest"), numbers=("rain", "wind"))
+    bundle = Bundle.load(tmp_path, write_bundle(tmp_path, listed))
+    assert (bundle.categories, bundle.numbers) == (("carrier",), ("wind",))
+    assert bundle.score({"carrier": ["AA"]}, np.array([[1.0]])) > 0.9
 
 
 def test_a_large_linear_sum_saturates_without_a_warning(tmp_path: Path) -> None:

@@ -54,6 +54,15 @@ def test_an_interval_covers_the_truth_about_as_often_as_its_level() -> None:
     assert 0.8 <= covered / 200 <= 0.97
 
 
+def test_one_day_says_nothing_about_other_days() -> None:
+    interval = quality.day_block_interval(np.array([0.1, 0.3]), np.array([4, 4]), seed=0)
+    assert interval.value == pytest.approx(0.2)
+    assert (interval.lower, interval.upper) == (-np.inf, np.inf)
+    assert not interval.has_bounds
+    two_days = quality.day_block_interval(np.array([0.1, 0.3]), np.array([4, 5]), seed=0)
+    assert two_days.has_bounds
+
+
 def test_the_same_differences_give_the_same_interval() -> None:
     differences, days = RNG.normal(0, 1, 100), np.repeat(np.arange(10), 10)
     assert quality.day_block_interval(differences, days, seed=5) == quality.day_block_interval(

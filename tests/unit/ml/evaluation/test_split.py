@@ -46,7 +46,8 @@ def test_no_row_is_in_both_training_and_evaluation(
     [
         (timedelta(hours=30), timedelta(hours=20), True),
         (timedelta(hours=30), timedelta(hours=0), False),  # known at the first judged decision
-        (timedelta(hours=23), timedelta(hours=20), False),  # younger than the longest wait
+        (timedelta(hours=24), timedelta(hours=20), False),  # no older than the longest wait
+        (timedelta(hours=23), timedelta(hours=20), False),
         (timedelta(days=400), timedelta(days=399), True),
         (timedelta(days=401), timedelta(days=400), False),  # beyond the history
     ],
@@ -66,6 +67,13 @@ def test_a_decision_without_a_label_is_never_in_training() -> None:
     assert not in_training(WINDOW, decided_us=decided, known_us=never).any()
 
 
+def test_the_evaluation_begins_with_its_first_moment_and_stops_before_its_end() -> None:
+    start, end = WINDOW.evaluation_start_us, WINDOW.evaluation_end_us
+    decided = np.array([start - 1, start, start + 1, end - 1, end, end + 1])
+    judged = in_evaluation(WINDOW, decided_us=decided)
+    assert judged.tolist() == [False, True, True, True, False, False]
+
+
 def test_days_begin_at_the_cut_off_hour() -> None:
     start = WINDOW.evaluation_start_us
     assert day_blocks(WINDOW, np.array([start - 1, start, start + DAY - 1])).tolist() == [-1, 0, 0]
@@ -77,3 +85,8 @@ def test_each_day_without_a_decision_counts_as_missing() -> None:
     assert missing_days(WINDOW, np.delete(noons, [5, 6, 25])) == 3
     assert missing_days(WINDOW, noons[:-1]) == 1  # the last one counts too
     assert missing_days(WINDOW, np.empty(0, np.int64)) == 7
+
+
+def test_days_after_the_evaluation_make_up_for_none_in_it() -> None:
+    days = np.array([3, 7, 8])  # the evaluation has the days 0 to 6
+    assert missing_days(WINDOW, WINDOW.evaluation_start_us + days * DAY) == 6

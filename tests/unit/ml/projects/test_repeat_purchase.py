@@ -104,11 +104,13 @@ def run_without(*, days_back: tuple[int, int], work: Path) -> Snapshot:
     return extract(PROJECT, RUN_DAY, history=history, work=work)
 
 
+@pytest.mark.slow
 def test_a_run_with_days_without_purchases_is_held(tmp_path: Path) -> None:
     reasons = run_without(days_back=(40, 35), work=tmp_path).hold_reasons
     assert any("missing_days" in reason for reason in reasons), reasons
 
 
+@pytest.mark.slow
 def test_purchases_lost_after_the_evaluation_appear_as_bias(
     snapshot: Snapshot, tmp_path: Path
 ) -> None:

@@ -120,7 +120,7 @@ def test_the_interval_of_a_difference_is_over_days_that_begin_at_the_cut_off(ben
 
 def test_a_verified_version_becomes_champion_and_is_noted(bench: Bench) -> None:
     assert bench.promote().changed
-    champion = champion_of(bench.registry, PROJECT.name)
+    champion = champion_of(bench.registry, PROJECT)
     assert champion is not None
     assert champion.bundle.info.candidate == "good"
     (line,) = (bench.work / PROJECT.name / LIFECYCLE).read_text().splitlines()
@@ -174,7 +174,7 @@ def test_a_champion_that_no_training_run_registered_holds_the_run(bench: Bench) 
     )
     assert (outcome.decision, outcome.reasons) == ("held", (reason,))
     with pytest.raises(BundleRefused, match="no tag"):
-        champion_of(bench.registry, PROJECT.name)
+        champion_of(bench.registry, PROJECT)
 
 
 def test_a_held_evaluation_is_made_again_when_the_champion_was_corrected(bench: Bench) -> None:

@@ -1,0 +1,23 @@
+"""When decisions were made: the times that `Decision.at` computes from events of the past."""
+
+import numpy as np
+
+from features.definitions import Columns, Decision, Int64Array
+from features.engine.formulas import FAILURES, attempt, numbers, run
+from features.engine.numbers import nulls, whole
+from features.engine.sorting import UNSET
+
+
+def decision_times(decision: Decision, events: Columns, n: int) -> Int64Array:
+    """The decision time of each of `n` events, in microseconds; UNSET where `at` gives none.
+
+    An event for which `at` fails makes no decision. Failures are counted. `events` may build an
+    array when it is read: `at` does not say which it needs.
+    """
+    name = f"the decision time of {decision.source.name}"
+    values = attempt(decision.at, events, n)
+    if isinstance(values, str) or values.dtype.kind in "OU":
+        values = numbers(run(decision.at, dict(events), n, name=name), name=name).values
+    times = whole(values)
+    FAILURES.add(name, "no time in microseconds", int((~nulls(values) & (times == UNSET)).sum()))
+    return np.asarray(times, np.int64)
