@@ -299,7 +299,8 @@ class ValueFormat:
         step, first = self._row_size // _PLACE_BYTES, (_HEAD_SIZE + self._row_size) // _PLACE_BYTES
         total = _between(checksums, edges)
         weighted = _between(checksums * np.arange(len(rows)), edges)
-        sums = step * weighted + (first + step * (before - edges[:-1])) * total  # it may wrap
+        # It may wrap.
+        sums: Int64Array = step * weighted + (first + step * (before - edges[:-1])) * total
         return sums.view(np.uint64) & np.uint64(_SUM_BITS)
 
 
