@@ -104,6 +104,18 @@ class IngestSettings(BaseModel):
     max_future_minutes: float = Field(
         default=10.0, ge=0, description="an event_time may lie this far after its emission"
     )
+    max_entity_rows: int = Field(
+        default=10_000,
+        ge=100,
+        description="rows that the online value of one entity may have; one that would have more "
+        "loses its oldest events and is not exact until they cannot count any more",
+    )
+    max_seen_ids: int = Field(
+        default=1_000_000,
+        ge=1_000,
+        description="event ids that are remembered for one partition, about 300 bytes each; beyond "
+        "them the oldest are forgotten, and values that a duplicate may have entered are not exact",
+    )
     watchdog_seconds: float = Field(
         default=40.0, gt=0, description="time without progress after which a loop ends its process"
     )

@@ -11,6 +11,7 @@ from features.bootstrap.stores import declared_views, open_offline, open_online
 from features.catalog import domains, event_types, refused
 from features.contracts.dead_letters import source_of_dead_letter
 from features.contracts.topics import CLOCK, topic_specs
+from features.engine.value_limits import ValueLimits
 from features.ingestion.compaction_watermark import CompactionWatermark, ReaderWatch
 from features.ingestion.dead_letter_sink import DEAD_LETTERS, DeadLetterSink
 from features.ingestion.loop import Connections, Ingest, Limits
@@ -138,6 +139,8 @@ def _sinks(
             watermark=watermark,
             keeps_undeclared=bool(refused()),
             max_future_us=settings.ingest.max_future_us,
+            limits=ValueLimits(max_rows=settings.ingest.max_entity_rows),
+            max_seen_ids=settings.ingest.max_seen_ids,
         ),
         offline=OfflineSink(offline, {e.name: e for e in event_types()}, clock_us=clock_us),
         dead_letters=DeadLetterSink(

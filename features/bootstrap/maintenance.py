@@ -17,6 +17,7 @@ from features.contracts.dead_letters import source_of_dead_letter
 from features.contracts.predictions import source_of_outcome
 from features.contracts.topics import INGEST_DEAD_LETTERS, SERVING_DEAD_LETTERS
 from features.definitions import Domain
+from features.engine.value_limits import ValueLimits
 from features.errors import DataNotReady
 from features.maintenance.audit import Audit, Claims, DeadLetterTopics, audit
 from features.maintenance.compaction import CompactionRules, MaintenanceResult, maintain
@@ -159,6 +160,8 @@ def rebuild_stores(
             duplicate_horizon_us=settings.ingest.duplicate_horizon_us,
             hold_us=settings.ingest.hold_max_us,
             max_future_us=settings.ingest.max_future_us,
+            limits=ValueLimits(max_rows=settings.ingest.max_entity_rows),
+            max_seen_ids=settings.ingest.max_seen_ids,
         ),
         on_progress=on_progress,
     )

@@ -15,6 +15,7 @@ from features.engine.sorting import UNSET
 from features.engine.state import ViewState, reduce_runs
 from features.engine.state_columns import StateColumn, may_have_wide_codes, state_columns
 from features.engine.sums import runs_that_fit
+from features.engine.value_limits import ValueLimits
 from features.engine.window_aggregates import SumTable
 from features.errors import DeclarationError
 
@@ -30,7 +31,7 @@ class AggregateState(ViewState):
         *dependencies: object,
         time_field: str,
         limits: Sequence[object] = (),
-        compaction_slack: int,
+        value_limits: ValueLimits,
     ) -> None:
         """`time_field`: the field of the event that is its time, in microseconds."""
         self._time_field = time_field
@@ -45,7 +46,7 @@ class AggregateState(ViewState):
             [c.name for c in self._state_columns],
             [formulas, *dependencies, *([("wide codes", wide)] if wide else [])],
             limits=limits,
-            compaction_slack=compaction_slack,
+            value_limits=value_limits,
         )
         _check_declaration(view, self._state_columns)
 

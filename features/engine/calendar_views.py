@@ -17,7 +17,7 @@ from features.engine.point_in_time import PointInTimeIndex
 from features.engine.queries import PointInTimeQueries
 from features.engine.rows import PointInTimeRows
 from features.engine.sorting import UNSET
-from features.engine.state import COMPACTION_SLACK
+from features.engine.value_limits import DEFAULT_LIMITS, ValueLimits
 from features.engine.window_aggregates import FilledTable, TableSums
 from features.engine.wrapping import Inputs
 from infra.clock import span_us
@@ -28,12 +28,12 @@ class CalendarState(AggregateState):
 
     view: CalendarView
 
-    def __init__(self, view: CalendarView, *, compaction_slack: int = COMPACTION_SLACK) -> None:
+    def __init__(self, view: CalendarView, *, value_limits: ValueLimits = DEFAULT_LIMITS) -> None:
         super().__init__(
             view,
             time_field=view.at,
             limits=(view.at, span_us(view.ahead)),
-            compaction_slack=compaction_slack,
+            value_limits=value_limits,
         )
 
     def rows_of(

@@ -16,6 +16,8 @@ from features.engine.sorting import UNSET
 from infra.clock import DAY
 from infra.kafka.partitions import Partition
 
+MAX_SEEN_IDS = 1_000_000
+
 EARLY_US = DAY
 """Longer than an event may happen after its emission."""
 
@@ -25,6 +27,8 @@ class SeenIds:
     """Event ids of one partition in the order of their offsets, and when each was emitted.
 
     `first_offset` identifies the slice: it is the position before the batch that brought the ids.
+    A slice without ids and with one time stands for those that were forgotten, up to that time,
+    because there were too many.
     """
 
     partition: Partition
@@ -39,21 +43,33 @@ class DeduplicationWindow:
     An id is kept until the partition's newest event is `keep_us` younger than it (default: two
     horizons). So the online store and history agree about events that are out of the order of
     emission by less than `keep_us - horizon_us`. `keep_us` must be at least as long as an exact
-    query can reach back. Later ones `may_repeat` an event whose id is forgotten.
+    query can reach back. Later ones `may_repeat` an event whose id is forgotten. Of more than
+    `max_ids` the oldest are forgotten sooner, slice by slice; the newest slice always stays.
     """
 
     def __init__(
-        self, horizon_us: int, slices: Iterable[SeenIds] = (), *, keep_us: int | None = None
+        self,
+        horizon_us: int,
+        slices: Iterable[SeenIds] = (),
+        *,
+        keep_us: int | None = None,
+        max_ids: int = MAX_SEEN_IDS,
     ) -> None:
-        self._horizon_us = horizon_us
+        self._horizon_us, self._max_ids = horizon_us, max_ids
         self._keep_us = 2 * horizon_us if keep_us is None else keep_us
         self._last: dict[str, int] = {}
         self._slices: deque[SeenIds] = deque()
         self._newest_us = UNSET
+        self._forgotten_us = UNSET
+        self.forgotten_early = 0  # ids that were forgotten because there were too many
         for seen in slices:
-            self._last.update(zip(seen.ids, seen.known_at_us.tolist(), strict=True))
-            self._note(seen)
-        self._forgotten_us = self._forgotten_before_restart()
+            if len(seen.ids):
+                self._last.update(zip(seen.ids, seen.known_at_us.tolist(), strict=True))
+                self._note(seen)
+            else:
+                self._slices.append(seen)
+                self._forgotten_us = int(seen.known_at_us[0]) + 1
+        self._forgotten_us = max(self._forgotten_us, self._forgotten_before_restart())
 
     def __len__(self) -> int:
         return len(self._last)
@@ -76,18 +92,40 @@ class DeduplicationWindow:
         repeats: BoolArray = known_at_us < self._forgotten_us + self._horizon_us
         return repeats
 
-    def forget(self) -> list[int]:
-        """Drop slices that are too old to matter; returns their first offsets."""
+    def forget(self) -> tuple[list[int], list[SeenIds]]:
+        """Drop slices that are too old to matter, and the oldest ones if there are too many ids.
+
+        Returns the first offsets of dropped slices, and slices that replace others.
+        """
         dropped = []
         limit = self._newest_us - self._keep_us
         while self._slices and self._slices[0].known_at_us.max() < limit:
-            self._forgotten_us = max(self._forgotten_us, limit)
-            oldest = self._slices.popleft()
-            dropped.append(oldest.first_offset)
-            for event_id in oldest.ids:
-                if self._last.get(event_id, limit) < limit:
-                    del self._last[event_id]
-        return dropped
+            dropped.append(self._drop_oldest(limit).first_offset)
+        replaced = None
+        while len(self._last) > self._max_ids and len(self._slices) > 1:
+            known, before = int(self._slices[0].known_at_us.max()), len(self._last)
+            replaced = self._drop_oldest(known + 1)
+            dropped.append(replaced.first_offset)
+            self.forgotten_early += before - len(self._last)
+        if replaced is None:
+            return dropped, []
+        forgotten = SeenIds(
+            partition=replaced.partition,
+            first_offset=replaced.first_offset,
+            ids=(),
+            known_at_us=np.array([self._forgotten_us - 1]),
+        )
+        self._slices.appendleft(forgotten)
+        return dropped[:-1], [forgotten]
+
+    def _drop_oldest(self, limit: int) -> SeenIds:
+        """Forget the ids of the oldest slice that were not seen at `limit` or later."""
+        self._forgotten_us = max(self._forgotten_us, limit)
+        oldest = self._slices.popleft()
+        for event_id in oldest.ids:
+            if self._last.get(event_id, limit) < limit:
+                del self._last[event_id]
+        return oldest
 
     def _forgotten_before_restart(self) -> int:
         """Before when ids may have been forgotten: none while the first slice is there."""

@@ -11,8 +11,8 @@ from features.definitions import BoolArray, EventType, Int64Array, View
 from features.engine.checks import nullified
 from features.engine.columns import arrays_of, encode_keys, entity_keys
 from features.engine.sorting import UNSET
-from features.engine.state import COMPACTION_SLACK
 from features.engine.value_format import entity_tags
+from features.engine.value_limits import DEFAULT_LIMITS, ValueLimits
 from features.engine.view_rows import ViewRows
 from features.engine.view_states import state_of
 from infra.kafka.partitions import Partition, Positions
@@ -67,19 +67,19 @@ def view_rows(
     rows: EventRows,
     *,
     may_repeat: BoolArray | None = None,
-    compaction_slack: int = COMPACTION_SLACK,
+    limits: ValueLimits = DEFAULT_LIMITS,
 ) -> ViewRows | None:
     """The delta rows that events add to a view; None if they are about no entity.
 
     An event with a null in a key of the entity adds none. `may_repeat`: which events may be
-    duplicates; their entities are not exact for as long as they can count. `compaction_slack`: see
+    duplicates; their entities are not exact for as long as they can count. `limits`: see
     `state_of`.
     """
     fields = rows.believed
     entities, entity_of = encode_keys(entity_keys(view.entity, fields))
     if not entities:
         return None
-    state = state_of(view, compaction_slack=compaction_slack)
+    state = state_of(view, limits=limits)
     arrays = arrays_of(fields, rows.event.record, state.fields(rows.event))
     state_rows = state.rows_of(rows.event, arrays, rows.known_at_us)
     left_out = len(rows) - len(state_rows)

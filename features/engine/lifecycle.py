@@ -45,8 +45,9 @@ from features.engine.numbers import (
 from features.engine.queries import PointInTimeQueries
 from features.engine.rows import PointInTimeRows
 from features.engine.sorting import HIGHEST, UNSET, Order, running
-from features.engine.state import COMPACTION_SLACK, ViewState
+from features.engine.state import ViewState
 from features.engine.state_columns import codes
+from features.engine.value_limits import DEFAULT_LIMITS, ValueLimits
 from features.engine.wrapping import Inputs
 from features.errors import DeclarationError
 from infra.clock import MINUTE, span_us
@@ -68,7 +69,7 @@ class LifecycleState(ViewState):
         view: LifecycleView,
         columns_by_known: Mapping[str, Sequence[str]],
         *dependencies: object,
-        compaction_slack: int,
+        value_limits: ValueLimits,
     ) -> None:
         """`columns_by_known`: the column that says when a type of event became known -> the columns
         that the event sets."""
@@ -77,7 +78,7 @@ class LifecycleState(ViewState):
             view,
             [c for known, columns in columns_by_known.items() for c in (known, *columns)],
             [view.item, span_us(view.ahead), *dependencies, *_wide_codes(view)],
-            compaction_slack=compaction_slack,
+            value_limits=value_limits,
         )
 
     def compactable(self, deltas: NDArray[np.void], _compacted_through: Int64Array, /) -> BoolArray:
@@ -225,9 +226,9 @@ class OpenState(LifecycleState):
 
     view: OpenView
 
-    def __init__(self, view: OpenView, *, compaction_slack: int = COMPACTION_SLACK) -> None:
+    def __init__(self, view: OpenView, *, value_limits: ValueLimits = DEFAULT_LIMITS) -> None:
         columns: Mapping[str, Sequence[str]] = {OPENED: (ORDER,), CLOSED: ()}
-        super().__init__(view, columns, view.due, compaction_slack=compaction_slack)
+        super().__init__(view, columns, view.due, value_limits=value_limits)
 
     def fields(self, event: EventType) -> tuple[str, ...]:
         """The item, and when it is due."""
@@ -273,7 +274,7 @@ class PreviousState(LifecycleState):
 
     view: PreviousView
 
-    def __init__(self, view: PreviousView, *, compaction_slack: int = COMPACTION_SLACK) -> None:
+    def __init__(self, view: PreviousView, *, value_limits: ValueLimits = DEFAULT_LIMITS) -> None:
         self._fields_kept: dict[EventType, tuple[str, ...]] = dict(view.keeps)
         columns = {
             _known_column(view, event): (
@@ -282,7 +283,7 @@ class PreviousState(LifecycleState):
             )
             for event in view.sources
         }
-        super().__init__(view, columns, view.order, compaction_slack=compaction_slack)
+        super().__init__(view, columns, view.order, value_limits=value_limits)
         for event, fields in view.keeps:
             for field in fields:
                 if kinds(event.record)[field] == "text":

@@ -14,7 +14,8 @@ from features.engine.numbers import from_sortable, sortable
 from features.engine.queries import PointInTimeQueries
 from features.engine.rows import PointInTimeRows
 from features.engine.sorting import UNSET
-from features.engine.state import COMPACTION_SLACK, ViewState, reduce_runs
+from features.engine.state import ViewState, reduce_runs
+from features.engine.value_limits import DEFAULT_LIMITS, ValueLimits
 from features.errors import DeclarationError
 
 SOURCE = "source"  # the state column that says of which type the event is
@@ -25,11 +26,11 @@ class PythonState(ViewState):
 
     view: PythonView
 
-    def __init__(self, view: PythonView, *, compaction_slack: int = COMPACTION_SLACK) -> None:
+    def __init__(self, view: PythonView, *, value_limits: ValueLimits = DEFAULT_LIMITS) -> None:
         self._fields_kept = dict(view.keeps)
         columns = [SOURCE, *(f"{e.name}.{f}" for e, fields in view.keeps for f in fields)]
         dependencies = [view.compute]
-        super().__init__(view, columns, dependencies, compaction_slack=compaction_slack)
+        super().__init__(view, columns, dependencies, value_limits=value_limits)
         for event, fields in view.keeps:
             for field in fields:
                 if kinds(event.record)[field] == "text":

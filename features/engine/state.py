@@ -12,7 +12,7 @@ the bytes.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -28,13 +28,9 @@ from features.engine.queries import PointInTimeQueries
 from features.engine.rows import PointInTimeRows
 from features.engine.sorting import HIGHEST, UNSET
 from features.engine.value_format import ValueFormat, ValueRows, entity_tags
+from features.engine.value_limits import DROPPED, ValueLimits
 from features.engine.view_identity import view_identity
 from features.errors import DeclarationError
-
-COMPACTION_SLACK = 16
-"""A value is compacted when it has so many delta rows beyond twice those that the last compaction
-left."""
-
 
 MARK = HIGHEST
 """`known_us` of a mark. Its row key is the time from which on the value is exact; as an event it is
@@ -68,7 +64,7 @@ class ViewState(ABC):
         dependencies: Sequence[object],
         *,
         limits: Sequence[object] = (),
-        compaction_slack: int,
+        value_limits: ValueLimits,
     ) -> None:
         """`columns`: names of the int64 columns of a row. `dependencies`, `limits`: what the
         numbers in them depend on, and which events have a row; a change of it is another schema."""
@@ -81,7 +77,7 @@ class ViewState(ABC):
         for earlier_id in self.identity.earlier_ids:
             self.accept(earlier_id)
         self.empty = self.format.empty
-        self._compaction_slack = compaction_slack
+        self._limits = value_limits
 
     @property
     def name(self) -> str:
@@ -138,7 +134,7 @@ class ViewState(ABC):
     def pack_rows(self, rows: PointInTimeRows, tags: Int64Array) -> NDArray[np.void]:
         """The rows as sealed delta rows; their bytes can be appended to the value of their entity.
 
-        `tags`: the `entity_tag` of each.
+        `tags`: the tag of the entity of each (`entity_tags`).
         """
         deltas = np.empty(len(rows), self.format.delta_row)
         deltas["row_key"], deltas["known_us"] = rows.row_key, rows.known_us
@@ -153,23 +149,33 @@ class ViewState(ABC):
         marks["row_key"], marks["known_us"] = exact_from_us, MARK
         return self.format.seal(marks, tags)
 
-    def append(self, value: bytes | None, delta_rows: bytes, entity: bytes) -> tuple[bytes, bool]:
-        """The value with packed delta rows added, and whether it is time to compact it.
+    def append(
+        self,
+        values: Sequence[bytes | None],
+        delta_rows: Sequence[bytes],
+        entities: Sequence[bytes],
+    ) -> tuple[list[bytes], BoolArray]:
+        """The values with packed delta rows added, to each its own, and which of them are due for
+        compaction.
 
         A compaction costs as much as the value is long, so it waits until the delta rows have
-        doubled: the cost of an event stays constant.
+        doubled and the value has grown by half: the cost of an event stays constant. It waits no
+        longer when the value has too many rows.
 
         Raises:
-            ViewSchemaMismatch: the value belongs to another declaration.
-            CorruptValue: its header is damaged.
+            ViewSchemaMismatch: a value belongs to another declaration.
+            CorruptValue: a header is damaged.
         """
-        grown = self.format.append(self.empty if value is None else value, delta_rows)
-        return grown, self.is_due(grown, entity)
+        present = [self.empty if value is None else value for value in values]
+        grown = self.format.append(present, delta_rows)
+        return grown, self.are_due(grown, entities)
 
-    def is_due(self, value: bytes, entity: bytes) -> bool:
-        """Whether it is time to compact a value; see `append`."""
-        deltas, deltas_left = self.format.delta_counts(value, entity)
-        return deltas > self._compaction_slack + 2 * deltas_left
+    def are_due(self, values: Sequence[bytes], entities: Sequence[bytes]) -> BoolArray:
+        """Which values are due for compaction; see `append`."""
+        base, deltas, deltas_left = self.format.row_counts(values, entities)
+        due: BoolArray = deltas > self._limits.slack + 2 * deltas_left + base // 2
+        due |= base + deltas > self._limits.max_rows
+        return due
 
     def compact(
         self, values: Sequence[bytes], entities: Sequence[bytes], compacted_through_us: int
@@ -177,7 +183,8 @@ class ViewState(ABC):
         """Merge what was known before `compacted_through_us`, and drop what is out of reach.
 
         No feature as of `t >= compacted_through_us` changes. A value that is compacted through a
-        later time already stays so: it can no longer be exact for earlier queries.
+        later time already stays so: it can no longer be exact for earlier queries. One that would
+        keep too many rows is compacted through so late a time that few enough are left.
 
         Raises:
             ViewSchemaMismatch: a value belongs to another declaration.
@@ -185,24 +192,54 @@ class ViewState(ABC):
         """
         tags = entity_tags(entities)
         rows = _without_marks(self.format.parse(values, tags))
-        compacted_through = np.maximum(rows.compacted_through_us, compacted_through_us)
-        compactable = self.compactable(rows.deltas, compacted_through[rows.delta_group])
+        through_us = np.maximum(rows.compacted_through_us, compacted_through_us)
+        return self.format.pack(self._bounded(self._compacted(rows, through_us)), tags)
+
+    def _compacted(self, rows: ValueRows, through_us: Int64Array) -> ValueRows:
+        compactable = self.compactable(rows.deltas, through_us[rows.delta_group])
         group = np.concatenate([rows.base_group, rows.delta_group[compactable]])
         base = np.concatenate([rows.base, self._as_base_rows(rows.deltas[compactable])])
-        reachable = self.reachable(base, compacted_through[group])
+        reachable = self.reachable(base, through_us[group])
         base, group = base[reachable], group[reachable]
-        base = self.truncated_to_hop(base, compacted_through[group])
+        base = self.truncated_to_hop(base, through_us[group])
         base, group = self._merged(base, group)
-        return self.format.pack(
-            ValueRows(
-                compacted_through_us=compacted_through,
-                base=base,
-                base_group=group,
-                deltas=rows.deltas[~compactable],
-                delta_group=rows.delta_group[~compactable],
-            ),
-            tags,
+        return ValueRows(
+            compacted_through_us=through_us,
+            base=base,
+            base_group=group,
+            deltas=rows.deltas[~compactable],
+            delta_group=rows.delta_group[~compactable],
         )
+
+    def _bounded(self, rows: ValueRows) -> ValueRows:
+        """The rows; of values that have too many, all known ones merged, and if that does not
+        suffice, without the oldest."""
+        too_large = rows.larger_than(self._limits.max_rows)
+        if not len(too_large):
+            return rows
+        known_us = rows.compacted_through_us.copy()
+        np.maximum.at(known_us, rows.delta_group, rows.deltas["known_us"] + 1)
+        through_us = rows.compacted_through_us.copy()
+        through_us[too_large] = known_us[too_large]
+        merged = self._compacted(rows, through_us)
+        for i in merged.larger_than(self._limits.max_rows).tolist():
+            through_us[i] = self._limits.time_that_leaves_few(
+                self._rows_left(*merged.of(i)), since_us=int(through_us[i])
+            )
+        bounded = self._compacted(merged, through_us)
+        DROPPED.add(self.name, rows.events - bounded.events)
+        return bounded
+
+    def _rows_left(self, base: NDArray[np.void], deltas: NDArray[np.void]) -> Callable[[int], int]:
+        """How many rows a compaction through a time leaves, if it merges none."""
+        rows = np.concatenate([base, self._as_base_rows(deltas)])
+
+        def rows_left(through_us: int) -> int:
+            left = self.reachable(rows, np.array(through_us))
+            left[len(base) :] |= ~self.compactable(deltas, np.array(through_us))
+            return int(left.sum())
+
+        return rows_left
 
     def read(
         self,

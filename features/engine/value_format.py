@@ -44,8 +44,9 @@ _HEADER = np.dtype(
 )
 _HEADER_SIZE = _HEADER.itemsize
 _HEADER_STRUCT = struct.Struct("<qqqqq")
-_SUM = struct.Struct(">I")
 _BIG = np.dtype(">u4")
+_HEAD = np.dtype([*_HEADER.descr, ("sum", _BIG)])
+_HEAD_SIZE = _HEAD.itemsize
 _HAS_SUM = -(1 << 63)  # the highest bit of the schema id
 _CHECKSUM_FACTOR = np.uint64(0x9E3779B97F4A7C15)
 _HEADER_SALT = 0x51ED270B
@@ -103,6 +104,26 @@ class ValueRows:
     deltas: NDArray[np.void]
     delta_group: Int64Array
 
+    @property
+    def events(self) -> int:
+        """How many events are in the rows."""
+        return int(self.base["count"].sum()) + len(self.deltas)
+
+    def larger_than(self, rows: int) -> Int64Array:
+        """The values with more rows than these."""
+        n = len(self.compacted_through_us)
+        counts = np.bincount(self.base_group, minlength=n)
+        return np.flatnonzero(counts + np.bincount(self.delta_group, minlength=n) > rows)
+
+    def of(self, value: int) -> tuple[NDArray[np.void], NDArray[np.void]]:
+        """The base rows and the delta rows of one value; values are in order."""
+        parts = (self.base_group, self.base), (self.delta_group, self.deltas)
+        base, deltas = (
+            rows[np.searchsorted(group, value) : np.searchsorted(group, value, "right")]
+            for group, rows in parts
+        )
+        return base, deltas
+
 
 class ValueFormat:
     """Packs the rows of one view into values and parses them again.
@@ -117,7 +138,6 @@ class ValueFormat:
         self.base_row = _row_layout("row_key", "count", *columns)
         self.delta_row = _row_layout("row_key", "known_us", *columns)
         self._row_size = int(self.base_row.itemsize)  # base rows and delta rows have one size
-        self._row_checksum = struct.Struct(f"<{self._row_size - 8}xI4x")
         none = np.empty(0, np.int64)
         self.empty = self.pack(
             ValueRows(
@@ -158,23 +178,28 @@ class ValueFormat:
         headers[CHECKSUM] = _checksums(headers, _header_salts(headers, tags))
         parts = (
             _bytes_between(headers, values),
-            map(_SUM.pack, self._sums_of(rows, base_edges, delta_edges).tolist()),
+            _sum_bytes(self._sums_of(rows, base_edges, delta_edges)),
             _bytes_between(rows.base, base_edges),
             _bytes_between(rows.deltas, delta_edges),
         )
         return [b"".join(of_value) for of_value in zip(*parts, strict=True)]
 
-    def append(self, value: bytes, delta_rows: bytes) -> bytes:
-        """The value with packed delta rows added. Neither is checked."""
-        if len(value) <= _HEADER_SIZE or value[7] < 0x80:  # of 0.1, or damaged
-            return value + delta_rows
-        total = _SUM.unpack_from(value, _HEADER_SIZE)[0]
-        place, step = len(value) // _PLACE_BYTES, self._row_size // _PLACE_BYTES
-        for (checksum,) in self._row_checksum.iter_unpack(delta_rows):
-            place += step
-            total += (checksum & _CHECKSUM_BITS) * place
-        rest = memoryview(value)[_HEADER_SIZE + _SUM.size :]
-        return b"".join((value[:_HEADER_SIZE], _SUM.pack(total & _SUM_BITS), rest, delta_rows))
+    def append(self, values: Sequence[bytes], delta_rows: Sequence[bytes]) -> list[bytes]:
+        """The values with packed delta rows added, to each its own. Neither is checked."""
+        heads, lengths = _padded_heads(values), _lengths(values)
+        has_sum = (heads["schema_id"] < 0) & (lengths >= _HEAD_SIZE)  # not of 0.1, nor torn
+        rows = np.frombuffer(b"".join(delta_rows), self.delta_row)
+        counts = _lengths(delta_rows) // self._row_size
+        before = (lengths - _HEAD_SIZE) // self._row_size
+        sums = _sum_bytes(heads["sum"] + self._sums(rows, counts, before))
+        return [
+            b"".join((value[:_HEADER_SIZE], total, value[_HEAD_SIZE:], added))
+            if with_sum
+            else value + added
+            for value, added, with_sum, total in zip(
+                values, delta_rows, has_sum.tolist(), sums, strict=True
+            )
+        ]
 
     def parse(self, values: Sequence[bytes], tags: Int64Array) -> ValueRows:
         """The rows of values.
@@ -183,98 +208,99 @@ class ValueFormat:
             ViewSchemaMismatch: a value belongs to another declaration.
             CorruptValue: a value is damaged, or belongs to another entity.
         """
-        headers = self._headers(values, tags)
-        has_sum = headers["schema_id"] < 0
-        starts = _HEADER_SIZE + _SUM.size * has_sum
-        lengths = np.fromiter(map(len, values), np.int64, len(values)) - starts
-        counts, base_counts = lengths // self._row_size, headers["base"]
+        heads = self._heads(values, tags)
+        has_sum = heads["schema_id"] < 0
+        starts = np.where(has_sum, _HEAD_SIZE, _HEADER_SIZE)
+        lengths = _lengths(values) - starts
+        counts, base_counts = lengths // self._row_size, heads["base"]
         self._refuse((lengths % self._row_size != 0) | (counts < base_counts))
         body = b"".join([v[start:] for v, start in zip(values, starts.tolist(), strict=True)])
         rows = np.frombuffer(body, self.base_row)
-        group = np.repeat(np.arange(len(values)), counts)
-        number = np.arange(len(rows)) - (np.cumsum(counts) - counts)[group]
-        sealed = self._are_sealed(rows, tags[group], old=~has_sum[group])
+        group = np.arange(len(values))
+        sealed = self._are_sealed(rows, np.repeat(tags, counts), np.repeat(has_sum, counts))
         if not sealed.all():
-            self._refuse(np.bincount(group[~sealed], minlength=len(values)) > 0)
-        sums = self._sums(rows, group, number, len(values))
-        stored = b"".join([v[_HEADER_SIZE : _HEADER_SIZE + _SUM.size] for v in values])
-        self._refuse(has_sum & (np.frombuffer(stored.ljust(_SUM.size), _BIG)[: len(sums)] != sums))
-        is_base = number < base_counts[group]
+            self._refuse(np.bincount(np.repeat(group, counts)[~sealed], minlength=len(values)) > 0)
+        self._refuse(has_sum & (heads["sum"] != self._sums(rows, counts, np.zeros_like(counts))))
+        delta_counts = counts - base_counts
+        is_base = np.repeat(
+            np.tile([True, False], len(values)), np.stack([base_counts, delta_counts], 1).ravel()
+        )
         return ValueRows(
-            compacted_through_us=headers["compacted_through_us"],
+            compacted_through_us=heads["compacted_through_us"],
             base=rows[is_base],
-            base_group=group[is_base],
+            base_group=np.repeat(group, base_counts),
             deltas=rows[~is_base].view(self.delta_row),
-            delta_group=group[~is_base],
+            delta_group=np.repeat(group, delta_counts),
         )
 
-    def delta_counts(self, value: bytes, entity: bytes) -> tuple[int, int]:
-        """Number of delta rows of a value (a torn one counts), and how many of them the last
-        compaction left. Only the header is read.
+    def row_counts(
+        self, values: Sequence[bytes], entities: Sequence[bytes]
+    ) -> tuple[Int64Array, Int64Array, Int64Array]:
+        """Number of base rows and delta rows of each value (a torn one counts), and how many delta
+        rows the last compaction left. Only the headers are read.
 
         Raises:
-            ViewSchemaMismatch: the value belongs to another declaration.
-            CorruptValue: its header is damaged.
+            ViewSchemaMismatch: a value belongs to another declaration.
+            CorruptValue: a header is damaged.
         """
-        # Once a value and update: nothing is copied, and sizes are not looked up in the dtypes.
-        if len(value) < _HEADER_SIZE:
-            raise CorruptValue(self._view, [0])
-        schema_id, _, base, deltas_left, _ = _HEADER_STRUCT.unpack_from(value)
-        if schema_id & ~_HAS_SUM not in self._ids:
-            self._headers([value], entity_tags([entity]))  # tells damage from another declaration
-        start = _HEADER_SIZE + (_SUM.size if schema_id < 0 else 0)
-        delta_bytes = len(value) - start - base * self._row_size
-        return -(-delta_bytes // self._row_size), deltas_left
+        heads, lengths = _padded_heads(values), _lengths(values)
+        self._refuse(lengths < _HEADER_SIZE)
+        if not np.isin(heads["schema_id"] & ~_HAS_SUM, self._ids).all():
+            self._heads(values, entity_tags(entities))  # tells damage from another declaration
+        starts = np.where(heads["schema_id"] < 0, _HEAD_SIZE, _HEADER_SIZE)
+        delta_bytes = lengths - starts - heads["base"] * self._row_size
+        return heads["base"], -(-delta_bytes // self._row_size), heads["deltas_left"]
 
-    def _headers(self, values: Sequence[bytes], tags: Int64Array) -> NDArray[np.void]:
-        """The headers, undamaged and of this declaration."""
-        padded = [v[:_HEADER_SIZE].ljust(_HEADER_SIZE, b"\0") for v in values]
-        headers: NDArray[np.void] = np.frombuffer(b"".join(padded), _HEADER)
-        damaged = _checksums(headers, _header_salts(headers, tags)) != headers[CHECKSUM]
-        self._refuse(damaged | (headers["base"] < 0))
-        ids = headers["schema_id"] & ~_HAS_SUM
+    def _heads(self, values: Sequence[bytes], tags: Int64Array) -> NDArray[np.void]:
+        """Headers and sums; the headers are undamaged and of this declaration."""
+        heads = _padded_heads(values)
+        damaged = _checksums(heads, _header_salts(heads, tags)) != heads[CHECKSUM]
+        self._refuse(damaged | (heads["base"] < 0))
+        ids = heads["schema_id"] & ~_HAS_SUM
         if (ids != self._schema_id).any() and not {*ids.tolist()} <= {*self._ids}:
             raise ViewSchemaMismatch(self._view)
-        return headers
+        return heads
 
     def _refuse(self, damaged: BoolArray) -> None:
         """Raises CorruptValue if any value is damaged."""
         if damaged.any():
             raise CorruptValue(self._view, np.flatnonzero(damaged).tolist())
 
-    def _are_sealed(self, rows: NDArray[np.void], tags: Int64Array, *, old: BoolArray) -> BoolArray:
-        """Which rows have their checksum. `old`: rows of values without a sum, which may have the
-        one that does not depend on the entity."""
-        sealed = np.zeros(len(rows), bool)
+    def _are_sealed(
+        self, rows: NDArray[np.void], tags: Int64Array, has_sum: BoolArray
+    ) -> BoolArray:
+        """Which rows have their checksum. Rows of values without a sum may have the one that does
+        not depend on the entity."""
         salts = _entity_salts(tags)
+        sealed: BoolArray = _checksums(rows, salts + np.uint64(self._schema_id)) == rows[CHECKSUM]
+        if sealed.all():
+            return sealed
         for schema_id in map(np.uint64, self._ids):
             sealed |= _checksums(rows, salts + schema_id) == rows[CHECKSUM]
-            if old.any():
-                sealed |= old & (_checksums(rows, schema_id) == rows[CHECKSUM])
-            if sealed.all():
-                break
+            sealed |= ~has_sum & (_checksums(rows, schema_id) == rows[CHECKSUM])
         return sealed
 
     def _sums_of(
         self, rows: ValueRows, base_edges: Int64Array, delta_edges: Int64Array
     ) -> NDArray[np.uint64]:
         """The sum of each value; the edges say where its rows begin and end."""
-        of_base = np.arange(len(rows.base)) - base_edges[rows.base_group]
-        before_deltas = np.diff(base_edges) - delta_edges[:-1]
-        of_deltas = np.arange(len(rows.deltas)) + before_deltas[rows.delta_group]
-        n = len(rows.compacted_through_us)
-        sums = self._sums(rows.base, rows.base_group, of_base, n)
-        sums += self._sums(rows.deltas, rows.delta_group, of_deltas, n)
-        return sums & np.uint64(_SUM_BITS)
+        base = np.diff(base_edges)
+        sums = self._sums(rows.base, base, np.zeros_like(base))
+        return sums + self._sums(rows.deltas, np.diff(delta_edges), base) & np.uint64(_SUM_BITS)
 
     def _sums(
-        self, rows: NDArray[np.void], group: Int64Array, number: Int64Array, n: int
+        self, rows: NDArray[np.void], counts: Int64Array, before: Int64Array
     ) -> NDArray[np.uint64]:
-        """What rows add to the sums of `n` values: row `number[i]` of value `group[i]`."""
-        end = _HEADER_SIZE + _SUM.size + self._row_size
-        place = (number * self._row_size + end) // _PLACE_BYTES
-        sums = np.zeros(n, np.int64)
-        np.add.at(sums, group, (rows[CHECKSUM] & _CHECKSUM_BITS) * place)  # it may wrap
+        """What rows add to the sums of values. Each value has so many of them, behind so many that
+        were there before."""
+        checksums = rows[CHECKSUM] & _CHECKSUM_BITS
+        edges = np.concatenate([[0], np.cumsum(counts)])
+        # The place of row i of all rows is `step * i`, and a number that its value has.
+        step, first = self._row_size // _PLACE_BYTES, (_HEAD_SIZE + self._row_size) // _PLACE_BYTES
+        total = _between(checksums, edges)
+        weighted = _between(checksums * np.arange(len(rows)), edges)
+        # It may wrap.
+        sums: Int64Array = step * weighted + (first + step * (before - edges[:-1])) * total
         return sums.view(np.uint64) & np.uint64(_SUM_BITS)
 
 
@@ -291,18 +317,43 @@ def short_name(entity: bytes) -> bytes:
     return b"#" + blake2b(entity, digest_size=32).digest()
 
 
-def entity_tag(entity: bytes) -> int:
-    """32 bits that tell one entity from another. `entity` may be its `short_name`."""
-    return crc32(short_name(entity))
+def short_names(entities: Sequence[bytes]) -> Sequence[bytes]:
+    """The `short_name` of each entity."""
+    if max(map(len, entities), default=0) <= LONGEST_NAME:
+        return entities
+    return [*map(short_name, entities)]
 
 
 def entity_tags(entities: Sequence[bytes]) -> Int64Array:
-    """The tag of each entity."""
-    return np.fromiter(map(entity_tag, entities), np.int64, len(entities))
+    """32 bits that tell an entity from another, of each. They may be their `short_name`."""
+    return np.fromiter(map(crc32, short_names(entities)), np.int64, len(entities))
 
 
 def _row_layout(*columns: str) -> np.dtype[np.void]:
     return np.dtype([(c, "<i8") for c in (*columns, CHECKSUM)])
+
+
+def _padded_heads(values: Sequence[bytes]) -> NDArray[np.void]:
+    """The beginning of each value as header and sum, with zeros behind a shorter one."""
+    heads = b"".join([value[:_HEAD_SIZE] for value in values])
+    if len(heads) < _HEAD_SIZE * len(values):
+        heads = b"".join([value[:_HEAD_SIZE].ljust(_HEAD_SIZE, b"\0") for value in values])
+    return np.frombuffer(heads, _HEAD)
+
+
+def _lengths(parts: Sequence[bytes]) -> Int64Array:
+    return np.fromiter(map(len, parts), np.int64, len(parts))
+
+
+def _between(numbers: Int64Array, edges: Int64Array) -> Int64Array:
+    """The sums of the numbers between each two edges; they wrap."""
+    sums = np.concatenate([[0], np.cumsum(numbers)])
+    return np.diff(sums[edges])
+
+
+def _sum_bytes(sums: NDArray[np.uint64]) -> list[bytes]:
+    sum_bytes: list[bytes] = sums.astype(_BIG).view(f"V{_BIG.itemsize}").tolist()
+    return sum_bytes
 
 
 def _bytes_between(rows: NDArray[np.void], edges: Int64Array) -> list[bytes]:
@@ -325,8 +376,9 @@ def _header_salts(headers: NDArray[np.void], tags: Int64Array) -> NDArray[np.uin
 def _checksums(rows: NDArray[np.void], salt: NDArray[np.uint64] | np.uint64) -> Int64Array:
     """For each row a number that a changed bit changes; that of a row of zeros is not zero."""
     checksums = np.full(len(rows), salt, np.uint64)
-    assert rows.dtype.names is not None
-    for name in rows.dtype.names[:-1]:
+    names = rows.dtype.names
+    assert names is not None
+    for name in names[: names.index(CHECKSUM)]:
         checksums = (checksums ^ rows[name].astype(np.uint64)) * _CHECKSUM_FACTOR
         checksums ^= checksums >> np.uint64(32)
     return checksums.view(np.int64)

@@ -1,8 +1,8 @@
 """New rows for the values of one view, and how a store adds them."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import compress, pairwise
 from typing import Any
 
 import numpy as np
@@ -24,36 +24,46 @@ class ViewRows:
     rows: NDArray[np.void]
     left_out: int = 0
 
-    def by_entity(self) -> Iterator[tuple[bytes, bytes]]:
-        """Each entity that has rows, with the bytes of its rows in the order of arrival."""
+    def by_entity(self) -> tuple[Sequence[bytes], list[bytes]]:
+        """The entities that have rows, and the bytes of the rows of each, in order of arrival."""
         packed = self.rows[np.argsort(self.codes, kind="stable")].tobytes()
-        per_entity = np.bincount(self.codes, minlength=len(self.entities))
-        ends = np.cumsum(per_entity) * self.rows.dtype.itemsize
-        edges = pairwise([0, *ends.tolist()])
-        for entity, (start, end) in zip(self.entities, edges, strict=True):
-            if end > start:
-                yield entity, packed[start:end]
+        counts = np.bincount(self.codes, minlength=len(self.entities))
+        ends = np.cumsum(counts) * self.rows.dtype.itemsize
+        rows = [packed[start:end] for start, end in pairwise([0, *ends.tolist()])]
+        if counts.all():
+            return self.entities, rows
+        return [*compress(self.entities, rows)], [*filter(None, rows)]
 
 
 def merge_rows(
     change: ViewRows,
     compacted_through_us: int,
     *,
-    get: Callable[[bytes], bytes | None],
-    put: Callable[[bytes, bytes], Any],
+    get: Callable[[Sequence[bytes]], Sequence[bytes | None]],
+    put: Callable[[Sequence[bytes], Sequence[bytes]], Any],
 ) -> None:
-    """Append a batch of delta rows to the values of their entities; compact those that have
-    grown."""
+    """Append a batch of delta rows to the values of their entities; compact those that are due.
+
+    `get`, `put`: the values of entities.
+    """
     state = change.state
-    grown: list[tuple[bytes, bytes]] = []
-    for entity, rows in change.by_entity():
-        value, needs_compaction = state.append(get(entity), rows, entity)
-        if needs_compaction:
-            grown.append((entity, value))
-        else:
-            put(entity, value)
-    if grown:
-        entities, values = zip(*grown, strict=True)
-        compacted = state.compact(values, entities, compacted_through_us)
-        for entity, value in zip(entities, compacted, strict=True):
-            put(entity, value)
+    entities, rows = change.by_entity()
+    values, due = state.append(get(entities), rows, entities)
+    at = np.flatnonzero(due).tolist()
+    if at:
+        compacted = state.compact(
+            [values[i] for i in at], [entities[i] for i in at], compacted_through_us
+        )
+        for i, value in zip(at, compacted, strict=True):
+            values[i] = value
+    put(entities, values)
+
+
+def merge_into(values: dict[bytes, bytes], change: ViewRows, compacted_through_us: int) -> None:
+    """`merge_rows` for values that are in a dictionary."""
+    merge_rows(
+        change,
+        compacted_through_us,
+        get=lambda entities: [*map(values.get, entities)],
+        put=lambda entities, merged: values.update(zip(entities, merged, strict=True)),
+    )

@@ -7,28 +7,28 @@ from features.definitions.views import CalendarView, FeatureView, View
 from features.engine.calendar_views import CalendarState
 from features.engine.lifecycle import OpenState, PreviousState
 from features.engine.python_function import PythonState
-from features.engine.state import COMPACTION_SLACK, ViewState
+from features.engine.state import ViewState
+from features.engine.value_limits import DEFAULT_LIMITS, ValueLimits
 from features.engine.window_views import WindowState
 
 
 @cache
-def state_of(view: View, *, compaction_slack: int = COMPACTION_SLACK) -> ViewState:
+def state_of(view: View, *, limits: ValueLimits = DEFAULT_LIMITS) -> ViewState:
     """The state of a view; the same object for the same view.
 
-    `compaction_slack`: how many delta rows a value may have, beyond twice those that its last
-    compaction left, until it is compacted again.
+    `limits`: when its values are compacted; who only reads them needs none.
 
     Raises:
         DeclarationError: the view cannot be computed as it is declared.
     """
     match view:
         case FeatureView():
-            return WindowState(view, compaction_slack=compaction_slack)
+            return WindowState(view, value_limits=limits)
         case CalendarView():
-            return CalendarState(view, compaction_slack=compaction_slack)
+            return CalendarState(view, value_limits=limits)
         case OpenView():
-            return OpenState(view, compaction_slack=compaction_slack)
+            return OpenState(view, value_limits=limits)
         case PreviousView():
-            return PreviousState(view, compaction_slack=compaction_slack)
+            return PreviousState(view, value_limits=limits)
         case _:
-            return PythonState(view, compaction_slack=compaction_slack)
+            return PythonState(view, value_limits=limits)

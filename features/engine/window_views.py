@@ -21,8 +21,8 @@ from features.engine.queries import PointInTimeQueries, SlidingWindow
 from features.engine.rows import PointInTimeRows
 from features.engine.selections import newest_rows
 from features.engine.sorting import UNSET
-from features.engine.state import COMPACTION_SLACK
 from features.engine.state_columns import codes, column_name
+from features.engine.value_limits import DEFAULT_LIMITS, ValueLimits
 from features.engine.window_aggregates import RowsInWindow, SharedLookups, SumTable
 
 SUMS_AT_ONCE = 2_000_000
@@ -34,13 +34,13 @@ class WindowState(AggregateState):
 
     view: FeatureView
 
-    def __init__(self, view: FeatureView, *, compaction_slack: int = COMPACTION_SLACK) -> None:
+    def __init__(self, view: FeatureView, *, value_limits: ValueLimits = DEFAULT_LIMITS) -> None:
         super().__init__(
             view,
             *_hops(view),
             view.exclude_self,
             time_field="event_time_us",
-            compaction_slack=compaction_slack,
+            value_limits=value_limits,
         )
 
     def compute(self, rows: PointInTimeRows, queries: PointInTimeQueries) -> Float64Array:

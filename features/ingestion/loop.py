@@ -47,7 +47,7 @@ from infra.kafka.errors import (
     TransactionAborted,
     TransactionUnclear,
 )
-from infra.kafka.message import Message
+from infra.kafka.message import Message, size_of
 from infra.kafka.partitions import Partition, Positions
 from infra.process.readiness import Readiness
 from infra.process.timing import Deadline, FlushTimer
@@ -57,7 +57,7 @@ log = structlog.get_logger()
 
 IDLE_S = 0.1
 CHECK_EVERY_S = 0.25  # the online store, busy or idle
-FLUSH_BYTES = 64 << 20  # of values; a few thousand of the largest ones
+FLUSH_BYTES = 64 << 20  # of records; a few thousand of the largest ones
 CONFLICTS_IN_A_ROW = 20  # then another process keeps writing our partitions
 
 
@@ -107,7 +107,7 @@ class Ingest:
         self._next_check = Deadline()
         self._next_check.set(0)
         self._conflicts = 0  # since the last flush
-        self._buffered_bytes = 0  # of values that wait for a flush
+        self._buffered_bytes = 0  # of records that wait for a flush
         self._load_error: StoreUnavailable | KafkaFailed | None = None
 
     def ready(self) -> tuple[bool, str]:
@@ -173,7 +173,7 @@ class Ingest:
         if mostly_future([bad.reason for bad in decoded.bad], len(messages)):
             raise ClockDiffers(f"most of {len(messages)} records were emitted in the future")
         self._sinks.write(decoded, taken)
-        self._buffered_bytes += sum(len(message.value() or b"") for message in messages)
+        self._buffered_bytes += sum(map(size_of, messages))
         self._flush_timer.start()
 
     def _flush(self, consumer: GroupConsumer) -> None:

@@ -15,6 +15,14 @@ LEFT_OUT = Gauge(
     "Events that a view does not count: more than its `ahead` before their time, or without one",
     ["view"],
 )
+BEYOND_LIMIT = Counter(
+    "eventide_ingest_events_beyond_limit",
+    "Events that left the online value of an entity because it had too many rows",
+    ["view"],
+)
+FORGOTTEN_IDS = Gauge(
+    "eventide_ingest_ids_forgotten_early", "Event ids forgotten because a partition had too many"
+)
 DAMAGED = Counter("eventide_ingest_online_values_damaged", "Damaged values in the online store")
 REPAIRS = Counter("eventide_ingest_online_mended", "Rebuilds of a damaged online store")
 BUFFERED = Gauge("eventide_ingest_rows_buffered", "Rows not committed offline yet")

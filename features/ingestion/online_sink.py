@@ -6,10 +6,15 @@ from collections.abc import Collection, Mapping, Sequence
 import numpy as np
 
 from features.definitions import BoolArray, View
-from features.engine.deduplication import DeduplicationWindow, SeenIds, ids_kept_us
+from features.engine.deduplication import (
+    MAX_SEEN_IDS,
+    DeduplicationWindow,
+    SeenIds,
+    ids_kept_us,
+)
 from features.engine.event_rows import EventRows, not_yet_applied, view_rows
 from features.engine.sorting import UNSET
-from features.engine.state import COMPACTION_SLACK
+from features.engine.value_limits import DEFAULT_LIMITS, ValueLimits
 from features.engine.view_rows import ViewRows
 from features.ingestion.compaction_watermark import CompactionWatermark
 from features.stores.declared_views import DeclaredViews, each_once
@@ -34,12 +39,13 @@ class OnlineSink:
         duplicate_horizon_us: int,
         watermark: CompactionWatermark,
         max_future_us: int = 0,
-        compaction_slack: int = COMPACTION_SLACK,
+        limits: ValueLimits = DEFAULT_LIMITS,
+        max_seen_ids: int = MAX_SEEN_IDS,
         keeps_undeclared: bool = False,
     ) -> None:
-        """`max_future_us`: how long after its emission an event may happen. `keeps_undeclared`:
-        the views of a domain that is left out stay in the store, as they were when its events were
-        last read.
+        """`max_future_us`: how long after its emission an event may happen. `max_seen_ids`: how
+        many are remembered for a partition. `keeps_undeclared`: the views of a domain that is left
+        out stay in the store, as they were when its events were last read.
 
         Raises:
             DeclarationError: two views have one name.
@@ -53,12 +59,13 @@ class OnlineSink:
         self._keeps_undeclared = keeps_undeclared
         self._undeclared: Mapping[str, int] = {}
         self._horizon_us, self._watermark = duplicate_horizon_us, watermark
-        self._max_future_us = max_future_us
-        self._compaction_slack = compaction_slack
+        self._max_future_us, self._max_seen_ids = max_future_us, max_seen_ids
+        self._limits = limits
         self._positions: dict[Partition, int] = {}
         self._seen: dict[Partition, DeduplicationWindow] = {}
         self._newest_us: dict[Partition, int] = {}
         self.duplicates = 0  # dropped since the start
+        self.forgotten_early = 0  # ids of events, because there were too many of them
         self.left_out: Counter[str] = Counter()
         """By view: how many events it does not count since the start (see `ViewRows`)."""
 
@@ -99,7 +106,10 @@ class OnlineSink:
             self._positions[partition] = positions.get(partition, 0)
             slices = self._store.seen_ids(partition) if partition.topic in self._views else ()
             self._seen[partition] = DeduplicationWindow(
-                self._horizon_us, slices, keep_us=self._keep_us(partition.topic)
+                self._horizon_us,
+                slices,
+                keep_us=self._keep_us(partition.topic),
+                max_ids=self._max_seen_ids,
             )
         return positions
 
@@ -120,14 +130,15 @@ class OnlineSink:
             if len(new):
                 newest_us |= self._newest_of(new)
                 changes += self._changes(new, seen)
+        forget, replaced = self._forget({s.partition for s in seen})
         self._store.apply(
             OnlineUpdate(
                 changes=changes,
                 starts={p: self._positions[p] for p in ends},
                 ends=ends,
                 compacted_through_us=self._compacted_through_us(),
-                seen=seen,
-                forget=[(s.partition, o) for s in seen for o in self._seen[s.partition].forget()],
+                seen=[*seen, *replaced],
+                forget=forget,
                 schemas={**self._undeclared, **self._declared.schema_ids},
                 newest_us=newest_us,
             )
@@ -165,10 +176,8 @@ class OnlineSink:
         counted, may_repeat = rows.where(counts), may_repeat[counts]
         if not len(counted):
             return []
-        slack = self._compaction_slack
         changes = [
-            view_rows(view, counted, may_repeat=may_repeat, compaction_slack=slack)
-            for view in views
+            view_rows(view, counted, may_repeat=may_repeat, limits=self._limits) for view in views
         ]
         made = [change for change in changes if change is not None]
         self.left_out.update({c.state.name: c.left_out for c in made if c.left_out})
@@ -192,6 +201,21 @@ class OnlineSink:
             seen.append(seen_ids)
         self.duplicates += int(len(counts) - counts.sum())
         return counts, may_repeat
+
+    def _forget(
+        self, partitions: Collection[Partition]
+    ) -> tuple[list[tuple[Partition, int]], list[SeenIds]]:
+        """The slices of seen ids to delete, and those to replace."""
+        forget: list[tuple[Partition, int]] = []
+        replaced: list[SeenIds] = []
+        for partition in partitions:
+            window = self._seen[partition]
+            before = window.forgotten_early
+            offsets, slices = window.forget()
+            forget += [(partition, offset) for offset in offsets]
+            replaced += slices
+            self.forgotten_early += window.forgotten_early - before
+        return forget, replaced
 
     def _newest_of(self, rows: EventRows) -> dict[Partition, int]:
         """The newest emission of each of their partitions, these rows included."""

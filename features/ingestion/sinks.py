@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import structlog
 
 from features.engine.formulas import FAILURES
+from features.engine.value_limits import DROPPED
 from features.ingestion import metrics
 from features.ingestion.dead_letter_sink import DeadLetterSink
 from features.ingestion.decoding import BadRecord, Decoded
@@ -102,7 +103,9 @@ class Sinks:
         new_bad_records = self.dead_letters.add(decoded.bad, taken)
         _count(decoded, new_bad_records)
         _count_failures()
+        _count_dropped()
         metrics.DUPLICATES.set(self.online.duplicates)
+        metrics.FORGOTTEN_IDS.set(self.online.forgotten_early)
         for view, events in self.online.left_out.items():
             metrics.LEFT_OUT.labels(view=view).set(events)
 
@@ -128,6 +131,12 @@ def _count_failures() -> None:
     for (formula, reason), rows in FAILURES.take().items():
         metrics.FORMULA_FAILURES.labels(formula=formula, reason=reason).inc(rows)
         log.warning("formula_failed", formula=formula, reason=reason, rows=rows)
+
+
+def _count_dropped() -> None:
+    for view, events in DROPPED.take().items():
+        metrics.BEYOND_LIMIT.labels(view=view).inc(events)
+        log.warning("entity_beyond_limit", view=view, events=events)
 
 
 def _count(decoded: Decoded, new_bad_records: Sequence[BadRecord]) -> None:

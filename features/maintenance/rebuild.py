@@ -15,11 +15,11 @@ from typing import TYPE_CHECKING
 
 from features.definitions import EventType, Int64Array, OpenView, PreviousView, View
 from features.engine.columns import encode_keys, entity_keys
-from features.engine.deduplication import SeenIds, ids_kept_us
+from features.engine.deduplication import MAX_SEEN_IDS, SeenIds, ids_kept_us
 from features.engine.event_rows import EventRows, view_rows
 from features.engine.sorting import UNSET
-from features.engine.state import COMPACTION_SLACK
-from features.engine.view_rows import merge_rows
+from features.engine.value_limits import DEFAULT_LIMITS, ValueLimits
+from features.engine.view_rows import merge_into
 from features.engine.view_states import state_of
 from features.errors import DataNotReady
 from features.retrieval.field_sets import distinct, source_fields
@@ -42,17 +42,19 @@ class BatchSizes:
     slice_rows: int = 250_000
     values_per_batch: int = 5_000
     ids_per_slice: int = 10_000
-    compaction_slack: int = COMPACTION_SLACK  # see `state_of`
 
 
 @dataclass(frozen=True, kw_only=True)
 class RebuildRules:
     """The rules of ingest: which events are duplicates, how far back online values are exact, how
-    long after its emission an event may happen."""
+    long after its emission an event may happen, how many rows a value and how many ids a partition
+    may have."""
 
     duplicate_horizon_us: int
     hold_us: int
     max_future_us: int = 0
+    limits: ValueLimits = DEFAULT_LIMITS
+    max_seen_ids: int = MAX_SEEN_IDS
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -156,7 +158,8 @@ class _ViewValues:
                 self._on_progress(f"view {view.name}: {self.count:,} values")
                 # Compact small values too: each value records the time from which on it is exact.
                 entities, uncompacted = zip(*batch, strict=True)
-                compacted = state_of(view).compact(uncompacted, entities, compacted_through_us)
+                state = state_of(view, limits=self._history.rules.limits)
+                compacted = state.compact(uncompacted, entities, compacted_through_us)
                 yield view.name, list(zip(entities, compacted, strict=True))
 
     def _of_view(self, view: View, status: str) -> dict[bytes, bytes]:
@@ -177,11 +180,9 @@ class _ViewValues:
                 # An event about an item counts by when it became known.
                 known_from_us = oldest_us if out_of_reach else None
                 rows = history.events(view, event, span, known_from_us=known_from_us)
-                change = view_rows(view, rows, compaction_slack=history.sizes.compaction_slack)
+                change = view_rows(view, rows, limits=history.rules.limits)
                 if change is not None:
-                    merge_rows(
-                        change, history.compacted_through_us, get=values.get, put=values.__setitem__
-                    )
+                    merge_into(values, change, history.compacted_through_us)
         return values
 
 
@@ -195,7 +196,7 @@ class _History:
         rules: RebuildRules,
         sizes: BatchSizes,
     ) -> None:
-        self._store, self._tables, self._rules, self.sizes = store, tables, rules, sizes
+        self._store, self._tables, self.rules, self.sizes = store, tables, rules, sizes
         self._duplicates: dict[EventType, Int64Array] = {}
         known = [(e, s.newest_known_at_us) for e, s in tables.items()]
         # Events that are known with a delay were emitted before.
@@ -229,7 +230,7 @@ class _History:
             self._duplicates[event] = duplicates(
                 self._store,
                 event,
-                horizon_us=self._rules.duplicate_horizon_us,
+                horizon_us=self.rules.duplicate_horizon_us,
                 version=self._tables[event].version,
             )
         return self._duplicates[event]
@@ -254,15 +255,25 @@ class _History:
         kept_us = ids_kept_us(
             readers,
             event,
-            horizon_us=self._rules.duplicate_horizon_us,
-            hold_us=self._rules.hold_us,
-            max_future_us=self._rules.max_future_us,
+            horizon_us=self.rules.duplicate_horizon_us,
+            hold_us=self.rules.hold_us,
+            max_future_us=self.rules.max_future_us,
         )
         sightings = self._sightings(event, kept_us)
         for (number,), own in sightings.group_by("partition", maintain_order=True):
-            for part in own.iter_slices(self.sizes.ids_per_slice):
+            partition = Partition(event.name, int(str(number)))
+            # Ingest forgets whole slices too, from the oldest one on.
+            dropped = own.head(max(0, len(own) - self.rules.max_seen_ids))
+            if len(dropped):
                 yield SeenIds(
-                    partition=Partition(event.name, int(str(number))),
+                    partition=partition,
+                    first_offset=dropped["offset"][0],
+                    ids=(),
+                    known_at_us=dropped["known_at_us"].to_numpy().max(keepdims=True),
+                )
+            for part in own.slice(len(dropped)).iter_slices(self.sizes.ids_per_slice):
+                yield SeenIds(
+                    partition=partition,
                     first_offset=part["offset"][0],
                     ids=part["event_id"].to_list(),
                     known_at_us=part["known_at_us"].to_numpy(),

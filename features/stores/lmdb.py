@@ -9,6 +9,7 @@ import os
 import struct
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from tempfile import TemporaryFile
@@ -23,7 +24,6 @@ from features.errors import StoreDamaged, StoreUnavailable
 from features.stores.guards import adopted_ids, check_positions, check_schema_ids
 from features.stores.lmdb_keys import (
     SEEN,
-    entity_key,
     entity_of,
     number_bytes,
     number_of,
@@ -31,6 +31,7 @@ from features.stores.lmdb_keys import (
     partition_key,
     partition_of,
     seen_key,
+    value_keys,
     value_prefix,
 )
 from features.stores.ports import DeclaredView, OnlineContent, OnlineUpdate, ValuePage
@@ -97,10 +98,7 @@ class LmdbOnlineStore:
 
     def get(self, wanted: Sequence[tuple[str, Sequence[bytes]]]) -> list[list[bytes | None]]:
         with self._transaction() as txn:
-            return [
-                [txn.get(prefix + entity_key(e)) for e in entities]
-                for prefix, entities in ((value_prefix(view), of_view) for view, of_view in wanted)
-            ]
+            return [_get(txn, view, entities) for view, entities in wanted]
 
     def positions(self) -> Positions:
         with self._transaction() as txn:
@@ -311,9 +309,12 @@ def _stored_positions(txn: Any, partitions: Iterable[Partition]) -> Positions:
 
 def _write(txn: Any, update: OnlineUpdate) -> None:
     for change in update.changes:
-        prefix = value_prefix(change.state.name)
+        view = change.state.name
         merge_rows(
-            change, update.compacted_through_us, get=_getter(txn, prefix), put=_putter(txn, prefix)
+            change,
+            update.compacted_through_us,
+            get=partial(_get, txn, view),
+            put=partial(_put, txn, view),
         )
     for seen in update.seen:
         txn.put(seen_key(seen.partition, seen.first_offset), pack_seen(seen))
@@ -344,8 +345,8 @@ def _write_schemas(txn: Any, schemas: Mapping[str, int]) -> None:
 def _content_items(content: OnlineContent) -> Iterator[Items]:
     """All keys and values of a content, in the form that `_write` writes."""
     for view, values in content.values:
-        prefix = value_prefix(view)
-        yield [(prefix + entity_key(entity), value) for entity, value in values]
+        entities, packed = zip(*values, strict=True)
+        yield [*zip(value_keys(view, entities), packed, strict=True)]
     for seen in content.seen:
         yield [(seen_key(seen.partition, seen.first_offset), pack_seen(seen))]
     yield _schema_items(content.schemas)
@@ -382,12 +383,14 @@ def _staged_items(file: IO[bytes]) -> Iterator[Items]:
         yield msgspec.msgpack.decode(packed, type=Items)
 
 
-def _getter(txn: Any, prefix: bytes) -> Callable[[bytes], bytes | None]:
-    return lambda entity: txn.get(prefix + entity_key(entity))
+def _get(txn: Any, view: str, entities: Sequence[bytes]) -> list[bytes | None]:
+    keys = value_keys(view, entities)
+    found = dict(txn.cursor().getmulti(keys))
+    return [*map(found.get, keys)]
 
 
-def _putter(txn: Any, prefix: bytes) -> Callable[[bytes, bytes], Any]:
-    return lambda entity, value: txn.put(prefix + entity_key(entity), value)
+def _put(txn: Any, view: str, entities: Sequence[bytes], values: Sequence[bytes]) -> None:
+    txn.cursor().putmulti(zip(value_keys(view, entities), values, strict=True))
 
 
 def _items(txn: Any, prefix: bytes, *, start: bytes | None = None) -> Iterator[tuple[bytes, bytes]]:

@@ -1,11 +1,12 @@
 """The keys of an online store in LMDB (a letter for the kind, then what it is about), and what its
 values say."""
 
+from collections.abc import Sequence
 from hashlib import blake2b
 
 import msgspec
 
-from features.engine.value_format import short_name
+from features.engine.value_format import short_names
 from infra.kafka.logs import LogOrigin
 from infra.kafka.partitions import Partition
 
@@ -17,10 +18,17 @@ def value_prefix(view: str) -> bytes:
     return VALUE + blake2b(view.encode(), digest_size=6).digest()
 
 
-def entity_key(entity: bytes) -> bytes:
-    """The entity as part of a key; a very long one by its digest: LMDB takes keys of 511 bytes."""
-    name = short_name(entity)
-    return b"=" + name if name is entity else name
+def value_keys(view: str, entities: Sequence[bytes]) -> list[bytes]:
+    """The keys of the values of entities; a very long one by its digest: LMDB takes keys of 511
+    bytes."""
+    prefix = value_prefix(view)
+    named, names = prefix + b"=", short_names(entities)
+    if names is entities:
+        return [named + entity for entity in entities]
+    return [
+        (named if name is entity else prefix) + name
+        for name, entity in zip(names, entities, strict=True)
+    ]
 
 
 def entity_of(key: bytes) -> bytes:

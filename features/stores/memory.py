@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from features.definitions import EventType
 from features.engine.deduplication import SeenIds
-from features.engine.view_rows import merge_rows
+from features.engine.view_rows import merge_into
 from features.errors import StoreUnavailable
 from features.stores.guards import adopted_ids, check_positions, check_schema_ids
 from features.stores.log_entries import numbered
@@ -54,8 +54,9 @@ class MemoryOnlineStore:
         check_positions(self._positions, update.starts, store="online")
         values = {view: dict(entities) for view, entities in self._values.items()}
         for change in update.changes:
-            view = values.setdefault(change.state.name, {})
-            merge_rows(change, update.compacted_through_us, get=view.get, put=view.__setitem__)
+            merge_into(
+                values.setdefault(change.state.name, {}), change, update.compacted_through_us
+            )
         self._values = values
         self._positions |= update.ends
         self._newest_us |= update.newest_us

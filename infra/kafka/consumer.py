@@ -1,7 +1,6 @@
 """A member of a consumer group that keeps its own positions.
 
-`positions.py` tracks the positions, `broker_trouble.py` classifies the errors; this module connects
-them with the client.
+`positions.py` tracks the positions, `broker_trouble.py` classifies errors; here is the client.
 """
 
 from collections.abc import Callable, Collection, Iterable, Sequence
@@ -16,7 +15,7 @@ from infra.kafka.config import OPERATION_TIMEOUT_S, consumer_config
 from infra.kafka.errors import ConsumerFailed, ErrorKind, classify, on_client_error
 from infra.kafka.logs import CommittedPosition, LogOrigin, Origins, log_offsets, stored_positions
 from infra.kafka.membership import member_id
-from infra.kafka.message import ClientError, Message, UnreadableMessage, partition_of
+from infra.kafka.message import ClientError, Message, UnreadableMessage, partition_of, size_of
 from infra.kafka.partitions import Partition, Positions
 from infra.kafka.positions import PartitionPositions
 from infra.kafka.shifted import as_stored
@@ -27,7 +26,7 @@ log = structlog.get_logger()
 
 LINGER_S = 0.005  # how long a batch that is not full waits for more
 BROKERS_AWAY_S = 30.0
-BATCH_BYTES = 8 << 20  # of the values in a batch; one more call may come on top
+BATCH_BYTES = 8 << 20  # of the records in a batch; one more call may come on top
 RECORDS_A_CALL = 250
 
 StartPositions = Callable[[Collection[Partition]], Positions]
@@ -293,23 +292,24 @@ class GroupConsumer:
         """
         try:
             first = cast(Message | None, self._client.poll(idle_s))
-            return [] if first is None else [first, *self._consume_rest(max_records - 1)]
+            return [] if first is None else [first, *self._consume_rest(first, max_records - 1)]
         except KafkaException as error:
             # The client has dropped the records of this call, but its offsets have moved.
             self.rewind()
             self._trouble.observe(error.args[0])
             return []
 
-    def _consume_rest(self, max_records: int) -> list[Message]:
-        """More records, in small calls: no more than `BATCH_BYTES` of them are in memory."""
+    def _consume_rest(self, first: Message, max_records: int) -> list[Message]:
+        """More records, in small calls: no more than fit if they are as large as the others."""
         wait_s = 0.0 if self._last_batch_was_full else self._linger_s
         messages: list[Message] = []
-        size = 0
-        while size < BATCH_BYTES and len(messages) < max(max_records, 1):
-            wanted = min(RECORDS_A_CALL, max(max_records, 1) - len(messages))
+        sizes = [size_of(first)]
+        while (space := BATCH_BYTES - sum(sizes)) > 0 and len(messages) < max(max_records, 1):
+            fitting = 1 + space // max(*sizes, 1)
+            wanted = min(RECORDS_A_CALL, fitting, max(max_records, 1) - len(messages))
             more = cast(list[Message], self._client.consume(wanted, wait_s))
             messages += more
-            size += sum(len(m.value() or b"") for m in more)
+            sizes += map(size_of, more)
             if len(more) < wanted:
                 break
         return messages

@@ -144,6 +144,13 @@ def readable_headers(message: Message) -> Headers:
         return []
 
 
+def size_of(message: Message) -> int:
+    """The bytes of its key, value and headers."""
+    headers = readable_headers(message)
+    of_headers = sum(len(name) + len(value or b"") for name, value in headers) if headers else 0
+    return len(message.value() or b"") + len(message.key() or b"") + of_headers
+
+
 def partition_of(message: Message) -> Partition:
     """The partition it came from."""
     return Partition(message.topic(), message.partition())

@@ -9,6 +9,7 @@ import pytest
 from features.engine.deduplication import SeenIds
 from features.engine.sorting import UNSET
 from features.engine.value_format import ViewSchemaMismatch, compacted_through_us
+from features.engine.value_limits import DROPPED, ValueLimits
 from features.engine.view_rows import ViewRows
 from features.engine.view_states import state_of
 from features.errors import OffsetConflict, StoreUnavailable
@@ -34,6 +35,31 @@ def test_rows_of_several_updates_add_up(store: OnlineStore) -> None:
     assert (count(store), count(store, "b"), count(store, "c")) == (2, 1, 0)
     assert store.positions() == {P0: 3}
     assert store.entities("shop_sales") == 2
+
+
+def test_a_busy_entity_stays_small_and_says_that_it_is_not_exact(store: OnlineStore) -> None:
+    limits, row = ValueLimits(max_rows=20), state_of(SHOP_SALES).format.base_row.itemsize
+    DROPPED.take()
+    sizes = []
+    for n in range(40):
+        busy = [sale(f"{n}-{i}", n) for i in range(30)]
+        quiet = [sale(f"quiet{n}", n, shop="b")] if n % 4 == 0 else []
+        store.apply(update(*busy, *quiet, start=n, end=n + 1, limits=limits))
+        sizes.append(len(store.get([(SHOP_SALES.name, [b"a"])])[0][0] or b"") // row)
+    # The servers look at a value each time it has grown by a quarter.
+    assert max(sizes) <= 25 + 30
+    assert DROPPED.take()[SHOP_SALES.name] >= (40 - 25) * 30
+
+    names = [b"a", b"b"]
+    values = store.get([(SHOP_SALES.name, names)])[0]
+    as_of = np.array([START_US + s * SECOND for s in (40, 40, 100)])
+    read = state_of(SHOP_SALES).read(values, names, np.array([0, 1, 0]), as_of)
+    # No window of the third query reaches an event that was dropped.
+    assert read.exact.tolist() == [False, True, True]
+    in_40s, in_10s = (SHOP_SALES.features.index(f"shop_sales_count_{w}s") for w in (40, 10))
+    assert read.values[:, in_40s].tolist()[1:] == [10, 0]
+    # The newest events are still there, so the short window is right.
+    assert read.values[0, in_10s] == 10 * 30
 
 
 def test_an_update_from_a_wrong_position_changes_nothing(store: OnlineStore) -> None:

@@ -12,7 +12,7 @@ from features.catalog.flights.views import ORIGIN_DEPARTURES
 from features.engine.view_states import state_of
 from features.ingestion.dead_letter_sink import DEAD_LETTERS
 from features.stores.lmdb import LmdbOnlineStore
-from features.stores.lmdb_keys import entity_key, value_prefix
+from features.stores.lmdb_keys import value_keys
 from infra.kafka.topic_reader import read_all
 from infra.settings import KafkaSettings
 from tests.support.processes.commands import environment, run
@@ -129,4 +129,4 @@ def test_a_second_dead_letter_of_one_record_is_reported_duplicated(site: Site) -
 def _put(store: LmdbOnlineStore, entity: bytes, value: bytes) -> None:
     """Write a value behind the store's back."""
     with store._transaction(write=True) as txn:
-        txn.put(value_prefix(ORIGIN_DEPARTURES.name) + entity_key(entity), value)
+        txn.put(value_keys(ORIGIN_DEPARTURES.name, [entity])[0], value)

@@ -6,6 +6,7 @@ import numpy as np
 
 from features.engine.event_rows import view_rows
 from features.engine.sorting import UNSET
+from features.engine.value_limits import DEFAULT_LIMITS, ValueLimits
 from features.engine.view_states import state_of
 from features.stores.memory import MemoryOnlineStore
 from features.stores.ports import OnlineContent, OnlineStore, OnlineUpdate
@@ -22,10 +23,12 @@ def update(
     end: int | None = None,
     partition: Partition = P0,
     compacted_through: int | None = None,
+    limits: ValueLimits = DEFAULT_LIMITS,
     **more: object,
 ) -> OnlineUpdate:
     """The sales as one update of both views; times and offsets are the arguments'."""
-    rows = [view_rows(view, rows_of(sales)) for view in (SHOP_SALES, CITY_SALES) if sales]
+    views = (SHOP_SALES, CITY_SALES) if sales else ()
+    rows = [view_rows(view, rows_of(sales), limits=limits) for view in views]
     return OnlineUpdate(
         changes=[r for r in rows if r is not None],
         starts={partition: start},

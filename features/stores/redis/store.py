@@ -15,11 +15,11 @@ A writer that loads the positions first finishes the updates that a crashed writ
 Keys carry a generation. `clear` begins the next one in one step, and then deletes the old keys.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from hashlib import sha1
-from itertools import chain, groupby, islice
+from itertools import chain, compress, groupby, islice
 from typing import Any
 
 import msgspec
@@ -282,11 +282,12 @@ class RedisOnlineStore:
         replies = self._servers.execute(
             [("MGET", *(g.key for g in of_shard)) for of_shard in _by_shard(grown)]
         )
-        to_compact = [
+        present = [
             replace(g, value=value)
             for g, value in zip(grown, chain(*replies), strict=True)
-            if value is not None and g.state.is_due(value, g.entity)
+            if value is not None
         ]
+        to_compact = _due(present)
         if not to_compact:
             return []
         compacted = _compacted(to_compact, compacted_through_us)
@@ -327,14 +328,31 @@ def _by_shard(grown: Sequence[GrownValue]) -> list[list[GrownValue]]:
     return [list(of_shard) for _, of_shard in groupby(grown, lambda g: g.shard)]
 
 
-def _compacted(values: Sequence[GrownValue], compacted_through_us: int) -> dict[bytes, bytes]:
-    """The compacted values by their keys, computed view by view."""
+def _by_view(values: Sequence[GrownValue]) -> Iterable[list[GrownValue]]:
     views: dict[str, list[GrownValue]] = {}
     for g in values:
         views.setdefault(g.state.name, []).append(g)
+    return views.values()
+
+
+def _due(values: Sequence[GrownValue]) -> list[GrownValue]:
+    """Those that are due for compaction, shard after shard."""
+    due = [
+        g
+        for of_view in _by_view(values)
+        for g in compress(
+            of_view,
+            of_view[0].state.are_due([g.value for g in of_view], [g.entity for g in of_view]),
+        )
+    ]
+    return sorted(due, key=lambda g: g.shard)
+
+
+def _compacted(values: Sequence[GrownValue], compacted_through_us: int) -> dict[bytes, bytes]:
+    """The compacted values by their keys, computed view by view."""
     return {
         g.key: value
-        for of_view in views.values()
+        for of_view in _by_view(values)
         for g, value in zip(
             of_view,
             of_view[0].state.compact(

@@ -132,20 +132,28 @@ class ShardedUpdate:
         ]
 
     def _split(self) -> None:
-        shard_of = self._names.shard_of
         for change in self._update.changes:
             state = change.state
             prefixes = self._names.values(state.name)
-            counts = [0] * len(prefixes)
-            for entity, rows in change.by_entity():
-                shard = shard_of(entity)
-                self._keys[shard].append(prefixes[shard] + entity)
-                self._entities[shard].append(entity)
-                self._rows[shard].append(rows)
-                self._states[shard].append(state)
-                counts[shard] += 1
-            for shard, count in enumerate(counts):
-                self._counts[shard].append(count)
+            for shard, (entities, rows) in enumerate(self._by_shard(*change.by_entity())):
+                self._keys[shard] += [prefixes[shard] + entity for entity in entities]
+                self._entities[shard] += entities
+                self._rows[shard] += rows
+                self._states[shard] += [state] * len(entities)
+                self._counts[shard].append(len(entities))
+
+    def _by_shard(
+        self, entities: Sequence[bytes], rows: Sequence[bytes]
+    ) -> list[tuple[Sequence[bytes], Sequence[bytes]]]:
+        shards = len(self._names.tags)
+        if shards == 1:
+            return [(entities, rows)]
+        of_shard: list[tuple[list[bytes], list[bytes]]] = [([], []) for _ in range(shards)]
+        for entity, packed in zip(entities, rows, strict=True):
+            own_entities, own_rows = of_shard[self._names.shard_of(entity)]
+            own_entities.append(entity)
+            own_rows.append(packed)
+        return [*of_shard]
 
     def _make_record(self) -> RedoRecord:
         positions = self._names.positions

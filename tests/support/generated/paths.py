@@ -10,6 +10,7 @@ import polars as pl
 from features.definitions import Float64Array, Int64Array, View
 from features.engine.columns import arrays_of, encode_keys, entity_keys, field_tuples
 from features.engine.state import ViewValues
+from features.engine.value_limits import ValueLimits
 from features.engine.view_states import state_of
 from features.ingestion.compaction_watermark import CompactionWatermark
 from features.ingestion.decoding import decode_poll
@@ -109,7 +110,7 @@ class _Run:
             duplicate_horizon_us=self.case.horizon_us,
             watermark=watermark,
             max_future_us=self.case.max_future_us,
-            compaction_slack=self._slack,
+            limits=ValueLimits(slack=self._slack),
         )
         writer.load(self._partitions)
         self.sinks[name], self._watermarks[name] = writer, watermark
@@ -148,6 +149,7 @@ class _Run:
             duplicate_horizon_us=self.case.horizon_us,
             hold_us=self.case.most_us,
             max_future_us=self.case.max_future_us,
+            limits=ValueLimits(slack=self.case.compaction_slack),
         )
         rebuild(
             self.case.views,
@@ -157,7 +159,7 @@ class _Run:
             rules=rules,
             on_progress=lambda _: None,
             # Day by day, so that short histories meet it.
-            sizes=BatchSizes(slice_rows=1, compaction_slack=self.case.compaction_slack),
+            sizes=BatchSizes(slice_rows=1),
         )
         self.add("rebuilt", store)
 

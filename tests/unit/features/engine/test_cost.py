@@ -36,6 +36,7 @@ from features.engine.queries import PointInTimeQueries
 from features.engine.rows import PointInTimeRows, joined
 from features.engine.state import ViewState
 from features.engine.value_format import entity_tags
+from features.engine.value_limits import ValueLimits
 from features.engine.view_states import state_of
 from infra.clock import SECOND
 from infra.kafka.partitions import Partition
@@ -142,7 +143,7 @@ def rows_and_queries(
     kind: str, moments: str, n: int = N
 ) -> tuple[ViewState, PointInTimeRows, PointInTimeQueries]:
     """Each query is about one of the events, and has an event of its own."""
-    state = state_of(VIEWS[kind])
+    state = state_of(VIEWS[kind], limits=ValueLimits(max_rows=10**9))
     times = MOMENTS[moments](n) * SECOND
     orders = np.array([f"o{i}" for i in range(n)], object)
     events = {
@@ -164,8 +165,8 @@ def rows_and_queries(
 def live(state: ViewState, rows: PointInTimeRows, queries: PointInTimeQueries) -> object:
     """The same from one value of the online store, in which half of the rows are compacted."""
     packed = state.pack_rows(rows, entity_tags([SHOP_KEY] * len(rows)))
-    value, _ = state.append(None, packed.tobytes(), SHOP_KEY)
-    compacted = state.compact([value], [SHOP_KEY], int(np.median(rows.known_us)))
+    values, _ = state.append([None], [packed.tobytes()], [SHOP_KEY])
+    compacted = state.compact(values, [SHOP_KEY], int(np.median(rows.known_us)))
     return state.read(compacted, [SHOP_KEY], queries.group, queries.as_of_us, queries.fields)
 
 

@@ -61,10 +61,10 @@ def test_ids_beyond_the_horizon_are_forgotten() -> None:
     window = DeduplicationWindow(HORIZON)
     window.first_sightings(sightings(["old", "old", "renewed"], [0, 0, 0]))
     window.first_sightings(sightings(["renewed"], [9], first_offset=3))
-    assert window.forget() == []
+    assert window.forget() == ([], [])
 
     window.first_sightings(sightings(["new"], [21], first_offset=4))
-    assert window.forget() == [0]
+    assert window.forget() == ([0], [])
     assert len(window) == 2
     assert window.first_sightings(sightings(["renewed"], [19], first_offset=5)).tolist() == [False]
 
@@ -86,12 +86,35 @@ def test_ids_without_a_time_each_are_refused() -> None:
 def test_an_event_may_repeat_another_only_if_ids_as_old_as_that_are_forgotten() -> None:
     window = DeduplicationWindow(HORIZON, keep_us=30)
     window.first_sightings(sightings(["a", "b"], [0, 1]))
-    assert window.forget() == []
+    assert window.forget() == ([], [])
     assert not window.may_repeat(np.array([-1_000, 0])).any()
 
     window.first_sightings(sightings(["c"], [40], first_offset=2))
-    assert window.forget() == [0]  # ids known before 10
+    assert window.forget() == ([0], [])  # ids known before 10
     assert window.may_repeat(np.array([0, 19, 20, 40])).tolist() == [True, True, False, False]
+
+
+def test_of_too_many_ids_the_oldest_are_forgotten_and_their_events_may_repeat() -> None:
+    window = DeduplicationWindow(HORIZON, keep_us=1_000, max_ids=4)
+    stored: dict[int, SeenIds] = {}
+    for n in range(5):
+        seen = sightings([f"{n}a", f"{n}b"], [10 * n, 10 * n], first_offset=2 * n)
+        window.first_sightings(seen)
+        dropped, replaced = window.forget()
+        stored |= {s.first_offset: s for s in (seen, *replaced)}
+        stored = {offset: s for offset, s in stored.items() if offset not in dropped}
+        assert len(window) <= 4
+    assert window.forgotten_early == 6
+    assert sorted(stored) == [4, 6, 8]
+
+    # The ids of 20 and before are forgotten: events until 30 may repeat one of theirs.
+    restarted = DeduplicationWindow(
+        HORIZON, [stored[o] for o in sorted(stored)], keep_us=1_000, max_ids=4
+    )
+    for each in (window, restarted):
+        assert each.may_repeat(np.array([30, 31])).tolist() == [True, False]
+        again = sightings(["2a", "3a", "4a"], [30, 33, 41], first_offset=10)
+        assert each.first_sightings(again).tolist() == [True, False, False]
 
 
 def test_a_restarted_window_knows_that_ids_were_forgotten() -> None:

@@ -40,7 +40,7 @@ def appended(state: ViewState, times: Int64Array) -> bytes:
     """A value with an event at each time, known at once."""
     rows = state.rows_of(SOLD, {"event_time_us": times}, times)
     packed = state.pack_rows(rows, entity_tags([b"a"] * len(times)))
-    return state.append(None, packed.tobytes(), b"a")[0]
+    return state.append([None], [packed.tobytes()], [b"a"])[0][0]
 
 
 def test_a_longer_window_with_a_finer_hop_keeps_its_edge() -> None:

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from features.definitions import Float64Array
 from features.engine.state import ViewValues
+from features.engine.value_limits import ValueLimits
 from features.engine.view_states import state_of
 from features.ingestion.compaction_watermark import CompactionWatermark
 from features.ingestion.offline_sink import OfflineSink
@@ -72,7 +73,7 @@ def live(
         [SHOP_SALES],
         duplicate_horizon_us=horizon_s * SECOND,
         watermark=CompactionWatermark(least_us=HOLD_S * SECOND, most_us=HOLD_S * SECOND),
-        compaction_slack=3,  # so that short histories meet many compactions
+        limits=ValueLimits(slack=3),  # so that short histories meet many compactions
     )
     writer.load([PARTITION])
     for start, stop in batches(len(sales), cut_at):

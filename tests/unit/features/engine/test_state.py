@@ -40,7 +40,7 @@ def value_of(*sales: Sale, before: bytes | None = None, state: ViewState = STATE
     }
     rows = state.rows_of(SOLD, events, np.array([s.known_us for s in sales]))
     tags = entity_tags([ENTITY] * len(sales))
-    return state.append(before, state.pack_rows(rows, tags).tobytes(), ENTITY)[0]
+    return state.append([before], [state.pack_rows(rows, tags).tobytes()], [ENTITY])[0][0]
 
 
 def read(value: bytes | None, second: int) -> tuple[dict[str, float], bool]:
@@ -108,8 +108,8 @@ def test_a_value_is_due_for_compaction_only_when_its_delta_rows_have_doubled() -
     rows = value_of(sale("1", 5))[len(STATE.empty) :]
     value, compactions = STATE.empty, []
     for i in range(1_000):
-        value, is_due = STATE.append(value, rows, ENTITY)
-        if is_due:
+        (value,), due = STATE.append([value], [rows], [ENTITY])
+        if due[0]:
             compactions.append(i)
             value = STATE.compact([value], [ENTITY], UNSET)[0]
     assert compactions == [16, 50, 118, 254, 526]
@@ -131,7 +131,7 @@ def test_a_value_of_another_declaration_is_never_served() -> None:
         other_state.read([value], [ENTITY], np.array([0]), np.array([at_us(9)]))
     assert "rebuild" in (caught.value.hint or "")
     with pytest.raises(ViewSchemaMismatch):
-        other_state.append(value, b"", ENTITY)
+        other_state.append([value], [b""], [ENTITY])
 
 
 CHEAPER = Column(name="cents", compute=lambda e: e["cents"] - 1, reads=("cents",))
@@ -193,9 +193,9 @@ def test_a_damaged_header_is_reported_as_damage_when_rows_are_added() -> None:
         damaged = bytearray(value)
         damaged[at] ^= 1
         with pytest.raises(CorruptValue):
-            STATE.append(bytes(damaged), b"", ENTITY)
+            STATE.append([value, bytes(damaged)], [b"", b""], [ENTITY] * 2)
     with pytest.raises(CorruptValue):
-        STATE.append(value[:7], b"", ENTITY)
+        STATE.append([value[:7]], [b""], [ENTITY])
 
 
 @pytest.mark.parametrize("length", [1, 39, 41, -1, -8])

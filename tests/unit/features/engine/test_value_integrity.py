@@ -44,12 +44,16 @@ def packed(entity: bytes, seconds: Sequence[int], state: ViewState = STATE) -> b
     return state.pack_rows(rows, entity_tags([entity] * len(seconds))).tobytes()
 
 
+def grown(value: bytes, entity: bytes, seconds: Sequence[int]) -> bytes:
+    return STATE.append([value], [packed(entity, seconds)], [entity])[0][0]
+
+
 def value_of(entity: bytes, counts: Sequence[int], *, compacted: int = 0) -> bytes:
     """A value of events a second apart, after several updates; those before `compacted` are base
     rows."""
-    value, second = STATE.append(None, b"", entity)[0], 0
+    value, second = STATE.empty, 0
     for count in counts:
-        value = STATE.append(value, packed(entity, range(second, second + count)), entity)[0]
+        value = grown(value, entity, range(second, second + count))
         second += count
     return STATE.compact([value], [entity], compacted * SECOND)[0] if compacted else value
 
@@ -128,17 +132,17 @@ def test_an_empty_value_of_another_entity_is_noticed_once_it_says_when_it_is_exa
 
 def test_a_torn_value_stays_damaged_when_rows_are_added() -> None:
     value = value_of(b"a", [3])
-    grown = STATE.append(value[:-ROW], packed(b"a", [7]), b"a")[0]
-    assert is_damage(grown)
+    shorter = grown(value[:-ROW], b"a", [7])
+    assert is_damage(shorter)
     with pytest.raises(CorruptValue):
-        STATE.compact([grown], [b"a"], 100 * SECOND)
+        STATE.compact([shorter], [b"a"], 100 * SECOND)
 
 
 def test_a_value_without_a_byte_is_not_a_missing_one() -> None:
     with pytest.raises(CorruptValue):
         STATE.read([b""], [b"a"], np.array([0]), np.array([0]))
     with pytest.raises(CorruptValue):
-        STATE.append(b"", packed(b"a", [1]), b"a")
+        grown(b"", b"a", [1])
 
 
 def test_an_entity_of_any_length_has_a_tag_of_its_own() -> None:
@@ -184,10 +188,10 @@ def read(value: bytes) -> list[float]:
 def test_a_value_of_an_earlier_release_is_read_grows_and_is_written_anew() -> None:
     value = old_value(range(3))
     assert read(value) == read(value_of(b"a", [3]))
-    grown = STATE.append(value, packed(b"a", [3, 4]), b"a")[0]
-    assert read(grown) == read(value_of(b"a", [5]))
-    assert is_damage(grown[: 40 + 3 * ROW] + packed(b"b", [3, 4]))
-    compacted = STATE.compact([grown], [b"a"], 2 * SECOND)[0]
+    longer = grown(value, b"a", [3, 4])
+    assert read(longer) == read(value_of(b"a", [5]))
+    assert is_damage(longer[: 40 + 3 * ROW] + packed(b"b", [3, 4]))
+    compacted = STATE.compact([longer], [b"a"], 2 * SECOND)[0]
     assert compacted == value_of(b"a", [5], compacted=2)
 
 

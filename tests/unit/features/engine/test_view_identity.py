@@ -275,7 +275,7 @@ def test_values_of_a_rule_that_left_out_a_limit_are_adopted() -> None:
     state = state_of(view)
     _, without_ahead = state.identity.earlier_ids
     written = ValueFormat(view.name, state.columns, without_ahead).empty
-    assert not state.is_due(written, b"a")
+    assert not state.are_due([written], [b"a"]).any()
 
     store = MemoryOnlineStore()
     apply_empty(store, {"made": without_ahead})

@@ -14,6 +14,7 @@ from features.definitions import Float64Array, View
 from features.engine.columns import arrays_of
 from features.engine.event_rows import view_rows
 from features.engine.state import ViewValues
+from features.engine.value_limits import ValueLimits
 from features.engine.view_states import state_of
 from features.ingestion.compaction_watermark import CompactionWatermark
 from features.ingestion.offline_sink import OfflineSink
@@ -117,6 +118,29 @@ def test_live_and_historical_values_equal_the_reference(
 
 @each_view
 @examples(40)
+@given(histories(), cuts, query_lists, st.integers(2, 8))
+def test_a_value_that_reached_its_limit_is_right_wherever_it_says_so(
+    view: View,
+    deliveries: list[Delivery],
+    cut_at: list[int],
+    queries: list[Query],
+    max_rows: int,
+) -> None:
+    newest = max((e.known for e in deliveries), default=-100)
+    queries = [*queries, *_earliest_exact_queries(newest)]
+    expected = np.array([reference(view, deliveries, q) for q in queries], np.float64)
+    limits = ValueLimits(slack=2, max_rows=max_rows)
+    online = live(view, deliveries, cut_at, queries, limits=limits)
+    assert same_values(online.values, expected)[online.exact].all()
+
+    # Once no event of before can count, every value is exact again.
+    end = newest + view.lookback_us // SECOND + 200
+    later = [Query(shop=shop, t=end, due=end, order="o1") for shop in SHOPS]
+    assert live(view, deliveries, cut_at, later, limits=limits).exact.all()
+
+
+@each_view
+@examples(40)
 @given(histories(), histories(), query_lists)
 def test_later_events_change_no_earlier_value(
     view: View, deliveries: list[Delivery], later: list[Delivery], queries: list[Query]
@@ -163,7 +187,7 @@ def test_compaction_changes_no_value_of_a_later_query(
     state = state_of(view)
     rows, _ = rows_of([structs.replace(e, shop="a") for e in deliveries], 0, len(deliveries))
     changes = [c for c in (view_rows(view, r) for r in rows if r.event in view.sources) if c]
-    appended = state.append(None, b"".join(c.rows.tobytes() for c in changes), b"a")[0]
+    appended = state.append([None], [b"".join(c.rows.tobytes() for c in changes)], [b"a"])[0][0]
     compacted = appended
     for second in compacted_through:
         compacted = state.compact([compacted], [b"a"], us(second))[0]
@@ -191,8 +215,17 @@ def _earliest_exact_queries(newest: int) -> list[Query]:
     ]
 
 
+# Few, so that short histories meet many compactions.
+FEW = ValueLimits(slack=2)
+
+
 def live(
-    view: View, deliveries: Sequence[Delivery], cut_at: Sequence[int], queries: Sequence[Query]
+    view: View,
+    deliveries: Sequence[Delivery],
+    cut_at: Sequence[int],
+    queries: Sequence[Query],
+    *,
+    limits: ValueLimits = FEW,
 ) -> ViewValues:
     """The values of the online store after the events arrived in several batches."""
     store = MemoryOnlineStore()
@@ -201,7 +234,7 @@ def live(
         [view],
         duplicate_horizon_us=HORIZON_S * SECOND,
         watermark=CompactionWatermark(least_us=HOLD_S * SECOND, most_us=HOLD_S * SECOND),
-        compaction_slack=2,  # so that short histories meet many compactions
+        limits=limits,
     )
     writer.load(PARTITIONS)
     for start, stop in _batches(len(deliveries), cut_at):

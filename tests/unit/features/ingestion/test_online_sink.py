@@ -8,6 +8,7 @@ import pytest
 
 from features.definitions import FeatureView
 from features.engine.value_format import ViewSchemaMismatch
+from features.engine.value_limits import ValueLimits
 from features.engine.view_states import state_of
 from features.errors import OffsetConflict
 from features.ingestion.compaction_watermark import CompactionWatermark
@@ -144,7 +145,7 @@ def test_values_that_an_open_request_needs_are_not_compacted() -> None:
             [SHOP_SALES],
             duplicate_horizon_us=30 * SECOND,
             watermark=watermark,
-            compaction_slack=3,
+            limits=ValueLimits(slack=3),
         )
         writer.load([P])
         for n in range(200):

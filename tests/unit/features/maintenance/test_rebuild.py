@@ -14,6 +14,7 @@ from features.engine.columns import arrays_of
 from features.engine.event_rows import EventRows
 from features.engine.state import ViewValues
 from features.engine.value_format import ViewSchemaMismatch
+from features.engine.value_limits import ValueLimits
 from features.engine.view_states import state_of
 from features.errors import DataNotReady, OffsetConflict
 from features.ingestion.compaction_watermark import CompactionWatermark
@@ -41,11 +42,13 @@ from tests.support.data.sales import rows_of as rows_of_sales
 from tests.support.examples import examples
 from tests.unit.features.engine.test_view_parity import SHOPS, cuts, histories, query_lists
 
-RULES = RebuildRules(duplicate_horizon_us=1_000 * SECOND, hold_us=15 * SECOND)
+RULES = RebuildRules(
+    duplicate_horizon_us=1_000 * SECOND, hold_us=15 * SECOND, limits=ValueLimits(slack=2)
+)
 DAY_S = DAY // SECOND
 PARTITIONS = [Partition(e.name, n) for e in EVENTS for n in range(e.partitions)]
 P = Partition(SOLD.name, 0)
-SMALL = BatchSizes(slice_rows=1, values_per_batch=2, ids_per_slice=2, compaction_slack=2)
+SMALL = BatchSizes(slice_rows=1, values_per_batch=2, ids_per_slice=2)
 
 
 class Site:
@@ -66,7 +69,7 @@ class Site:
             self.views,
             duplicate_horizon_us=self.rules.duplicate_horizon_us,
             watermark=CompactionWatermark(least_us=self.rules.hold_us, most_us=self.rules.hold_us),
-            compaction_slack=SMALL.compaction_slack,
+            limits=self.rules.limits,
         )
         self.buffer = OfflineSink(
             self.offline, {e.name: e for e in self.events}, clock_us=lambda: START_US
