@@ -3,7 +3,7 @@
 import logging
 import sys
 import time
-from collections.abc import Callable, MutableMapping
+from collections.abc import Callable, Mapping, MutableMapping
 from contextlib import suppress
 from typing import Any, TextIO, cast
 
@@ -14,7 +14,7 @@ from stamina.instrumentation import (
     set_on_retry_hooks,
 )
 
-from infra.masking import masked
+from infra.masking import MASK, masked
 
 RETRY_LOG_PAUSE_S = 10.0
 
@@ -50,11 +50,28 @@ def configure_logging(*, json: bool, level: str = "INFO", final: bool = True) ->
 def mask_event(_: Any, __: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
     """No password in a log, not even in the text of an error."""
     for name, value in event.items():
-        if isinstance(value, str):
-            event[name] = masked(value)
-        elif isinstance(value, Exception):
-            event[name] = masked(repr(value))
+        event[name] = _without_secrets_of(name, value)
     return event
+
+
+def _without_secrets(value: Any) -> Any:
+    if value is None or isinstance(value, bool | int | float):
+        return value
+    if isinstance(value, str):
+        return masked(value)
+    if isinstance(value, Mapping):
+        return {_without_secrets(k): _without_secrets_of(k, v) for k, v in value.items()}
+    if isinstance(value, list | tuple | set | frozenset):
+        return [_without_secrets(part) for part in value]
+    return masked(repr(value))  # as the renderer would show it
+
+
+def _without_secrets_of(name: Any, value: Any) -> Any:
+    """The name of a property may say that its value is secret."""
+    is_number = value is None or isinstance(value, bool | int | float)
+    if not is_number and masked(f"{name}=x") != f"{name}=x":
+        return MASK
+    return _without_secrets(value)
 
 
 class _Unfailing:

@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from numpy.typing import NDArray
 
-from features.definitions.declaration import Declaration
+from features.definitions.declaration import Declaration, is_broken
 from features.definitions.events import BoolArray, Columns, EventType, Int64Array
 from features.definitions.field_types import may_be_null, value_type
 from features.definitions.label_trial import untrue_value
@@ -292,7 +292,8 @@ class Domain(Declaration):
             names = [d.name for d in getattr(self, kind)]
             require_distinct(names, f"{who}: several {kind} are called")
         features = (feature for view in self.views for feature in view.features)
-        require_distinct(features, f"{who}: features of several views are called")
+        if not is_broken(self.services):  # a service may have said the same
+            require_distinct(features, f"{who}: features of several views are called")
         self._check_events(who)
         for service in self.services:
             missing = sorted(v.name for v in service.views if v not in self.views)

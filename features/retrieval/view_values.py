@@ -75,22 +75,32 @@ class SliceEvents:
     def __init__(self, views: Sequence[View], event_log: EventLog, as_of_us: Int64Array) -> None:
         self._views, self._event_log, self._as_of_us = views, event_log, as_of_us
         self._stored: dict[str, StoredEvents] = {}
-        self._readers = Counter(event.name for view in views for event in view.sources)
+        self._views_of = Counter(event.name for view in views for event in view.sources)
+        self._to_come = self._views_of.copy()
 
     def stored(
         self,
         event: EventType,
         fields: Sequence[str],
         *,
-        at_once: Sequence[str],  # noqa: ARG002  # those of all views are in memory
+        at_once: Sequence[str],
         from_us: int | None = None,
         until_us: int | None = None,
-        known_from_us: int | None = None,  # noqa: ARG002  # what is in memory was read by it
+        known_from_us: int | None = None,
     ) -> StoredEvents:
         """A slice of the events that were read; nothing is copied."""
+        if self._views_of[event.name] == 1:  # it reads exactly these
+            return self._event_log.stored(
+                event,
+                fields,
+                at_once=at_once,
+                from_us=from_us,
+                until_us=until_us,
+                known_from_us=known_from_us,
+            )
         stored = self._stored.pop(event.name, None) or self._read(event)
-        self._readers[event.name] -= 1
-        if self._readers[event.name]:
+        self._to_come[event.name] -= 1
+        if self._to_come[event.name]:
             self._stored[event.name] = stored
         times = stored.frame["event_time_us"]
         first = 0 if from_us is None else int(times.search_sorted(from_us, "left"))

@@ -61,10 +61,11 @@ def _choose(request: PortRequest, previous: int | None, *, taken: set[int]) -> i
     for port in (previous, request.default):
         if port is not None and port not in taken and is_free(port):
             return port
-    return _any_port(taken)
+    return any_port(taken)
 
 
-def _any_port(taken: set[int]) -> int:
+def any_port(taken: set[int]) -> int:
+    """A port that is free now, and none of those."""
     while True:
         with socket.socket() as probe:
             probe.bind((HOST, 0))

@@ -15,7 +15,7 @@ import pytest
 from infra.local_stack.process_table import identify
 from tests.support.data.recordings import FOLDER, flights_file
 from tests.support.processes.commands import environment, run
-from tests.support.processes.stack import Stack, all_gone, is_back
+from tests.support.processes.stack import Stack, all_gone, is_back, own_ports
 from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.timeout(900)
@@ -28,7 +28,7 @@ def env(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
     """Variables of a stack of its own, which is stopped at the end."""
     flights_file()
     state = tmp_path_factory.mktemp("e2e")
-    variables = environment(state, "", EVENTIDE_RECORDINGS=str(FOLDER))
+    variables = environment(state, "", EVENTIDE_RECORDINGS=str(FOLDER), **own_ports())
     del variables["EVENTIDE_KAFKA__BOOTSTRAP_SERVERS"]  # the stack says where its broker is
     yield variables
     run("down", env=variables)

