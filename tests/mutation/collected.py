@@ -17,11 +17,10 @@ from typing import Unpack
 
 import pytest
 
-from tests.mutation.covering import FAST, Covering, TestsFail
+from tests.mutation.covering import FAST, Covering, NoShrinking, TestsFail
 from tests.mutation.judging import (
     UNDECIDED,
     Limits,
-    NoShrinking,
     Trial,
     Verdict,
     judge,

@@ -87,7 +87,7 @@ def _measured(part: Part) -> Covering:
     )
     watcher = _Watcher(measurement)
     measurement.start()
-    code = pytest.main([*FAST, *part.tests], plugins=[watcher])
+    code = pytest.main([*FAST, *part.tests], plugins=[watcher, NoShrinking()])
     measurement.stop()
     if code != pytest.ExitCode.OK:
         raise TestsFail
@@ -111,6 +111,26 @@ def _by_context(tests: Iterable[str]) -> dict[str, list[str]]:
     for test in tests:
         by_context[test.partition("::")[0]].append(test)
     return by_context
+
+
+class NoShrinking:
+    """A plugin of pytest: a failure of a property is enough, there is no search for a smaller one.
+    The examples stay those of the profile that the tests run with. No example has a time limit: the
+    machine may do other work."""
+
+    @pytest.hookimpl(trylast=True)  # when Hypothesis has loaded the profile
+    def pytest_configure(self) -> None:
+        from hypothesis import Phase, settings
+
+        name = settings.get_current_profile_name()
+        settings.register_profile(
+            name,
+            settings.get_profile(name),
+            database=None,
+            deadline=None,
+            phases=(Phase.explicit, Phase.generate),
+        )
+        settings.load_profile(name)
 
 
 class _Watcher:

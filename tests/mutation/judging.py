@@ -24,7 +24,7 @@ from typing import Any, Literal, TypedDict, Unpack
 
 import pytest
 
-from tests.mutation.covering import FAST
+from tests.mutation.covering import FAST, NoShrinking
 from tests.mutation.mutants import Mutant, compiled
 from tests.mutation.parts import ROOT
 
@@ -149,25 +149,6 @@ def silence() -> None:
     quiet = os.open(os.devnull, os.O_WRONLY)
     os.dup2(quiet, 1)
     os.dup2(quiet, 2)
-
-
-class NoShrinking:
-    """A plugin of pytest: a failure of a property is enough, there is no search for a smaller one.
-    The examples stay those of the profile that the tests run with."""
-
-    @pytest.hookimpl(trylast=True)  # when Hypothesis has loaded the profile
-    def pytest_configure(self) -> None:
-        from hypothesis import Phase, settings
-
-        name = settings.get_current_profile_name()
-        settings.register_profile(
-            name,
-            settings.get_profile(name),
-            database=None,
-            deadline=None,
-            phases=(Phase.explicit, Phase.generate),
-        )
-        settings.load_profile(name)
 
 
 class _Finder(MetaPathFinder):
