@@ -105,7 +105,7 @@ class IngestSettings(BaseModel):
         default=10.0, ge=0, description="an event_time may lie this far after its emission"
     )
     max_entity_rows: int = Field(
-        default=10_000,
+        default=100_000,
         ge=100,
         description="rows that the online value of one entity may have; one that would have more "
         "loses its oldest events and is not exact until they cannot count any more",
