@@ -111,7 +111,7 @@ class IngestSettings(BaseModel):
         "loses its oldest events and is not exact until they cannot count any more",
     )
     max_seen_ids: int = Field(
-        default=1_000_000,
+        default=5_000_000,
         ge=1_000,
         description="event ids that are remembered for one partition, about 300 bytes each; beyond "
         "them the oldest are forgotten, and values that a duplicate may have entered are not exact",

@@ -16,7 +16,8 @@ from features.engine.sorting import UNSET
 from infra.clock import DAY
 from infra.kafka.partitions import Partition
 
-MAX_SEEN_IDS = 1_000_000
+MAX_SEEN_IDS = 5_000_000
+"""Of one partition; about 300 bytes each. Within two days that is 29 events a second."""
 
 EARLY_US = DAY
 """Longer than an event may happen after its emission."""
