@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from threading import Lock
 
 MAX_ROWS = 100_000
-"""About 7 MB in a view of a few columns: 3,500 events a day in a window of 28 days without a hop. The
-busiest airport of the flights has 1,800 rows."""
+"""About 7 MB in a view of a few columns: 3,500 events a day in a window of 28 days without a hop.
+The busiest airport of the flights has 1,800 rows."""
 _LEFT = 0.5  # of the rows: a compaction costs as much as the value is long, so it leaves room
 _EARLIEST_US, _LATEST_US = -(1 << 61), 1 << 62  # no window before or after them leaves 64 bits
 

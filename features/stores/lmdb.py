@@ -6,7 +6,6 @@ may lose or damage the file. It can always be rebuilt from the offline store, or
 """
 
 import os
-import struct
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
@@ -34,6 +33,7 @@ from features.stores.lmdb_keys import (
     value_keys,
     value_prefix,
 )
+from features.stores.lmdb_staging import Items, stage, staged_items
 from features.stores.ports import DeclaredView, OnlineContent, OnlineUpdate, ValuePage
 from features.stores.seen_ids import pack_seen, unpack_seen
 from infra.kafka.logs import Origins
@@ -55,9 +55,6 @@ _DAMAGES = (
     lmdb.CorruptedError,
     lmdb.PageNotFoundError,
 )
-_LENGTH = struct.Struct("<Q")
-
-Items = list[tuple[bytes, bytes]]
 
 
 class LmdbOnlineStore:
@@ -173,7 +170,7 @@ class LmdbOnlineStore:
         """The new content is staged in an unnamed file, which disappears with this process."""
         with self._staging_file() as staged:
             for items in _content_items(content):
-                _stage(staged, items)
+                stage(staged, items)
             try:
                 self._replace(staged)
             except StoreDamaged:
@@ -205,7 +202,7 @@ class LmdbOnlineStore:
             try:
                 with self._transaction(write=True) as txn:
                     self._drop(txn)
-                    for items in _staged_items(staged):
+                    for items in staged_items(staged):
                         txn.cursor().putmulti(items)
             except lmdb.MapFullError as error:
                 self._grow(error)
@@ -370,23 +367,10 @@ def _schema_items(schemas: Mapping[str, int]) -> Items:
     ]
 
 
-def _stage(file: IO[bytes], items: Items) -> None:
-    packed = msgspec.msgpack.encode(items)
-    file.write(_LENGTH.pack(len(packed)))
-    file.write(packed)
-
-
-def _staged_items(file: IO[bytes]) -> Iterator[Items]:
-    file.seek(0)
-    while header := file.read(_LENGTH.size):
-        packed = file.read(_LENGTH.unpack(header)[0])
-        yield msgspec.msgpack.decode(packed, type=Items)
-
-
 def _get(txn: Any, view: str, entities: Sequence[bytes]) -> list[bytes | None]:
     keys = value_keys(view, entities)
-    found = dict(txn.cursor().getmulti(keys))
-    return [*map(found.get, keys)]
+    values = dict(txn.cursor().getmulti(keys))
+    return [*map(values.get, keys)]
 
 
 def _put(txn: Any, view: str, entities: Sequence[bytes], values: Sequence[bytes]) -> None:
