@@ -6,5 +6,5 @@ The DAGs of the other projects are in `dags/training.py` as ever.
 from ml.errors import InvalidProject
 from ml.projects import refused
 
-if found := refused():
-    raise InvalidProject("; ".join(f"{r.name} is not trained: {r.mistake}" for r in found))
+if mistakes := refused():
+    raise InvalidProject("; ".join(f"{r.name} is not trained: {r.mistake}" for r in mistakes))

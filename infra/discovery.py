@@ -35,12 +35,12 @@ def discover(package: ModuleType, attribute: str, kind: type) -> Discovered:
 
     A mistake in one module leaves the others as they are.
     """
-    found = list(each_module(package, attribute, kind))
+    by_module = list(each_module(package, attribute, kind))
     refused = tuple(
-        Refused(name=name, mistake=d) for name, d in found if isinstance(d, DeclarationMistake)
+        Refused(name=name, mistake=d) for name, d in by_module if isinstance(d, DeclarationMistake)
     )
     warn_of(refused)
-    declared = [d for _, d in found if not isinstance(d, DeclarationMistake)]
+    declared = [d for _, d in by_module if not isinstance(d, DeclarationMistake)]
     return Discovered(
         declared=tuple(sorted(declared, key=lambda d: str(d.name))),
         refused=refused,
@@ -123,15 +123,15 @@ def _declaration(package: ModuleType, name: str, attribute: str, kind: type) -> 
         module = importlib.import_module(f"{package.__name__}.{name}")
     except (Exception, SystemExit) as error:  # a module may run any code
         raise as_mistake(error, *map(Path, package.__path__)) from error
-    found = getattr(module, attribute, None)
-    if not isinstance(found, kind):
-        what = "declares no" if found is None else f"has a {type(found).__name__} as"
+    value = getattr(module, attribute, None)
+    if not isinstance(value, kind):
+        what = "declares no" if value is None else f"has a {type(value).__name__} as"
         raise DeclarationMistake(
             f"{name} {what} {attribute}",
             place=str(module.__file__),
             hint=f"declare `{attribute} = {kind.__name__}(...)` in it, or remove it",
         )
-    return found
+    return value
 
 
 def _without_module(package: ModuleType) -> Iterator[tuple[str, DeclarationMistake]]:

@@ -27,6 +27,8 @@ def unusable_for_tables(path: str) -> str:
     Measured with deltalake 1.6 and polars 2: they take a path for a URL, and a part of it that has
     a = for a column and its value. polars expands * and ?, and would read the folder beside too.
     """
-    if found := _FOR_TABLES.search(path):
-        return f"has {found[0]!r} in its name, which the library of the offline store cannot bear"
+    if unbearable := _FOR_TABLES.search(path):
+        return (
+            f"has {unbearable[0]!r} in its name, which the library of the offline store cannot bear"
+        )
     return unusable(path)

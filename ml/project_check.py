@@ -37,14 +37,14 @@ def check_projects(package: ModuleType, domains: Mapping[str, Domain | None]) ->
     """
     names, mistakes = [], []
     with collecting() as noted:
-        for name, found in each_module(package, "PROJECT", ModelProject):
+        for name, declared in each_module(package, "PROJECT", ModelProject):
             own = [mistake_of(m, name) for m in noted]
             noted.clear()
             names.append(name)
-            if not isinstance(found, DeclarationMistake):
-                own += mistakes_of_project(found, domains)
-            elif not (own and is_consequence(found)):
-                own.append(mistake_of(found, name))
+            if not isinstance(declared, DeclarationMistake):
+                own += mistakes_of_project(declared, domains)
+            elif not (own and is_consequence(declared)):
+                own.append(mistake_of(declared, name))
             mistakes += own
     return ProjectsReport(projects=tuple(names), mistakes=list(dict.fromkeys(mistakes)))
 
@@ -53,10 +53,10 @@ def mistakes_of_project(
     project: ModelProject, domains: Mapping[str, Domain | None]
 ) -> Iterator[Mistake]:
     """What is wrong with a project, beside what its declarations refuse themselves."""
-    found = [*_of_domain(project, domains), *_of_expectations(project)]
+    mistakes = [*_of_domain(project, domains), *_of_expectations(project)]
     if not is_broken(project):
-        found += _of_learners(project)
-    for declaration, mistake, remedy in found:
+        mistakes += _of_learners(project)
+    for declaration, mistake, remedy in mistakes:
         place = place_of(declaration) or place_of(project)
         yield mistake_at(place, project.name, f"project {project.name}: {mistake}", remedy)
 

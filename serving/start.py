@@ -27,12 +27,14 @@ def start_positions(
     """
     every_log = read_logs()
     logs = {p: every_log[p] for p in partitions}
-    found = group_positions_of(SERVING, logs, consumer.commits(partitions), noted, written=written)
-    sinks = {p: [position] for p, position in found.items()}
+    positions = group_positions_of(
+        SERVING, logs, consumer.commits(partitions), noted, written=written
+    )
+    sinks = {p: [position] for p, position in positions.items()}
     if find_gaps(logs, sinks, noted):  # another member may have read on since
         now = read_logs()
         raise_if_lost(find_gaps({p: now[p] for p in partitions}, sinks, noted))
     origins = {p: current_origin(log, sinks.get(p, ()), noted.get(p)) for p, log in logs.items()}
     consumer.origins = {**consumer.origins, **origins}
     starts = {p: log.first + origins[p].base for p, log in logs.items()}
-    return starts | {p: s.position for p, s in found.items() if s.position is not None}
+    return starts | {p: s.position for p, s in positions.items() if s.position is not None}

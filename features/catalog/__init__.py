@@ -32,8 +32,8 @@ def domain(name: str) -> Domain:
         DeclarationMistake: it has a mistake.
         FeatureError: there is none.
     """
-    found: Domain = by_name(_discovered(), name, kind="domain", error=FeatureError)
-    return found
+    declared: Domain = by_name(_discovered(), name, kind="domain", error=FeatureError)
+    return declared
 
 
 def event_types() -> tuple[EventType, ...]:
@@ -72,18 +72,18 @@ _further_refused: list[Refused] = []
 
 @cache
 def _discovered() -> Discovered:
-    found = discover(sys.modules[__name__], "DOMAIN", Domain)
-    mistakes = [*_further_refused, *_of_several(found.declared)]
+    discovered = discover(sys.modules[__name__], "DOMAIN", Domain)
+    mistakes = [*_further_refused, *_of_several(discovered.declared)]
     warn_of(mistakes)
     out = {r.name for r in mistakes}
     return Discovered(
-        declared=tuple(d for d in found.declared if d.name not in out),
-        refused=(*found.refused, *mistakes),
+        declared=tuple(d for d in discovered.declared if d.name not in out),
+        refused=(*discovered.refused, *mistakes),
     )
 
 
-def _of_several(found: Iterable[Domain]) -> Iterable[Refused]:
+def _of_several(declared: Iterable[Domain]) -> Iterable[Refused]:
     """Domains that share a name which has to be distinct: nothing says which is meant."""
-    for shared in shared_names(tuple(found)):
+    for shared in shared_names(tuple(declared)):
         for name in shared.domains:
             yield Refused(name=name, mistake=DeclarationError(shared.mistake, place=shared.place))

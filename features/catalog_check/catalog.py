@@ -33,12 +33,12 @@ def check_catalog(package: ModuleType) -> CatalogReport:
     domains: dict[str, Domain | None] = {}
     mistakes: list[Mistake] = []
     with collecting() as noted:
-        for name, found in each_module(package, "DOMAIN", Domain):
+        for name, declared in each_module(package, "DOMAIN", Domain):
             own = [mistake_of(m, name) for m in noted]
             noted.clear()
-            domains[name] = None if isinstance(found, DeclarationMistake) else found
-            if isinstance(found, DeclarationMistake) and not (own and is_consequence(found)):
-                own.append(mistake_of(found, name))
+            domains[name] = None if isinstance(declared, DeclarationMistake) else declared
+            if isinstance(declared, DeclarationMistake) and not (own and is_consequence(declared)):
+                own.append(mistake_of(declared, name))
             mistakes += own
         mistakes += _of_domains(domains)
         for name in domains:

@@ -24,10 +24,10 @@ def service_mistakes(service: FeatureService) -> Iterator[Found]:
     yield from _at_mistakes(service.name, decision)
     reported = set()
     for event in (decision.request, decision.source):
-        for found in _request_mistakes(service, event):
-            if id(found[0]) not in reported:  # live and in history it is the same mistake
-                yield found
-        reported |= {id(found[0]) for found in _request_mistakes(service, event)}
+        for mistake in _request_mistakes(service, event):
+            if id(mistake[0]) not in reported:  # live and in history it is the same mistake
+                yield mistake
+        reported |= {id(mistake[0]) for mistake in _request_mistakes(service, event)}
 
 
 def unused_view_mistakes(view: View) -> Iterator[Found]:

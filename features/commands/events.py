@@ -62,12 +62,12 @@ def accept_gap(
 
     settings = load_settings()
     if not reason:
-        found = current_gaps(settings)
-        lines = [str(gap) for gap in found]
+        gaps = current_gaps(settings)
+        lines = [str(gap) for gap in gaps]
         hint = "\nto accept this loss: `eventide topics accept-gap --reason WHY`"
         print_result(
-            [gap_as_plain(gap) for gap in found],
-            lambda: "\n".join(lines) + hint if found else "there is no gap",
+            [gap_as_plain(gap) for gap in gaps],
+            lambda: "\n".join(lines) + hint if gaps else "there is no gap",
             as_json=as_json,
         )
         return

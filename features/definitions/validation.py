@@ -28,8 +28,8 @@ def require(holds: bool, mistake: str, *, hint: str | Callable[[], str] | None =
     A hint that takes a search is a function: it is called only for a mistake.
     """
     if not holds:
-        found = hint() if callable(hint) else hint
-        report(DeclarationError(mistake, place=declared_at(), hint=found))
+        remedy = hint() if callable(hint) else hint
+        report(DeclarationError(mistake, place=declared_at(), hint=remedy))
 
 
 def require_field(field: str, fields: Iterable[str], mistake: str) -> None:

@@ -111,10 +111,10 @@ def run(
         return Outcome(values, np.zeros(n, bool))
     pieces = list(_pieces(compute, inputs, np.arange(n), name, trusted))
     rows = np.concatenate([np.empty(0, np.int64), *(rows for rows, _ in pieces)])
-    found = [values for _, values in pieces] or [np.empty(0, np.float64)]
+    arrays = [values for _, values in pieces] or [np.empty(0, np.float64)]
     failed = np.ones(n, bool)
     failed[rows] = False
-    return Outcome(scattered(_joined(found), rows, n), failed)
+    return Outcome(scattered(_joined(arrays), rows, n), failed)
 
 
 def read_only(inputs: Inputs) -> dict[Any, NDArray[Any]]:
@@ -127,10 +127,10 @@ def numbers(outcome: Outcome, *, name: str) -> Outcome:
     values, failed = outcome
     if values.dtype.kind not in "OU":
         return outcome
-    found = [_number(v) for v in values.tolist()]
-    wrong = np.array([f is None for f in found], bool)
+    as_numbers = [_number(v) for v in values.tolist()]
+    wrong = np.array([f is None for f in as_numbers], bool)
     FAILURES.add(name, "not a number", int(wrong.sum()))
-    return Outcome(np.array([math.nan if f is None else f for f in found]), failed | wrong)
+    return Outcome(np.array([math.nan if f is None else f for f in as_numbers]), failed | wrong)
 
 
 def floats(outcome: Outcome, *, name: str) -> Float64Array:

@@ -15,7 +15,7 @@ def last_existing(
     Items and moments are numbered from 0, and an item exists at `begin <= moment < end`. Shapes:
     (items,), (items,), (moments,), (moments,) -> (moments,). O((items + moments) log^2 moments).
     """
-    found = np.full(len(first), -1, np.int64)
+    latest = np.full(len(first), -1, np.int64)
     moments, step = np.arange(len(first)), len(begin) + 1
     for level, block, item in _blocks(begin, end):
         keys = np.sort(block * step + item)
@@ -23,8 +23,8 @@ def last_existing(
         place = np.searchsorted(keys, base + stop) - 1
         last = keys[np.maximum(place, 0)] - base
         exists = (place >= 0) & (last >= first)
-        np.maximum(found, last, out=found, where=exists)
-    return found
+        np.maximum(latest, last, out=latest, where=exists)
+    return latest
 
 
 def _blocks(begin: Int64Array, end: Int64Array) -> Iterator[tuple[int, Int64Array, Int64Array]]:

@@ -133,9 +133,9 @@ def first_since(events: ItemEvents, item: Int64Array, since: Int64Array) -> Int6
         return np.full(len(item), -1, np.int64)
     known = next(iter(events.columns.values()))
     index = Order(events.item, known).before(item, since)
-    found = np.minimum(index, len(events) - 1)
-    exists = (index < len(events)) & (events.item[found] == item)
-    return np.where(exists, found, -1)
+    at = np.minimum(index, len(events) - 1)
+    exists = (index < len(events)) & (events.item[at] == item)
+    return np.where(exists, at, -1)
 
 
 def ends_before(place: Int64Array, item: Int64Array, memory_us: int) -> Int64Array:

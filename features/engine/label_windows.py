@@ -58,11 +58,11 @@ def first_known_after(
     # Going down the groups the sum falls from each to the next, so the minimum stays in its group.
     lowest = np.minimum.accumulate((group[order] * n + rank[order])[::-1])[::-1]
     place = _up_to(group, until, query_group, query_us)
-    found = np.minimum(place, n - 1)
-    exists = (place < n) & (group[order][found] == query_group)
+    at = np.minimum(place, n - 1)
+    exists = (place < n) & (group[order][at] == query_group)
     by_rank = np.empty(n, np.int64)
     by_rank[rank] = np.arange(n)
-    return np.where(exists, by_rank[lowest[found] % n], -1)
+    return np.where(exists, by_rank[lowest[at] % n], -1)
 
 
 def _precedes_until(happened_us: Int64Array, known_us: Int64Array) -> Int64Array:

@@ -167,13 +167,15 @@ class LifecycleState(ViewState):
         item = run_numbers(starts, len(columns[OPENED]))
         openings = self._events(item, columns, OPENED)
         since = earlier(openings.columns[ORDER], self.view.memory_us)
-        found = dict(openings.columns)
+        columns_of_item = dict(openings.columns)
         for known in self._columns_by_known:
             if known != OPENED:
                 events = self._events(item, columns, known)
-                found |= events.columns_at(first_since(events, openings.item, since))
-        found[AFTER] = ends_before(openings.columns[ORDER], openings.item, self.view.memory_us)
-        return starts[openings.item], found
+                columns_of_item |= events.columns_at(first_since(events, openings.item, since))
+        columns_of_item[AFTER] = ends_before(
+            openings.columns[ORDER], openings.item, self.view.memory_us
+        )
+        return starts[openings.item], columns_of_item
 
     def _events(
         self, item: Int64Array, columns: Mapping[str, Int64Array] | NDArray[np.void], known: str
@@ -355,8 +357,8 @@ class PreviousState(LifecycleState):
             stop=np.where(before >= queries.as_of_us, end, start)[by_time.order],
         )
         previous = np.full(len(queries), -1, np.int64)
-        found = np.flatnonzero(last >= 0)
-        previous[by_time.order[found]] = item[last[found]]
+        has_previous = np.flatnonzero(last >= 0)
+        previous[by_time.order[has_previous]] = item[last[has_previous]]
         return previous
 
     def _gone_us(self, items: PointInTimeRows) -> Int64Array:

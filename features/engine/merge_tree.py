@@ -92,8 +92,8 @@ class MergeTree:
             inside = first < level.end
             queries, place = level.queries[inside], n - 1 - first[inside]
             is_own = best.code[place] == own[queries]
-            found = np.where(is_own, best.of_other_codes[place], best.highest[place])
-            highest[queries] = np.maximum(highest[queries], found)
+            candidates = np.where(is_own, best.of_other_codes[place], best.highest[place])
+            highest[queries] = np.maximum(highest[queries], candidates)
         return index.only_own_group(order[n - 1 - np.maximum(highest, 0)], highest >= 0)
 
     def _ranked(self, values: Int64Array) -> tuple[Int64Array, Int64Array]:

@@ -153,11 +153,11 @@ def _column_values(column: StateColumn, events: Columns) -> Int64Array:
 
 def _codes_of_objects(name: str, values: NDArray[Any]) -> Int64Array:
     """Codes of texts and numbers side by side; null for what is neither, which is counted."""
-    found = digests(values)
+    code_of_row = digests(values)
     rows = [i for i, v in enumerate(values.tolist()) if v is not None and not isinstance(v, str)]
     others = Outcome(values[rows], np.zeros(len(rows), bool))
-    found[rows] = number_codes(numbers(others, name=name).values)
-    return found
+    code_of_row[rows] = number_codes(numbers(others, name=name).values)
+    return code_of_row
 
 
 def _kept(kind: StateColumnKind, values: NDArray[Any]) -> Int64Array:

@@ -73,20 +73,20 @@ def through_modules(start: Named, attributes: list[str]) -> tuple[Named, list[st
     Raises:
         NameNotFound: a module has no such attribute.
     """
-    found, rest = start, list(attributes)
-    while rest and isinstance(found.value, ModuleType):
-        module, attribute = found.value, rest.pop(0)
+    named, rest = start, list(attributes)
+    while rest and isinstance(named.value, ModuleType):
+        module, attribute = named.value, rest.pop(0)
         if not hasattr(module, attribute):
             raise NameNotFound(f"the module {module.__name__} has no {attribute!r}")
         library = None if is_project(module.__name__) else f"{module.__name__}.{attribute}"
-        name = f"{found.name}.{attribute}"
-        found = Named(name, getattr(module, attribute), library)
-    return found, rest
+        name = f"{named.name}.{attribute}"
+        named = Named(name, getattr(module, attribute), library)
+    return named, rest
 
 
-def library_path(found: Named, attributes: list[str]) -> str | None:
+def library_path(named: Named, attributes: list[str]) -> str | None:
     """The dotted name of a value of a library, or of an attribute of it; None for others."""
-    owner = library_name(found.value) or found.library
+    owner = library_name(named.value) or named.library
     if owner is None or is_project(owner.rpartition(".")[0]):
         return None
     return ".".join([owner, *attributes[:1]])

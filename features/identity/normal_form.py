@@ -243,33 +243,33 @@ class NormalForm:
     def _call(self, node: ast.Call) -> Token:
         self._check_mutation(node)
         path = dotted(node.func)
-        if path is not None and (found := self._outer(path[0].id)) is not None:
-            name = library_path(*through_modules(found, path[1]))
+        if path is not None and (named := self._outer(path[0].id)) is not None:
+            name = library_path(*through_modules(named, path[1]))
             _check_pure(ast.unparse(node), why_impure_call(name, node))
         return self._generic(node)
 
     def _chain(self, name: ast.Name, attributes: list[str]) -> Token:
         """A reference, and the attributes of its value; None for a local name."""
-        found = self._outer(name.id)
-        if found is None:
+        named = self._outer(name.id)
+        if named is None:
             return None
         try:
-            found, rest = through_modules(found, attributes)
+            named, rest = through_modules(named, attributes)
         except NameNotFound as error:
             raise Unclear(name.id, str(error), "import what it needs") from error
         if rest:
-            path = library_path(found, rest)
-            _check_pure(f"{found.name}.{rest[0]}", why_impure(path))
-        token: Token = self._reference(found)
+            path = library_path(named, rest)
+            _check_pure(f"{named.name}.{rest[0]}", why_impure(path))
+        token: Token = self._reference(named)
         for attribute in rest:
             token = ("attribute", token, attribute)
         return token
 
-    def _reference(self, found: Named) -> Token:
+    def _reference(self, named: Named) -> Token:
         for i, known in enumerate(self.references):
-            if known.name == found.name and known.value is found.value:
+            if known.name == named.name and known.value is named.value:
                 return ("reference", i)
-        self.references.append(found)
+        self.references.append(named)
         return ("reference", len(self.references) - 1)
 
     def _outer(self, name: str) -> Named | None:
@@ -351,9 +351,9 @@ class NormalForm:
             return
         base, attributes = path
         self.changes_itself |= base.id == self._first and bool(attributes)
-        found = self._outer(base.id)
-        if found is not None:
-            value = through_modules(found, attributes)[0].value
+        named = self._outer(base.id)
+        if named is not None:
+            value = through_modules(named, attributes)[0].value
             if isinstance(value, _KEPT_CONTAINERS) or type(value).__name__ in ("deque", "ndarray"):
                 raise _changes(".".join([base.id, *attributes]))
 

@@ -215,15 +215,15 @@ class Reach:
         node.changes_itself = form.changes_itself
         return form.token, form.references
 
-    def _referred(self, function: types.FunctionType, found: Named) -> Token:
+    def _referred(self, function: types.FunctionType, named: Named) -> Token:
         """The token of what a function refers to; a constant becomes a part of its own."""
-        if found.library is not None and not isinstance(found.value, types.ModuleType):
-            self._check_library_value(found)
-            with self._at(found.name):
-                self._check_pure(found.library)
-                return self._library(library_name(found.value) or found.library)
-        self._check_rebound(function, found)
-        return self._constant(function, found.name, found.value)
+        if named.library is not None and not isinstance(named.value, types.ModuleType):
+            self._check_library_value(named)
+            with self._at(named.name):
+                self._check_pure(named.library)
+                return self._library(library_name(named.value) or named.library)
+        self._check_rebound(function, named)
+        return self._constant(function, named.name, named.value)
 
     def _constant(self, function: types.FunctionType, name: str, value: Any) -> Token:
         token = self.token(value, name)
@@ -231,16 +231,16 @@ class Reach:
             self._add_part(_constant_name(function, name), token)
         return token
 
-    def _check_library_value(self, found: Named) -> None:
-        owner = getattr(found.value, "__self__", found.value)
+    def _check_library_value(self, named: Named) -> None:
+        owner = getattr(named.value, "__self__", named.value)
         if isinstance(owner, _GENERATORS):
-            raise self._refused(f"{found.name} draws random numbers")
+            raise self._refused(f"{named.name} draws random numbers")
 
-    def _check_rebound(self, function: types.FunctionType, found: Named) -> None:
+    def _check_rebound(self, function: types.FunctionType, named: Named) -> None:
         """Refuses a global variable that some function of its module sets."""
-        if callable(found.value) or isinstance(found.value, types.ModuleType):
+        if callable(named.value) or isinstance(named.value, types.ModuleType):
             return
-        name = found.name.rpartition(".")[2]
+        name = named.name.rpartition(".")[2]
         if name in function.__code__.co_freevars:
             return
         file = parsed_file(function.__code__.co_filename, function.__globals__)
@@ -365,13 +365,13 @@ def part_name(value: Any) -> str:
     return f"{_place(value)}.{value.__code__.co_qualname}"
 
 
-def _seen_name(found: Named) -> Token:
+def _seen_name(named: Named) -> Token:
     """What a reference is called in the content of its function: helpers by name, so that only
     the part that was changed looks changed."""
-    value = found.value
+    value = named.value
     if isinstance(value, (type, types.FunctionType)):
         return ("named", part_name(value))
-    return ("named", found.name)
+    return ("named", named.name)
 
 
 def _without_numbers(token: Token) -> Token:

@@ -41,12 +41,12 @@ def function_node(code: CodeType, module_globals: Mapping[str, Any]) -> Function
     file = parsed_file(code.co_filename, module_globals)
     if file is None:
         return None
-    found = [n for n in file.functions.get(code.co_firstlineno, ()) if _name(n) == code.co_name]
-    if len(found) > 1:
-        found = _containing(found, code)
-    if len(found) != 1 or not _names_in(code) <= _identifiers(found[0]):
+    nodes = [n for n in file.functions.get(code.co_firstlineno, ()) if _name(n) == code.co_name]
+    if len(nodes) > 1:
+        nodes = _containing(nodes, code)
+    if len(nodes) != 1 or not _names_in(code) <= _identifiers(nodes[0]):
         raise SourceChanged
-    return found[0]
+    return nodes[0]
 
 
 @lru_cache(maxsize=512)

@@ -56,18 +56,18 @@ class Sinks:
         """
         logs = read_logs(partitions)
         noted = newest_noted(self.offline.origins(), self.online.origins())
-        found = self._find(consumer, logs, noted)
+        positions = self._find(consumer, logs, noted)
         # The one who had the partitions before may have read beyond the ends that were read first.
         raise_if_lost(
-            find_gaps(logs, found, noted) and find_gaps(read_logs(partitions), found, noted)
+            find_gaps(logs, positions, noted) and find_gaps(read_logs(partitions), positions, noted)
         )
-        origins = {p: current_origin(log, found[p], noted.get(p)) for p, log in logs.items()}
+        origins = {p: current_origin(log, positions[p], noted.get(p)) for p, log in logs.items()}
         self._adopt(origins)
         consumer.origins = {**consumer.origins, **origins}
         of_group = {
             p: s.position
             for p in partitions
-            for s in found[p]
+            for s in positions[p]
             if s.sink == DEAD_LETTERS and s.position is not None
         }
         self.dead_letters.load(partitions, of_group)

@@ -83,8 +83,8 @@ def positions_by_partition(
     offline = sites.offline.positions({p.topic for p in logs})
     offline_noted = origins_of(sites.offline.log_entries())
     online, online_noted = sites.online.positions(), sites.online.origins()
-    found: dict[Partition, list[SinkPosition]] = {p: [] for p in logs}
-    for partition, of_partition in found.items():
+    positions: dict[Partition, list[SinkPosition]] = {p: [] for p in logs}
+    for partition, of_partition in positions.items():
         for sink, at, origins in (
             (OFFLINE, offline, offline_noted),
             (ONLINE, online, online_noted),
@@ -106,13 +106,13 @@ def positions_by_partition(
             sparse=group.sink == DEAD_LETTERS,
         )
         for partition, position in places.items():
-            found[partition].append(position)
-    return found
+            positions[partition].append(position)
+    return positions
 
 
 def accept(
     sites: Sites,
-    found: Sequence[Gap],
+    lost: Sequence[Gap],
     *,
     events: Mapping[str, EventType],
     rebuild_online: Callable[[], object],
@@ -126,11 +126,11 @@ def accept(
         NoGap: there are none.
         StoreUnavailable, KafkaFailed: run it again.
     """
-    if not found:
+    if not lost:
         raise NoGap("there is no gap: every sink can continue where it stands")
     entries = []
     noted = noted_by(sites)
-    for gap in found:
+    for gap in lost:
         origin, accepted = gap.accepted(by=by, reason=reason, noted=noted.get(gap.partition))
         entries.append(
             LogEntry(

@@ -298,9 +298,9 @@ class _History:
                     pl.col("is_recent") | pl.col("is_copy")
                 )
             )
-        found = pl.concat(parts)
-        recent = found.filter("is_recent").select("partition", "event_id").unique()
-        return found.join(recent, on=("partition", "event_id"), how="semi").sort(
+        ids_of_days = pl.concat(parts)
+        recent = ids_of_days.filter("is_recent").select("partition", "event_id").unique()
+        return ids_of_days.join(recent, on=("partition", "event_id"), how="semi").sort(
             "partition", "offset"
         )
 

@@ -212,10 +212,10 @@ class EventLog:
             return np.empty(0, np.int64)
         needed_from_us = int(frame["known_at_us"].to_numpy().min())
         current = self.store.version(event) if version is None else version
-        found = self._duplicates.get(event.name)
-        if found is None or found.version != current or needed_from_us < found.known_from_us:
+        known = self._duplicates.get(event.name)
+        if known is None or known.version != current or needed_from_us < known.known_from_us:
             known_from_us = needed_from_us - FURTHER_BACK_US
-            found = self._duplicates[event.name] = _Duplicates(
+            known = self._duplicates[event.name] = _Duplicates(
                 version=current,
                 known_from_us=known_from_us,
                 places=duplicates(
@@ -226,7 +226,7 @@ class EventLog:
                     known_from_us=known_from_us,
                 ),
             )
-        return found.places
+        return known.places
 
     def _note(self, event: EventType, version: int | None, frame: pl.DataFrame) -> None:
         import polars as pl

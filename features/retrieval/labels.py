@@ -85,7 +85,7 @@ class FirstLabels:
             query_us=self._decided_us,
         )
         index = np.flatnonzero(event >= 0)
-        found = frame[event[index]].select(
+        newly_known = frame[event[index]].select(
             pl.Series("index", index, dtype=pl.Int64),
             pl.Series("label", values[event[index]].astype(np.int8), dtype=pl.Int8),
             pl.col("known_at_us").alias("label_known_at_us"),
@@ -93,7 +93,7 @@ class FirstLabels:
             pl.col("offset").cast(pl.Int64),
         )
         self._known = (
-            pl.concat([self._known, found])
+            pl.concat([self._known, newly_known])
             .sort("label_known_at_us", "partition", "offset")
             .unique("index", keep="first", maintain_order=True)
         )

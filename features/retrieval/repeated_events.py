@@ -42,19 +42,19 @@ def duplicates(
     """
     earliest = None if known_from_us is None else known_from_us - horizon_us
     repeated = _repeated_hashes(store, event, version, earliest)
-    found = [np.empty(0, np.int64)]
+    duplicated = [np.empty(0, np.int64)]
     for first in range(0, len(repeated), IDS_AT_ONCE):
         # Of these every sighting counts: an earlier one may have been emitted at any time.
         suspects = _with_hashes(store, event, version, repeated[first : first + IDS_AT_ONCE])
-        found.append(_duplicates_among(suspects, horizon_us))
-    return np.sort(np.concatenate(found))
+        duplicated.append(_duplicates_among(suspects, horizon_us))
+    return np.sort(np.concatenate(duplicated))
 
 
 def places(frame: pl.DataFrame) -> Int64Array:
     """Partition and offset of each row as one number."""
     partition, offset = frame["partition"].to_numpy(), frame["offset"].to_numpy()
-    found: Int64Array = (partition << _OFFSET_BITS) | offset
-    return found
+    of_rows: Int64Array = (partition << _OFFSET_BITS) | offset
+    return of_rows
 
 
 def is_first(frame: pl.DataFrame, duplicate_places: Int64Array) -> BoolArray:
@@ -63,8 +63,8 @@ def is_first(frame: pl.DataFrame, duplicate_places: Int64Array) -> BoolArray:
         return np.ones(frame.height, bool)
     own = places(frame)
     at = np.searchsorted(duplicate_places, own)
-    found: BoolArray = duplicate_places[np.minimum(at, len(duplicate_places) - 1)] != own
-    return found
+    is_other: BoolArray = duplicate_places[np.minimum(at, len(duplicate_places) - 1)] != own
+    return is_other
 
 
 def time_blocks(

@@ -146,8 +146,8 @@ class AirflowApi:
     def result(self, dag_id: str, run_id: str, task_id: str) -> Any:
         """What a task returned; None when it returned nothing."""
         path = f"/api/v2/dags/{dag_id}/dagRuns/{run_id}/taskInstances/{task_id}/xcomEntries"
-        found = self._find("GET", f"{path}/return_value", answers.Result)
-        return found.value if found else None
+        answer = self._find("GET", f"{path}/return_value", answers.Result)
+        return answer.value if answer else None
 
     def failure(self, dag_id: str, run_id: str, task: TaskRun) -> str:
         """The last error in the log of a task's last try: its type and sentence."""

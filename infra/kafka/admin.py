@@ -168,8 +168,8 @@ def offsets_at(kafka: KafkaSettings, topics: Iterable[str], time_us: int) -> Pos
     """
     names = list(topics)
     ends = end_offsets(kafka, names)  # first: a record that comes in between is not passed over
-    found = _offsets(kafka, names, OffsetSpec.for_timestamp(-(-time_us // 1_000)))
-    return {p: found[p] if found.get(p, -1) >= 0 else end for p, end in ends.items()}
+    offsets = _offsets(kafka, names, OffsetSpec.for_timestamp(-(-time_us // 1_000)))
+    return {p: offsets[p] if offsets.get(p, -1) >= 0 else end for p, end in ends.items()}
 
 
 def _offsets(kafka: KafkaSettings, topics: Iterable[str], spec: OffsetSpec) -> Positions:

@@ -40,16 +40,16 @@ def newest_written(
     """
     firsts, ends = first_offsets(kafka, [topic]), end_offsets(kafka, [topic])
     whole = not any(firsts.values())
-    found: dict[Partition, int] = {}
+    newest: dict[Partition, int] = {}
     step = FIRST_STEP
     while True:
         start = {p: max(firsts[p], end - step) for p, end in ends.items()}
         for message in read_all(kafka, [topic], start=start):
             source = source_of(message)
             if source is not None and source[0] in wanted:
-                found[source[0]] = max(found.get(source[0], 0), source[1] + 1)
-        if start == firsts or found.keys() >= set(wanted):
-            return Written(found, whole)
+                newest[source[0]] = max(newest.get(source[0], 0), source[1] + 1)
+        if start == firsts or newest.keys() >= set(wanted):
+            return Written(newest, whole)
         step *= GROWTH
 
 

@@ -29,8 +29,8 @@ def project(name: str) -> ModelProject:
         DeclarationMistake: it has a mistake.
         InvalidProject: there is none.
     """
-    found: ModelProject = by_name(discovered(), name, kind="project", error=InvalidProject)
-    return found
+    declared: ModelProject = by_name(discovered(), name, kind="project", error=InvalidProject)
+    return declared
 
 
 @cache
