@@ -17,12 +17,12 @@ Layers = list[set[str]]
 def contracts() -> dict[str, Layers]:
     """Container -> the names of each layer, highest first, as pyproject.toml has them."""
     config = tomllib.loads((ROOT / "pyproject.toml").read_text())
-    found: dict[str, Layers] = {}
+    by_container: dict[str, Layers] = {}
     for contract in config["tool"]["importlinter"]["contracts"]:
         if contract["type"] == "layers":
             layers = [set(layer.split(" | ")) for layer in contract["layers"]]
-            found.update(dict.fromkeys(contract.get("containers", [""]), layers))
-    return found
+            by_container.update(dict.fromkeys(contract.get("containers", [""]), layers))
+    return by_container
 
 
 def tables() -> dict[str, Layers]:

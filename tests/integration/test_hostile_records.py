@@ -82,15 +82,15 @@ def test_names_of_headers_that_are_not_utf_8_are_noticed_at_every_look(
         native.send(topic, b"v", headers=[(b"", None), (b"sound\0", b"1"), (b"\xc3\xbc", b"2")])
     native.flush()
     native.close()
-    found = []
+    headers_read = []
     for message in read_all(kafka, [topic]):
         for _ in range(2):
             try:
-                found.append(headers_of(message))
+                headers_read.append(headers_of(message))
             except UnreadableHeaders:
-                found.append([])
+                headers_read.append([])
     sound: Headers = [("", None), ("sound", b"1"), ("ü", b"2")]
-    assert found == [[], [], sound, sound] * 200
+    assert headers_read == [[], [], sound, sound] * 200
 
 
 def test_ingest_dead_letters_them_by_place_and_stores_their_neighbours(
@@ -127,13 +127,13 @@ def test_serving_rejects_them_and_answers_their_neighbours(
     with serving(site) as process:
         wait_until(lambda: all_answered(site), what="all requests are answered", limit_s=60)
         assert process.stop() == 0
-    found = [outcome for _, outcome in outcomes(site)]
-    assert sum(o.outcome == "predicted" for o in found) == 100
-    assert sorted(o.reason or "" for o in found if o.outcome == "rejected") == [
+    answers = [outcome for _, outcome in outcomes(site)]
+    assert sum(o.outcome == "predicted" for o in answers) == 100
+    assert sorted(o.reason or "" for o in answers if o.outcome == "rejected") == [
         "not_json",
         "not_json",
         "not_json",
         "unknown_schema",
     ]
-    assert len({o.source for o in found}) == len(found) == 104
+    assert len({o.source for o in answers}) == len(answers) == 104
     assert len(dead_letters(site)) == 4

@@ -69,12 +69,12 @@ def test_the_offset_at_a_time_is_that_of_the_first_record_since_or_the_end(
             ]
         )
     end = end_offsets(kafka, [topic])[Partition(topic, 0)]
-    found = {
+    counts = {
         time_us: offsets_at(kafka, [topic], time_us)[Partition(topic, 0)]
         for time_us in (1_000_000, 1_000_001, 2_000_000, 3_000_000, 3_000_001)
     }
-    last = found.pop(3_000_001)
-    assert found == {1_000_000: 0, 1_000_001: 1, 2_000_000: 1, 3_000_000: 2}
+    last = counts.pop(3_000_001)
+    assert counts == {1_000_000: 0, 1_000_001: 1, 2_000_000: 1, 3_000_000: 2}
     assert last in (3, end)  # the mark of the transaction has an offset and a time of its own
     assert offsets_at(kafka, [topic], 5)[Partition(topic, 1)] == 0
 

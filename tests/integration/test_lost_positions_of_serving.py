@@ -136,8 +136,8 @@ def test_a_topic_of_requests_that_is_created_again_is_noticed_and_accepted(site:
     env = environment(site.state, site.kafka.bootstrap_servers)
     run("topics", "accept-gap", "--reason", "a test", env=env)
     serve_all(site, feeder)
-    found = [o.source for _, o in outcomes(site)]
-    assert len(found) == len(set(found)) == 300
+    sources = [o.source for _, o in outcomes(site)]
+    assert len(sources) == len(set(sources)) == 300
 
 
 def test_the_newest_written_source_is_found_however_far_back(site: Site) -> None:

@@ -71,8 +71,8 @@ def test_not_even_the_operator_can_make_artifacts_lie_in_another_folder(
     name = uuid.uuid4().hex
     answer = api.post("/experiments/create", json={"name": name, field: form.format(tmp_path)})
     assert answer.status_code == 400
-    found = api.get("/experiments/get-by-name", params={"experiment_name": name})
-    assert found.status_code == 404
+    answer = api.get("/experiments/get-by-name", params={"experiment_name": name})
+    assert answer.status_code == 404
 
 
 @pytest.mark.parametrize("source", ["file:///etc", "/etc", "mlflow-artifacts://elsewhere/x"])

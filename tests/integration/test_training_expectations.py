@@ -204,5 +204,5 @@ def test_an_expectation_about_the_whole_table_sees_all_of_it(
         arguments["column_index"] = good.columns.index(arguments["column"])
     about_the_table = Expectation(kind=kind, arguments=arguments, why="all of it")
     others = [e for e in PROJECT.expectations if e.columns == ("weekday",)]
-    found = GreatExpectations().examine(good.lazy(), [*others, about_the_table], docs=tmp_path)
-    assert found == []
+    findings = GreatExpectations().examine(good.lazy(), [*others, about_the_table], docs=tmp_path)
+    assert findings == []

@@ -63,8 +63,8 @@ def dag_files(folder: str) -> list[str]:
     """The files that Airflow would run of that folder of DAGs."""
     from airflow.utils.file import list_py_file_paths
 
-    found = list_py_file_paths(folder, safe_mode=False)
-    return sorted(str(Path(file).relative_to(folder)) for file in found)
+    files = list_py_file_paths(folder, safe_mode=False)
+    return sorted(str(Path(file).relative_to(folder)) for file in files)
 
 
 def _dag_facts(dag: Any) -> dict[str, Any]:

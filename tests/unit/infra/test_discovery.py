@@ -47,12 +47,12 @@ def folder_of(package: ModuleType) -> Path:
 
 
 def test_every_module_of_a_package_is_a_declaration_and_they_are_sorted_by_name() -> None:
-    found = discover(ml.projects, "PROJECT", ModelProject)
-    names = [d.name for d in found.declared]
+    discovered = discover(ml.projects, "PROJECT", ModelProject)
+    names = [d.name for d in discovered.declared]
 
     assert {"flight_delay", "repeat_purchase"} <= set(names)
     assert names == sorted(names)
-    assert found.refused == ()
+    assert discovered.refused == ()
 
 
 @pytest.mark.parametrize(
@@ -71,13 +71,13 @@ def test_a_module_that_cannot_be_used_is_refused_and_the_others_are_used(
     package: ModuleType, file: str, text: str, mistake: str
 ) -> None:
     write(folder_of(package) / file, text)
-    found = discover(package, "THING", Thing)
+    discovered = discover(package, "THING", Thing)
 
-    assert [d.name for d in found.declared] == ["sound"]
-    assert [r.name for r in found.refused] == ["wrong"]
+    assert [d.name for d in discovered.declared] == ["sound"]
+    assert [r.name for r in discovered.refused] == ["wrong"]
     with pytest.raises(DeclarationMistake, match=mistake):
-        by_name(found, "wrong", kind="thing", error=EventideError)
-    assert met == list(found.refused)
+        by_name(discovered, "wrong", kind="thing", error=EventideError)
+    assert met == list(discovered.refused)
 
 
 def test_an_empty_folder_is_refused_and_one_that_holds_only_caches_is_no_mistake(
@@ -85,17 +85,17 @@ def test_an_empty_folder_is_refused_and_one_that_holds_only_caches_is_no_mistake
 ) -> None:
     (folder_of(package) / "empty").mkdir()
     (folder_of(package) / "left" / "__pycache__").mkdir(parents=True)
-    found = discover(package, "THING", Thing)
+    discovered = discover(package, "THING", Thing)
 
-    assert [(r.name, r.mistake.mistake) for r in found.refused] == [
+    assert [(r.name, r.mistake.mistake) for r in discovered.refused] == [
         ("empty", "the folder is empty")
     ]
 
 
 def test_an_unknown_name_is_an_error_that_lists_the_known_ones() -> None:
-    found = discover(ml.projects, "PROJECT", ModelProject)
+    discovered = discover(ml.projects, "PROJECT", ModelProject)
 
     with pytest.raises(EventideError, match="no project 'nope'") as caught:
-        by_name(found, "nope", kind="project", error=EventideError)
+        by_name(discovered, "nope", kind="project", error=EventideError)
 
     assert "flight_delay" in str(caught.value.hint)

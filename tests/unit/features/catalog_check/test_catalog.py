@@ -80,8 +80,8 @@ def add(package: ModuleType, name: str, text: str = DOMAIN) -> Path:
 
 
 def lines(package: ModuleType) -> list[tuple[str, str, int | None]]:
-    found = check_catalog(package).mistakes
-    return [(m.domain, m.mistake, m.line) for m in found]
+    mistakes = check_catalog(package).mistakes
+    return [(m.domain, m.mistake, m.line) for m in mistakes]
 
 
 def line_of(file: Path, text: str) -> int:
@@ -114,9 +114,9 @@ def test_all_mistakes_of_a_file_are_found_at_once_with_their_lines(package: Modu
 def test_a_mistake_in_one_domain_leaves_the_others_in_use(package: ModuleType) -> None:
     add(package, "wrong", WRONG_TWICE)
     add(package, "torn", "x = (")
-    found = discover(package, "DOMAIN", Domain)
-    assert [d.name for d in found.declared] == ["sound"]
-    assert {r.name: r.mistake.mistake for r in found.refused} == {
+    discovered = discover(package, "DOMAIN", Domain)
+    assert [d.name for d in discovered.declared] == ["sound"]
+    assert {r.name: r.mistake.mistake for r in discovered.refused} == {
         "torn": "the file is no Python: '(' was never closed",
         "wrong": "event wrong.sold: its record has no field 'shp'",
     }
@@ -166,9 +166,9 @@ def test_a_domain_and_a_recording_are_called_like_their_folder(package: ModuleTy
 )
 def test_a_wrong_recording_is_found(package: ModuleType, text: str, mistake: str | None) -> None:
     (add(package, "shop").parent / "recording.py").write_text(text)
-    found = [m for _, m, _ in lines(package)]
-    assert mistake is None or mistake in found
-    assert found
+    mistakes = [m for _, m, _ in lines(package)]
+    assert mistake is None or mistake in mistakes
+    assert mistakes
 
 
 def test_the_text_for_people_has_each_domain_and_each_mistake_with_its_remedy(

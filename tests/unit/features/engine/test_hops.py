@@ -77,11 +77,11 @@ def test_compaction_changes_no_count_of_a_later_query(
     for second in through:
         value = state.compact([value], [b"a"], second * SECOND)[0]
     as_of = np.arange(max(through[-1], max(happened) + 1), 200) * SECOND
-    found = state.read([value], [b"a"], np.zeros(len(as_of), np.int64), as_of)
+    answers = state.read([value], [b"a"], np.zeros(len(as_of), np.int64), as_of)
     for column, window in enumerate(of):
         edges = (as_of - window.length_us) // window.hop_us * window.hop_us
         expected = (times[None, :] >= edges[:, None]).sum(axis=1)
-        assert found.values[:, column].tolist() == expected.tolist()
+        assert answers.values[:, column].tolist() == expected.tolist()
 
 
 @pytest.mark.parametrize(

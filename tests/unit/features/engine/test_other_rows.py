@@ -89,9 +89,9 @@ def queries_of(of: list[dict[str, Any]]) -> PointInTimeQueries:
 def test_each_query_is_answered_as_if_its_own_rows_were_not_there(
     sold: list[dict[str, Any]], asked: list[dict[str, Any]]
 ) -> None:
-    found = state_of(EXCLUDING).compute(rows_of(sold), queries_of(asked))
+    together = state_of(EXCLUDING).compute(rows_of(sold), queries_of(asked))
     for i, query in enumerate(asked):
         own = query["order"]
         others = [s for s in sold if own is None or s["order"] != own]
         alone = state_of(PLAIN).compute(rows_of(others), queries_of([query]))
-        assert same_values(found[i], alone[0]).all()
+        assert same_values(together[i], alone[0]).all()

@@ -48,14 +48,14 @@ def test_the_two_highest_of_different_codes_are_those_of_a_plain_loop(
 ) -> None:
     rows = sorted(rows, key=lambda row: row[0])
     segment, rank, code = (np.array([row[i] for row in rows], np.int64) for i in range(3))
-    found = two_highest(rank, code, segment)
+    two = two_highest(rank, code, segment)
     for i, (own, _, _) in enumerate(rows):
         before = [row for row in rows[: i + 1] if row[0] == own]
         highest = max(r for _, r, _ in before)
-        assert found.highest[i] == highest
-        assert (own, highest, found.code[i]) in before
-        others = [r for _, r, c in before if c != found.code[i]]
-        assert found.of_other_codes[i] == max(others, default=-1)
+        assert two.highest[i] == highest
+        assert (own, highest, two.code[i]) in before
+        others = [r for _, r, c in before if c != two.code[i]]
+        assert two.of_other_codes[i] == max(others, default=-1)
 
 
 @examples(200)
@@ -64,10 +64,10 @@ def test_the_running_maximum_begins_again_at_each_segment(rows: list[tuple[int, 
     rows = sorted(rows, key=lambda row: row[0])
     wide = [UNSET, -(1 << 62), 0, 1 << 62, HIGHEST]
     segment, values = np.array([r[0] for r in rows], np.int64), [wide[r[1]] for r in rows]
-    found = running_maximum(np.array(values, np.int64), segment)
+    maxima = running_maximum(np.array(values, np.int64), segment)
     for i in range(len(rows)):
         own = [values[j] for j in range(i + 1) if segment[j] == segment[i]]
-        assert found[i] == max(own)
+        assert maxima[i] == max(own)
 
 
 spans = st.lists(st.tuples(st.integers(0, 20), st.integers(0, 20)), max_size=12)
@@ -80,7 +80,7 @@ def test_the_last_existing_item_is_that_of_a_plain_loop(
 ) -> None:
     begin, end = (np.array([min(s[i], len(wanted)) for s in items], np.int64) for i in (0, 1))
     first, stop = (np.array([min(w[i], len(items)) for w in wanted], np.int64) for i in (0, 1))
-    found = last_existing(begin, end, first=first, stop=stop)
+    last = last_existing(begin, end, first=first, stop=stop)
     for moment, (a, b) in enumerate(zip(first, stop, strict=True)):
         existing = [i for i in range(len(items)) if begin[i] <= moment < end[i] and a <= i < b]
-        assert found[moment] == max(existing, default=-1)
+        assert last[moment] == max(existing, default=-1)

@@ -180,8 +180,8 @@ def old_value(seconds: Sequence[int]) -> bytes:
 
 
 def read(value: bytes) -> list[float]:
-    found = STATE.read([value], [b"a"], np.array([0]), np.array([50 * SECOND]))
-    features: list[float] = found.values[0].tolist()
+    answer = STATE.read([value], [b"a"], np.array([0]), np.array([50 * SECOND]))
+    features: list[float] = answer.values[0].tolist()
     return features
 
 

@@ -50,11 +50,11 @@ def first_by_ingest(sightings: list[tuple[str, int, int]]) -> list[bool]:
 def test_history_drops_what_ingest_drops(sightings: list[tuple[str, int, int]], since: int) -> None:
     """Those known since a time; of earlier ones it need not know."""
     store, known_from_us = stored(sightings), START_US + since * SECOND
-    found = duplicates(store, SOLD, horizon_us=HORIZON_S * SECOND, known_from_us=known_from_us)
+    repeated = duplicates(store, SOLD, horizon_us=HORIZON_S * SECOND, known_from_us=known_from_us)
     columns = ("partition", "offset", "known_at_us")
     rows = store.read(SOLD, columns=columns, known_from_us=known_from_us).sort("offset")
     expected = first_by_ingest(sightings)
-    assert is_first(rows, found).tolist() == [expected[o] for o in rows["offset"].to_list()]
+    assert is_first(rows, repeated).tolist() == [expected[o] for o in rows["offset"].to_list()]
 
 
 def test_a_table_without_copies_has_no_duplicates() -> None:

@@ -94,10 +94,10 @@ origins = st.sampled_from(
 def test_after_a_gap_is_accepted_there_is_none_and_no_position_went_back(
     log: Log, sinks: dict[str, tuple[int, LogOrigin | None]]
 ) -> None:
-    found = gap(log, *(at(sink, *where) for sink, where in sinks.items()))
-    if found is None:
+    the_gap = gap(log, *(at(sink, *where) for sink, where in sinks.items()))
+    if the_gap is None:
         return
-    origin, accepted = found.accepted(by="me", reason="why")
+    origin, accepted = the_gap.accepted(by="me", reason="why")
     assert all(accepted.resume[s] >= position for s, (position, _) in sinks.items())
     assert gap(log, *(at(s, position, origin) for s, position in accepted.resume.items())) is None
     assert current_origin(log, [], origin) == origin
@@ -117,7 +117,7 @@ def group(
     log: Log | None = None,
     sparse: bool = False,
 ) -> SinkPosition | None:
-    found = group_positions_of(
+    positions = group_positions_of(
         SERVING,
         {P: log or Log("old", 0, 100)},
         {} if commit is None else {P: commit},
@@ -125,7 +125,7 @@ def group(
         written=lambda _: written,
         sparse=sparse,
     )
-    return found.get(P)
+    return positions.get(P)
 
 
 def test_a_group_without_positions_continues_after_what_it_wrote() -> None:
@@ -155,8 +155,8 @@ def test_dead_letters_name_few_records_so_an_older_one_is_no_gap() -> None:
 def test_positions_without_a_mark_are_from_the_log_that_the_stores_have_noted() -> None:
     replaced = group(None, Written({P: 41}, True), log=Log("new", 0, 100))
     assert replaced == at(SERVING, 41)
-    found = find_gaps({P: Log("new", 0, 100)}, {P: [at(SERVING, 41)]}, {P: OLD})
-    assert found[0].kinds == {SERVING: REPLACED}
-    origin, _ = found[0].accepted(by="me", reason="why", noted=OLD)
+    gaps = find_gaps({P: Log("new", 0, 100)}, {P: [at(SERVING, 41)]}, {P: OLD})
+    assert gaps[0].kinds == {SERVING: REPLACED}
+    origin, _ = gaps[0].accepted(by="me", reason="why", noted=OLD)
     assert origin == LogOrigin(topic_id="new", base=41)
     assert newest_noted({P: OLD}, {P: origin}) == newest_noted({P: origin}, {P: OLD}) == {P: origin}
