@@ -19,6 +19,8 @@ from tests.support.data.sales import SOLD, sale
 from tests.support.examples import examples
 from tests.support.offline_batches import SECONDS_A_DAY, batch, ids
 
+pytestmark = pytest.mark.slow
+
 # What has a meaning in a URL, a pattern of files, a shell or a list, and letters that take bytes.
 LETTERS = st.sampled_from(list(" !\"#$%&'()*+,-.:;<=>?@[\\]^_`{|}~aZ7äß€😀\u0301\u00a0\u202e"))
 NAMES = st.text(LETTERS, min_size=1, max_size=8).filter(lambda name: name not in {".", ".."})

@@ -24,6 +24,8 @@ from tests.support.offline_batches import SECONDS_A_DAY, batch, ids
 from tests.support.stores import P0
 from tests.support.waiting import wait_until
 
+pytestmark = pytest.mark.slow
+
 RULES = CompactionRules(closed_after_us=DAY, retention_hours=1)
 DAYS, A_DAY = 5, 4
 

@@ -3,7 +3,7 @@
 from hypothesis import HealthCheck, settings
 
 EXPLORED = 2_000
-FAST_SHARE = 4
+FAST_SHARE = 8
 """`make test-fast` draws one in so many of the examples of `make test`."""
 SLOW_TO_DRAW = (
     HealthCheck.too_slow,

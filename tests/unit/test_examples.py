@@ -25,7 +25,7 @@ def test_a_property_draws_as_many_examples_as_its_suite_asks_for(profile: str, d
     assert examples(1).max_examples == (EXPLORED if profile == "explore" else 1)
 
 
-@pytest.mark.parametrize(("profile", "drawn"), [("same", 100), ("fast", 100 // FAST_SHARE)])
+@pytest.mark.parametrize(("profile", "drawn"), [("same", 100), ("fast", -(-100 // FAST_SHARE))])
 def test_a_property_that_names_no_count_draws_as_many_as_the_others(
     profile: str, drawn: int
 ) -> None:

@@ -67,7 +67,7 @@ class ServingProcess(ServiceProcess):
         *,
         project: str = "",
         instance: str = "0",
-        watchdog_s: float = 8.0,
+        watchdog_s: float = 20.0,
         mlflow_url: str | None = None,
         max_batch: int = 100,
         max_wait_ms: int = 2_000,

@@ -101,6 +101,7 @@ def run(airflow: type[Airflow], *, days: int = DAYS) -> list[Any]:
     return backfill(api_of(airflow), "flights", first=FIRST, last=last, on_progress=lambda _: None)
 
 
+@pytest.mark.slow
 def test_a_backfill_of_more_days_than_a_page_holds_ends(airflow: type[Airflow]) -> None:
     days = run(airflow)
     assert [d.day for d in days] == [FIRST + timedelta(days=n) for n in range(DAYS)]

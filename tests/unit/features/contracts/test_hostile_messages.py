@@ -1,5 +1,6 @@
 """No message stops a process: it is decoded, or it becomes one bad record with a reason."""
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -23,6 +24,7 @@ def size_of(record: ProducerRecord) -> int:
     return len(record.key or b"") + len(record.value or b"") + headers
 
 
+@pytest.mark.slow
 def test_each_message_is_decoded_or_becomes_one_dead_letter_that_its_topic_takes(
     faults: FaultCounts,
 ) -> None:

@@ -37,6 +37,8 @@ from features.errors import DeclarationError
 from infra.errors import DeclarationMistake
 from tests.support.by_hand import an_event
 
+pytestmark = pytest.mark.slow
+
 
 class Word(enum.StrEnum):
     """A text that prints otherwise in some formats."""

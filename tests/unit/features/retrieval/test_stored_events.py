@@ -55,7 +55,7 @@ def limit(monkeypatch: pytest.MonkeyPatch) -> Limit:
     return set_limit
 
 
-@pytest.fixture(params=["memory", "delta"])
+@pytest.fixture(params=["memory", pytest.param("delta", marks=pytest.mark.slow)])
 def store(request: pytest.FixtureRequest, tmp_path: Path) -> OfflineStore:
     """Orders in several commits, some of them known late, some of them sent twice."""
     store = (

@@ -85,6 +85,7 @@ def rows(
     )
 
 
+@pytest.mark.slow
 @examples(25)
 @given(
     service=st.sampled_from([SERVICE, NEAR]),

@@ -45,6 +45,7 @@ def api_of(url: str, *, logged_in: bool) -> AirflowApi:
 def test_an_answer_of_another_shape_is_no_answer(name: str, logged_in: bool) -> None:
     status, body = STRANGE_ANSWERS[name]
     with a_server(status, body) as url:
+        api = api_of(url, logged_in=logged_in)
         for call, ask in CALLS.items():
             if (
                 status == 404
@@ -53,15 +54,16 @@ def test_an_answer_of_another_shape_is_no_answer(name: str, logged_in: bool) -> 
             ):
                 continue  # Airflow says so that it has no such thing
             with pytest.raises(AirflowUnavailable):
-                ask(api_of(url, logged_in=logged_in))
+                ask(api)
 
 
 @pytest.mark.parametrize("name", SHAPES)
 def test_parts_of_another_shape_are_no_answer(name: str) -> None:
     with a_server(200, SHAPES[name]) as url:
+        api = api_of(url, logged_in=True)
         for call in CALLS.keys() - {"backfill"}:
             with pytest.raises(AirflowUnavailable, match="no answer of Airflow"):
-                CALLS[call](api_of(url, logged_in=True))
+                CALLS[call](api)
 
 
 def test_a_log_without_structured_lines_has_no_error_to_tell() -> None:

@@ -5,11 +5,14 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from ml.training.candidates import boosted_trees
 from tests.support.faults import FaultCounts
 from tests.unit.ml.bundle.test_format import fit
 
 
+@pytest.mark.slow
 def test_a_changed_bundle_is_refused_or_scores(tmp_path: Path, faults: FaultCounts) -> None:
     fitted = fit(boosted_trees, tmp_path / "bundle", max_iter=3, max_leaf_nodes=7)
     command = [sys.executable, "-m", "tests.support.hostile_bundles"]

@@ -120,6 +120,7 @@ def test_a_run_reads_what_was_known_at_its_cut_off_and_decided_a_wait_before(
     assert spans == [(cutoff - DAY - 7 * DAY - 400 * DAY, cutoff - DAY, cutoff)]
 
 
+@pytest.mark.slow
 def test_whoever_comes_second_keeps_what_is_there(tmp_path: Path) -> None:
     """Another process extracts and trains the same day while this one reads."""
     fits: list[Fit] = []

@@ -80,6 +80,7 @@ def test_only_the_last_step_reports() -> None:
     assert [step.reports for step in STEPS] == [False] * (len(STEPS) - 1) + [True]
 
 
+@pytest.mark.slow
 def test_the_steps_give_the_same_records_with_json_in_between(tmp_path: Path) -> None:
     direct, serialized = services(tmp_path / "a"), services(tmp_path / "b")
     snapshot = STEP_BY_NAME["extract"].run(direct, day=DAY)

@@ -19,6 +19,8 @@ from infra.clock import DAY, HOUR, MINUTE
 from infra.kafka.partitions import Partition
 from tests.support.data.recordings import flights
 
+pytestmark = pytest.mark.slow
+
 UNTIL_US = 1_358_899_200_000_000  # 23 January 2013
 FROM_US = UNTIL_US - 5 * DAY
 SAMPLE = 120
