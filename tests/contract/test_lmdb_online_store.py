@@ -225,11 +225,11 @@ _SLOW_REPLACER = textwrap.dedent("""
         yield from content(sale("8"), sale("9"), positions={}).values
         if sys.argv[2] == "content":
             stop()
-    _staged_items = lmdb._staged_items
+    staged_items = lmdb.staged_items
     def half(waiting):
-        yield next(_staged_items(waiting))
+        yield next(staged_items(waiting))
         stop()
-    lmdb._staged_items = half
+    lmdb.staged_items = half
     lmdb.LmdbOnlineStore(sys.argv[1]).replace(
         OnlineContent(values=values(), positions={P0: 9}, seen=[], schemas={})
     )
