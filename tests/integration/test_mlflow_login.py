@@ -7,7 +7,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.support.servers import MLFLOW_LOGIN
+from tests.support.servers import MLFLOW_LOGIN, MLFLOW_NAME
 
 API = "/api/2.0/mlflow"
 EVERY_KIND = [
@@ -41,6 +41,15 @@ def test_a_page_whose_name_was_made_to_point_here_gets_nothing(
     headers = {"host": "10.evil.example"}
     answer = httpx.request(method, mlflow_url + path, headers=headers, auth=MLFLOW_LOGIN)
     assert answer.status_code == 403
+
+
+def test_the_name_that_other_containers_know_it_by_is_accepted(mlflow_url: str) -> None:
+    answer = httpx.get(
+        f"{mlflow_url}{API}/experiments/search?max_results=1",
+        headers={"host": MLFLOW_NAME},
+        auth=MLFLOW_LOGIN,
+    )
+    assert answer.status_code == 200
 
 
 def test_a_page_on_another_port_of_this_machine_gets_nothing(mlflow_url: str) -> None:

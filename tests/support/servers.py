@@ -28,6 +28,8 @@ START_LIMIT_S = 180.0
 # A killed member keeps its partitions until its session ends, and each fault test waits for that.
 # By default no session may be shorter than 6 s.
 SHORT_SESSIONS = "group.min.session.timeout.ms=1000\n"
+MLFLOW_NAME = "mlflow:5000"
+"""By which containers of a network know it."""
 MLFLOW_LOGIN = ("admin", "of the MLflow that tests share")
 MLFLOW_LOGIN_SETTINGS = {
     "EVENTIDE_MLFLOW_USERNAME": MLFLOW_LOGIN[0],
@@ -256,7 +258,10 @@ def mlflow_server(state: Path, postgres_url: str) -> Iterator[str]:
         login=MLFLOW_LOGIN,
         after=(),
     )
-    with _running(Server(mlflow_service(plan), log=state / "mlflow.log")):
+    service = mlflow_service(plan)
+    hosts = f"{service.env['EVENTIDE_MLFLOW_HOSTS']},{MLFLOW_NAME}"
+    service = replace(service, env={**service.env, "EVENTIDE_MLFLOW_HOSTS": hosts})
+    with _running(Server(service, log=state / "mlflow.log")):
         yield plan.url
 
 

@@ -19,13 +19,15 @@ from infra.local_stack.services.mlflow_guard import ARTIFACTS, SOURCES, Guard, g
 
 def main(port: int, artifacts: str, address: str, environ: MutableMapping[str, str]) -> None:
     """Create or migrate the tables, then serve until SIGTERM."""
+    hosts = environ["EVENTIDE_MLFLOW_HOSTS"]
+    environ["MLFLOW_SERVER_ALLOWED_HOSTS"] = hosts  # read once, when the module is imported
+
     import uvicorn
     from mlflow.server import _UVICORN_LOG_CONFIG, handlers
 
-    hosts = environ["EVENTIDE_MLFLOW_HOSTS"]
     database_url = environ["MLFLOW_BACKEND_STORE_URI"]
     guard_stores(handlers._tracking_store_registry)
-    environ.update(_options(database_url, artifacts, hosts))
+    environ.update(_options(database_url, artifacts))
     handlers.initialize_backend_stores(database_url, database_url, ARTIFACTS)
     from mlflow.server.fastapi_app import app
 
@@ -43,7 +45,7 @@ def main(port: int, artifacts: str, address: str, environ: MutableMapping[str, s
     )
 
 
-def _options(database_url: str, artifacts: str, hosts: str) -> dict[str, str]:
+def _options(database_url: str, artifacts: str) -> dict[str, str]:
     """The options of `mlflow server`, as the app takes them. Artifacts go through its proxy."""
     from mlflow.server import constants
 
@@ -56,7 +58,6 @@ def _options(database_url: str, artifacts: str, hosts: str) -> dict[str, str]:
         constants.ARTIFACTS_DESTINATION_ENV_VAR: artifacts
         if "://" in artifacts
         else Path(artifacts).resolve().as_uri(),
-        "MLFLOW_SERVER_ALLOWED_HOSTS": hosts,
         "MLFLOW_CREATE_MODEL_VERSION_SOURCE_VALIDATION_REGEX": SOURCES,
     }
 
