@@ -229,6 +229,8 @@ class AirflowApi:
     def _hint(self, status: int) -> str | None:
         if status in (httpx.codes.UNAUTHORIZED, httpx.codes.FORBIDDEN):
             return f"Airflow does not let {self._login['username']!r} do this: see its role"
+        if status == httpx.codes.CONFLICT:
+            return "another backfill of it runs, or ended a moment ago: try again when it is done"
         return None
 
     def _log_in(self) -> None:
