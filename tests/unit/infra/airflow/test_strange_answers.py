@@ -79,7 +79,9 @@ def test_the_last_error_of_a_log_is_told() -> None:
 
 
 def test_a_second_backfill_at_once_is_told_to_wait_for_the_first() -> None:
-    with a_server(409, b'{"detail": "There is already a running backfill"}') as url:
-        with pytest.raises(AirflowUnavailable, match="already a running backfill") as refused:
-            api_of(url, logged_in=True).backfill("d", first=DAY, last=DAY)
+    with (
+        a_server(409, b'{"detail": "There is already a running backfill"}') as url,
+        pytest.raises(AirflowUnavailable, match="already a running backfill") as refused,
+    ):
+        api_of(url, logged_in=True).backfill("d", first=DAY, last=DAY)
     assert "try again when it is done" in str(refused.value.hint)
