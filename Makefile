@@ -10,9 +10,9 @@ BIN := .venv/bin
 JOBS ?= 2
 # The other folders hold tests of servers only: not even their modules are imported.
 FAST_TESTS := tests/contract tests/docs tests/unit
-# Tests of real servers wait for a part of their time, so four keep two cores busy. Each has servers
-# of its own: about 2 GB.
-TEST_JOBS = $(if $(filter file,$(origin JOBS)),4,$(JOBS))
+# Tests of real servers wait for a part of their time, so three keep two cores busy; a fourth only
+# costs a tenth more CPU. Each has servers of its own: about 2 GB.
+TEST_JOBS = $(if $(filter file,$(origin JOBS)),3,$(JOBS))
 # How long `make explore` searches; it finishes a property that it has begun.
 MINUTES ?= 10
 # Without bytecode on disk every Airflow process starts at more than twice the cost.
@@ -60,7 +60,7 @@ fix: setup ## format, and fix what can be fixed automatically
 test-fast: setup ## without servers and kills: units, contracts on memory and files (a minute)
 	@$(BIN)/pytest -n $(JOBS) --dist loadfile -m "not servers and not fault and not slow" --hypothesis-profile=fast $(FAST_TESTS)
 
-test: setup ## every test, on real servers, JOBS files at a time (4)
+test: setup ## every test, on real servers, JOBS files at a time (3)
 	@$(BIN)/pytest -n $(TEST_JOBS) --dist loadfile --no-loadscope-reorder
 
 test-nightly: setup ## every test with many more kills, then an hour of `make explore`, then `make mutate PART=all`
