@@ -153,7 +153,7 @@ def convert(project: Project, json: Json = False) -> None:
     A bundle of this format records what each column means, so that serving can refuse a column that
     means something else. One of before gets the meanings of today's declarations: run this before
     you change them. Converted are the versions that an alias names (champion, previous,
-    challenger). Each keeps its number. Trees of the first format are written anew, and have to give
+    challenger). Each keeps its number. Trees of the first format are converted, and have to give
     the scores that were stored at training. A bundle of this format stays as it is.
 
     Exit code 1: a bundle was refused, its stored scores are gone, or its columns are.

@@ -1,8 +1,8 @@
 """Writes the bundles of registered versions in today's format, and checks that they score alike.
 
 A version keeps its number, its run and its aliases: only the tags that name its bundle change. A
-new bundle records what its columns mean by today's declarations. Trees that are written anew have
-to give the scores that were stored when the version was trained; other models stay as they are.
+new bundle records what its columns mean by today's declarations. Trees that are converted have to
+give the scores that were stored when the version was trained; other models stay as they are.
 """
 
 from collections.abc import Callable, Sequence
@@ -96,7 +96,7 @@ def convert(
         if manifest.format == FORMAT:
             return _outcome(version, old_sha256, changed=False)
         plain_sha256 = old_sha256
-        if has_legacy_trees(manifest):
+        if has_legacy_trees(manifest.format, manifest.files):
             plain_sha256 = convert_in_a_process(old, old_sha256, plain)
             rows = check_scores(Bundle.load(plain, plain_sha256), _fit_folder(version, work))
         else:

@@ -78,7 +78,7 @@ def _check_plain_data(record: type[msgspec.Struct], who: str) -> None:
     for field in msgspec.structs.fields(record):
         require(
             field.default_factory is msgspec.NODEFAULT,
-            f"{who}: the default of {field.name!r} is made by a function, each time anew",
+            f"{who}: the default of {field.name!r} is made by a function, again each time",
             hint="give it a constant",
         )
         require(

@@ -10,7 +10,7 @@ from features.definitions.events import Columns, EventType, Float64Array, Int64A
 from features.definitions.operations import SumOperation
 from features.definitions.views import CalendarView, Span
 from features.engine.aggregate_views import AggregateState
-from features.engine.formulas import Compute, numbers, run
+from features.engine.formulas import run_for_numbers
 from features.engine.merge_tree import MergeTree
 from features.engine.numbers import as_formula_inputs, whole
 from features.engine.point_in_time import PointInTimeIndex
@@ -19,7 +19,6 @@ from features.engine.rows import PointInTimeRows
 from features.engine.sorting import UNSET
 from features.engine.value_limits import DEFAULT_LIMITS, ValueLimits
 from features.engine.window_aggregates import FilledTable, TableSums
-from features.engine.wrapping import Inputs
 from infra.clock import span_us
 
 
@@ -75,15 +74,11 @@ def _edges(view: str, span: Span, queries: PointInTimeQueries) -> tuple[Int64Arr
     """
     inputs = as_formula_inputs({field: queries.fields[field] for field in span.reads})
     start, end = (
-        _times(_numbers(edge, inputs, len(queries), f"{view}.{span.name}"))
+        _times(run_for_numbers(edge, inputs, len(queries), name=f"{view}.{span.name}").values)
         for edge in (span.start, span.end)
     )
     start = np.where(end == UNSET, UNSET, start)
     return start, np.maximum(start, end)
-
-
-def _numbers(edge: Compute, inputs: Inputs, n: int, name: str) -> NDArray[Any]:
-    return numbers(run(edge, inputs, n, name=name), name=name).values
 
 
 def _times(values: NDArray[Any]) -> Int64Array:

@@ -12,7 +12,7 @@ import numpy as np
 
 from features.definitions.events import BoolArray, Check, Columns, EventType
 from features.engine.columns import arrays_of, never_null
-from features.engine.formulas import numbers, run
+from features.engine.formulas import run_for_numbers
 from features.engine.numbers import as_formula_inputs, nulls
 
 
@@ -77,8 +77,7 @@ def violations(check: Check, events: Columns) -> BoolArray:
     columns = {field: events[field] for field in check.reads}
     n = len(columns[check.reads[0]])
     inputs = as_formula_inputs(columns)
-    name = f"check {check.name}"
-    holds, raised = numbers(run(check.holds, inputs, n, name=name), name=name)
+    holds, raised = run_for_numbers(check.holds, inputs, n, name=f"check {check.name}")
     failed: BoolArray = raised | nulls(holds) | ~np.ma.getdata(holds).astype(bool)
     if not failed.any():
         return failed

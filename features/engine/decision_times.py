@@ -3,7 +3,7 @@
 import numpy as np
 
 from features.definitions import Columns, Decision, Int64Array
-from features.engine.formulas import FAILURES, attempt, numbers, run
+from features.engine.formulas import FAILURES, attempt, run_for_numbers
 from features.engine.numbers import nulls, whole
 from features.engine.sorting import UNSET
 
@@ -17,7 +17,8 @@ def decision_times(decision: Decision, events: Columns, n: int) -> Int64Array:
     name = f"the decision time of {decision.source.name}"
     values = attempt(decision.at, events, n)
     if isinstance(values, str) or values.dtype.kind in "OU":
-        values = numbers(run(decision.at, dict(events), n, name=name), name=name).values
+        values = run_for_numbers(decision.at, dict(events), n, name=name).values
     times = whole(values)
-    FAILURES.add(name, "no time in microseconds", int((~nulls(values) & (times == UNSET)).sum()))
+    without_time = ~nulls(values) & (times == UNSET)
+    FAILURES.add((name, "no time in microseconds"), int(without_time.sum()))
     return np.asarray(times, np.int64)

@@ -6,46 +6,26 @@ formula's name. The same rows have no value live, in history and in a rebuild.
 """
 
 import math
-from collections import Counter
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
-from threading import Lock
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from features.definitions.events import BoolArray, Columns, Float64Array, Int64Array
+from features.engine.counts import Counts
 from features.engine.numbers import as_engine_array, as_formula_input, as_formula_inputs, nulls
 from features.engine.wrapping import TIMES, Inputs, wraps
 
 Compute = Callable[[Inputs], Any]
 
 
-class FailureCounts:
-    """How many rows had no usable value, by formula and reason, since they were last taken."""
-
-    def __init__(self) -> None:
-        self._counts: Counter[tuple[str, str]] = Counter()
-        self._lock = Lock()
-
-    def add(self, formula: str, reason: str, rows: int) -> None:
-        """Count rows of a formula; `reason` is one of few words, such as the name of an error."""
-        if rows:
-            with self._lock:
-                self._counts[formula, reason] += rows
-
-    def take(self) -> Mapping[tuple[str, str], int]:
-        """What was counted since the last call."""
-        with self._lock:
-            taken, self._counts = self._counts, Counter()
-        return taken
-
-
 BEYOND = "beyond 64 bits"
 
-FAILURES = FailureCounts()
-"""Of this process; who has a place for it takes the counts: metrics, the log."""
+FAILURES: Counts[tuple[str, str]] = Counts()
+"""Rows without a usable value in this process, by formula and reason. A reason is one of few words,
+such as the name of an error."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -122,6 +102,11 @@ def read_only(inputs: Inputs) -> dict[Any, NDArray[Any]]:
     return {name: _locked(values) for name, values in inputs.items()}
 
 
+def run_for_numbers(compute: Compute, inputs: Inputs, n: int, *, name: str) -> Outcome:
+    """See `run`: the formula fails also where it gives anything but a number."""
+    return numbers(run(compute, inputs, n, name=name), name=name)
+
+
 def numbers(outcome: Outcome, *, name: str) -> Outcome:
     """The outcome as numbers: the formula failed where it gave anything else."""
     values, failed = outcome
@@ -129,7 +114,7 @@ def numbers(outcome: Outcome, *, name: str) -> Outcome:
         return outcome
     as_numbers = [_number(v) for v in values.tolist()]
     wrong = np.array([f is None for f in as_numbers], bool)
-    FAILURES.add(name, "not a number", int(wrong.sum()))
+    FAILURES.add((name, "not a number"), int(wrong.sum()))
     return Outcome(np.array([math.nan if f is None else f for f in as_numbers]), failed | wrong)
 
 
@@ -215,7 +200,7 @@ def _pieces(
     if not isinstance(values, str):
         yield rows, values
     elif len(rows) == 1:
-        FAILURES.add(name, values, 1)
+        FAILURES.add((name, values), 1)
     else:
         for half in np.array_split(rows, 2):
             yield from _pieces(compute, inputs, half, name, trusted)

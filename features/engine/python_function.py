@@ -100,7 +100,7 @@ class PythonState(ViewState):
         return values
 
     def _nothing(self, reason: str) -> list[float]:
-        FAILURES.add(self.view.name, reason, 1)
+        FAILURES.add((self.view.name, reason), 1)
         return [math.nan] * len(self.view.names)
 
     def _events(self, rows: PointInTimeRows, index: Int64Array) -> dict[str, Columns]:

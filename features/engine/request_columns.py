@@ -65,6 +65,6 @@ def category_texts(values: NDArray[Any], *, name: str) -> list[str]:
     what is neither text nor number, which is counted."""
     plain: Sequence[Any] = values.tolist()
     strange = [v is not None and not isinstance(v, str | int | float | np.generic) for v in plain]
-    FAILURES.add(name, "neither text nor number", sum(strange))
+    FAILURES.add((name, "neither text nor number"), sum(strange))
     missing = [s or v is None or v != v for v, s in zip(plain, strange, strict=True)]  # noqa: PLR0124  # NaN
     return ["" if m else str(v) for v, m in zip(plain, missing, strict=True)]

@@ -173,7 +173,7 @@ def _added(name: str, scale: int | None, values: NDArray[Any], failed: BoolArray
     added = whole(values, missing=INVALID) if scale is None else _scaled(values, scale)
     unfit = (added <= INVALID) & ~missing
     if unfit.any():
-        FAILURES.add(name, UNFIT, int(unfit.sum()))
+        FAILURES.add((name, UNFIT), int(unfit.sum()))
     if failed.any() or missing.any():
         added = np.where(missing, UNSET if scale is None else 0, added)
     return np.where(unfit | failed, INVALID, added)

@@ -1,9 +1,9 @@
 """How many rows a value may have, so that no entity slows down everybody's batches."""
 
-from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
-from threading import Lock
+
+from features.engine.counts import Counts
 
 MAX_ROWS = 100_000
 """About 7 MB in a view of a few columns: 3,500 events a day in a window of 28 days without a hop.
@@ -43,25 +43,5 @@ class ValueLimits:
 DEFAULT_LIMITS = ValueLimits()
 
 
-class DroppedEvents:
-    """How many events values no longer hold because they had too many rows, by view, since they
-    were last taken."""
-
-    def __init__(self) -> None:
-        self._counts: Counter[str] = Counter()
-        self._lock = Lock()
-
-    def add(self, view: str, events: int) -> None:
-        """Count events of a view."""
-        with self._lock:
-            self._counts[view] += events
-
-    def take(self) -> Mapping[str, int]:
-        """What was counted since the last call."""
-        with self._lock:
-            taken, self._counts = self._counts, Counter()
-        return taken
-
-
-DROPPED = DroppedEvents()
-"""Of this process; ingest takes the counts for its metrics and its log."""
+DROPPED: Counts[str] = Counts()
+"""Events that values of this process no longer hold because they had too many rows, by view."""

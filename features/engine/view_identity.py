@@ -57,13 +57,11 @@ def view_identity(
         "its stored columns": tuple(columns),
         "its settings": list(dependencies),
     }
-    if limits:
-        declared["its limits"] = tuple(limits)
     tokens = {part: formulas.token(value) for part, value in declared.items()}
-    without_limits = {part: token for part, token in tokens.items() if part != "its limits"}
     earlier_ids = [earlier_schema_id(view, columns, dependencies)]
     if limits:
-        earlier_ids.append(_id_of(without_limits))
+        earlier_ids.append(_id_of(tokens))
+        tokens["its limits"] = formulas.token(tuple(limits))
     parts = {part: digest(_without_formulas(token))[:16] for part, token in tokens.items()}
     return ViewIdentity(
         schema_id=_id_of(tokens),

@@ -96,9 +96,9 @@ def decisions_of(
     frame = event_log.events(
         decision.source,
         fields,
-        from_us=time_slice.happened_from_us,
+        event_from_us=time_slice.happened_from_us,
         # The last event of a slice may be a duplicate whose first sighting has a later event time.
-        until_us=time_slice.happened_until_us + event_log.horizon_us,
+        event_until_us=time_slice.happened_until_us + event_log.horizon_us,
     )
     frame = frame.filter(pl.col(decision.entity_id).is_not_null())
     if not replaced.is_empty():
@@ -166,7 +166,7 @@ def _block(
 
     first, last = block
     until_us = last + event_log.horizon_us  # for first sightings with a later event time
-    frame = event_log.events(decision.source, fields, from_us=first, until_us=until_us)
+    frame = event_log.events(decision.source, fields, event_from_us=first, event_until_us=until_us)
     return frame.filter(pl.col("event_time_us") < last)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Protocol, TypedDict
+from typing import TYPE_CHECKING, Protocol, TypedDict, Unpack
 
 import numpy as np
 
@@ -28,6 +28,15 @@ _PROBE = 1_009  # every so many rows are compared when a table is read again
 _PLACE = ("event_time_us", "known_at_us", "partition", "offset")
 
 
+class EventSpan(TypedDict, total=False):
+    """Which events are read: those with `event_from_us <= event_time < event_until_us` that were
+    known at `known_from_us` or later; None, or nothing, is no limit."""
+
+    event_from_us: int | None
+    event_until_us: int | None
+    known_from_us: int | None
+
+
 class Events(Protocol):
     """Where the computation of a view reads its events."""
 
@@ -37,21 +46,10 @@ class Events(Protocol):
         fields: Sequence[str],
         *,
         at_once: Sequence[str],
-        from_us: int | None = None,
-        until_us: int | None = None,
-        known_from_us: int | None = None,
+        **span: Unpack[EventSpan],
     ) -> StoredEvents:
-        """Events with `from_us <= event_time < until_us` that were known at `known_from_us` or
-        later, without duplicates: times and the fields, of which `at_once` are in memory."""
+        """Events without duplicates: times and the fields, of which `at_once` are in memory."""
         ...
-
-
-class _Span(TypedDict):
-    """Which events are read, see `OfflineStore.read`."""
-
-    event_from_us: int | None
-    event_until_us: int | None
-    known_from_us: int | None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,7 +59,7 @@ class _Rereading:
 
     store: OfflineStore
     event: EventType
-    span: _Span
+    span: EventSpan
     version: int | None
     counts: BoolArray | None
     offsets: pl.Series
@@ -115,15 +113,10 @@ class EventLog:
         self,
         event: EventType,
         fields: Sequence[str],
-        *,
-        from_us: int | None = None,
-        until_us: int | None = None,
-        known_from_us: int | None = None,
+        **span: Unpack[EventSpan],
     ) -> pl.DataFrame:
-        """Events with `from_us <= event_time < until_us` that were known at `known_from_us` or
-        later, without duplicates: times, partition, offset and the fields, which are null where a
-        check nullifies them."""
-        span = _Span(event_from_us=from_us, event_until_us=until_us, known_from_us=known_from_us)
+        """Events without duplicates: times, partition, offset and the fields, which are null where
+        a check nullifies them."""
         return self._read(event, fields, span, self._version(event))[0]
 
     def stored(
@@ -132,13 +125,10 @@ class EventLog:
         fields: Sequence[str],
         *,
         at_once: Sequence[str],
-        from_us: int | None = None,
-        until_us: int | None = None,
-        known_from_us: int | None = None,
+        **span: Unpack[EventSpan],
     ) -> StoredEvents:
         """The same events: the fields `at_once` are read now, the others now if they are few, and
         else when they are needed."""
-        span = _Span(event_from_us=from_us, event_until_us=until_us, known_from_us=known_from_us)
         version = self._version(event)
         if self._are_few(event, fields):
             at_once = fields
@@ -172,7 +162,7 @@ class EventLog:
         self,
         event: EventType,
         fields: Sequence[str],
-        span: _Span,
+        span: EventSpan,
         version: int | None,
     ) -> tuple[pl.DataFrame, BoolArray | None]:
         """The events, and which of the rows in the store they are; None for all of them."""

@@ -167,7 +167,7 @@ def _reported_events(
 
     fields = distinct((label.entity_id,), label.reads)
     frame = event_log.events(
-        label.source, fields, from_us=from_us, until_us=until_us + event_log.horizon_us
+        label.source, fields, event_from_us=from_us, event_until_us=until_us + event_log.horizon_us
     )
     frame = frame.filter(pl.col("event_time_us") < until_us)
     _check_same_type(label, frame[label.entity_id].dtype, entities["id"].dtype)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Unpack
 
 import numpy as np
 
@@ -22,7 +22,7 @@ from features.engine.queries import PointInTimeQueries
 from features.engine.rows import PointInTimeRows, joined
 from features.engine.view_states import state_of
 from features.retrieval.event_arrays import entity_codes, exact_arrays_in
-from features.retrieval.event_log import EventLog, Events
+from features.retrieval.event_log import EventLog, Events, EventSpan
 from features.retrieval.field_sets import distinct, source_fields
 from features.retrieval.stored_events import StoredEvents
 
@@ -53,8 +53,8 @@ def view_values(
             event,
             source_fields(view, event),
             at_once=view.entity.keys,
-            from_us=None if by_known else from_us,
-            until_us=until_us,
+            event_from_us=None if by_known else from_us,
+            event_until_us=until_us,
             known_from_us=from_us - EARLY_US if by_known else None,
         )
         for event in view.sources
@@ -84,25 +84,17 @@ class SliceEvents:
         fields: Sequence[str],
         *,
         at_once: Sequence[str],
-        from_us: int | None = None,
-        until_us: int | None = None,
-        known_from_us: int | None = None,
+        **span: Unpack[EventSpan],
     ) -> StoredEvents:
         """A slice of the events that were read; nothing is copied."""
         if self._views_of[event.name] == 1:  # it reads exactly these
-            return self._event_log.stored(
-                event,
-                fields,
-                at_once=at_once,
-                from_us=from_us,
-                until_us=until_us,
-                known_from_us=known_from_us,
-            )
+            return self._event_log.stored(event, fields, at_once=at_once, **span)
         stored = self._stored.pop(event.name, None) or self._read(event)
         self._to_come[event.name] -= 1
         if self._to_come[event.name]:
             self._stored[event.name] = stored
         times = stored.frame["event_time_us"]
+        from_us, until_us = span.get("event_from_us"), span.get("event_until_us")
         first = 0 if from_us is None else int(times.search_sorted(from_us, "left"))
         last = len(times) if until_us is None else int(times.search_sorted(until_us, "left"))
         columns = distinct(("event_time_us", "known_at_us"), fields)
@@ -117,8 +109,8 @@ class SliceEvents:
             event,
             distinct(*(source_fields(v, event) for v in readers)),
             at_once=distinct(*(v.entity.keys for v in readers)),
-            from_us=None if by_known else from_us,
-            until_us=int(self._as_of_us.max()) + EARLY_US,
+            event_from_us=None if by_known else from_us,
+            event_until_us=int(self._as_of_us.max()) + EARLY_US,
             known_from_us=from_us - EARLY_US if by_known else None,
         )
         order = stored.frame["event_time_us"].arg_sort()

@@ -1,5 +1,6 @@
 """Reading a bundle: every byte is compared with the registered sha256 before anything is used."""
 
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +39,7 @@ def read_bundle(folder: Path, manifest_sha256: str) -> tuple[ModelFile, TreeArra
             or the files are what was registered, but no model that can be scored.
     """
     contents, version = checked_files(folder, manifest_sha256)
-    if version == _LINEAR_ONLY and TREES in contents:
+    if has_legacy_trees(version, contents):
         raise BundleRefused(
             f"{folder} holds trees of bundle format {version}, which serving no longer reads",
             hint="`eventide models convert <project>` writes its bundles in today's format",
@@ -93,9 +94,9 @@ def read_manifest(raw: bytes) -> Manifest:
     return manifest
 
 
-def has_legacy_trees(manifest: Manifest) -> bool:
-    """Whether its trees are a file of treelite."""
-    return manifest.format == _LINEAR_ONLY and TREES in manifest.files
+def has_legacy_trees(version: int, files: Collection[str]) -> bool:
+    """Whether the trees of a bundle of that format with these files are a file of treelite."""
+    return version == _LINEAR_ONLY and TREES in files
 
 
 def decode(raw: bytes, kind: type[Any], name: str) -> Any:

@@ -27,7 +27,7 @@ from tests.benchmarks.kit import (
     Line,
     cost_of,
     measure,
-    parser,
+    parser_with_run,
     print_cost,
     report,
     run_module,
@@ -40,7 +40,7 @@ LEAST_AGREEMENT = 0.95  # late readings make the difference: known before, or ha
 
 def main() -> int:
     """Measure both, print the table, write JSON."""
-    options = arguments()
+    options = parser_with_run(__doc__).parse_args()
     if options.run:
         return run(options)
     with tempfile.TemporaryDirectory(prefix="eventide-bench-") as name:
@@ -60,13 +60,6 @@ def main() -> int:
             check(folder)
     report("history", lines(ours, peer), options, ours=ours, peer=peer)
     return 0
-
-
-def arguments() -> argparse.Namespace:
-    """Of the command line."""
-    options = parser(__doc__)
-    options.add_argument("--run", type=Path, help=argparse.SUPPRESS)
-    return options.parse_args()
 
 
 def run(options: argparse.Namespace) -> int:

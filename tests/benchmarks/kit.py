@@ -160,6 +160,14 @@ def parser(doc: str | None) -> argparse.ArgumentParser:
     return options
 
 
+def parser_with_run(doc: str | None) -> argparse.ArgumentParser:
+    """The same, and the folder that a benchmark gives itself: it measures ours in a process of its
+    own, so that its peak is its own."""
+    options = parser(doc)
+    options.add_argument("--run", type=Path, help=argparse.SUPPRESS)
+    return options
+
+
 def report(name: str, lines: Sequence[Line], options: argparse.Namespace, **more: Any) -> None:
     """Print the table and write the figures."""
     print(f"\n{name}{' (quick: small data, bars are not meant for it)' if options.quick else ''}")

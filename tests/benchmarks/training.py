@@ -37,7 +37,7 @@ from tests.benchmarks.kit import (
     Line,
     cost_of,
     measure,
-    parser,
+    parser_with_run,
     print_cost,
     report,
     run_module,
@@ -82,8 +82,7 @@ def lines_of(what: str, cost: Cost, most_mib: float) -> list[Line]:
 
 def arguments() -> argparse.Namespace:
     """Of the command line."""
-    options = parser(__doc__)
-    options.add_argument("--run", type=Path, help=argparse.SUPPRESS)
+    options = parser_with_run(__doc__)
     options.add_argument("--step", choices=tuple(BARS), help=argparse.SUPPRESS)
     return options.parse_args()
 

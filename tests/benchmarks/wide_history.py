@@ -36,7 +36,7 @@ from tests.benchmarks.kit import (
     Line,
     cost_of,
     measure,
-    parser,
+    parser_with_run,
     print_cost,
     report,
     run_module,
@@ -53,7 +53,7 @@ ADDED = FIELDS[NUMBERS // 2 :]
 
 def main() -> int:
     """Measure, print the table, write JSON."""
-    options = arguments()
+    options = parser_with_run(__doc__).parse_args()
     if options.run:
         return run(options)
     with tempfile.TemporaryDirectory(prefix="eventide-bench-") as name:
@@ -69,13 +69,6 @@ def main() -> int:
     ]
     report("wide_history", lines, options, ours=printed)
     return 0
-
-
-def arguments() -> argparse.Namespace:
-    """Of the command line."""
-    options = parser(__doc__)
-    options.add_argument("--run", type=Path, help=argparse.SUPPRESS)
-    return options.parse_args()
 
 
 def run(options: argparse.Namespace) -> int:

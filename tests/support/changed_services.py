@@ -1,4 +1,4 @@
-"""The service of the flights, as somebody might declare it anew."""
+"""The service of the flights, as somebody might change it."""
 
 from dataclasses import replace
 from datetime import timedelta

@@ -207,7 +207,11 @@ def test_history_finds_copies_in_whatever_order_slices_are_read() -> None:
     offline = ingested(case, {}).offline
     log = EventLog(offline, horizon_us=case.horizon_us)
     spans = [(at(20 * DAY), at(21 * DAY)), (at(-1), at(10)), (at(-1), at(30 * DAY))]
-    assert [log.events(SOLD, (), from_us=a, until_us=b).height for a, b in spans] == [1, 1, 2]
+    assert [log.events(SOLD, (), event_from_us=a, event_until_us=b).height for a, b in spans] == [
+        1,
+        1,
+        2,
+    ]
 
 
 def test_history_finds_copies_that_came_since_the_last_read() -> None:

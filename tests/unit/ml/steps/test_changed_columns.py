@@ -1,4 +1,4 @@
-"""What happens to a champion when the columns that it reads are declared anew."""
+"""What happens to a champion when the columns that it reads are changed."""
 
 from collections.abc import Callable
 from dataclasses import replace
